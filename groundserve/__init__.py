@@ -1,6 +1,6 @@
 """Serve video temporal grounding: the frames and moments of a video that answer a question.
 
-`import groundserve` needs numpy alone; a client needs the `serve` extra when it is made, a
+`import groundserve` needs numpy alone; a client needs the `client` extra when it is made, a
 `Pipeline` what its engines or its checkpoint need when it is opened.
 """
 

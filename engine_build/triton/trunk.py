@@ -43,10 +43,11 @@ _MAX_RUNNING = 16
 """Requests that `front` works on at one time. Each has a thread and, while it is decoded and
 encoded, some chunks in memory; the engines take their calls one after another."""
 
-_MAX_WAITING = 16
+_MAX_WAITING = 32
 """Requests that wait in Triton's queue for `front` before the next one is refused, so that 32
-clients, each with one request at a time, never are. What a request accepted past the capacity waits
-grows with it (benchmarks/results/overload_cpu_2026-11-22.json)."""
+clients, each with one request at a time, never are: all may come before `front` takes one up. What
+a request accepted past the capacity waits grows with it
+(benchmarks/results/overload_cpu_2026-11-22.json)."""
 
 _QUEUE_TIMEOUT_MICROSECONDS = 60_000_000
 """Longest wait before a video is touched."""

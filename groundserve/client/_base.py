@@ -44,7 +44,7 @@ class BaseClient:
 
         Raises:
             InvalidRequestError: The URL has another form, the timeout is not above 0 and finite,
-                the retries are no whole number >= 0, or a header or certificates are none.
+                retries is no whole number >= 0, or a header or the file of certificates is none.
             MissingExtraError: tritonclient is not installed.
         """
         self._timeout_seconds = check_timeout(timeout_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -50,6 +51,7 @@ _CHANNEL_ARGS = [
     # A server that was restarted is found again within a second; gRPC would wait up to 120.
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
+_HEADER = re.compile(r"[0-9A-Za-z_.-]+: [ -~]*")
 _READY_SECONDS = 10.0
 """Whoever does not say within this that it is ready is not."""
 
@@ -281,8 +283,9 @@ def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None
     """Return headers as gRPC wants them: names in lower case."""
     for name, value in (headers or {}).items():
         is_text = isinstance(name, str) and isinstance(value, str)
-        if not is_text or not name.isascii() or not value.isprintable() or not value.isascii():
+        if not is_text or not _HEADER.fullmatch(f"{name}: {value}"):
             raise InvalidRequestError(
-                f"headers must be names and values of printable ASCII, got the name {name!r}"
+                "headers must be names of letters, digits, '-', '_' and '.' with values of "
+                f"printable ASCII, got the name {name!r}"
             )
     return {name.lower(): value for name, value in headers.items()} if headers else None

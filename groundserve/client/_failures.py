@@ -37,6 +37,16 @@ _CONNECTION_FAILURES = (
         "failed to connect to {url}: what answers there does not speak gRPC; give the server's "
         "gRPC port (8001 by default)",
     ),
+    (
+        r"VERIFY_FAILED|Hostname Verification|peer certificate|security handshaker",
+        "failed to connect to {url}: its certificate is not one of those that root_certificates "
+        "vouches for, or is another host's",
+    ),
+    (
+        r"(?i)\b(tls|ssl) handshake failed",
+        "failed to connect to {url}: what answers there does not speak TLS; give its port with "
+        "TLS, or grpc://",
+    ),
     (  # as Triton's HTTP port does
         r"failed to connect to all addresses.*Socket closed",
         "failed to connect to {url}: what listens there closed the connection; give the server's "

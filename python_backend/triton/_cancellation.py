@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import socket
@@ -13,11 +14,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from groundserve.deadline import POLL_SECONDS
-from groundserve.errors import UnsupportedError
+from groundserve.errors import RequestCancelledError, UnsupportedError
 from python_backend.triton._parameters import read_parameters
 
 _LIFELINE = "lifeline"
-"""Request parameter of BLS calls: the name of the caller's lifeline."""
+"""Request parameter of BLS calls: the token of the caller's lifeline."""
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _TOKEN_FORMAT = struct.Struct("<ii")
 """The number of a question, and a token of its answer."""
@@ -29,8 +30,9 @@ class Lifeline:
 
     A BLS call cannot be cancelled by its caller in the oldest server that is supported (2.51), and
     who computes the answer is another process. While the caller wants the answer it holds a socket
-    whose name goes with the call; with the socket, or the process, the name is gone. What is sent
-    there are tokens alone, by `send_tokens`.
+    whose token goes with the call; with the socket, or the process, its name is gone. What is sent
+    there are tokens of answers alone, by `token_sender`. The name is a digest: it can be read in
+    /proc, and proves no token.
     """
 
     def __init__(self) -> None:
@@ -73,14 +75,17 @@ def lifeline_of(request: Any) -> Callable[[], bool]:
     Raises:
         UnsupportedError: Somebody else called it. What is checked of a request is checked by
             `front`, so nobody may go round it.
+        RequestCancelledError: It has let go already, or never was: the token is made up.
     """
-    name = read_parameters(request).get(_LIFELINE)
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+    token = read_parameters(request).get(_LIFELINE)
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise UnsupportedError(
             "this model works for the server's own models only; call the model that is named after "
             "the family, or front"
         )
-    return asked_in_turns(lambda: not _is_held(name))
+    if not _is_held(token):
+        raise RequestCancelledError("nobody waits for the answer any more")
+    return asked_in_turns(lambda: not _is_held(token))
 
 
 def token_sender(request: Any) -> Callable[[int, int], None]:
@@ -141,4 +146,4 @@ def _is_held(token: str) -> bool:
 
 def _address(token: str) -> str:
     # The leading zero byte: a name of the kernel's own, without a file that would outlive us.
-    return f"\0groundserve-{token}"
+    return f"\0groundserve-{hashlib.sha256(token.encode()).hexdigest()}"

@@ -91,17 +91,19 @@ class TritonPythonModel:
         self._head = open_served_head(context.engine, self._limits)
         cache = CacheConfig.from_environment()
         max_running = int(context.parameters["max_running"])
+        # A video is open from its first packet to the last. The others are in the cache, or wait.
+        num_readers = max(1, max_running // 2)
         self._is_streamed = context.parameters.get("is_streamed") == "true"
         self._extractor = FeatureExtractor(
-            workers=MediaWorkers(limits=self._limits),
+            workers=MediaWorkers(limits=self._limits, num_workers=num_readers),
             manifest=manifest,
             limits=self._limits,
             cache=FeatureCache(cache, meter=self._metrics) if cache else None,
             meter=self._metrics,
             num_encodes=NUM_SERVED_ENCODES,
             share=FairShare(
-                # The others are for small videos, and for those that are in the cache.
-                num_seats=max(1, max_running // 2),
+                # Half of the processes that read videos are left to the small ones.
+                num_seats=max(1, num_readers // 2),
                 num_decoders=int(context.parameters["num_decoders"]),
                 light_pixels=read_light_pixels(int(context.parameters["light_pixels"])),
             ),

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from tests.triton.protocol import Arrays, Protocol, RejectedError
 
 HANG_SECONDS = 60.0
-INTERNAL = RejectedError("INTERNAL", "the server failed on this request; its log says why")
 
 _LEAKS = re.compile(
     # Addresses; Python; folders of this machine; regions of shared memory.

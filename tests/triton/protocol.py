@@ -18,6 +18,7 @@ CODES = {
     "400": "INVALID_ARG",
     "StatusCode.UNIMPLEMENTED": "UNSUPPORTED",
     "501": "UNSUPPORTED",
+    "StatusCode.CANCELLED": "CANCELLED",
     "StatusCode.UNAVAILABLE": "UNAVAILABLE",
     "503": "UNAVAILABLE",
     "StatusCode.NOT_FOUND": "NOT_FOUND",

@@ -226,7 +226,7 @@ def test_others_are_answered_between_two_questions_of_a_long_request(answering, 
 
 
 def test_callers_that_left_keep_nobody_out(answering, client, video):
-    waiting = 'nv_inference_pending_request_count{model="generation",version="1"}'
+    waiting = 'nv_inference_pending_request_count{model="front",version="1"}'
 
     async def come_and_go() -> None:
         async with AsyncClient(url(answering.triton)) as opened:
@@ -269,7 +269,7 @@ def test_log_and_metrics_tell_of_an_answer(answering, client, video):
         for line in answering.wait_for_lines(result.request_id)
         if line["request_id"] == result.request_id
     ]
-    assert (line["model"], line["outcome"]) == ("generation", "ok")
+    assert line["outcome"] == "ok"
     assert line["num_queries"] == 8
     for name in ("prefix_tokens", "prompt_tokens", "generated_tokens"):
         assert line[name] == getattr(result.generation, name)

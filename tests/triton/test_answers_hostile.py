@@ -1,201 +1,165 @@
-"""What a family that answers in text refuses, by its ensemble and by the model `generation` alone.
-
-Each refusal is typed, and after all of them the same processes give the same bits.
-"""
+"""What families that answer in text refuse: typed, before anything is decoded."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 
 from groundserve import AnswerOptions, Client, InvalidRequestError, UnsupportedError
 from tests.hostile.judge import Judge
-from tests.hostile.tensors import stream
-from tests.triton.judged import judged
-from tests.triton.protocol import Arrays, RejectedError, texts, upload
+from tests.triton.answers import FREE_BOX, url
+from tests.triton.protocol import Arrays, Protocol, RejectedError, texts, upload
 
-OPTIONS = AnswerOptions(task="chat", max_new_tokens=4)
-SEEN = {
-    "duration_seconds": 4.0,
-    "num_visual_tokens": 100,
-    "time_range_seconds": [0.0, 4.0],
-    "model_seconds": None,
-}
-ENDLESS = {"temperature": 1e9, "seed": 1}
-
-
-def info(**changes: object) -> np.ndarray:
-    """STAGE_INFO; a value of `seen` may be changed to anything."""
-    return texts(json.dumps({"timing_ms": {}, "seen": {**SEEN, **changes}}))
-
-
-def options(**changes: object) -> np.ndarray:
-    return texts(json.dumps({"task": "chat", "max_new_tokens": 4, **changes}))
-
-
-def features(*shape: int, fill: float = 0.5) -> np.ndarray:
-    return np.full(shape, fill, np.float32)
-
-
-def pixels(*shape: int) -> np.ndarray:
-    return np.zeros((*shape, 3), np.uint8)
-
-
-GENERATION: Arrays = {
-    "FEATURES": features(100, 1, 32),
-    "QUERY": texts("When?"),
-    "OPTIONS": texts(OPTIONS.to_json()),
-    "STAGE_INFO": info(),
-}
-REFUSED_TENSORS = {
-    "no_frames": ({"FEATURES": features(0, 1, 32)}, "FEATURES must be (100, 1, D)"),
-    "several_tokens": ({"FEATURES": features(100, 2, 32)}, "FEATURES must be (100, 1, D)"),
-    "not_numbers": ({"FEATURES": features(100, 1, 32, fill=np.nan)}, "FEATURES must be finite"),
-    "many_questions": (
-        {"QUERY": texts(*[""] * 200_000)},
-        "QUERY must hold 1..32 questions, got 200000",
+SERVERS = {"vtimellm": "answering", "vtgllm": "timed", "grounded_videollm": "grounded"}
+ENDLESS = {"max_new_tokens": 10**9, "temperature": 1e9, "seed": 1}
+# Family, options beside the task, questions, a part of the message.
+REFUSED = {
+    "endless": ("vtimellm", "chat", ENDLESS, "x", "max_new_tokens must be <= 4096"),
+    "no_room": (
+        *("vtimellm", "chat", {"max_new_tokens": 4096}, "x"),
+        "max_new_tokens 4096, together more than 4096",
     ),
-    "question_with_a_video": ({"QUERY": texts("a <video>")}, "must not contain the placeholder"),
-    "question_too_long": ({"QUERY": texts("x y " * 3000)}, "together more than 4096; shorten it"),
-    "options_of_the_other_head": (
-        {"OPTIONS": texts('{"top_k": 4}')},
+    "unknown_task": ("vtimellm", "translate", {}, "x", "task must be one of moment, captions, "),
+    "clip_backwards": (
+        *("vtimellm", "chat", {"clip_seconds": [3, 2]}, "x"),
+        "0 <= start < end, got [3, 2]",
+    ),
+    "seed_without_draws": (
+        *("vtimellm", "chat", {"seed": 1}, "x"),
+        "seed goes with a temperature above 0",
+    ),
+    "option_of_the_other_head": (
+        *("vtimellm", "chat", {"top_k": 4}, "x"),
         'unknown option "top_k"; known options: task, raw, ',
     ),
-    "info_without_the_video": (
-        {"STAGE_INFO": texts('{"timing_ms": {}}')},
-        "STAGE_INFO must say what the model sees of the video (seen)",
+    "many_questions": (
+        *("vtimellm", "chat", {}, [""] * 200_000),
+        "QUERY must hold 1..32 questions, got 200000",
     ),
-    "info_with_more": ({"STAGE_INFO": info(more=1)}, "must be what the step before answered"),
-    "long_info": (
-        {"STAGE_INFO": info(model_seconds=[0.5] * 20_000)},
-        "STAGE_INFO must be at most 65536 bytes",
+    "no_words": (
+        *("vtimellm", "moment", {}, " "),
+        "QUERY[0] must say what to ask with task moment, got no words",
     ),
-    "deep_info": (
-        {"STAGE_INFO": texts('{"timing_ms": {}, "seen":' + "[" * 60_000)},
-        "STAGE_INFO must be one JSON object in UTF-8",
+    "placeholder_of_vtimellm": (
+        *("vtimellm", "chat", {}, "a <video>"),
+        "must not contain the placeholder",
     ),
-    "other_number_of_tokens": (
-        {"STAGE_INFO": info(num_visual_tokens=1)},
-        "num_visual_tokens must be 100, a token a frame, got 1",
+    "placeholder_of_vtgllm": (
+        *("vtgllm", "chat", {}, "an <ImageHere>"),
+        "must not contain the placeholder <ImageHere>",
     ),
-    "range_past_the_video": (
-        {"STAGE_INFO": info(time_range_seconds=[0.0, 1e300])},
-        "time_range_seconds must be a part of the video",
+    "moment_of_nothing": ("vtgllm", "moment", {}, " . ", "must say what to look for"),
+    "captions_of_something": ("vtgllm", "captions", {}, "x", "must be empty with task captions"),
+    "frames": ("vtgllm", "chat", {"num_frames": 97}, "x", "num_frames must be <= 96 for this"),
+    "placeholder_behind_the_end_token": (
+        *("grounded_videollm", "chat", {"control_tokens": True}, "<im<|endoftext|>age>"),
+        "must not contain the placeholder <image>",
+    ),
+    "no_time": (
+        *("grounded_videollm", "referring", {}, "until the end"),
+        "must name the times it refers to",
+    ),
+    "a_number_past_all": (
+        *("grounded_videollm", "referring", {"raw": True}, f"at {'9' * 400} seconds"),
+        "a number of seconds that is past all numbers",
+    ),
+    "question_too_long": ("vtimellm", "chat", {}, "x y " * 3000, "together more than 4096; short"),
+    "clip_past_the_end": (
+        *("vtimellm", "chat", {"clip_seconds": [1e9, 2e9]}, "x"),
+        "must start before the video ends",
+    ),
+    "long_question": (
+        *("grounded_videollm", "chat", {}, "x y\n" * 2000),
+        "must have at most 2048 tokens",
+    ),
+    "time_past_the_end": (
+        *("grounded_videollm", "referring", {}, "until 1e 99999 seconds"),
+        "names a time past the video's end",
     ),
 }
-REFUSED_FRAMES = {
-    "long_side": (pixels(1, 200, 8193), "sides of PIXELS must be 1 to 8192"),
-    "large": (pixels(1, 6000, 6000), "must have at most 35651584 pixels, got (1, 6000, 6000, 3)"),
-    "many": (pixels(22, 1080, 1920), "at most 21 frames of 1920 x 1080 pixels, got 22"),
-}
-REFUSED_OPTIONS = {
-    "endless": ({"max_new_tokens": 10**9, **ENDLESS}, "max_new_tokens must be <= 4096"),
-    "no_room": ({"max_new_tokens": 4096}, "max_new_tokens 4096, together more than 4096"),
-    "unknown_task": ({"task": "translate"}, "task must be one of moment, captions, "),
-    "clip_backwards": ({"clip_seconds": [3, 2]}, "0 <= start < end, got [3, 2]"),
-    "clip_past_the_end": ({"clip_seconds": [1e9, 2e9]}, "must start before the video ends"),
-    "seed_without_draws": ({"seed": 1}, "seed goes with a temperature above 0"),
-}
-UNSUPPORTED_OPTIONS = {
-    "task_of_another_family": (
-        {"task": "highlights"},
-        "vtimellm has the tasks moment, captions, chat, got highlights",
-    ),
-    "frames": ({"num_frames": 8}, "vtimellm has no option num_frames; leave it out"),
-}
+UNSUPPORTED = [
+    ("vtimellm", "highlights", {}, "has the tasks moment, captions, chat, got highlights"),
+    ("vtimellm", "chat", {"num_frames": 8}, "has no option num_frames; leave it out"),
+    ("vtgllm", "question", {}, "has the tasks moment, captions, highlights, summary, chat"),
+    ("grounded_videollm", "summary", {}, "has the tasks moment, captions, question, referring"),
+]
+
+
+def asking(task: str, query: str | list[str], **options: object) -> Arrays:
+    questions = [query] if isinstance(query, str) else query
+    given = {"task": task, "max_new_tokens": 4, **options}
+    return {"QUERY": texts(*questions), "OPTIONS": texts(json.dumps(given))}
 
 
 @pytest.fixture(scope="module")
-def good(clips) -> Arrays:
-    return {
-        "VIDEO": upload(clips["vfr"].read_bytes()),
-        "QUERY": texts("When?"),
-        "OPTIONS": texts(OPTIONS.to_json()),
-    }
+def judge_of(request, clips) -> Iterator[Callable[[str], Judge]]:
+    """By family who asks; behind it the same processes give the same bits for the same request."""
+    video = upload(clips["carphone_pristine"].read_bytes())
+    judges: dict[str, Judge] = {}
+    before = {}
+
+    def state(family: str) -> tuple[set[int], Arrays]:
+        server = request.getfixturevalue(SERVERS[family])
+        root = psutil.Process(server.triton.pid)
+        answer = judges[family].ask(family, judges[family].good)
+        assert not isinstance(answer, RejectedError), answer
+        return {root.pid, *(child.pid for child in root.children())}, answer
+
+    def find(family: str) -> Judge:
+        if family not in judges:
+            server = request.getfixturevalue(SERVERS[family])
+            good = {"VIDEO": video, **asking("chat", "When?")}
+            judges[family] = Judge(Protocol("grpc", server.triton.grpc_address), good)
+            before[family] = state(family)
+        return judges[family]
+
+    yield find
+    for family, judge in judges.items():
+        processes, answer = state(family)
+        assert processes == before[family][0]
+        for name in answer.keys() - {"INFO"}:
+            np.testing.assert_array_equal(answer[name], before[family][1][name], strict=True)
+        judge.protocol.client.close()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def judge(answering, good) -> Iterator[Judge]:
-    with judged(answering, "vtimellm", good=good, generation=GENERATION) as asking:
-        yield asking
-
-
-@pytest.mark.parametrize("name", REFUSED_TENSORS)
-def test_generation_refuses_tensors_that_no_step_gives(name, judge):
-    changes, message = REFUSED_TENSORS[name]
-    given = {**GENERATION, **changes}
-    answer = judge.ask("generation", {k: v for k, v in given.items() if v is not None})
-    assert isinstance(answer, RejectedError), "an answer, not a refusal"
-    assert answer.code == "INVALID_ARG"
-    assert message in answer.message
-
-
-@pytest.mark.parametrize("name", REFUSED_FRAMES)
-def test_encoder_refuses_frames_of_a_size_that_no_video_has(name, judge):
-    frames, message = REFUSED_FRAMES[name]
-    answer = judge.ask("vision_encoder", {"PIXELS": frames})
-    assert isinstance(answer, RejectedError), "an answer, not a refusal"
-    assert answer.code == "INVALID_ARG"
-    assert message in answer.message
-
-
-def test_decoder_refuses_more_large_frames_than_memory_is_set_aside_for(judge):
-    segment = {
-        "SEGMENTS": upload(b"0123456789"),
-        "SEGMENT_OFFSETS": np.array([0, 10]),
-        "LOCAL_FRAMES": np.array([0, 1], np.int32),
-        "LOCAL_OFFSETS": np.array([0, 2]),
-        "STREAM": stream(width=8192, height=4352),
-    }
-    answer = judge.ask("video_decode", segment)
-    assert isinstance(answer, RejectedError)
-    assert answer.message == "LOCAL_FRAMES must have at most 1 targets of 8192 x 4352 pixels, got 2"
-
-
-@pytest.mark.parametrize("name", REFUSED_OPTIONS)
-def test_options_are_refused_before_anything_is_decoded(name, judge, answering):
-    changes, message = REFUSED_OPTIONS[name]
-    before = answering.metrics()
-    refusal = judge.ask(
-        "vtimellm", {**judge.good, "VIDEO": new_video(judge), "OPTIONS": options(**changes)}
-    )
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_breaks_a_rule_is_refused_before_anything_is_decoded(name, judge_of, request):
+    family, task, options, query, message = REFUSED[name]
+    judge = judge_of(family)
+    server = request.getfixturevalue(SERVERS[family])
+    before = server.metrics()
+    # A video that the cache does not know.
+    video = upload(judge.good["VIDEO"].tobytes() + FREE_BOX)
+    refusal = judge.ask(family, {"VIDEO": video, **asking(task, query, **options)})
     assert isinstance(refusal, RejectedError), "an answer, not a refusal"
     assert refusal.code == "INVALID_ARG"
     assert message in refusal.message
-    assert answering.growth(before)["frames_decoded_total"] == 0
+    assert server.growth(before)["frames_decoded_total"] == 0
 
 
-@pytest.mark.parametrize("task", ["moment", "chat"])
-def test_a_question_without_words_is_refused_before_anything_is_decoded(task, judge, answering):
-    before = answering.metrics()
-    asked = {"VIDEO": new_video(judge), "QUERY": texts(" "), "OPTIONS": options(task=task)}
-    refusal = judge.ask("vtimellm", asked)
-    assert isinstance(refusal, RejectedError), "an answer, not a refusal"
-    assert f"QUERY[0] must say what to ask with task {task}, got no words" in refusal.message
-    assert answering.growth(before)["frames_decoded_total"] == 0
-
-
-@pytest.mark.parametrize("name", UNSUPPORTED_OPTIONS)
-def test_what_another_family_has_is_refused_by_name(name, judge, answering, clips):
-    changes, message = UNSUPPORTED_OPTIONS[name]
-    refusal = judge.ask("vtimellm", {**judge.good, "OPTIONS": options(**changes)})
+@pytest.mark.parametrize(("family", "task", "options", "message"), UNSUPPORTED)
+def test_what_another_family_has_is_refused_by_name(
+    family, task, options, message, judge_of, request, clips
+):
+    judge = judge_of(family)
+    refusal = judge.ask(family, {**judge.good, **asking(task, "x", **options)})
     assert isinstance(refusal, RejectedError)
     assert refusal.code == "UNSUPPORTED"
-    assert refusal.message == f"in ensemble 'vtimellm', {message}"
-    with (
-        Client(f"grpc://{answering.triton.grpc_address}") as client,
-        pytest.raises(UnsupportedError) as caught,
-    ):
-        client.ask(clips["vfr"], "When?", replace(OPTIONS, **changes))
-    assert str(caught.value) == message
+    assert refusal.message.startswith(f"in ensemble '{family}', {family} {message}")
+    given = replace(AnswerOptions(task=task, max_new_tokens=4), **options)
+    server = request.getfixturevalue(SERVERS[family])
+    with Client(url(server.triton)) as client, pytest.raises(UnsupportedError) as caught:
+        client.ask(clips["vfr"], "x", given)
+    assert f"in ensemble '{family}', {caught.value}" == refusal.message
 
 
 def test_a_task_that_asks_by_itself_takes_no_question(answering, clips):
-    with Client(f"grpc://{answering.triton.grpc_address}") as client:
+    with Client(url(answering.triton)) as client:
         asked = AnswerOptions(task="captions", max_new_tokens=2)
         with pytest.raises(InvalidRequestError, match="must be empty with task captions"):
             client.ask(clips["vfr"], "When?", asked)
@@ -203,8 +167,3 @@ def test_a_task_that_asks_by_itself_takes_no_question(answering, clips):
             client.ask(clips["vfr"])
         (answer,) = client.ask(clips["vfr"], options=asked).answers
         assert (answer.query, answer.task) == ("", "captions")
-
-
-def new_video(judge: Judge) -> np.ndarray:
-    """A video that the cache does not know: a box that readers skip follows it."""
-    return upload(judge.good["VIDEO"].tobytes() + b"\0\0\0\x08free")

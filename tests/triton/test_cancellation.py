@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,9 +29,10 @@ from groundserve import (
     RequestCancelledError,
     ScoreOptions,
 )
+from groundserve.manifest import hash_tree
 from tests.media_assets import Asset, asset_maker
 from tests.triton.answers import FREE_BOX, url
-from tests.triton.serve import Server, media_workers
+from tests.triton.serve import Server, media_workers, serve
 
 WAIT_SECONDS = 60.0
 """How long something that must happen is waited for; waited out by a failure alone."""
@@ -161,21 +163,106 @@ def test_interrupt_of_the_command(server, video):
     assert b"Traceback" not in errors
 
 
-def test_reading_that_hangs(server, video):
-    """Probing, cutting and decoding are jobs of a worker; this one answers no more."""
+@contextmanager
+def suspended(server: Server) -> Iterator[None]:
+    """Have the media workers answer no more, and one of them be killed for it."""
+    stopped = media_workers(server)
+    for worker in stopped:
+        worker.suspend()
+    yield
+    wait_until(lambda: not stopped <= media_workers(server), "a worker is killed")
+    for worker in media_workers(server):
+        worker.resume()
+
+
+def test_decoding_that_hangs(server, video):
     client = Client(url(server.triton))
     with ThreadPoolExecutor(1) as pool, ending_by_cancellation(server) as chunk_is_decoded:
         asked = pool.submit(client.score, video, "When?", OPTIONS)
         chunk_is_decoded()
-        stopped = media_workers(server)
-        for worker in stopped:
-            worker.suspend()
+        with suspended(server):
+            client.close()
+            with pytest.raises(RequestCancelledError):
+                asked.result()
+
+
+def test_probing_that_hangs(server, clips, video):
+    server.ask(clips["vfr"], "When?")  # starts the worker that will be asked
+    with (
+        ending_by_cancellation(server),
+        Client(url(server.triton), timeout_seconds=2) as client,
+        suspended(server),
+        pytest.raises(DeadlineExceededError),
+    ):
+        client.score(video, "When?", OPTIONS)
+
+
+HELD = """
+import time
+from pathlib import Path
+from python_backend.triton.{model} import TritonPythonModel as Model
+
+HOLD, LOG = Path({folder!r}) / {model!r}, Path({folder!r}) / "log"
+
+class TritonPythonModel(Model):
+    def {method}(self, items, *deadline):
+        if not items or not HOLD.exists():
+            return super().{method}(items, *deadline)
+        with LOG.open("a") as log:
+            print("held", file=log, flush=True)
+            while HOLD.exists():
+                for one in deadline:
+                    try:
+                        one.check()
+                    except Exception as error:
+                        print(type(error).__name__, file=log)
+                        raise
+                time.sleep(0.02)
+            print("done", file=log)
+        return super().{method}(items, *deadline)
+"""
+METHODS = {"video_decode": "_decode", "vision_encoder": "_encode", "grounding": "_ground"}
+
+
+@pytest.fixture(scope="module")
+def held(engine_dirs, tmp_path_factory) -> Iterator[tuple[Server, Path]]:
+    """A server whose model of a stage works on as long as a file of its name lies in the folder."""
+    folder = tmp_path_factory.mktemp("held")
+    engines = shutil.copytree(engine_dirs["cpu"], folder / "engines")
+    for model, method in METHODS.items():
+        source = HELD.format(model=model, method=method, folder=str(folder))
+        (engines / "model_repository" / model / "1" / "model.py").write_text(source)
+    manifest = json.loads((engines / "manifest.json").read_text())
+    (engines / "manifest.json").unlink()
+    (engines / "manifest.json").write_text(json.dumps({**manifest, "files": hash_tree(engines)}))
+    with serve(engines, folder / "server.log") as running:
+        yield running, folder
+
+
+@pytest.mark.parametrize("model", METHODS)
+def test_closing_the_client_while_another_model_works(held, clips, model):
+    server, folder = held
+    before = server.metrics()
+    options = ScoreOptions(num_frames=150, sampling="infer", sample_fps=20)
+    log = folder / "log"
+    log.write_text("")
+    (folder / model).touch()
+    client = Client(url(server.triton))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.score, clips["bikes"], "When?", options)
+        wait_until(lambda: "held" in log.read_text(), f"{model} works")
         client.close()
         with pytest.raises(RequestCancelledError):
             asked.result()
-        wait_until(lambda: len(media_workers(server)) < len(stopped), "a worker is killed")
-        for worker in media_workers(server):
-            worker.resume()
+    if model == "vision_encoder":  # a batch may have several callers: it ends, and no other begins
+        (folder / model).unlink()
+    cancelled = 'errors_total{class="RequestCancelledError"}'
+    wait_until(lambda: server.growth(before)[cancelled] == 1, "the request has ended")
+    (folder / model).unlink(missing_ok=True)
+    ends = "done" if model == "vision_encoder" else "RequestCancelledError"
+    assert set(log.read_text().split()) == {"held", ends}
+    assert server.growth(before)['stage_seconds_count{stage="ground"}'] == 0
+    assert server.ask(clips["vfr"], "When?")["FRAME_LOGITS"].shape[0] == 1
 
 
 def test_client_gets_what_one_call_of_the_ensemble_gives(cached, clips):

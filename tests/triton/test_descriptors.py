@@ -1,4 +1,4 @@
-"""Model processes that have no file descriptor left say so, and go on when they have one."""
+"""The model `front` says that it has no file descriptor left, and goes on when it has one."""
 
 from __future__ import annotations
 
@@ -7,31 +7,22 @@ import resource
 
 import pytest
 
-from tests.triton.protocol import Protocol, RejectedError, texts
+from tests.triton.protocol import RejectedError
 
 
-def test_requests_are_unavailable_meanwhile(harmed, video_root):
-    video = video_root / "carphone.mp4"
-    inputs = {"VIDEO_URI": texts(video.as_uri()), "QUERY": texts("When?")}
-    old = harmed.triton.stubs()
-    harmed.triton.reload_model("video_features")  # processes that have opened nothing yet
-    protocol = Protocol("grpc", harmed.triton.grpc_address)
-    before = {}
-    for stub in harmed.triton.stubs() - old:
-        if stub.model == "video_features":
-            before[stub.pid] = resource.prlimit(stub.pid, resource.RLIMIT_NOFILE)
-            are_open = {int(name) for name in os.listdir(f"/proc/{stub.pid}/fd")}
-            next_number = min(set(range(len(are_open) + 1)) - are_open)
-            resource.prlimit(stub.pid, resource.RLIMIT_NOFILE, (next_number, before[stub.pid][1]))
+def test_requests_are_unavailable_meanwhile(harmed, clips):
+    (front,) = (stub.pid for stub in harmed.triton.stubs() if stub.model == "front")
+    before = resource.prlimit(front, resource.RLIMIT_NOFILE)
+    are_open = {int(name) for name in os.listdir(f"/proc/{front}/fd")}
+    next_number = min(set(range(len(are_open) + 1)) - are_open)
+    resource.prlimit(front, resource.RLIMIT_NOFILE, (next_number, before[1]))
     try:
-        for _ in before:  # the first request of each process did more than the next
+        for _ in range(2):  # the first request of a process does more than the next
             with pytest.raises(RejectedError) as caught:
-                protocol.infer("video_features", inputs)
+                harmed.ask(clips["vfr"], "When?")
             assert caught.value.code == "UNAVAILABLE"
             assert "the server has no file descriptor left; try again later" in caught.value.message
             assert "importlib" not in caught.value.message
     finally:
-        for pid, limits in before.items():
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-    assert protocol.infer("videoitg", inputs)["FRAME_LOGITS"].shape[0] == 1
-    protocol.client.close()
+        resource.prlimit(front, resource.RLIMIT_NOFILE, before)
+    assert harmed.ask(clips["vfr"], "When?")["FRAME_LOGITS"].shape[0] == 1

@@ -2,68 +2,48 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from pathlib import Path
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import numpy as np
 import psutil
-import pytest
 
-from groundserve.deadline import Deadline
-from python_backend.fair_share import SHARE_DIR_VARIABLE, FairShare
-from tests.triton.protocol import Protocol, RejectedError, texts, upload
-from tests.triton.serve import in_parallel
+from tests.triton.protocol import RejectedError
+from tests.triton.serve import media_workers
 
-
-@pytest.fixture(scope="module")
-def server(limited):
-    return limited
+NUM_SEATS = 4
+"""Half of the videos that `front` reads at one time."""
 
 
-@pytest.fixture(scope="module")
-def share(server) -> FairShare:
-    """The locks that the models of this server use."""
-    directory = Path(psutil.Process(server.triton.pid).environ()[SHARE_DIR_VARIABLE])
-    assert directory.stat().st_mode & 0o777 == 0o700
-    return FairShare(directory=directory, num_seats=3, num_turns=1, light_pixels=1)
+def test_costly_video_too_many_is_refused_at_once_and_the_others_take_turns(limited, clips):
+    video, before = clips["carphone_pristine"], limited.metrics()
 
+    def ask(_: object):
+        try:
+            return limited.ask(video, "When?", num_frames=8)
+        except RejectedError as rejection:
+            return rejection
 
-def test_costly_video_is_refused_at_once_where_all_seats_are_taken(server, share, clips):
-    decoded = server.metrics()["frames_decoded_total"]
-    with ExitStack() as stack:
-        for _ in range(share.num_seats):
-            stack.enter_context(share.admit(2, Deadline.after(1)))
-        with pytest.raises(RejectedError) as caught:
-            server.ask(clips["carphone_pristine"], "When?", num_frames=8)
-    assert caught.value.code == "UNAVAILABLE"
-    assert "3 of more than 1e-09 are read; try again later" in caught.value.message
-    assert server.metrics()["frames_decoded_total"] == decoded
+    def decoders() -> list[psutil.Process]:
+        (front,) = (stub.pid for stub in limited.triton.stubs() if stub.model == "front")
+        return [worker for worker in media_workers(limited) if worker.ppid() != front]
 
-
-def test_costly_video_waits_for_its_turn_and_gives_the_same_bits(server, share, clips):
-    def ask(_: int):
-        return server.ask(clips["carphone_pristine"], "When?", num_frames=8)
-
-    first, *others = in_parallel(3, ask, range(3))
-    for other in others:
-        for name in set(first) - {"INFO"}:
-            np.testing.assert_array_equal(first[name], other[name], strict=True)
-    with (
-        share.admit(2, Deadline.after(1)) as turn,
-        turn(),
-        pytest.raises(RejectedError, match="did not finish within"),
-    ):
-        ask_for_a_second(server, clips)
-
-
-def ask_for_a_second(server, clips) -> None:
-    protocol = Protocol("grpc", server.triton.grpc_address)
-    inputs = {
-        "VIDEO": upload(clips["carphone_pristine"].read_bytes()),
-        "QUERY": texts("When?"),
-        "OPTIONS": texts('{"num_frames": 8}'),
-    }
-    try:
-        protocol.infer("videoitg", inputs, timeout_microseconds=1_000_000)
-    finally:
-        protocol.client.close()
+    limited.ask(video, "When?", num_frames=8)  # starts a decoder
+    with ThreadPoolExecutor(NUM_SEATS + 1) as pool:
+        for worker in decoders():
+            worker.suspend()
+        asked = [pool.submit(ask, None) for _ in range(NUM_SEATS + 1)]
+        while not wait(asked, timeout=0.05, return_when=FIRST_COMPLETED).done:
+            for worker in decoders():  # one that was started meanwhile
+                worker.suspend()
+        for worker in decoders():
+            worker.resume()
+        answers = [one.result() for one in asked]
+    (refusal,) = (one for one in answers if isinstance(one, RejectedError))
+    assert refusal.code == "UNAVAILABLE"
+    assert f"{NUM_SEATS} of more than 1e-09 are read; try again later" in refusal.message
+    answers = [one for one in answers if one is not refusal]
+    for answer in answers[1:]:
+        for name in answer.keys() - {"INFO"}:
+            np.testing.assert_array_equal(answer[name], answers[0][name], strict=True)
+    num_frames = len(answers[0]["FRAME_INDICES"]) * (NUM_SEATS + 1)  # with that before them
+    assert limited.growth(before)["frames_decoded_total"] == num_frames

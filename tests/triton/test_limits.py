@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 
-import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from tests.triton.protocol import Protocol, RejectedError, texts
+from tests.triton.protocol import RejectedError
 from tests.triton.serve import serve
 
 
@@ -46,30 +44,6 @@ def test_request_within_the_limits_is_answered_without_a_trace_of_the_deadline(l
     answer = limited.ask(clips["carphone_pristine"], "q", "r", num_frames=8)
     assert answer["FRAME_LOGITS"].shape[0] == 2
     assert not any("deadline" in name for name in json.loads(answer["INFO"][0]))
-
-
-def test_later_steps_keep_the_first_steps_deadline(limited):
-    protocol = Protocol("http", limited.triton.http_address)
-    inputs = {
-        "FRAME_LOGITS": np.zeros((1, 3), np.float32),
-        "FRAME_INDICES": np.arange(3),
-        "PTS_SECONDS": np.zeros(3),
-    }
-
-    def select(offset_seconds: float, timeout_seconds: float | None = None) -> None:
-        moment = time.monotonic() + offset_seconds
-        info = {"timing_ms": {}, "deadline_monotonic_seconds": moment}
-        microseconds = None if timeout_seconds is None else int(timeout_seconds * 1e6)
-        request = {**inputs, "STAGE_INFO_2": texts(json.dumps(info))}
-        protocol.infer("frame_selector", request, timeout_microseconds=microseconds)
-
-    # A request without a timeout has 60 s, one with a long one the operator's ceiling.
-    for timeout_seconds, expected in ((None, "60"), (100, "100"), (1000, r"120\.5")):
-        with pytest.raises(RejectedError, match=rf"did not finish within {expected} s") as caught:
-            select(-1, timeout_seconds)
-        assert caught.value.code == "UNAVAILABLE"
-    select(20)
-    protocol.client.close()
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from tests.triton.protocol import RejectedError, texts, upload
 
-STREAM = (
-    '{"codec_name": "h264", "pixel_format": "yuv420p", "width": 96, "height": 64, "rotation": 0, '
-    '"frame_counts": [1]}'
-)
 NOT_ALLOWED = "VIDEO_URI must name a readable file below one of this server's allowed roots"
 
 
@@ -99,61 +94,3 @@ def test_own_timeout_ends_a_request(protocol, clips):
     rejection = refused(protocol, "videoitg", inputs, timeout_microseconds=100_000)
     assert rejection.code == "UNAVAILABLE"
     assert "within" in rejection.message
-
-
-@pytest.mark.parametrize(
-    ("model", "inputs", "missing"),
-    [
-        (
-            "frame_selector",
-            {
-                "FRAME_LOGITS": np.zeros((1, 3), np.float32),
-                "FRAME_INDICES": np.arange(3),
-                "OPTIONS": texts("{}"),
-                "STAGE_INFO_2": texts('{"timing_ms": {}}'),
-            },
-            "PTS_SECONDS",
-        ),
-        (
-            "video_decode",
-            {
-                "SEGMENTS": upload(bytes(10)),
-                "SEGMENTS_MEMORY": texts("1/1/" + "0" * 32),
-                "SEGMENT_OFFSETS": np.array([0, 10]),
-                "LOCAL_OFFSETS": np.array([0, 1]),
-                "STREAM": texts(STREAM),
-            },
-            "LOCAL_FRAMES",
-        ),
-    ],
-)
-def test_optional_input_does_not_stand_in_for_another(grpc, model, inputs, missing):
-    """Triton counts inputs, and finds as many as it must."""
-    expected = RejectedError("INVALID_ARG", f"the input {missing} is missing")
-    assert refused(grpc, model, inputs) == expected
-
-
-def test_failure_of_ours_says_nothing_and_is_logged(grpc, server_log):
-    inputs = {
-        "FEATURES": np.full((3, 1, 48), np.nan, np.float32),
-        "QUERY": texts("When?"),
-        "STAGE_INFO": texts('{"timing_ms": {}}'),
-    }
-    rejection = refused(grpc, "grounding", inputs)
-    assert rejection == RejectedError(
-        "INTERNAL", "the server failed on this request; its log says why"
-    )
-    assert "logits that are not finite" in server_log.read_text()
-
-
-@pytest.mark.parametrize("name", ["class_in_message", "code_in_message"])
-def test_parameter_of_the_servers_own_calls_shows_a_caller_nothing_more(grpc, name):
-    inputs = {
-        "FEATURES": np.full((3, 1, 48), np.nan, np.float32),
-        "QUERY": texts("When?"),
-        "STAGE_INFO": texts('{"timing_ms": {}}'),
-    }
-    rejection = refused(grpc, "grounding", inputs, parameters={name: True})
-    assert rejection.code == "INTERNAL"
-    told = "the server failed on this request; its log says why"
-    assert rejection.message in (told, f"InternalError: {told}")

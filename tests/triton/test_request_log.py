@@ -47,7 +47,6 @@ def test_line_of_an_answer_is_the_same_for_the_ensemble_and_for_client(server, c
         assert line.pop("request_id")
         assert line.pop("timing_ms").keys() == STAGES
         assert line == {
-            "model": "frame_selector",
             "outcome": "ok",
             "video_bytes": video.stat().st_size,
             "num_frames": 4,
@@ -74,7 +73,6 @@ def test_line_of_an_error_repeats_nothing_of_the_request(server, client, clips, 
     message = line.pop("message")
     assert line == {
         "request_id": "mine",
-        "model": "video_features",
         "outcome": "error",
         "error": "InvalidRequestError",
         "video_bytes": video.stat().st_size,

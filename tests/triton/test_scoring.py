@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 
-from groundserve.deadline import Deadline
 from groundserve.manifest import CHUNK_FRAMES
 from groundserve.options import ScoreOptions
 from groundserve.results import VideoInfo
@@ -65,15 +67,6 @@ def test_info_tells_of_the_video_and_of_every_stage(grpc, pipeline, video_root):
     assert replace(local, timing_ms=info.timing_ms) == info
 
 
-def test_video_features_can_be_called_alone(protocol, pipeline, clips):
-    video = clips["carphone_pristine"]
-    answer = protocol.infer("video_features", {"VIDEO": upload(video.read_bytes())})
-    expected = pipeline.features(video, ScoreOptions(), deadline=Deadline.after(60))
-    np.testing.assert_array_equal(answer["FEATURES"], expected.features)
-    np.testing.assert_array_equal(answer["FRAME_INDICES"], expected.frame_indices)
-    np.testing.assert_array_equal(answer["PTS_SECONDS"], expected.pts_seconds)
-
-
 def test_concurrent_requests_each_get_their_own_video(server, pipeline, clips):
     names = ["bikes", "bigbuckbunny", "carphone_pristine"] * 2
 
@@ -110,3 +103,20 @@ def test_torch_profile_scores_as_in_process(engine_dirs, clips, tmp_path):
         inputs = {"VIDEO": upload(video.read_bytes()), "QUERY": texts(*QUERIES)}
         assert_same(protocol.infer("videoitg", inputs), pipeline.score(video, QUERIES))
         protocol.client.close()
+
+
+CLIENT = """
+import sys
+for name in ("av", "onnxruntime", "PIL", "python_backend", "pytriton", "tokenizers", "torch"):
+    sys.modules[name] = None  # importing it fails
+from groundserve import Client
+with Client(sys.argv[1]) as client:
+    print(client.score(sys.argv[2], "When?").queries[0].frame_logits.tolist())
+"""
+
+
+def test_a_client_needs_none_of_the_servers_packages(server, pipeline, clips):
+    command = [sys.executable, "-c", CLIENT, f"grpc://{server.grpc_address}", clips["vfr"]]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = pipeline.score(clips["vfr"], "When?").queries[0].frame_logits
+    assert json.loads(said.stdout) == expected.tolist()

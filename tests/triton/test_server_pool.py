@@ -53,6 +53,6 @@ def test_the_servers_say_which_engines_they_have(url, nobody, engine_dirs):
 
 
 def test_no_server_that_answers_has_no_identity(nobody, monkeypatch):
-    monkeypatch.setattr("groundserve.client._steps._FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("groundserve.client._exchange._FIRST_WAIT_SECONDS", 0.01)
     with pytest.raises(UnavailableError, match=f"no server answers; {nobody} said: .*refused"):
         EngineSource(servers=(nobody,)).identity()

@@ -77,6 +77,21 @@ class Toy:
             facts={"frame_stride": spec.frame_stride},
         )
 
+    def check_features(
+        self, shape: tuple[int, ...], spec: ToySpec, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        """Check FEATURES (T, 1, D).
+
+        Raises:
+            InvalidRequestError: There are more frames or tokens than the vision stage gives.
+        """
+        num_frames, num_tokens, _ = shape
+        max_frames = min(spec.max_frames, limits.max_num_frames)
+        if num_tokens != 1 or not 1 <= num_frames <= max_frames:
+            raise InvalidRequestError(
+                f"FEATURES (T, P, D) must have P = 1 and T from 1 to {max_frames}, got {shape}"
+            )
+
     def open_tokenizer(self, path: Path, spec: ToySpec) -> ToyTokenizer:
         """See `groundserve.families.base.FramesFamily.open_tokenizer`."""
         try:

@@ -1,7 +1,14 @@
 """What `Client` does before and around its calls; nothing answers in these tests."""
 
+from __future__ import annotations
+
+import gc
 import math
+import signal
+import threading
+import time
 import uuid
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +20,11 @@ from groundserve import (
     MediaError,
     UnavailableError,
 )
-from groundserve.client._steps import STEPS
+
+HEADERS = (
+    "headers must be names of letters, digits, '-', '_' and '.' with values of printable ASCII, "
+    "got the name "
+)
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
@@ -36,7 +47,7 @@ def test_another_form_of_url_is_refused(kind, url, shown):
     )
 
 
-@pytest.mark.parametrize("url", ["grpc://h:1", "grpc://my-host.local:65535", "grpc://[::1]:8001"])
+@pytest.mark.parametrize("url", ["grpc://h:1", "grpc://my-host.local:65535", "grpcs://[::1]:8001"])
 def test_url_is_taken(url):
     Client(url).close()
 
@@ -52,6 +63,18 @@ def test_url_is_taken(url):
         ({"timeout_seconds": "5"}, "timeout_seconds must be a number, got '5'"),
         ({"retries": -1}, "retries must be a whole number >= 0, got -1"),
         ({"retries": 1.5}, "retries must be a whole number >= 0, got 1.5"),
+        *(
+            ({"headers": {name: value}}, f"{HEADERS}{name!r}")
+            for name, value in (("a", "b\nc"), ("a", "\u00e9"), ("a", 7), ("a b", "c"), ("", "c"))
+        ),
+        (
+            {"root_certificates": __file__},
+            "root_certificates goes with grpcs://, got 'grpc://127.0.0.1:8001'",
+        ),
+        (
+            {"url": "grpcs://h:1", "root_certificates": "/nowhere.pem"},
+            "root_certificates must be a file in PEM form, got '/nowhere.pem'",
+        ),
     ],
 )
 def test_setting_that_is_none_is_refused(kind, settings, message):
@@ -100,26 +123,48 @@ def test_file_that_no_message_can_hold_is_not_read(tmp_path):
         client.score(path, "x")
 
 
-SCORE, ASK = STEPS["frames"], STEPS["text"]
+@pytest.mark.parametrize("is_model_ready", [True, False])
+@pytest.mark.parametrize("is_server_ready", [True, False])
+def test_server_is_ready_where_front_and_all_others_are(
+    monkeypatch, is_model_ready, is_server_ready
+):
+    with Client("grpc://127.0.0.1:9", timeout_seconds=5, headers={"Who": "me"}) as client:
+        server = client._connection._server
+
+        def ask_model(name, *, headers, client_timeout):
+            assert (name, headers) == ("front", {"who": "me"})
+            assert 0 < client_timeout <= 5
+            return is_model_ready
+
+        monkeypatch.setattr(server, "is_model_ready", ask_model)
+        monkeypatch.setattr(server, "is_server_ready", lambda **_: is_server_ready)
+        assert client.is_ready() == (is_model_ready and is_server_ready)
 
 
-@pytest.mark.parametrize(
-    ("loaded", "asked", "is_ready"),
-    [
-        pytest.param(SCORE, SCORE, True, id="scores"),
-        pytest.param(ASK, [*list(SCORE)[:3], *ASK], True, id="answers_in_text"),
-        pytest.param(list(SCORE)[:3], [*SCORE, *ASK], False, id="last_step_missing"),
-    ],
-)
-def test_server_is_ready_where_every_model_of_a_head_is(monkeypatch, loaded, asked, is_ready):
-    names = []
+def test_thread_ends_with_the_client_that_nobody_closed():
+    before = set(threading.enumerate())
+    client = Client("grpc://127.0.0.1:9")
+    with pytest.raises(UnavailableError, match="failed to connect"):
+        client.score(b"x", "x")
+    started = set(threading.enumerate()) - before
+    (thread,) = (one for one in started if one.name == "groundserve-calls")
+    del client, started
+    gc.collect()
+    thread.join(60)
+    assert not thread.is_alive()
 
-    def is_model_ready(name, client_timeout):
-        assert 0 < client_timeout <= 5
-        names.append(name)
-        return name in loaded
 
-    with Client("grpc://127.0.0.1:9", timeout_seconds=5) as client:
-        monkeypatch.setattr(client._connection._server, "is_model_ready", is_model_ready)
-        assert client.is_ready() == is_ready
-    assert names == list(asked)
+def test_interrupt_neither_ends_the_beginning_of_a_call_nor_leaves_it_running(monkeypatch):
+    """gRPC keeps a lock that an interrupt finds taken, and every later call would wait for it."""
+    cancelled = threading.Event()
+
+    def infer(*_, **__):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.05)  # where an interrupt of this thread would be raised
+        return SimpleNamespace(cancel=cancelled.set)
+
+    with Client("grpc://127.0.0.1:9") as client:
+        monkeypatch.setattr(client._connection._server, "async_infer", infer)
+        with pytest.raises(KeyboardInterrupt):
+            client.score(b"x", "x")
+        assert cancelled.wait(60)

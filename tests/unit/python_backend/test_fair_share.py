@@ -1,53 +1,58 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
 
 from groundserve.deadline import Deadline
-from groundserve.errors import UnavailableError
-from python_backend.fair_share import FairShare
+from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
+from python_backend.fair_share import FairShare, read_light_pixels
 
 SOON = Deadline.after(10**6)
-HOLDER = """
-import sys, time
-from pathlib import Path
-from groundserve.deadline import Deadline
-from python_backend.fair_share import FairShare
-share = FairShare(directory=Path(sys.argv[1]), num_seats=2, num_turns=1, light_pixels=100)
-with share.admit(101, Deadline.after(60)) as turn, turn():
-    print(flush=True)
-    time.sleep(60)
-"""
 
 
-@pytest.fixture
-def share(tmp_path: Path) -> FairShare:
-    return FairShare(directory=tmp_path, num_seats=2, num_turns=1, light_pixels=100)
+def make(*, num_seats: int = 1, num_decoders: int = 2) -> FairShare:
+    return FairShare(num_seats=num_seats, num_decoders=num_decoders, light_pixels=100)
 
 
-def test_seat_is_free_again_after_an_error(share):
-    num_open = len(os.listdir("/proc/self/fd"))
-    for _ in range(3):
-        with pytest.raises(RuntimeError), share.admit(101, SOON):
-            raise RuntimeError
-    assert len(os.listdir("/proc/self/fd")) == num_open
+def test_small_videos_need_neither_a_seat_nor_a_turn():
+    share = make()
+    with share.admit(101, SOON) as turn, turn():
+        for _ in range(3):
+            with share.admit(100, SOON) as small:
+                assert small is None
 
 
-def test_process_that_dies_leaves_its_seat_and_turn(share):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(share.directory)], stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        with share.admit(101, SOON):
-            with pytest.raises(UnavailableError), share.admit(101, SOON):
+def test_costly_video_is_refused_at_once_where_all_seats_are_taken():
+    share = make(num_seats=2)
+    for _ in range(2):  # the seats are free again afterwards
+        with share.admit(101, SOON), share.admit(101, SOON):
+            with pytest.raises(UnavailableError, match="as many costly"), share.admit(101, SOON):
                 pytest.fail("it was admitted")
-            holder.send_signal(signal.SIGKILL)
-            holder.wait()
-            with share.admit(101, SOON) as turn, turn():
+            with share.admit(100, SOON):
                 pass
+
+
+def test_seat_and_turn_are_free_again_after_an_error():
+    share = make()
+    for _ in range(2):
+        with pytest.raises(RuntimeError), share.admit(101, SOON) as turn, turn():
+            raise RuntimeError
+
+
+@pytest.mark.parametrize(("num_decoders", "num_turns"), [(1, 1), (2, 1), (3, 2)])
+def test_one_decoder_of_several_is_left_to_the_others(num_decoders, num_turns):
+    share = make(num_seats=9, num_decoders=num_decoders)
+    with ExitStack() as held:
+        for _ in range(num_turns):
+            held.enter_context(held.enter_context(share.admit(101, SOON))())
+        with share.admit(101, Deadline.after(0.05)) as turn, pytest.raises(DeadlineExceededError):
+            turn().__enter__()
+
+
+def test_operator_says_what_is_light():
+    assert read_light_pixels(7, {}) == 7
+    assert read_light_pixels(7, {"GROUNDSERVE_LIGHT_PIXELS": "123"}) == 123
+    for text in ("", "0", "-1", "1e9", "9" * 19, "²"):
+        with pytest.raises(InvalidRequestError, match="must be a whole number above 0, got"):
+            read_light_pixels(7, {"GROUNDSERVE_LIGHT_PIXELS": text})

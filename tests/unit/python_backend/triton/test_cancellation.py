@@ -5,12 +5,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from groundserve.deadline import POLL_SECONDS, Deadline
-from groundserve.errors import InvalidRequestError, RequestCancelledError
-from python_backend.triton._cancellation import Lifeline, cancellation_of
+from groundserve.deadline import POLL_SECONDS
+from groundserve.errors import RequestCancelledError, UnsupportedError
+from python_backend.triton._cancellation import Lifeline, asked_in_turns, lifeline_of
 
 HOLD = """
 import json, time
@@ -19,70 +21,69 @@ lifeline = Lifeline()
 print(json.dumps(lifeline.parameters), flush=True)
 time.sleep(60)
 """
-NEVER = Deadline.after(10**6)
 
 
 class Request:
-    """A request as the stub gives it; `is_cancelled` must not be asked twice at one time."""
+    """A request as the stub gives it."""
 
     def __init__(self, **parameters):
-        self.is_over = False
-        self.num_asked = 0
         self._parameters = json.dumps(parameters) if parameters else ""
-        self._asking = threading.Lock()
 
     def parameters(self):
         return self._parameters
 
-    def is_cancelled(self):
-        assert self._asking.acquire(blocking=False)
-        self.num_asked += 1
-        threading.Event().wait(0.01)
-        self._asking.release()
-        return self.is_over
-
 
 def test_a_request_that_was_cancelled_stays_so():
-    request = Request(code_in_message=True)
-    is_cancelled = cancellation_of(request)
+    answers = iter([False, True, False])
+    is_cancelled = asked_in_turns(lambda: next(answers))
     assert not is_cancelled()
-    request.is_over = True
     time.sleep(POLL_SECONDS)  # it is not asked more often
     assert is_cancelled()
-    request.is_over = False
+    time.sleep(POLL_SECONDS)
     assert is_cancelled()
 
 
-def test_lifeline_is_held_for_the_length_of_its_block():
-    with Lifeline.tied_to(NEVER) as (lifeline, deadline):
-        deadline.check()
-        assert not cancellation_of(Request(**lifeline.parameters))()
-    assert cancellation_of(Request(**lifeline.parameters))()
+def test_one_thread_asks_at_a_time():
+    asking = threading.Lock()
+
+    def ask():
+        assert asking.acquire(blocking=False)
+        time.sleep(0.01)
+        asking.release()
+        return False
+
+    is_cancelled = asked_in_turns(ask)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: is_cancelled(), range(100)))
 
 
-def test_lifeline_is_let_go_as_soon_as_anybody_hears_of_the_cancellation():
-    is_over = threading.Event()
-    own = Deadline.after(60, is_cancelled=is_over.is_set)
-    with Lifeline.tied_to(own) as (lifeline, deadline):
-        is_cancelled = cancellation_of(Request(**lifeline.parameters))
-        deadline.check()
-        assert not is_cancelled()
-        is_over.set()
+def test_lifeline_is_held_until_it_is_closed():
+    lifeline = Lifeline()
+    request = Request(code_in_message=True, **lifeline.parameters)
+    is_cancelled = lifeline_of(request)
+    assert not is_cancelled()
+    (token,) = lifeline.parameters.values()
+    assert token not in Path("/proc/net/unix").read_text()
+    for _ in range(2):
+        lifeline.close()
         with pytest.raises(RequestCancelledError):
-            deadline.check()
-        assert cancellation_of(Request(**lifeline.parameters))()
+            lifeline_of(request)
+    time.sleep(POLL_SECONDS)
+    assert is_cancelled()
 
 
 def test_killed_caller_lets_go_of_its_lifeline():
     with subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE) as caller:
-        parameters = json.loads(caller.stdout.readline())
-        assert not cancellation_of(Request(**parameters))()
+        request = Request(**json.loads(caller.stdout.readline()))
+        assert not lifeline_of(request)()
         caller.kill()
         caller.wait()
-        assert cancellation_of(Request(**parameters))()
+        with pytest.raises(RequestCancelledError):
+            lifeline_of(request)
 
 
-@pytest.mark.parametrize("name", ["", "x" * 32, "a" * 33, "\n", 7, True, 1.5])
-def test_name_that_is_none_is_refused(name):
-    with pytest.raises(InvalidRequestError, match="lifeline must be 32 hex digits"):
-        cancellation_of(Request(lifeline=name))
+@pytest.mark.parametrize("token", [None, "", "x" * 32, "a" * 33, "\n", 7, True, 1.5])
+def test_whoever_has_no_lifeline_is_refused(token):
+    request = Request() if token is None else Request(lifeline=token)
+    with pytest.raises(UnsupportedError, match="works for the server's own models only"):
+        lifeline_of(request)

@@ -4,7 +4,6 @@ import numpy as np
 
 from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.limits import Limits
 from python_backend.triton._merge import EncodeRequest, encode_merged
 
 
@@ -63,7 +62,7 @@ def test_streams_and_plan_inputs_of_units_are_merged_unit_by_unit():
         segments(30, 2, num_times=3),
         segments(40, 1, SCALE=np.ones((1, 1), np.float32)),
     ]
-    requests = [EncodeRequest.from_batch(one, SEGMENTS, Limits()) for one in tensors]
+    requests = [EncodeRequest.from_batch(one, SEGMENTS) for one in tensors]
     features = encode_merged(requests, encode, names=SEGMENTS.names)
     assert shapes == [(3, 3, (3, 2), (1, 1)), (2, 2, (2, 3), (1, 1)), (1, 1, (1, 2), (1, 1))]
     assert [part.ravel().tolist() for part in features] == [[0, 10], [200], [300, 310], [40]]

@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from python_backend.triton._answer import Answer
+
 PROGRAM = """
 import sys
 from types import ModuleType, SimpleNamespace
@@ -83,8 +85,8 @@ def test_threads_take_turns(metrics):
     calls = [
         lambda: metrics.add("generated_tokens"),
         lambda: metrics.set_cache_bytes(1),
-        lambda: metrics.observe_stages({"generate": 1.0}),
-        lambda: metrics.count_error(ValueError()),
+        lambda: metrics.observe(Answer(outputs={}, info={"timing_ms": {"generate": 1.0}})),
+        lambda: metrics.observe(ValueError()),
     ]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda call: [call() for _ in range(5)], calls * 2))

@@ -1,1 +1,0 @@
-from python_backend.triton.admission import TritonPythonModel as TritonPythonModel

@@ -1,0 +1,1 @@
+from python_backend.triton.front import TritonPythonModel as TritonPythonModel

@@ -1,1 +1,0 @@
-from python_backend.triton.frame_selector import TritonPythonModel as TritonPythonModel

@@ -1,0 +1,1 @@
+from python_backend.triton.front_stream import TritonPythonModel as TritonPythonModel

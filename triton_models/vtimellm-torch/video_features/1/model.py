@@ -1,1 +1,0 @@
-from python_backend.triton.video_features import TritonPythonModel as TritonPythonModel
