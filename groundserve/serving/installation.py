@@ -6,9 +6,7 @@ import importlib.metadata
 import importlib.util
 import ipaddress
 import os
-import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -21,8 +19,6 @@ from groundserve.limits import MIB
 # glibc raises this threshold to the largest block that was freed; tensors of ever changing sizes
 # then fragment its heap, and an engine's process grows by 50 MiB in a quarter of an hour.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 * MIB)}
-
-_HELP_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,41 +157,6 @@ def server_environment(
     _prepend(environment, "PATH", [Path(sys.executable).parent])
     _prepend(environment, "LD_LIBRARY_PATH", installation.library_dirs)
     return environment
-
-
-def server_options(executable: Path, environment: Mapping[str, str]) -> frozenset[str]:
-    """Return the names of the command-line options that a server knows, without dashes.
-
-    What it says itself decides, not its version: an option it does not know ends it at once.
-
-    Args:
-        executable: tritonserver.
-        environment: Variables to start it with, as `server_environment` returns them.
-
-    Raises:
-        EngineMismatchError: It does not start, or its help lists no options.
-    """
-    try:
-        answer = subprocess.run(
-            [executable, "--help"],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",  # its help is, whatever the locale
-            errors="replace",
-            timeout=_HELP_TIMEOUT_SECONDS,
-            check=False,  # 2.51 prints its help and returns 1
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineMismatchError(f"{executable.name} --help does not run: {error}") from error
-    options = frozenset(re.findall(r"^\s*--([a-z][a-z0-9-]*)", answer, re.MULTILINE))
-    if "model-repository" not in options:
-        raise EngineMismatchError(
-            f"{executable.name} --help lists no options; install the server again. It said: "
-            f"{answer.strip()[:500]!r}"
-        )
-    return options
 
 
 def _prepend(

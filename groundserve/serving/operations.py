@@ -1,31 +1,29 @@
 """The keeper's own HTTP endpoint: health for load balancers, and metrics of server and keeper.
 
 It answers at once whatever the server does: while a model is loaded again, while tritonserver hangs
-or is gone. It shows no request and takes none: GET and HEAD of three paths.
+or is gone. It shows no request and takes none: GET and HEAD of three paths. One thread serves all
+connections; where they are too many the oldest is closed, so that whoever opens many and says
+nothing keeps nobody else from an answer.
 """
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import json
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from contextlib import contextmanager
+from http import HTTPStatus
 
-from groundserve.errors import InvalidRequestError
-from groundserve.serving.command import cannot_listen
+from groundserve.serving.ports import check_port, listen
 from groundserve.serving.status import COUNTERS, ServiceStatus
 
-_MAX_PORT = 65535
-# Each has a thread.
-_MAX_CONNECTIONS = 32
-_CLIENT_TIMEOUT_SECONDS = 5.0
-_REQUEST_SECONDS = 10.0  # of a whole connection, however often its client says something
-_METRICS_TIMEOUT_SECONDS = 3.0  # Prometheus waits 10 s by default
-_MAX_METRICS_BYTES = 16 * 1024**2
+_MAX_CONNECTIONS = 256
+# A turn of the loop accepts so many at most: a connection that asks is answered two turns later,
+# before so many newer ones that it would be closed as the oldest.
+_BACKLOG = 64
+_REQUEST_SECONDS = 5.0  # of a whole connection, however often its client says something
+_METRICS_SECONDS = 3.0  # Prometheus waits 10 s by default
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -37,12 +35,12 @@ def serve_operations(
     status: Callable[[], ServiceStatus],
     metrics_address: Callable[[], str],
 ) -> Iterator[str]:
-    """Answer in threads of this process for as long as the context lasts.
+    """Answer in a thread of this process for as long as the context lasts.
 
     Args:
         host: IPv4 address to listen on.
         port: Its port; 0 picks a free one.
-        status: How the service is now.
+        status: How the server is now.
         metrics_address: HOST:PORT of tritonserver's metrics now.
 
     Yields:
@@ -52,147 +50,102 @@ def serve_operations(
         InvalidRequestError: There is no such port.
         UnavailableError: The port is taken.
     """
-    if not 0 <= port <= _MAX_PORT:
-        raise InvalidRequestError(f"--metrics-port must be from 0 to {_MAX_PORT}, got {port}")
+    check_port("metrics", port)
+    endpoint = _Endpoint(status, metrics_address)
+    with listen("metrics", host, port, backlog=_BACKLOG) as listener:
+        loop, is_over = asyncio.new_event_loop(), asyncio.Event()
 
-    class Handler(_Handler):
-        pages: Mapping[str, Callable[[], _Page]] = {
-            "/health/live": lambda: (200, "application/json", '{"live": true}\n'),
-            "/health/ready": lambda: _readiness(status()),
-            "/metrics": lambda: (
-                200,
-                _METRICS_TYPE,
-                _join_metrics(_read_metrics(metrics_address()), status()),
-            ),
-        }
+        async def serve() -> None:
+            # Such as no descriptor left for a connection: stderr has one JSON object a line.
+            loop.set_exception_handler(lambda *_: None)
+            await asyncio.start_server(endpoint.answer, sock=listener, backlog=_BACKLOG)
+            await is_over.wait()
 
-    try:
-        server = _BoundedServer((host, port), Handler)
-    except OSError as error:
-        raise cannot_listen("metrics", host, port, error) from error
-    with server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        def run() -> None:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(serve())
+
+        thread = threading.Thread(target=run, name="operations", daemon=True)
         thread.start()
         try:
-            yield f"{host}:{server.server_port}"
+            yield f"{host}:{listener.getsockname()[1]}"
         finally:
-            server.shutdown()
+            loop.call_soon_threadsafe(is_over.set)
+            thread.join()
 
 
-_Page = tuple[int, str, str]
-"""Status, content type, text."""
+class _Endpoint:
+    def __init__(
+        self, status: Callable[[], ServiceStatus], metrics_address: Callable[[], str]
+    ) -> None:
+        self._status = status
+        self._metrics_address = metrics_address
+        self._open: dict[asyncio.StreamWriter, None] = {}  # the oldest first
 
-
-class _BoundedServer(ThreadingHTTPServer):
-    """Closes connections that are too many or take too long; a thread for each would be endless."""
-
-    daemon_threads = True
-    block_on_close = False  # who reads slowly must not hold up the end of the service
-    request_queue_size = _MAX_CONNECTIONS
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        # Not HTTPServer's, which asks the resolver for the name of this machine.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_name, self.server_port = self.socket.getsockname()[:2]
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        # Refused, not waited for: this runs in the thread that accepts, and would hold up all
-        # others.
-        if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the first request of a connection, and close it."""
+        self._open[writer] = None
+        if len(self._open) > _MAX_CONNECTIONS:
+            next(iter(self._open)).transport.abort()
         try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._places.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            with _cut_after(_REQUEST_SECONDS, request):
-                super().process_request_thread(request, client_address)
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(await self._response(head.decode("latin-1")))
+                await writer.drain()
+        # It went away, says too little in time, or too much.
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            writer.transport.abort()
         finally:
-            self._places.release()
+            del self._open[writer]
+            writer.close()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that went away is not news."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    pages: Mapping[str, Callable[[], _Page]]
-    timeout = _CLIENT_TIMEOUT_SECONDS
-    server_version = "groundserve"
-    sys_version = ""
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: stderr has one JSON object a line, of events."""
-
-    def _answer(self) -> None:
-        page = self.pages.get(self.path.partition("?")[0])
-        status, content_type, text = page() if page else (404, "text/plain", "not found\n")
+    async def _response(self, head: str) -> bytes:
+        method, path, *_ = [*head.split("\r\n", 1)[0].split(" "), "", ""]
+        code, kind, text = 200, "application/json", ""
+        match path.partition("?")[0]:
+            case _ if method not in {"GET", "HEAD"}:
+                code, kind, text = 405, "text/plain", "only GET and HEAD\n"
+            case "/health/live":
+                text = '{"live": true}\n'
+            case "/health/ready":
+                status = self._status()
+                ready = {"ready": status.is_ready, "problems": status.problems}
+                code, text = 200 if status.is_ready else 503, f"{_to_json(ready)}\n"
+            case "/metrics":
+                triton = await _read_metrics(self._metrics_address())
+                kind, text = _METRICS_TYPE, _join_metrics(triton, self._status())
+            case _:
+                code, kind, text = 404, "text/plain", "not found\n"
         # The name of a file need not be text; in JSON this is an escape.
         body = text.encode(errors="backslashreplace")
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        lines = [
+            f"HTTP/1.1 {code} {HTTPStatus(code).phrase}",
+            f"Content-Type: {kind}",
+            f"Content-Length: {len(body)}",
+            "Cache-Control: no-store",
+            "Connection: close",
+        ]
+        return "\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else body)
 
 
-def _readiness(status: ServiceStatus) -> _Page:
-    text = json.dumps({"ready": status.is_ready, "problems": status.problems}, ensure_ascii=False)
-    return 200 if status.is_ready else 503, "application/json", f"{text}\n"
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
-def _read_metrics(address: str) -> str | None:
+async def _read_metrics(address: str) -> str | None:
     """Return tritonserver's metrics, None where it does not answer in time."""
     host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=_METRICS_TIMEOUT_SECONDS)
-    with closing(connection):
-        try:
-            connection.connect()
-            with _cut_after(_METRICS_TIMEOUT_SECONDS, connection.sock) as is_cut:
-                connection.request("GET", "/metrics")
-                response = connection.getresponse()
-                text = response.read(_MAX_METRICS_BYTES).decode("utf-8", errors="replace")
-        except (OSError, http.client.HTTPException):
-            return None
-    return None if is_cut.is_set() or response.status != http.client.OK else text
-
-
-@contextmanager
-def _cut_after(seconds: float, connected: socket.socket) -> Iterator[threading.Event]:
-    """End a connection in time: its own time-out begins again with each piece that arrives."""
-    is_cut = threading.Event()
-
-    def cut() -> None:
-        is_cut.set()
-        with suppress(OSError):
-            # Ends a read that another thread waits in, where closing the descriptor would not.
-            connected.shutdown(socket.SHUT_RDWR)
-
-    # A thread until then; `_MAX_CONNECTIONS` bounds how many there are.
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
     try:
-        yield is_cut
-    finally:
-        timer.cancel()
+        async with asyncio.timeout(_METRICS_SECONDS):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            finally:
+                writer.transport.abort()
+    except (OSError, TimeoutError):
+        return None
+    return body.decode("utf-8", errors="replace") if head.split(b" ")[1:2] == [b"200"] else None
 
 
 def _join_metrics(triton: str | None, status: ServiceStatus) -> str:
