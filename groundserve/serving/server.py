@@ -248,7 +248,7 @@ class TritonServer:
             self._load_manifest()
         except EngineMismatchError as error:
             raise UnavailableError(str(error)) from error
-        # Loading alone does nothing while the model counts as loaded, which it does with dead stubs.
+        # Loading alone does nothing while the model counts as loaded, as it does with dead stubs.
         self._api.unload_model(name)
         call = self._api.begin_load(name)
         self._wait_for_load(call.done)

@@ -13,9 +13,8 @@ import os
 import select
 import time
 from collections import Counter
-from collections.abc import Mapping, Set
 from contextlib import ExitStack, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from groundserve.errors import GroundserveError
 from groundserve.limits import MIB
@@ -23,6 +22,9 @@ from groundserve.serving.backoff import Backoff
 from groundserve.serving.events import log_event
 from groundserve.serving.processes import Stub
 from groundserve.serving.status import StatusBoard
+
+if TYPE_CHECKING:
+    from groundserve.serving.server import TritonServer
 
 LOOK_SECONDS = 5.0
 """Between two looks at what the kernel does not tell of."""
@@ -35,29 +37,10 @@ _MAX_RELOADS = 2
 _SERVER, _ENGINES = "server", "engines"
 
 
-class Supervised(Protocol):
-    """What is asked of a server; `TritonServer` says what each means."""
-
-    pid: int | None
-    num_stubs: Mapping[str, int]
-    answers_later: Set[str]
-    max_memory_bytes: int
-
-    def is_running(self) -> bool: ...
-    def stubs(self) -> set[Stub]: ...
-    def ping(self) -> bool: ...
-    def memory_bytes(self) -> int: ...
-    def engines_problem(self) -> str | None: ...
-    def reload_model(self, name: str) -> None: ...
-    def end_process(self) -> None: ...
-    def stop(self) -> None: ...
-    def restart(self) -> None: ...
-
-
 class Supervisor:
     """Watches one running server."""
 
-    def __init__(self, server: Supervised, board: StatusBoard | None = None) -> None:
+    def __init__(self, server: TritonServer, board: StatusBoard | None = None) -> None:
         """Look at what lives; a stub that died while others were being loaded is missing already.
 
         Args:
