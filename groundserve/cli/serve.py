@@ -102,7 +102,7 @@ def command(
             serve_operations(
                 host,
                 metrics_port,
-                status=board.status,
+                board=board,
                 metrics_address=lambda: server.metrics_address,
             )
         )

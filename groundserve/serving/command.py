@@ -26,14 +26,13 @@ def server_command(
     *,
     model_repository: Path,
     host: str,
-    metrics_host: str,
     ports: Ports,
     backend_dir: Path | None,
     shm_prefix: str,
     memory: MemoryNeeds,
     has_pools: bool,
     admin_secret: str,
-    max_http_bytes: int | None,
+    limits_http: bool,
 ) -> list[str]:
     """Return the arguments to start the server with.
 
@@ -41,14 +40,14 @@ def server_command(
         executable: tritonserver.
         model_repository: Folder of models, all of which are loaded.
         host: IPv4 address to listen on.
-        metrics_host: IPv4 address of the metrics.
         ports: Ports, none of them 0.
         backend_dir: Folder with the backends; the server's own where None.
         shm_prefix: First part of the names of its files in /dev/shm.
         memory: How large those start and grow, and the pools.
         has_pools: Whether there is a GPU, between whose models tensors lie in pools.
         admin_secret: Value of `ADMIN_HEADER` that opens the APIs which change the server.
-        max_http_bytes: Largest HTTP body; None for 2.51, which has no limit and no such option.
+        limits_http: Whether it refuses HTTP bodies above 64 MiB unless told a size, as later ones
+            than 2.51 do; that one has no limit and no such option.
     """
     # Both protocols know the same APIs; a request without the header's secret is refused.
     restricted = f"{_RESTRICTED_APIS}:{ADMIN_HEADER}={admin_secret}"
@@ -63,7 +62,7 @@ def server_command(
         f"--grpc-address={host}",
         f"--grpc-port={ports.grpc}",
         f"--grpc-restricted-protocol={restricted}",
-        f"--metrics-address={metrics_host}",
+        f"--metrics-address={LOOPBACK}",
         f"--metrics-port={ports.metrics}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
         f"--backend-config=python,shm-default-byte-size={memory.region_bytes}",
@@ -75,8 +74,9 @@ def server_command(
     else:
         command += [f"--http-address={host}", f"--http-port={ports.http}"]
         command.append(f"--http-restricted-api={restricted}")
-        if max_http_bytes is not None:
-            command.append(f"--http-max-input-size={max_http_bytes}")
+        if limits_http:
+            most = largest_http_body(Limits.from_environment())
+            command.append(f"--http-max-input-size={most}")
     if backend_dir is not None:
         command.append(f"--backend-directory={backend_dir}")
     if has_pools:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
 from groundserve.serving.ports import check_port, listen
-from groundserve.serving.status import COUNTERS, ServiceStatus
+from groundserve.serving.status import COUNTERS, StatusBoard
 
 _MAX_CONNECTIONS = 256
 # A turn of the loop accepts so many at most: a connection that asks is answered two turns later,
@@ -24,23 +24,19 @@ _MAX_CONNECTIONS = 256
 _BACKLOG = 64
 _REQUEST_SECONDS = 5.0  # of a whole connection, however often its client says something
 _METRICS_SECONDS = 3.0  # Prometheus waits 10 s by default
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_JSON, _TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
 
 
 @contextmanager
 def serve_operations(
-    host: str,
-    port: int,
-    *,
-    status: Callable[[], ServiceStatus],
-    metrics_address: Callable[[], str],
+    host: str, port: int, *, board: StatusBoard, metrics_address: Callable[[], str]
 ) -> Iterator[str]:
     """Answer in a thread of this process for as long as the context lasts.
 
     Args:
         host: IPv4 address to listen on.
         port: Its port; 0 picks a free one.
-        status: How the server is now.
+        board: How the server is.
         metrics_address: HOST:PORT of tritonserver's metrics now.
 
     Yields:
@@ -51,7 +47,7 @@ def serve_operations(
         UnavailableError: The port is taken.
     """
     check_port("metrics", port)
-    endpoint = _Endpoint(status, metrics_address)
+    endpoint = _Endpoint(board, metrics_address)
     with listen("metrics", host, port, backlog=_BACKLOG) as listener:
         loop, is_over = asyncio.new_event_loop(), asyncio.Event()
 
@@ -75,10 +71,8 @@ def serve_operations(
 
 
 class _Endpoint:
-    def __init__(
-        self, status: Callable[[], ServiceStatus], metrics_address: Callable[[], str]
-    ) -> None:
-        self._status = status
+    def __init__(self, board: StatusBoard, metrics_address: Callable[[], str]) -> None:
+        self._board = board
         self._metrics_address = metrics_address
         self._open: dict[asyncio.StreamWriter, None] = {}  # the oldest first
 
@@ -90,7 +84,16 @@ class _Endpoint:
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(await self._response(head.decode("latin-1")))
+                method, path, *_ = [*head.decode("latin-1").split(" ", 2), "", ""]
+                code, kind, text = await self._page(method, path.partition("?")[0])
+                # The name of a file need not be text; in JSON this is an escape.
+                body = text.encode(errors="backslashreplace")
+                writer.write(
+                    f"HTTP/1.1 {code} {HTTPStatus(code).phrase}\r\nContent-Type: {kind}\r\n"
+                    f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n"
+                    "Connection: close\r\n\r\n".encode()
+                )
+                writer.write(b"" if method == "HEAD" else body)
                 await writer.drain()
         # It went away, says too little in time, or too much.
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -99,37 +102,20 @@ class _Endpoint:
             del self._open[writer]
             writer.close()
 
-    async def _response(self, head: str) -> bytes:
-        method, path, *_ = [*head.split("\r\n", 1)[0].split(" "), "", ""]
-        code, kind, text = 200, "application/json", ""
-        match path.partition("?")[0]:
-            case _ if method not in {"GET", "HEAD"}:
-                code, kind, text = 405, "text/plain", "only GET and HEAD\n"
-            case "/health/live":
-                text = '{"live": true}\n'
-            case "/health/ready":
-                status = self._status()
-                ready = {"ready": status.is_ready, "problems": status.problems}
-                code, text = 200 if status.is_ready else 503, f"{_to_json(ready)}\n"
-            case "/metrics":
-                triton = await _read_metrics(self._metrics_address())
-                kind, text = _METRICS_TYPE, _join_metrics(triton, self._status())
-            case _:
-                code, kind, text = 404, "text/plain", "not found\n"
-        # The name of a file need not be text; in JSON this is an escape.
-        body = text.encode(errors="backslashreplace")
-        lines = [
-            f"HTTP/1.1 {code} {HTTPStatus(code).phrase}",
-            f"Content-Type: {kind}",
-            f"Content-Length: {len(body)}",
-            "Cache-Control: no-store",
-            "Connection: close",
-        ]
-        return "\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else body)
-
-
-def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    async def _page(self, method: str, path: str) -> tuple[int, str, str]:
+        """Return status, content type and text."""
+        if method not in {"GET", "HEAD"}:
+            return 405, _TEXT, "only GET and HEAD\n"
+        if path == "/health/live":
+            return 200, _JSON, '{"live": true}\n'
+        if path == "/health/ready":
+            is_ready = self._board.is_ready
+            answer = {"ready": is_ready, "problems": self._board.problems}
+            return 200 if is_ready else 503, _JSON, json.dumps(answer, ensure_ascii=False) + "\n"
+        if path == "/metrics":
+            triton = await _read_metrics(self._metrics_address())
+            return 200, _TEXT, _join_metrics(triton, self._board)
+        return 404, _TEXT, "not found\n"
 
 
 async def _read_metrics(address: str) -> str | None:
@@ -148,20 +134,18 @@ async def _read_metrics(address: str) -> str | None:
     return body.decode("utf-8", errors="replace") if head.split(b" ")[1:2] == [b"200"] else None
 
 
-def _join_metrics(triton: str | None, status: ServiceStatus) -> str:
+def _join_metrics(triton: str | None, board: StatusBoard) -> str:
     """Return the server's metrics followed by the keeper's, whose families it does not have."""
     text = triton or ""
     lines = [text if not text or text.endswith("\n") else f"{text}\n"]
 
-    def family(name: str, kind: str, description: str, samples: Mapping[str, float]) -> None:
+    def family(name: str, kind: str, description: str, value: float) -> None:
         # A family twice would make Prometheus refuse the whole page.
-        if f"# TYPE {name} " in text:
-            return  # a model counts it
-        lines.append(f"# HELP {name} {description}\n# TYPE {name} {kind}\n")
-        lines.extend(f"{name}{labels} {value:g}\n" for labels, value in samples.items())
+        if f"# TYPE {name} " not in text:
+            lines.append(f"# HELP {name} {description}\n# TYPE {name} {kind}\n{name} {value:g}\n")
 
-    family("groundserve_ready", "gauge", "Whether all requests are served.", {"": status.is_ready})
-    family("groundserve_up", "gauge", "Whether tritonserver gave its metrics.", {"": bool(triton)})
-    for name, count in status.counters.items():
-        family(f"groundserve_{name}_total", "counter", COUNTERS[name], {"": count})
+    family("groundserve_ready", "gauge", "Whether all requests are served.", board.is_ready)
+    family("groundserve_up", "gauge", "Whether tritonserver gave its metrics.", bool(triton))
+    for name, description in COUNTERS.items():
+        family(f"groundserve_{name}_total", "counter", description, board.counters[name])
     return "".join(lines)

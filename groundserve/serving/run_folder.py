@@ -61,16 +61,6 @@ class RunFolder:
         """Return the files of its stubs, living or dead."""
         return _regions(self.path)
 
-    def region_bytes(self) -> int:
-        """Return what the regions take of memory now."""
-        total = 0
-        for region in self.regions():
-            with suppress(FileNotFoundError):
-                # Blocks, not the size: pages of tmpfs that were never written take no memory. They
-                # are counted by 512 bytes whatever the file system (stat(2)).
-                total += region.stat().st_blocks * 512
-        return total
-
     def make_regions_private(self) -> None:
         """Take the regions from other users.
 

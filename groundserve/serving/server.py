@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self
 
 from groundserve.engine_use import mark_in_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
-from groundserve.limits import Limits
-from groundserve.manifest import MANIFEST_NAME, REPOSITORY_NAME, Manifest
+from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.serving.api import ServerApi
-from groundserve.serving.command import (
-    EXIT_TIMEOUT_SECONDS,
-    LOOPBACK,
-    largest_http_body,
-    server_command,
-)
+from groundserve.serving.command import EXIT_TIMEOUT_SECONDS, LOOPBACK, server_command
 from groundserve.serving.events import log_event
 from groundserve.serving.gpu import check_gpu
 from groundserve.serving.installation import check_host, find_installation, server_environment
@@ -41,13 +33,7 @@ from groundserve.serving.processes import (
     session_tree,
 )
 from groundserve.serving.run_folder import RunFolder, remove_dead
-from groundserve.serving.settings import (
-    check_log_file,
-    failed_loads,
-    last_lines,
-    model_environment,
-    open_log,
-)
+from groundserve.serving.settings import model_environment, open_log, reason_in_log
 from groundserve.serving.signals import signals_deferred
 from groundserve.tensorrt_library import TensorRTTarget
 
@@ -60,9 +46,7 @@ _STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 2.0
 _HANGING_SECONDS = 10.0
 _READY_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.2
-_LOG_TAIL_LINES = 20
 _PRIVATE_UMASK = 0o077
-_BACKENDS_NAME = "backends"
 
 
 class TritonServer:
@@ -86,7 +70,6 @@ class TritonServer:
         http_port: int | None = None,
         grpc_port: int = 8001,
         metrics_port: int = 8002,
-        metrics_host: str | None = None,
         allowed_roots: Sequence[str | Path] = (),
         cache_dir: str | Path | None = None,
         cache_bytes: int | None = None,
@@ -101,8 +84,7 @@ class TritonServer:
             http_port: Port of the HTTP API, which is not opened where None; 0 picks a free one,
                 here and below.
             grpc_port: Port of the gRPC API.
-            metrics_port: Port of the metrics.
-            metrics_host: IPv4 address of the metrics; `host` where None.
+            metrics_port: Port of the metrics, on loopback: what others see is the keeper's.
             allowed_roots: Folders below which `file:` URIs may point.
             cache_dir: Folder of the feature cache; no cache where None.
             cache_bytes: Most bytes in it; the models' default where None.
@@ -117,7 +99,6 @@ class TritonServer:
         # What a link points to now.
         self._engine_dir = Path(engine_dir).resolve()
         self._host = host
-        self._metrics_host = metrics_host or host
         self._ports = Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
         self._metrics_port = metrics_port
         self._allowed_roots = [Path(root).absolute() for root in allowed_roots]
@@ -134,15 +115,15 @@ class TritonServer:
         self._log_file = Path(log_file) if log_file is not None else None
         self._admin_secret = secrets.token_hex(32)
         self._model_variables: Mapping[str, str] = {}
-        self._run_folder: RunFolder | None = None
+        # Of a server that was launched.
+        self._run_folder: RunFolder
+        self._api: ServerApi
         self._process: subprocess.Popen[bytes] | None = None
-        self._api: ServerApi | None = None
+        self._left = ExitStack()
+        """What to close and remove after the process has ended."""
         self._ping: grpc.Future | None = None
         self._engine_id = ""
         """What `start` found in the directory; a restart or a load of anything else is refused."""
-        self._manifest_seen: tuple[int, ...] = ()
-        self._engines_problem: str | None = None
-        self._use: IO[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -162,7 +143,7 @@ class TritonServer:
     @property
     def metrics_address(self) -> str:
         """HOST:PORT of the metrics."""
-        return f"{self._metrics_host}:{self._ports.metrics}"
+        return f"{LOOPBACK}:{self._ports.metrics}"
 
     def start(self, *, timeout_seconds: float = _START_TIMEOUT_SECONDS) -> None:
         """Start the server and wait until all models are loaded; if that fails, nothing is left.
@@ -207,7 +188,6 @@ class TritonServer:
 
     def ping(self) -> bool:
         """Tell whether it answered the last ping, and send the next; True where there was none."""
-        assert self._api is not None, "it was started"
         last, self._ping = self._ping, self._api.ping()
         if last is None or (last.done() and last.exception() is None):
             return True
@@ -218,22 +198,13 @@ class TritonServer:
         """Return what tritonserver itself holds, without shared memory."""
         return own_memory_bytes(self._process.pid) if self._process else 0
 
-    def engines_problem(self) -> str | None:
-        """Return why a process that dies cannot be replaced, None while the engines are there."""
-        try:
-            status = os.stat(self._engine_dir / MANIFEST_NAME)
-            seen = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-        except OSError:
-            seen = ()
-        # A manifest takes milliseconds to check: looked into where it is another file than before.
-        if not seen or seen != self._manifest_seen:
-            try:
-                self._load_manifest()
-                self._engines_problem = None
-            except EngineMismatchError as error:
-                self._engines_problem = str(error)
-            self._manifest_seen = seen
-        return self._engines_problem
+    def check_engines(self) -> None:
+        """Look whether the directory still holds the engines that are served.
+
+        Raises:
+            EngineMismatchError: It does not; a process that dies cannot be replaced.
+        """
+        self._load_manifest()
 
     def reload_model(self, name: str) -> None:
         """Load a model anew, with new stubs; requests on its other stubs go on.
@@ -242,8 +213,6 @@ class TritonServer:
             UnavailableError: It cannot be loaded, the server is gone, or the engine directory was
                 rebuilt; then nothing was unloaded.
         """
-        assert self._api is not None, "it was started"
-        assert self._run_folder is not None, "it was started"
         try:
             self._load_manifest()
         except EngineMismatchError as error:
@@ -284,34 +253,21 @@ class TritonServer:
             self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _remove(self, family: Set[ProcessInfo]) -> None:
-        if self._api is not None:
-            self._api.close()
-            self._api = self._ping = None
         if self._process is not None:
             kill_processes(family | session_tree(self._process.pid))
             self._process.wait()
-            self._process = None
-        if self._run_folder is not None:
-            # Last: a process that lives could make more of what this removes.
-            self._run_folder.remove()
-            self._run_folder = None
-        if self._use is not None:
-            self._use.close()
-            self._use = None
+            self._process = self._ping = None
+        # Last: a process that lives could make more of what this removes.
+        self._left.close()
 
     def _check(self) -> None:
         installation = find_installation()
         check_host(installation, self._host)
-        check_log_file(self._log_file)
+        open_log(self._log_file).close()
         manifest = Manifest.load(self._engine_dir)
         self._engine_id = manifest.engine_id
         self._model_variables = model_environment(
@@ -351,26 +307,25 @@ class TritonServer:
     def _launch(self) -> None:
         installation = find_installation()
         # Before the manifest is read: a build that looks for users from now on finds this one.
-        self._use = mark_in_use(self._engine_dir)
+        if (use := mark_in_use(self._engine_dir)) is not None:
+            self._left.callback(use.close)
         manifest = self._load_manifest()
         self._reserve_ports()
         run_folder = self._run_folder = RunFolder.create()
+        self._left.callback(run_folder.remove)
         memory = memory_needs(self._engine_dir, manifest)
         self.num_stubs = memory.num_stubs
         command = server_command(
             installation.executable,
             model_repository=self._engine_dir / REPOSITORY_NAME,
             host=self._host,
-            metrics_host=self._metrics_host,
             ports=self._ports,
-            backend_dir=installation.link_backends(run_folder.path / _BACKENDS_NAME),
+            backend_dir=installation.link_backends(run_folder.path / "backends"),
             shm_prefix=run_folder.region_prefix,
             memory=memory,
             has_pools=manifest.device == "cuda",
             admin_secret=self._admin_secret,
-            max_http_bytes=(
-                None if installation.is_wheel else largest_http_body(Limits.from_environment())
-            ),
+            limits_http=not installation.is_wheel,
         )
         # A signal between the start and the assignment would leave a server that nobody knows.
         with open_log(self._log_file) as log, signals_deferred():
@@ -390,28 +345,26 @@ class TritonServer:
                 umask=_PRIVATE_UMASK,
                 pass_fds=[run_folder.lock_fd],
             )
-        self._api = ServerApi(f"{_reachable(self._host)}:{self._ports.grpc}", self._admin_secret)
+        # 0.0.0.0 is a place to listen at, none to connect to on every system.
+        host = LOOPBACK if self._host == "0.0.0.0" else self._host
+        self._api = ServerApi(f"{host}:{self._ports.grpc}", self._admin_secret)
+        self._left.callback(self._api.close)
 
     def _reserve_ports(self) -> None:
         # Clients know HTTP's and gRPC's for good. One of the metrics that nobody chose is looked up
         # anew, and meanwhile another process may have got it.
         ports = replace(self._ports, metrics=self._metrics_port)
-        self._ports = ports.reserve(self._host, self._metrics_host)
+        self._ports = ports.reserve(self._host, LOOPBACK)
 
     def _load_manifest(self) -> Manifest:
         return Manifest.load_again(self._engine_dir, self._engine_id)
 
     def _is_ready(self) -> bool:
-        assert self._api is not None, "it was launched"
-        if not self._api.is_ready(_READY_TIMEOUT_SECONDS):
-            return False
         # The server opens the port of the metrics last, a moment after it first says it is ready.
-        metrics = (_reachable(self._metrics_host), self._ports.metrics)
-        try:
-            socket.create_connection(metrics, _READY_TIMEOUT_SECONDS).close()
-        except OSError:
-            return False
-        return True
+        metrics = (LOOPBACK, self._ports.metrics)
+        with suppress(OSError), socket.create_connection(metrics, _READY_TIMEOUT_SECONDS):
+            return self._api.is_ready(_READY_TIMEOUT_SECONDS)
+        return False
 
     def _wait_for_load(
         self, is_done: Callable[[], bool], timeout_seconds: float = float("inf")
@@ -421,7 +374,6 @@ class TritonServer:
         tritonserver 2.51 was seen to do so where a stub is killed in that time, for want of memory
         above all. A stub that ends because its model cannot be loaded is answered for at once.
         """
-        assert self._run_folder is not None, "it was launched"
         # Those of before the load end by themselves.
         before, seen = self.stubs(), set[Stub]()
         give_up_at, lost_at = time.monotonic() + timeout_seconds, 0.0
@@ -431,7 +383,7 @@ class TritonServer:
             now = time.monotonic()
             if now > give_up_at:
                 raise UnavailableError(
-                    f"tritonserver is not ready after {timeout_seconds:.6g} s{self._log_tail()}"
+                    f"tritonserver is not ready after {timeout_seconds:.6g} s{self._reason()}"
                 )
             stubs = self.stubs() - before
             seen |= stubs
@@ -443,23 +395,11 @@ class TritonServer:
         self._run_folder.make_regions_private()
 
     def _check_running(self) -> None:
-        status = self._process.poll() if self._process is not None else "unknown"
-        if status is not None:
+        if not self.is_running():
+            status = self._process.returncode if self._process else "unknown"
             raise UnavailableError(
-                f"tritonserver ended before it was ready (status {status}){self._log_tail()}"
+                f"tritonserver ended before it was ready (status {status}){self._reason()}"
             )
 
-    def _log_tail(self) -> str:
-        if self._log_file is None:
-            return "; its log is above"
-        # Where it could not load a model, much may follow: 2.51 even crashes then (status -6) if
-        # its other models do not end in time.
-        why = failed_loads(self._log_file, self.pid or 0)
-        return "\n".join(
-            ["; its log says why:", *(why or last_lines(self._log_file, _LOG_TAIL_LINES))]
-        )
-
-
-def _reachable(host: str) -> str:
-    # 0.0.0.0 is a place to listen at, none to connect to on every system.
-    return LOOPBACK if host == "0.0.0.0" else host
+    def _reason(self) -> str:
+        return reason_in_log(self._log_file, self.pid or 0)

@@ -19,8 +19,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.serving.events import log_event
 
 _TAIL_BYTES = 64 * 1024
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-_NO_SURPRISES = os.O_NONBLOCK | os.O_NOCTTY  # a FIFO would wait for a reader
+_TAIL_LINES = 20
 
 
 def model_environment(
@@ -66,72 +65,62 @@ def model_environment(
     return variables
 
 
-def check_log_file(path: Path | None) -> None:
-    """Look whether lines can be appended to a log file, which is made where it does not exist.
-
-    Raises:
-        InvalidRequestError: They cannot, or it is something else than a file.
-    """
-    if path is None:
-        return
-    try:
-        fd = os.open(path, _APPEND | _NO_SURPRISES, 0o600)
-    except FileNotFoundError:
-        raise _log_refusal(path, f"cannot be made: {path.parent} is no folder") from None
-    except OSError as error:
-        if path.exists() and not path.is_file():
-            raise _log_refusal(path, "must be a file, and is not one") from None
-        raise _log_refusal(path, f"cannot be written to: {error.strerror}") from error
-    try:
-        status = os.fstat(fd)
-    finally:
-        os.close(fd)
-    # /dev/null is let in: it is how an operator asks for no log.
-    if not stat.S_ISREG(status.st_mode) and status.st_rdev != os.stat(os.devnull).st_rdev:
-        raise _log_refusal(path, "must be a file, and is not one")
-
-
 def open_log(path: Path | None) -> BinaryIO:
-    """Open a log to append to; stderr where there is no path.
+    """Open Triton's log to append to; stderr where there is no path.
 
     A new file is for this user alone. One that exists keeps its mode, for an operator may have
     given it to those who read logs; the event `log_file_is_shared` says so.
+
+    Raises:
+        InvalidRequestError: Nothing can be appended to it, or it is something else than a file.
     """
     if path is None:
         return open(sys.stderr.fileno(), "ab", closefd=False)
-    # Appending: each write goes to the end, also after logrotate has cut the file (copytruncate).
-    fd = os.open(path, _APPEND, 0o600)
-    mode = stat.S_IMODE(os.fstat(fd).st_mode)
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    refused = f"the log file (--log-file) {path}"
+    try:
+        # Appending: each write goes to the end, also after logrotate has cut the file
+        # (copytruncate). Not waiting: a FIFO has no reader yet.
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        if path.exists() and not path.is_file():
+            raise InvalidRequestError(f"{refused} must be a file, and is not one") from None
+        problem = f"cannot be written to: {error.strerror}"
+        if isinstance(error, FileNotFoundError):
+            problem = f"cannot be made: {path.parent} is no folder"
+        raise InvalidRequestError(f"{refused} {problem}") from error
+    log = open(fd, "ab")  # noqa: SIM115 - the caller closes it
+    status = os.fstat(fd)
+    # /dev/null is let in: it is how an operator asks for no log.
+    if not stat.S_ISREG(status.st_mode):
+        if status.st_rdev != os.stat(os.devnull).st_rdev:
+            log.close()
+            raise InvalidRequestError(f"{refused} must be a file, and is not one")
+    elif (mode := stat.S_IMODE(status.st_mode)) & (stat.S_IRWXG | stat.S_IRWXO):
         log_event("log_file_is_shared", level=logging.WARNING, file=str(path), mode=f"{mode:04o}")
-    return open(fd, "ab")
+    return log
 
 
-def failed_loads(path: Path, pid: int) -> list[str]:
-    """Return which models a server could not load and why, as the end of its log says.
+def reason_in_log(path: Path | None, pid: int) -> str:
+    """Return why a server ended, as the end of its log says, however long it is.
 
     Args:
-        path: The log, which may hold what other servers wrote.
+        path: The log, which may hold what other servers wrote; None where it went to stderr.
         pid: Of the server.
     """
-    # "E1123 16:36:56.503082 PID FILE:LINE] "failed to load 'NAME' version 1: Internal: REASON"; in
-    # a reason line ends are written as \n, and what follows them is a traceback.
-    pattern = re.compile(rf" {pid} .*failed to load '(\w+)' version \d+: (.+?)(?:\\n|\"?$)")
-    found = map(pattern.search, last_lines(path, _TAIL_BYTES))
-    return [f"cannot load the model {one[1]}: {one[2]}" for one in found if one]
-
-
-def last_lines(path: Path, number: int) -> list[str]:
-    """Return the end of a log, however long it is; what cannot be read of it says why."""
+    if path is None:
+        return "; its log is above"
     try:
         with path.open("rb") as file:
             # The first line that is read may be cut; it is seldom among the last ones.
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-            text = file.read(_TAIL_BYTES).decode("utf-8", errors="replace")
+            lines = file.read(_TAIL_BYTES).decode("utf-8", errors="replace").splitlines()
     except OSError as error:  # moved away, or this user may append only
-        return [f"({error.strerror})"]
-    return text.splitlines()[-number:]
-
-
-def _log_refusal(path: Path, problem: str) -> InvalidRequestError:
-    return InvalidRequestError(f"the log file (--log-file) {path} {problem}")
+        lines = [f"({error.strerror})"]
+    # Where it could not load a model, much may follow: 2.51 even crashes then (status -6) if its
+    # other models do not end in time.
+    # "E1123 16:36:56.503082 PID FILE:LINE] "failed to load 'NAME' version 1: Internal: REASON"; in
+    # a reason line ends are written as \n, and what follows them is a traceback.
+    pattern = re.compile(rf" {pid} .*failed to load '(\w+)' version \d+: (.+?)(?:\\n|\"?$)")
+    found = [one for line in lines if (one := pattern.search(line))]
+    why = [f"cannot load the model {one[1]}: {one[2]}" for one in found]
+    return "\n".join(["; its log says why:", *(why or lines[-_TAIL_LINES:])])

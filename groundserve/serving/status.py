@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 COUNTERS: Mapping[str, str] = MappingProxyType(
@@ -22,36 +20,25 @@ COUNTERS: Mapping[str, str] = MappingProxyType(
 """What is counted since the keeper began, and what each means; all begin at 0."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServiceStatus:
-    """A server at one moment."""
-
-    is_ready: bool
-    """Whether requests of every kind are expected to be answered now."""
-    problems: tuple[str, ...]
-    """What is wrong, a line each, in words for whoever runs it; some leave the server ready."""
-    counters: Mapping[str, int]
-    """How often each of `COUNTERS` happened."""
-
-
 class StatusBoard:
-    """Where the keeper writes what it sees; any thread may read."""
+    """Where the keeper writes what it sees; other threads may read."""
 
     def __init__(self) -> None:
         """Begin ready."""
-        self._lock = threading.Lock()
+        self.counters = dict.fromkeys(COUNTERS, 0)
+        """How often each of `COUNTERS` happened."""
         # Subject -> what is wrong, and whether the server is not ready for it.
         self._problems: dict[str, tuple[str, bool]] = {}
-        self._counters = dict.fromkeys(COUNTERS, 0)
 
-    def status(self) -> ServiceStatus:
-        """Return what is known now."""
-        with self._lock:
-            return ServiceStatus(
-                is_ready=not any(blocks for _, blocks in self._problems.values()),
-                problems=tuple(text for text, _ in self._problems.values()),
-                counters=dict(self._counters),
-            )
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests of every kind are expected to be answered now."""
+        return not any(blocks for _, blocks in list(self._problems.values()))
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, a line each, in words for whoever runs it; some leave it ready."""
+        return [text for text, _ in list(self._problems.values())]
 
     def report(self, subject: str, problem: str, *, blocks: bool = True) -> None:
         """Set what is wrong with a subject, in place of what was.
@@ -61,15 +48,12 @@ class StatusBoard:
             problem: One line.
             blocks: Whether the server is not ready until it is cleared.
         """
-        with self._lock:
-            self._problems[subject] = (problem, blocks)
+        self._problems[subject] = (problem, blocks)
 
     def clear(self, subject: str) -> None:
         """Say that nothing is wrong with a subject, whether anything was or not."""
-        with self._lock:
-            self._problems.pop(subject, None)
+        self._problems.pop(subject, None)
 
     def count(self, name: str) -> None:
         """Count one more of `COUNTERS`."""
-        with self._lock:
-            self._counters[name] += 1
+        self.counters[name] += 1

@@ -54,7 +54,6 @@ class Supervisor:
         self._replaced: set[Stub] = set()
         """Stubs of models that were loaded again since; they end when their requests are done."""
         self._backoffs = {name: Backoff() for name in (_SERVER, *map(_model, self._num_needed))}
-        self._engines_problem: str | None = None
         self._num_unanswered = 0
         self._look_at = 0.0
 
@@ -109,14 +108,14 @@ class Supervisor:
             ends.poll(seconds * 1000)
 
     def _look(self) -> None:
-        problem = self._server.engines_problem()
-        if problem is None:
+        try:
+            self._server.check_engines()
             self.board.clear(_ENGINES)
-        elif problem != self._engines_problem:
-            log_event("engines_changed", level=logging.WARNING, reason=problem)
+        except GroundserveError as error:
+            if str(error) not in self.board.problems:
+                log_event("engines_changed", level=logging.WARNING, reason=str(error))
             # Ready as long as everything that was loaded lives.
-            self.board.report(_ENGINES, problem, blocks=False)
-        self._engines_problem = problem
+            self.board.report(_ENGINES, str(error), blocks=False)
         held, most = self._server.memory_bytes(), self._server.max_memory_bytes
         self._num_unanswered = 0 if self._server.ping() else self._num_unanswered + 1
         if self._num_unanswered >= MAX_UNANSWERED:
