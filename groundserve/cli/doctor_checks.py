@@ -17,7 +17,7 @@ from groundserve.families.base import FindingRow
 from groundserve.families.transformers_version import OLDEST_MAJOR, is_new_enough
 from groundserve.instructions import int8_instructions
 from groundserve.limits import GIB, MIB, Limits
-from groundserve.manifest import Manifest
+from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.records import read_records
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
         EngineMismatchError: The directory cannot be read, or a model's configuration is missing or
             changed.
     """
-    from groundserve.serving.memory import memory_needs
+    from groundserve.serving.memory import memory_needs, read_configs
 
     manifest = Manifest.load(engine_dir)
     # These alone are read here; hashing the weights takes minutes.
@@ -74,7 +74,8 @@ def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
     }
     replace(manifest, files=configs_listed).verify_files(engine_dir)
     yield "engines", "ok", f"profile {manifest.profile}, {manifest.precision} on {manifest.device}"
-    memory = memory_needs(engine_dir, manifest)
+    configs = read_configs(engine_dir / REPOSITORY_NAME)
+    memory = memory_needs(manifest.seam, manifest.model, configs, Limits.from_environment())
     yield _shared_memory_need(memory)
     if manifest.device == "cpu":
         yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
@@ -117,15 +118,14 @@ def _shared_memory_room() -> FindingRow:
 
 
 def _shared_memory_need(memory: MemoryNeeds) -> FindingRow:
-    from groundserve.serving.memory import check_room, needed_mib
+    from groundserve.serving.memory import check_room
     from groundserve.serving.run_folder import SHM_DIR
 
-    needed = memory.all_regions_bytes
     try:
-        check_room(needed)
+        needed = check_room(memory.all_regions_bytes)
     except UnavailableError as error:
         return "shared memory", "fail", str(error)
-    return "shared memory", "ok", f"these engines need {needed_mib(needed)} MiB of {SHM_DIR}"
+    return "shared memory", "ok", f"these engines need {needed} MiB of {SHM_DIR}"
 
 
 def _numpy_row() -> FindingRow:

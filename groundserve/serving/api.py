@@ -49,14 +49,13 @@ class ServerApi:
 
     def ping(self) -> grpc.Future:
         """Ask for its health; the call is done without an exception when it answers."""
-        request = self._messages.ServerReadyRequest()
-        return self._server.ServerReady.future(request, timeout=_PING_SECONDS)
+        return self._server.ServerReady.future(self._messages.ServerReadyRequest(), _PING_SECONDS)
 
     def is_ready(self, timeout_seconds: float) -> bool:
         """Tell whether it answers and has all models loaded; says nothing about their stubs."""
         request = self._messages.ServerReadyRequest()
         try:
-            return bool(self._server.ServerReady(request, timeout=timeout_seconds).ready)
+            return bool(self._server.ServerReady(request, timeout_seconds).ready)
         except self._errors:
             return False
 
@@ -68,14 +67,12 @@ class ServerApi:
         """
         request = self._messages.RepositoryModelUnloadRequest(model_name=name)
         unload = self._server.RepositoryModelUnload.future
-        call = unload(request, timeout=_LOAD_SECONDS, metadata=self._metadata)
-        self.finish(call, f"unload the model {name}")
+        self.finish(unload(request, _LOAD_SECONDS, self._metadata), f"unload the model {name}")
 
     def begin_load(self, name: str) -> grpc.Future:
         """Begin to load a model that is not loaded; an ensemble of it comes back by itself."""
         request = self._messages.RepositoryModelLoadRequest(model_name=name)
-        load = self._server.RepositoryModelLoad.future
-        return load(request, timeout=_LOAD_SECONDS, metadata=self._metadata)
+        return self._server.RepositoryModelLoad.future(request, _LOAD_SECONDS, self._metadata)
 
     def finish(self, call: grpc.Future, action: str) -> None:
         """Wait for a call, or raise UnavailableError that says why it could not be done."""

@@ -39,8 +39,8 @@ def server_command(
     Args:
         executable: tritonserver.
         model_repository: Folder of models, all of which are loaded.
-        host: IPv4 address to listen on.
-        ports: Ports, none of them 0.
+        host: IPv4 address of HTTP and gRPC.
+        ports: None of them 0.
         backend_dir: Folder with the backends; the server's own where None.
         shm_prefix: First part of the names of its files in /dev/shm.
         memory: How large those start and grow, and the pools.

@@ -19,11 +19,6 @@ def check_gpu(
 ) -> None:
     """Refuse engines for a GPU where none can be used, before a server fails to load them.
 
-    Args:
-        manifest: What is to be served.
-        installation: The server that would do so.
-        load_library: Opens a shared library by name.
-
     Raises:
         EngineMismatchError: There is no driver or no GPU, or the server is not one for GPUs.
     """
@@ -53,9 +48,6 @@ def check_gpu(
 
 def count_gpus(*, load_library: Callable[[str], Any] = ctypes.CDLL) -> tuple[int, int]:
     """Initialise CUDA and return its status, 0 for success, and how many GPUs it may use.
-
-    Args:
-        load_library: Opens a shared library by name.
 
     Raises:
         OSError: There is no driver.

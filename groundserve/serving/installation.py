@@ -51,11 +51,7 @@ class TritonInstallation:
         return (self.backend_dir / name / f"libtriton_{name}.so").is_file()
 
     def link_backends(self, backend_dir: Path) -> Path | None:
-        """Make a folder of links, as `--backend-directory` wants them.
-
-        Returns:
-            The folder; None where the server has its backends in its own place.
-        """
+        """Make a folder of links for `--backend-directory`; None where it needs none."""
         if not self.python_backend_files:
             return None
         python_dir = backend_dir / "python"
@@ -111,11 +107,7 @@ def wheel_installation(package_dir: Path) -> TritonInstallation:
 
 
 def check_wheel_numpy(version: str) -> None:
-    """Refuse numpy 2, with which the wheel's server answers empty tensors and no error.
-
-    Raises:
-        EngineMismatchError: `version` is 2 or later.
-    """
+    """Refuse numpy 2, with which the wheel's server answers empty tensors and no error."""
     if int(version.split(".")[0]) >= 2:
         raise EngineMismatchError(
             f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
@@ -144,13 +136,9 @@ def check_host(installation: TritonInstallation, host: str) -> None:
 def server_environment(
     installation: TritonInstallation, extra: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the environment to start the server in.
+    """Return the environment to start the server in, with `extra` in it.
 
     The models' Python is the first `python3` on PATH, so this interpreter's folder goes there.
-
-    Args:
-        installation: The server.
-        extra: Variables that must have these values.
     """
     # An operator's own value wins over `_MALLOC`, and `extra` over an operator's.
     environment = {**_MALLOC, **os.environ, **extra}

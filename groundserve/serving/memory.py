@@ -40,12 +40,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from groundserve.errors import EngineMismatchError, UnavailableError
+from groundserve.families.base import Family, ModelSpec
 from groundserve.families.vision_inputs import max_chunk_bytes
 from groundserve.limits import GIB, MIB, Limits
-from groundserve.manifest import CHUNK_FRAMES, REPOSITORY_NAME, Manifest
+from groundserve.manifest import CHUNK_FRAMES
 from groundserve.serving.run_folder import SHM_DIR
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class MemoryNeeds:
     region_growth_bytes: int
     """Added when a tensor does not fit."""
     region_budgets: Mapping[str, int]
-    """By model: what a region takes at most."""
+    """Model -> what a region takes at most."""
     num_stubs: Mapping[str, int]
-    """By model: how many processes, and so regions, there are."""
+    """Model -> how many processes, and so regions, there are."""
     cuda_pool_bytes: int
     """On GPU 0, shared by the server and the models' processes."""
     pinned_pool_bytes: int
@@ -100,24 +101,20 @@ class MemoryNeeds:
         return self.cuda_pool_bytes + self.num_decode_processes * self.decode_process_bytes
 
 
-def memory_needs(engine_dir: Path, manifest: Manifest) -> MemoryNeeds:
-    """Add up what an engine directory takes, within the limits of the environment."""
-    configs = read_configs(engine_dir / REPOSITORY_NAME)
-    return needs_of(manifest, configs, Limits.from_environment())
-
-
-def needs_of(manifest: Manifest, configs: Mapping[str, ModelConfig], limits: Limits) -> MemoryNeeds:
+def memory_needs(
+    family: Family[Any, Any], model: ModelSpec, configs: Mapping[str, ModelConfig], limits: Limits
+) -> MemoryNeeds:
     """Add up what engines take.
 
     Args:
-        manifest: Of the engines: their family and model.
-        configs: Of every model, by name.
+        family: Of the engines: `Manifest.seam`.
+        model: Dimensions of the checkpoint: `Manifest.model`.
+        configs: Of every model, by name: `read_configs`.
         limits: Ceilings of a request.
     """
     from python_backend.chunks import NUM_SERVED_ENCODES
     from python_backend.decode.memory import decode_memory
 
-    family, model = manifest.seam, manifest.model
     streams = family.streams(model)
     stream_names = {stream.name for stream in streams}
     chunk = sum(max_chunk_bytes(stream, limits) for stream in streams)
@@ -152,6 +149,10 @@ def needs_of(manifest: Manifest, configs: Mapping[str, ModelConfig], limits: Lim
     steps = (regions[name] - default for name in fronts)
     growth = max([limits.max_upload_bytes + MIB, *steps])
     num_threads = _parameter(decode, "num_threads", 0)  # only decoders on the GPU are told
+    image_size = max(stream.size or 0 for stream in streams)
+    decoding = decode_memory(
+        max_side_pixels=limits.max_side_pixels, image_size=image_size, num_threads=num_threads or 1
+    )
     return MemoryNeeds(
         region_bytes=default,
         region_growth_bytes=growth,
@@ -159,13 +160,7 @@ def needs_of(manifest: Manifest, configs: Mapping[str, ModelConfig], limits: Lim
         num_stubs=num_stubs,
         cuda_pool_bytes=max(_MIN_CUDA_BYTES, pool),
         pinned_pool_bytes=max(_MIN_PINNED_BYTES, pool),
-        decode_process_bytes=decode_memory(
-            max_side_pixels=limits.max_side_pixels,
-            image_size=max(stream.size or 0 for stream in streams),
-            num_threads=num_threads,
-        ).total
-        if num_threads
-        else 0,
+        decode_process_bytes=decoding.total if num_threads else 0,
         num_decode_processes=_num_instances(decode) if num_threads else 0,
         server_bytes=num_requests * limits.max_upload_bytes + _SPARE_SERVER_BYTES,
     )
@@ -191,31 +186,27 @@ def read_configs(model_repository: Path) -> dict[str, ModelConfig]:
     return configs
 
 
-def free_bytes(shm_dir: Path = SHM_DIR) -> int:
-    """Return the room that is left."""
-    status = os.statvfs(shm_dir)
+def free_bytes() -> int:
+    """Return the shared memory that is left."""
+    status = os.statvfs(SHM_DIR)
     return status.f_bavail * status.f_frsize
 
 
-def needed_mib(num_bytes: int) -> int:
-    """Return how many MiB to give, rounded up: a message of less would not be enough."""
-    return -(-num_bytes // MIB)
-
-
-def check_room(num_bytes: int, *, shm_dir: Path = SHM_DIR) -> None:
-    """Look whether there is that much free shared memory.
+def check_room(num_bytes: int) -> int:
+    """Return in MiB how much shared memory is needed, or say that there is less.
 
     Raises:
-        UnavailableError: There is less; a stub would be killed amid a request.
+        UnavailableError: A stub would be killed amid a request.
     """
-    num_free = free_bytes(shm_dir)
+    num_free = free_bytes()
+    needed = -(-num_bytes // MIB)  # rounded up: a message of less would not be enough
     if num_free < num_bytes:
-        needed = needed_mib(num_bytes)
         raise UnavailableError(
-            f"the models need {needed} MiB of shared memory, {shm_dir} has {num_free // MIB} MiB "
+            f"the models need {needed} MiB of shared memory, {SHM_DIR} has {num_free // MIB} MiB "
             f"free; with Docker: --shm-size={needed}m; in Kubernetes mount an emptyDir with "
-            f"medium: Memory and sizeLimit: {needed}Mi on {shm_dir}"
+            f"medium: Memory and sizeLimit: {needed}Mi on {SHM_DIR}"
         )
+    return needed
 
 
 def _num_instances(config: ModelConfig) -> int:

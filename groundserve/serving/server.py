@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Self
 
 from groundserve.engine_use import mark_in_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
+from groundserve.limits import Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.serving.api import ServerApi
 from groundserve.serving.command import EXIT_TIMEOUT_SECONDS, LOOPBACK, server_command
 from groundserve.serving.events import log_event
 from groundserve.serving.gpu import check_gpu
 from groundserve.serving.installation import check_host, find_installation, server_environment
-from groundserve.serving.memory import check_room, memory_needs
+from groundserve.serving.memory import MemoryNeeds, check_room, memory_needs, read_configs
 from groundserve.serving.ports import Ports
 from groundserve.serving.processes import (
     ProcessInfo,
@@ -96,7 +97,6 @@ class TritonServer:
             InvalidRequestError: A port is out of range, two are the same, or `max_server_memory` is
                 not above 0.
         """
-        # What a link points to now.
         self._engine_dir = Path(engine_dir).resolve()
         self._host = host
         self._ports = Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
@@ -172,9 +172,9 @@ class TritonServer:
         """
         try:
             if self.is_running():  # what it still serves is not given up for nothing
-                self._load_manifest()
+                self.check_engines()
             self.stop()
-            self._boot(_START_TIMEOUT_SECONDS)
+            self._boot()
         except EngineMismatchError as error:
             raise UnavailableError(str(error)) from error
 
@@ -198,13 +198,13 @@ class TritonServer:
         """Return what tritonserver itself holds, without shared memory."""
         return own_memory_bytes(self._process.pid) if self._process else 0
 
-    def check_engines(self) -> None:
-        """Look whether the directory still holds the engines that are served.
+    def check_engines(self) -> Manifest:
+        """Return the manifest of the directory, or say that others are there than are served.
 
         Raises:
-            EngineMismatchError: It does not; a process that dies cannot be replaced.
+            EngineMismatchError: They are; a process that dies cannot be replaced.
         """
-        self._load_manifest()
+        return Manifest.load_again(self._engine_dir, self._engine_id)
 
     def reload_model(self, name: str) -> None:
         """Load a model anew, with new stubs; requests on its other stubs go on.
@@ -214,7 +214,7 @@ class TritonServer:
                 rebuilt; then nothing was unloaded.
         """
         try:
-            self._load_manifest()
+            self.check_engines()
         except EngineMismatchError as error:
             raise UnavailableError(str(error)) from error
         # Loading alone does nothing while the model counts as loaded, as it does with dead stubs.
@@ -283,23 +283,18 @@ class TritonServer:
         manifest.verify_files(self._engine_dir)
         # Before the room is counted: what a dead server left in /dev/shm is free afterwards.
         remove_dead()
-        memory = memory_needs(self._engine_dir, manifest)
+        memory = self._memory_needs(manifest)
         check_room(memory.all_regions_bytes)
         self.max_memory_bytes = self.max_memory_bytes or memory.server_bytes
         if manifest.device == "cuda":
-            log_event(
-                "gpu",
-                cuda_pool_bytes=memory.cuda_pool_bytes,
-                decode_process_bytes=memory.decode_process_bytes,
-                num_decode_processes=memory.num_decode_processes,
-                total_bytes=memory.gpu_bytes,
-            )
+            pool, total = memory.cuda_pool_bytes, memory.gpu_bytes
+            log_event("gpu", cuda_pool_bytes=pool, total_bytes=total)
 
-    def _boot(self, timeout_seconds: float) -> None:
+    def _boot(self, timeout_seconds: float = _START_TIMEOUT_SECONDS) -> None:
         try:
             self._launch()
             self._wait_for_load(self._is_ready, timeout_seconds)
-            self._load_manifest()  # plans that tritonserver reads itself, by another manifest
+            self.check_engines()  # plans that tritonserver reads itself, by another manifest
         except BaseException:
             self.stop()
             raise
@@ -309,11 +304,11 @@ class TritonServer:
         # Before the manifest is read: a build that looks for users from now on finds this one.
         if (use := mark_in_use(self._engine_dir)) is not None:
             self._left.callback(use.close)
-        manifest = self._load_manifest()
+        manifest = self.check_engines()
         self._reserve_ports()
         run_folder = self._run_folder = RunFolder.create()
         self._left.callback(run_folder.remove)
-        memory = memory_needs(self._engine_dir, manifest)
+        memory = self._memory_needs(manifest)
         self.num_stubs = memory.num_stubs
         command = server_command(
             installation.executable,
@@ -356,8 +351,9 @@ class TritonServer:
         ports = replace(self._ports, metrics=self._metrics_port)
         self._ports = ports.reserve(self._host, LOOPBACK)
 
-    def _load_manifest(self) -> Manifest:
-        return Manifest.load_again(self._engine_dir, self._engine_id)
+    def _memory_needs(self, manifest: Manifest) -> MemoryNeeds:
+        configs = read_configs(self._engine_dir / REPOSITORY_NAME)
+        return memory_needs(manifest.seam, manifest.model, configs, Limits.from_environment())
 
     def _is_ready(self) -> bool:
         # The server opens the port of the metrics last, a moment after it first says it is ready.
