@@ -21,7 +21,12 @@ from groundserve.serving.api import ServerApi
 from groundserve.serving.command import EXIT_TIMEOUT_SECONDS, LOOPBACK, server_command
 from groundserve.serving.events import log_event
 from groundserve.serving.gpu import check_gpu
-from groundserve.serving.installation import check_host, find_installation, server_environment
+from groundserve.serving.installation import (
+    TritonInstallation,
+    check_host,
+    find_installation,
+    server_environment,
+)
 from groundserve.serving.memory import MemoryNeeds, check_room, memory_needs, read_configs
 from groundserve.serving.ports import Ports
 from groundserve.serving.processes import (
@@ -53,7 +58,7 @@ _PRIVATE_UMASK = 0o077
 class TritonServer:
     """One server process; it dies with nobody to restart it unless a `Supervisor` watches.
 
-    It also ends when the thread that started it does, however that happens.
+    It ends with the thread that started it.
 
     Example:
         >>> with TritonServer("engines/", grpc_port=0) as server:
@@ -114,8 +119,10 @@ class TritonServer:
         """How many stubs each model is to have; none before `start`."""
         self._log_file = Path(log_file) if log_file is not None else None
         self._admin_secret = secrets.token_hex(32)
-        self._model_variables: Mapping[str, str] = {}
-        # Of a server that was launched.
+        # From the start on.
+        self._installation: TritonInstallation
+        self._model_variables: Mapping[str, str]
+        self._memory: MemoryNeeds
         self._run_folder: RunFolder
         self._api: ServerApi
         self._process: subprocess.Popen[bytes] | None = None
@@ -149,12 +156,8 @@ class TritonServer:
         """Start the server and wait until all models are loaded; if that fails, nothing is left.
 
         Raises:
-            EngineMismatchError: The directory does not match its manifest or this version, is for a
-                GPU and there is none or the server is not one for GPUs, or the server cannot work
-                with this environment.
-            InvalidRequestError: There is no engine directory, an allowed root is not a folder, the
-                cache's settings or the log file are wrong, or the host is not one this server may
-                listen on.
+            EngineMismatchError: The directory, this machine and the server do not go together.
+            InvalidRequestError: A setting is wrong, or there is no engine directory.
             MissingExtraError: No tritonserver is installed.
             UnavailableError: A port is taken, shared memory or the cache's disk is full, or the
                 server ended or is not ready in time.
@@ -265,7 +268,7 @@ class TritonServer:
         self._left.close()
 
     def _check(self) -> None:
-        installation = find_installation()
+        installation = self._installation = find_installation()
         check_host(installation, self._host)
         open_log(self._log_file).close()
         manifest = Manifest.load(self._engine_dir)
@@ -283,8 +286,11 @@ class TritonServer:
         manifest.verify_files(self._engine_dir)
         # Before the room is counted: what a dead server left in /dev/shm is free afterwards.
         remove_dead()
-        memory = self._memory_needs(manifest)
+        configs = read_configs(self._engine_dir / REPOSITORY_NAME)
+        limits = Limits.from_environment()
+        memory = self._memory = memory_needs(manifest.seam, manifest.model, configs, limits)
         check_room(memory.all_regions_bytes)
+        self.num_stubs = memory.num_stubs
         self.max_memory_bytes = self.max_memory_bytes or memory.server_bytes
         if manifest.device == "cuda":
             pool, total = memory.cuda_pool_bytes, memory.gpu_bytes
@@ -300,7 +306,7 @@ class TritonServer:
             raise
 
     def _launch(self) -> None:
-        installation = find_installation()
+        installation = self._installation
         # Before the manifest is read: a build that looks for users from now on finds this one.
         if (use := mark_in_use(self._engine_dir)) is not None:
             self._left.callback(use.close)
@@ -308,8 +314,6 @@ class TritonServer:
         self._reserve_ports()
         run_folder = self._run_folder = RunFolder.create()
         self._left.callback(run_folder.remove)
-        memory = self._memory_needs(manifest)
-        self.num_stubs = memory.num_stubs
         command = server_command(
             installation.executable,
             model_repository=self._engine_dir / REPOSITORY_NAME,
@@ -317,7 +321,7 @@ class TritonServer:
             ports=self._ports,
             backend_dir=installation.link_backends(run_folder.path / "backends"),
             shm_prefix=run_folder.region_prefix,
-            memory=memory,
+            memory=self._memory,
             has_pools=manifest.device == "cuda",
             admin_secret=self._admin_secret,
             limits_http=not installation.is_wheel,
@@ -351,10 +355,6 @@ class TritonServer:
         ports = replace(self._ports, metrics=self._metrics_port)
         self._ports = ports.reserve(self._host, LOOPBACK)
 
-    def _memory_needs(self, manifest: Manifest) -> MemoryNeeds:
-        configs = read_configs(self._engine_dir / REPOSITORY_NAME)
-        return memory_needs(manifest.seam, manifest.model, configs, Limits.from_environment())
-
     def _is_ready(self) -> bool:
         # The server opens the port of the metrics last, a moment after it first says it is ready.
         metrics = (LOOPBACK, self._ports.metrics)
@@ -365,10 +365,10 @@ class TritonServer:
     def _wait_for_load(
         self, is_done: Callable[[], bool], timeout_seconds: float = float("inf")
     ) -> None:
-        """Wait while models are loaded, and end the server where it would wait without end.
+        """Wait while models are loaded, and end a server that waits for a stub which died.
 
-        tritonserver 2.51 was seen to do so where a stub is killed in that time, for want of memory
-        above all. A stub that ends because its model cannot be loaded is answered for at once.
+        2.51 does so without end where a stub is killed meanwhile, for want of memory above all; for
+        one that ends because its model cannot be loaded it answers.
         """
         # Those of before the load end by themselves.
         before, seen = self.stubs(), set[Stub]()
