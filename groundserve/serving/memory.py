@@ -57,7 +57,7 @@ _MIN_CUDA_BYTES = 64 * MIB
 _MIN_PINNED_BYTES = 256 * MIB
 _MIN_REGION_BYTES = 32 * MIB
 _SMALL_TENSORS_BYTES = 4 * MIB
-"""Questions, indices, scores, messages, and what lies between two tensors."""
+"""Of a request: questions, indices, scores, messages, and what lies between two tensors."""
 _SMALL_PLAN_INPUTS_BYTES = 2 * MIB
 """Part of them that is for what of the plan goes into the vision stage; more comes on top."""
 _SPARE_SERVER_BYTES = 4 * GIB
@@ -130,7 +130,7 @@ def memory_needs(
         names = _tensor_names(config)
         num_chunks = 1 if names & stream_names else 0
         num_features = 1 if "FEATURES" in names else 0
-        upload = 0
+        upload, num_encoding = 0, 1
         if name in fronts:
             num_features = _parameter(config, "max_running", 1)
             num_encoding = min(num_features, 2 * _num_instances(decode))
@@ -140,9 +140,9 @@ def memory_needs(
             num_requests += num_stubs[name] * num_features + num_waiting
             held = num_chunks * chunk + (num_encoding + num_features) * features
             pool += num_stubs[name] * held
-        plans = max(0, num_chunks * chunk_plan - _SMALL_PLAN_INPUTS_BYTES)
+        plans = max(0, num_chunks * chunk_plan - num_encoding * _SMALL_PLAN_INPUTS_BYTES)
         tensors = upload + num_chunks * chunk + num_features * features
-        regions[name] = tensors + plans + _SMALL_TENSORS_BYTES
+        regions[name] = tensors + plans + num_encoding * _SMALL_TENSORS_BYTES
     default = max([_MIN_REGION_BYTES, *(regions[name] for name in regions.keys() - fronts)])
     # One step for all models, for the server has one setting. 1 MiB: what an allocation takes
     # besides.

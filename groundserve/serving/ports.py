@@ -98,13 +98,14 @@ def listen(name: str, host: str, port: int, *, backlog: int | None = None) -> so
 def port_holder(port: int, *, proc: Path = Path("/proc")) -> str:
     """Return who listens at a port, in words: its process id and how its command begins."""
     # "SLOT ADDRESS:PORT ADDRESS:PORT STATE TX:RX TIMER RETRANSMITS UID TIMEOUT INODE ...", in hex.
-    tables = [proc / "net" / name for name in ("tcp", "tcp6")]
-    rows = [row.split() for one in tables if one.exists() for row in one.open(encoding="ascii")]
+    tables = (proc / "net" / name for name in ("tcp", "tcp6"))
+    text = "".join(table.read_text("ascii") for table in tables if table.exists())
+    rows = [line.split() for line in text.splitlines()]
     inodes = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == _LISTEN}
     links = {f"socket:[{inode}]" for inode in inodes}
     for folder in proc.glob("[0-9]*"):
         with suppress(OSError):  # it has ended, or is another user's
-            if any(os.readlink(entry) in links for entry in os.scandir(folder / "fd")):
+            if any(os.readlink(one) in links for one in (folder / "fd").iterdir()):
                 words = (folder / "cmdline").read_text("utf-8", errors="replace").split("\0")
                 # Not all: a server's secrets may stand among its options.
                 return f"process {folder.name} ({' '.join(words[:_NUM_WORDS]).strip()})"

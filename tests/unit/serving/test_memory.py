@@ -41,7 +41,7 @@ def test_needs_of_the_released_model_on_a_gpu():
     assert features * MIB == 16_384 * 1152 * 2
     needs = needs_of()
     # 2 for each of two decoders decode and encode, 16 run.
-    front = 256 + 4 * 5 * chunk + 16 * features + 4
+    front = 256 + 4 * 5 * chunk + 16 * features + 4 * 4
     assert needs.region_bytes == (features + 4) * MIB
     assert needs.region_budgets["front"] == front * MIB
     assert needs.all_regions_bytes == (front + 3 * (features + 4)) * MIB
