@@ -68,7 +68,6 @@ def command(
         serve_operations,
         sigterm_as_interrupt,
     )
-    from groundserve.serving.command import LOOPBACK
     from groundserve.serving.installation import check_host, find_installation
     from groundserve.serving.ports import Ports
     from groundserve.serving.status import StatusBoard
@@ -88,7 +87,6 @@ def command(
         http_port=http_port,
         grpc_port=grpc_port,
         metrics_port=0,
-        metrics_host=LOOPBACK,
         allowed_roots=roots,
         cache_dir=cache_dir,
         cache_bytes=cache_bytes,
