@@ -69,7 +69,7 @@ def command(
         sigterm_as_interrupt,
     )
     from groundserve.serving.installation import check_host, find_installation
-    from groundserve.serving.ports import Ports
+    from groundserve.serving.ports import check_ports
     from groundserve.serving.status import StatusBoard
     from python_backend.sources import parse_allowed_roots
 
@@ -77,7 +77,7 @@ def command(
     if Manifest.load(engines).device == "cuda" and GateReport.load(engines) is None:
         say_error("warning: these engines were never compared with PyTorch (--unchecked)")
     # Of these three ports one is opened here, before the server looks at the others and the host.
-    Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
+    check_ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
     check_host(find_installation(), host)
     roots = [str(root.absolute()) for root in allow_root or []]
     parse_allowed_roots(os.fsencode(os.pathsep.join(roots)))

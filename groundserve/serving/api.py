@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from groundserve.errors import UnavailableError
@@ -27,17 +28,12 @@ class ServerApi:
     """One server process, over one connection."""
 
     def __init__(self, address: str, admin_secret: str) -> None:
-        """Connect when something is asked.
-
-        Args:
-            address: HOST:PORT of gRPC.
-            admin_secret: Opens the API that loads models.
-        """
+        """Connect when something is asked; the secret opens the API that loads models."""
         # Here: what only finds or describes a server needs no gRPC.
         import grpc
         from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-        self._errors = grpc.RpcError
+        self._errors, self._timed_out = grpc.RpcError, grpc.FutureTimeoutError
         self._messages = service_pb2
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._server = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
@@ -53,11 +49,9 @@ class ServerApi:
 
     def is_ready(self, timeout_seconds: float) -> bool:
         """Tell whether it answers and has all models loaded; says nothing about their stubs."""
-        request = self._messages.ServerReadyRequest()
-        try:
-            return bool(self._server.ServerReady(request, timeout_seconds).ready)
-        except self._errors:
-            return False
+        with suppress(self._errors, self._timed_out):
+            return bool(self.ping().result(timeout_seconds).ready)
+        return False
 
     def unload_model(self, name: str) -> None:
         """Unload a model; requests that its stubs work on go on there.

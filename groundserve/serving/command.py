@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from groundserve.limits import MIB, Limits
 from groundserve.serving.memory import MemoryNeeds
-from groundserve.serving.ports import Ports
 
 LOOPBACK = "127.0.0.1"
 """The server has no authentication: nobody else should reach it."""
@@ -26,7 +26,7 @@ def server_command(
     *,
     model_repository: Path,
     host: str,
-    ports: Ports,
+    ports: Mapping[str, int],
     backend_dir: Path | None,
     shm_prefix: str,
     memory: MemoryNeeds,
@@ -34,20 +34,19 @@ def server_command(
     admin_secret: str,
     limits_http: bool,
 ) -> list[str]:
-    """Return the arguments to start the server with.
+    """Return the arguments to start tritonserver with all models of a repository.
 
     Args:
         executable: tritonserver.
-        model_repository: Folder of models, all of which are loaded.
+        model_repository: Folder of models.
         host: IPv4 address of HTTP and gRPC.
-        ports: None of them 0.
+        ports: `grpc`, `metrics`, and `http` where it is to be opened; none of them 0.
         backend_dir: Folder with the backends; the server's own where None.
         shm_prefix: First part of the names of its files in /dev/shm.
         memory: How large those start and grow, and the pools.
         has_pools: Whether there is a GPU, between whose models tensors lie in pools.
         admin_secret: Value of `ADMIN_HEADER` that opens the APIs which change the server.
-        limits_http: Whether it refuses HTTP bodies above 64 MiB unless told a size, as later ones
-            than 2.51 do; that one has no limit and no such option.
+        limits_http: Whether it refuses HTTP bodies above 64 MiB unless told a size: 2.51 does not.
     """
     # Both protocols know the same APIs; a request without the header's secret is refused.
     restricted = f"{_RESTRICTED_APIS}:{ADMIN_HEADER}={admin_secret}"
@@ -60,19 +59,19 @@ def server_command(
         "--model-control-mode=explicit",
         "--load-model=*",
         f"--grpc-address={host}",
-        f"--grpc-port={ports.grpc}",
+        f"--grpc-port={ports['grpc']}",
         f"--grpc-restricted-protocol={restricted}",
         f"--metrics-address={LOOPBACK}",
-        f"--metrics-port={ports.metrics}",
+        f"--metrics-port={ports['metrics']}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
         f"--backend-config=python,shm-default-byte-size={memory.region_bytes}",
         f"--backend-config=python,shm-growth-byte-size={memory.region_growth_bytes}",
         f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
     ]
-    if ports.http is None:
+    if "http" not in ports:
         command.append("--allow-http=false")
     else:
-        command += [f"--http-address={host}", f"--http-port={ports.http}"]
+        command += [f"--http-address={host}", f"--http-port={ports['http']}"]
         command.append(f"--http-restricted-api={restricted}")
         if limits_http:
             most = largest_http_body(Limits.from_environment())

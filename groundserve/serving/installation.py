@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import importlib.util
 import ipaddress
@@ -9,12 +10,14 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from groundserve.errors import EngineMismatchError, InvalidRequestError, MissingExtraError
 from groundserve.limits import MIB
+from groundserve.manifest import Manifest
 
 # glibc raises this threshold to the largest block that was freed; tensors of ever changing sizes
 # then fragment its heap, and an engine's process grows by 50 MiB in a quarter of an hour.
@@ -31,12 +34,10 @@ class TritonInstallation:
     """Folders to put on the loader's path."""
     python_backend_files: tuple[Path, ...] = ()
     """Files of the Python backend; empty where the server has its backends in its own place."""
-    is_loopback_only: bool = False
-    """An old server with known flaws that need no login: it must not be reachable."""
 
     @property
     def is_wheel(self) -> bool:
-        """Whether it is the wheel's: 2.51, with the Python backend and ensembles alone."""
+        """Whether it is the wheel's: 2.51, with the Python backend alone, and known flaws."""
         return bool(self.python_backend_files)
 
     @property
@@ -62,12 +63,7 @@ class TritonInstallation:
 
 
 def find_installation() -> TritonInstallation:
-    """Return the installation to use.
-
-    Raises:
-        MissingExtraError: There is none.
-        EngineMismatchError: The wheel's server cannot work with this environment.
-    """
+    """Return the installation to use, or say what is missing or cannot work together."""
     # The container's server comes first: the wheel's is older, and for loopback alone.
     on_path = shutil.which("tritonserver")
     if on_path is not None:
@@ -80,11 +76,7 @@ def find_installation() -> TritonInstallation:
 
 
 def wheel_installation(package_dir: Path) -> TritonInstallation:
-    """Return the installation inside the folder of the package `pytriton`.
-
-    Raises:
-        EngineMismatchError: The wheel has no Python backend for this interpreter.
-    """
+    """Return the installation inside the folder of the package `pytriton`."""
     root = package_dir / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
@@ -102,7 +94,6 @@ def wheel_installation(package_dir: Path) -> TritonInstallation:
             backend_dir / "triton_python_backend_utils.py",
             stub,
         ),
-        is_loopback_only=True,
     )
 
 
@@ -116,16 +107,12 @@ def check_wheel_numpy(version: str) -> None:
 
 
 def check_host(installation: TritonInstallation, host: str) -> None:
-    """Refuse an address that this server must not listen on.
-
-    Raises:
-        InvalidRequestError: It is no IPv4 address, or others can reach it and must not.
-    """
+    """Refuse what is no IPv4 address, or one at which others reach a server with known flaws."""
     try:
         is_loopback = ipaddress.IPv4Address(host).is_loopback
     except ValueError as error:
         raise InvalidRequestError(f"host (--host) must be an IPv4 address, got {host!r}") from error
-    if installation.is_loopback_only and not is_loopback:
+    if installation.is_wheel and not is_loopback:
         raise InvalidRequestError(
             f"host (--host) must be a loopback address, got {host}: the Triton server in the "
             "nvidia-pytriton wheel has published flaws that let anybody who reaches it run code; "
@@ -142,14 +129,54 @@ def server_environment(
     """
     # An operator's own value wins over `_MALLOC`, and `extra` over an operator's.
     environment = {**_MALLOC, **os.environ, **extra}
-    _prepend(environment, "PATH", [Path(sys.executable).parent])
-    _prepend(environment, "LD_LIBRARY_PATH", installation.library_dirs)
+    folders = {"PATH": [Path(sys.executable).parent], "LD_LIBRARY_PATH": installation.library_dirs}
+    for name, own in folders.items():
+        parts = [*map(str, own), *filter(None, [environment.get(name)])]
+        if parts:
+            environment[name] = os.pathsep.join(parts)
     return environment
 
 
-def _prepend(
-    environment: dict[str, str], name: str, folders: list[Path] | tuple[Path, ...]
+def check_gpu(
+    manifest: Manifest,
+    installation: TritonInstallation,
+    *,
+    load_library: Callable[[str], Any] = ctypes.CDLL,
 ) -> None:
-    parts = [*map(str, folders), *filter(None, [environment.get(name)])]
-    if parts:
-        environment[name] = os.pathsep.join(parts)
+    """Refuse engines for a GPU where none can be used, before a server fails to load them."""
+    if manifest.device == "cpu":
+        return
+    engine = f"the engine directory (profile {manifest.profile}) runs on an NVIDIA GPU"
+    rebuild = "or build one for this machine with: groundserve build --profile cpu"
+    try:
+        status, count = count_gpus(load_library=load_library)
+    except OSError as error:
+        raise EngineMismatchError(
+            f"{engine}, this machine has no driver (libcuda.so.1); serve it where there is one "
+            f"(with Docker: --gpus), {rebuild}"
+        ) from error
+    if count < 1:
+        raise EngineMismatchError(
+            f"{engine}, the driver finds {count} (status {status}); see nvidia-smi and "
+            f"CUDA_VISIBLE_DEVICES, {rebuild}"
+        )
+    if installation.is_wheel:
+        raise EngineMismatchError(
+            f"{engine}; the Triton server in the nvidia-pytriton wheel has no TensorRT backend and "
+            "is not known to serve from GPUs: use the container of deploy/Dockerfile, whose "
+            f"tritonserver is on PATH, {rebuild}"
+        )
+
+
+def count_gpus(*, load_library: Callable[[str], Any] = ctypes.CDLL) -> tuple[int, int]:
+    """Initialise CUDA and return its status, 0 for success, and how many GPUs it may use.
+
+    Raises:
+        OSError: There is no driver.
+    """
+    # The driver itself: neither PyTorch nor a toolkit need be installed to serve plans.
+    driver = load_library("libcuda.so.1")
+    count = ctypes.c_int(0)
+    # 0 is CUDA_SUCCESS; the first call that fails tells why.
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return status, count.value

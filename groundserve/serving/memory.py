@@ -9,10 +9,10 @@
     E = those of them that decode and encode: 2 for each instance of `video_decode`, at most R
 
 **Regions.** Each process of the Python backend has one. It starts at one size for all models, grows
-by at least one step when a tensor does not fit, and never shrinks. In small steps it would grow far
-beyond what it ever holds, for room that is free but in pieces is not used. So it starts large
-enough for all models but the one that takes uploads, and one step makes room for all of that one's.
-Pages that were never written take no memory; `check_room` looks whether all could be.
+by one step when a tensor does not fit, and never shrinks. In small steps it would grow far beyond
+what it ever holds, for room that is free but in pieces is not used. So it starts large enough for
+all models but the front, and one step makes room for all of that one's tensors. Pages that were
+never written take no memory; `check_room` looks whether all could be.
 
     front              U + E (2 N + 1) P + R F: one upload, for it is copied out at once; each chunk
                        being encoded, the copy that the call makes of it and the group decoded
@@ -104,14 +104,7 @@ class MemoryNeeds:
 def memory_needs(
     family: Family[Any, Any], model: ModelSpec, configs: Mapping[str, ModelConfig], limits: Limits
 ) -> MemoryNeeds:
-    """Add up what engines take.
-
-    Args:
-        family: Of the engines: `Manifest.seam`.
-        model: Dimensions of the checkpoint: `Manifest.model`.
-        configs: Of every model, by name: `read_configs`.
-        limits: Ceilings of a request.
-    """
+    """Add up what the engines of a family take, within the limits."""
     from python_backend.chunks import NUM_SERVED_ENCODES
     from python_backend.decode.memory import decode_memory
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from groundserve.serving.ports import check_port, listen
+from groundserve.serving.ports import check_ports, listen
 from groundserve.serving.status import COUNTERS, StatusBoard
 
 _MAX_CONNECTIONS = 256
@@ -31,24 +31,17 @@ _JSON, _TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
 def serve_operations(
     host: str, port: int, *, board: StatusBoard, metrics_address: Callable[[], str]
 ) -> Iterator[str]:
-    """Answer in a thread of this process for as long as the context lasts.
+    """Answer in a thread for as long as the context lasts; yields HOST:PORT of this endpoint.
 
     Args:
         host: IPv4 address to listen on.
         port: Its port; 0 picks a free one.
         board: How the server is.
         metrics_address: HOST:PORT of tritonserver's metrics now.
-
-    Yields:
-        HOST:PORT of this endpoint.
-
-    Raises:
-        InvalidRequestError: There is no such port.
-        UnavailableError: The port is taken.
     """
-    check_port("metrics", port)
+    check_ports(metrics=port)
     endpoint = _Endpoint(board, metrics_address)
-    with listen("metrics", host, port, backlog=_BACKLOG) as listener:
+    with listen("metrics", host, port, _BACKLOG) as listener:
         loop, is_over = asyncio.new_event_loop(), asyncio.Event()
 
         async def serve() -> None:
@@ -135,14 +128,11 @@ async def _read_metrics(address: str) -> str | None:
 
 
 def _join_metrics(triton: str | None, board: StatusBoard) -> str:
-    """Return the server's metrics followed by the keeper's, whose families it does not have."""
-    text = triton or ""
-    lines = [text if not text or text.endswith("\n") else f"{text}\n"]
+    """Return the server's metrics followed by the keeper's, whose names no model has."""
+    lines = [triton or "", "" if (triton or "\n").endswith("\n") else "\n"]
 
     def family(name: str, kind: str, description: str, value: float) -> None:
-        # A family twice would make Prometheus refuse the whole page.
-        if f"# TYPE {name} " not in text:
-            lines.append(f"# HELP {name} {description}\n# TYPE {name} {kind}\n{name} {value:g}\n")
+        lines.append(f"# HELP {name} {description}\n# TYPE {name} {kind}\n{name} {value:g}\n")
 
     family("groundserve_ready", "gauge", "Whether all requests are served.", board.is_ready)
     family("groundserve_up", "gauge", "Whether tritonserver gave its metrics.", bool(triton))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError, UnavailableError
@@ -16,68 +16,43 @@ _LISTEN = "0A"  # TCP_LISTEN of include/net/tcp_states.h
 _NUM_WORDS = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ports:
-    """Where the server listens; 0 for one that the system chooses."""
+def check_ports(**ports: int | None) -> None:
+    """Refuse numbers that are no ports, and one that is given twice; None is no port at all.
 
-    http: int | None
-    """HTTP; None where it is not opened."""
-    grpc: int
-    """gRPC, what `groundserve.Client` and the keeper use."""
-    metrics: int
-    """Prometheus metrics over HTTP."""
-
-    def __post_init__(self) -> None:
-        chosen: dict[int, str] = {}
-        for name, port in vars(self).items():
-            if port is not None:
-                check_port(name, port)
-            # 0 is chosen by the system each time anew, never twice.
-            if port and port in chosen:
-                raise InvalidRequestError(
-                    f"{chosen[port]}_port and {name}_port (--{name}-port) must differ, got {port}"
-                )
-            if port:
-                chosen[port] = name
-
-    def reserve(self, host: str, metrics_host: str) -> Ports:
-        """Check that the ports are free now, and replace every 0 by one that is.
-
-        Args:
-            host: Address of HTTP and gRPC.
-            metrics_host: Address of the metrics.
-
-        Raises:
-            UnavailableError: One is taken.
-        """
-        hosts = {"http": host, "grpc": host, "metrics": metrics_host}
-        # All are held at once, so that two of 0 do not get the same number; closed before the
-        # server binds, which leaves a moment in which another process may take one.
-        with ExitStack() as sockets:
-            reserved = {
-                name: sockets.enter_context(listen(name, hosts[name], port)).getsockname()[1]
-                for name, port in vars(self).items()
-                if port is not None
-            }
-        return replace(self, **reserved)
+    Raises:
+        InvalidRequestError: With the name of the port, such as `grpc`.
+    """
+    chosen: dict[int, str] = {}
+    for name, port in ports.items():
+        if port is not None and not 0 <= port <= _MAX_PORT:
+            raise InvalidRequestError(
+                f"{name}_port (--{name}-port) must be from 0 to {_MAX_PORT}, got {port}"
+            )
+        # 0 is chosen by the system each time anew, never twice.
+        if port and port in chosen:
+            raise InvalidRequestError(
+                f"{chosen[port]}_port and {name}_port (--{name}-port) must differ, got {port}"
+            )
+        chosen[port or 0] = name
 
 
-def check_port(name: str, port: int) -> None:
-    """Raise InvalidRequestError where there is no such port."""
-    if not 0 <= port <= _MAX_PORT:
-        raise InvalidRequestError(
-            f"{name}_port (--{name}-port) must be from 0 to {_MAX_PORT}, got {port}"
-        )
+def reserve_ports(places: Mapping[str, tuple[str, int]]) -> dict[str, int]:
+    """Return ports that are free: name -> (address, port), where 0 stands for any.
+
+    Raises:
+        UnavailableError: One is taken.
+    """
+    # All are held at once, so that two of 0 do not get the same number; closed before the server
+    # binds, which leaves a moment in which another process may take one.
+    with ExitStack() as sockets:
+        return {
+            name: sockets.enter_context(listen(name, *place)).getsockname()[1]
+            for name, place in places.items()
+        }
 
 
-def listen(name: str, host: str, port: int, *, backlog: int | None = None) -> socket.socket:
-    """Return a socket that listens.
-
-    Args:
-        name: Of the port, as in `Ports`.
-        host: IPv4 address.
-        port: The port; 0 picks a free one.
-        backlog: Connections that may wait; the system's default where None.
+def listen(name: str, host: str, port: int, backlog: int = 1) -> socket.socket:
+    """Return a socket that listens at an IPv4 address; `name` is for the message.
 
     Raises:
         UnavailableError: The port is taken, by the process that is named, or cannot be had.

@@ -27,7 +27,6 @@ class ProcessInfo:
     """One process that has not ended; equal to itself also after it got another parent."""
 
     pid: int
-    """Process id, which the kernel gives to another process later."""
     started_at: int
     """Clock ticks since the machine started; with the id it names one process for good."""
     parent_pid: int = field(compare=False)
@@ -41,9 +40,7 @@ class Stub:
     """One process of a Python model: an instance has one each."""
 
     pid: int
-    """Process id."""
     model: str
-    """Name of its model."""
     region: str
     """Name of its file in /dev/shm; no two stubs ever have the same."""
 
@@ -85,12 +82,8 @@ def kill_processes(processes: Set[ProcessInfo]) -> None:
 
 def own_memory_bytes(pid: int) -> int:
     """Return what a process holds of memory, without files and shared memory; 0 if it has ended."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            _, resident, shared, *_ = map(int, file.read().split())
-    except OSError:
-        return 0
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+    pages = _read(pid, "statm").split()
+    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE") if pages else 0
 
 
 def _read_stub(pid: int) -> Stub | None:

@@ -37,7 +37,7 @@ class RunFolder:
     """A folder that only this user can look into, and the regions that belong to it."""
 
     path: Path
-    """The folder: what a server needs while it runs."""
+    """What a server needs while it runs."""
     lock_fd: int
     """The open lock; a process that inherits it keeps the folder and the regions alive."""
 
@@ -63,10 +63,7 @@ class RunFolder:
         return _regions(self.path)
 
     def make_regions_private(self) -> None:
-        """Take the regions from other users.
-
-        A umask is not enough: Boost sets 0644 after it made one.
-        """
+        """Take the regions from other users: Boost sets 0644 after it made one."""
         for region in self.regions():
             with suppress(FileNotFoundError):
                 if region.stat().st_mode & _PRIVATE_BITS:

@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,27 +16,14 @@ from groundserve.engine_use import mark_in_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
 from groundserve.limits import Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
+from groundserve.serving import installation as triton
+from groundserve.serving import processes
 from groundserve.serving.api import ServerApi
 from groundserve.serving.command import EXIT_TIMEOUT_SECONDS, LOOPBACK, server_command
 from groundserve.serving.events import log_event
-from groundserve.serving.gpu import check_gpu
-from groundserve.serving.installation import (
-    TritonInstallation,
-    check_host,
-    find_installation,
-    server_environment,
-)
 from groundserve.serving.memory import MemoryNeeds, check_room, memory_needs, read_configs
-from groundserve.serving.ports import Ports
-from groundserve.serving.processes import (
-    ProcessInfo,
-    Stub,
-    ending_with_parent,
-    find_stubs,
-    kill_processes,
-    own_memory_bytes,
-    session_tree,
-)
+from groundserve.serving.ports import check_ports, reserve_ports
+from groundserve.serving.processes import ProcessInfo, Stub
 from groundserve.serving.run_folder import RunFolder, remove_dead
 from groundserve.serving.settings import model_environment, open_log, reason_in_log
 from groundserve.serving.signals import signals_deferred
@@ -99,20 +85,21 @@ class TritonServer:
             log_file: File the server's log is appended to; stderr where None.
 
         Raises:
-            InvalidRequestError: A port is out of range, two are the same, or `max_server_memory` is
-                not above 0.
+            InvalidRequestError: Two ports are the same, or a number is out of range.
         """
         self._engine_dir = Path(engine_dir).resolve()
         self._host = host
-        self._ports = Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
+        check_ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
+        self._ports = {"grpc": grpc_port, "metrics": metrics_port}
+        if http_port is not None:
+            self._ports["http"] = http_port
         self._metrics_port = metrics_port
         self._allowed_roots = [Path(root).absolute() for root in allowed_roots]
         self._cache_dir = Path(cache_dir).absolute() if cache_dir is not None else None
         self._cache_bytes = cache_bytes
         if max_server_memory is not None and max_server_memory <= 0:
-            raise InvalidRequestError(
-                f"max_server_memory (--max-server-memory) must be > 0, got {max_server_memory}"
-            )
+            rule = "max_server_memory (--max-server-memory) must be > 0"
+            raise InvalidRequestError(f"{rule}, got {max_server_memory}")
         self.max_memory_bytes = max_server_memory or 0
         """What tritonserver itself may hold; 0 before `start` where nobody chose it."""
         self.num_stubs: Mapping[str, int] = {}
@@ -120,7 +107,7 @@ class TritonServer:
         self._log_file = Path(log_file) if log_file is not None else None
         self._admin_secret = secrets.token_hex(32)
         # From the start on.
-        self._installation: TritonInstallation
+        self._installation: triton.TritonInstallation
         self._model_variables: Mapping[str, str]
         self._memory: MemoryNeeds
         self._run_folder: RunFolder
@@ -140,17 +127,17 @@ class TritonServer:
     @property
     def http_address(self) -> str | None:
         """HOST:PORT of the HTTP API; None where it is not opened."""
-        return None if self._ports.http is None else f"{self._host}:{self._ports.http}"
+        return f"{self._host}:{self._ports['http']}" if "http" in self._ports else None
 
     @property
     def grpc_address(self) -> str:
         """HOST:PORT of the gRPC API."""
-        return f"{self._host}:{self._ports.grpc}"
+        return f"{self._host}:{self._ports['grpc']}"
 
     @property
     def metrics_address(self) -> str:
         """HOST:PORT of the metrics."""
-        return f"{LOOPBACK}:{self._ports.metrics}"
+        return f"{LOOPBACK}:{self._ports['metrics']}"
 
     def start(self, *, timeout_seconds: float = _START_TIMEOUT_SECONDS) -> None:
         """Start the server and wait until all models are loaded; if that fails, nothing is left.
@@ -187,7 +174,7 @@ class TritonServer:
 
     def stubs(self) -> set[Stub]:
         """Return the stubs that live."""
-        return find_stubs(self._process.pid) if self._process else set()
+        return processes.find_stubs(self._process.pid) if self._process else set()
 
     def ping(self) -> bool:
         """Tell whether it answered the last ping, and send the next; True where there was none."""
@@ -199,7 +186,7 @@ class TritonServer:
 
     def memory_bytes(self) -> int:
         """Return what tritonserver itself holds, without shared memory."""
-        return own_memory_bytes(self._process.pid) if self._process else 0
+        return processes.own_memory_bytes(self._process.pid) if self._process else 0
 
     def check_engines(self) -> Manifest:
         """Return the manifest of the directory, or say that others are there than are served.
@@ -240,7 +227,7 @@ class TritonServer:
     def stop(self) -> None:
         """End the server and all its processes and remove what they left; may be repeated."""
         # Before the server ends: what has a session of its own is found by its parents alone.
-        family = session_tree(self._process.pid) if self._process else set()
+        family = processes.session_tree(self._process.pid) if self._process else set()
         try:
             if self._process is not None:
                 self._process.terminate()
@@ -261,15 +248,15 @@ class TritonServer:
 
     def _remove(self, family: Set[ProcessInfo]) -> None:
         if self._process is not None:
-            kill_processes(family | session_tree(self._process.pid))
+            processes.kill_processes(family | processes.session_tree(self._process.pid))
             self._process.wait()
             self._process = self._ping = None
         # Last: a process that lives could make more of what this removes.
         self._left.close()
 
     def _check(self) -> None:
-        installation = self._installation = find_installation()
-        check_host(installation, self._host)
+        installation = self._installation = triton.find_installation()
+        triton.check_host(installation, self._host)
         open_log(self._log_file).close()
         manifest = Manifest.load(self._engine_dir)
         self._engine_id = manifest.engine_id
@@ -279,7 +266,7 @@ class TritonServer:
             cache_dir=self._cache_dir,
             cache_bytes=self._cache_bytes,
         )
-        check_gpu(manifest, installation)
+        triton.check_gpu(manifest, installation)
         if manifest.builder["tensorrt"] is not None:
             TensorRTTarget.from_dict(manifest.builder["tensorrt"]).check_gpu()
         # After all that is quick to look at: it reads every byte of the engines.
@@ -330,10 +317,10 @@ class TritonServer:
         with open_log(self._log_file) as log, signals_deferred():
             self._process = subprocess.Popen(
                 # However this process ends: nobody else would end the server.
-                ending_with_parent(command),
+                processes.ending_with_parent(command),
                 # Models find modules through the working directory: not the caller's.
                 cwd="/",
-                env=server_environment(installation, self._model_variables),
+                env=triton.server_environment(installation, self._model_variables),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -346,18 +333,18 @@ class TritonServer:
             )
         # 0.0.0.0 is a place to listen at, none to connect to on every system.
         host = LOOPBACK if self._host == "0.0.0.0" else self._host
-        self._api = ServerApi(f"{host}:{self._ports.grpc}", self._admin_secret)
+        self._api = ServerApi(f"{host}:{self._ports['grpc']}", self._admin_secret)
         self._left.callback(self._api.close)
 
     def _reserve_ports(self) -> None:
         # Clients know HTTP's and gRPC's for good. One of the metrics that nobody chose is looked up
         # anew, and meanwhile another process may have got it.
-        ports = replace(self._ports, metrics=self._metrics_port)
-        self._ports = ports.reserve(self._host, LOOPBACK)
+        places = {name: (self._host, port) for name, port in self._ports.items()}
+        self._ports = reserve_ports({**places, "metrics": (LOOPBACK, self._metrics_port)})
 
     def _is_ready(self) -> bool:
         # The server opens the port of the metrics last, a moment after it first says it is ready.
-        metrics = (LOOPBACK, self._ports.metrics)
+        metrics = (LOOPBACK, self._ports["metrics"])
         with suppress(OSError), socket.create_connection(metrics, _READY_TIMEOUT_SECONDS):
             return self._api.is_ready(_READY_TIMEOUT_SECONDS)
         return False
@@ -375,12 +362,12 @@ class TritonServer:
         give_up_at, lost_at = time.monotonic() + timeout_seconds, 0.0
         while not is_done():
             self._run_folder.make_regions_private()
-            self._check_running()
+            if not self.is_running():
+                status = self._process.returncode if self._process else "unknown"
+                raise self._failure(f"ended before it was ready (status {status})")
             now = time.monotonic()
             if now > give_up_at:
-                raise UnavailableError(
-                    f"tritonserver is not ready after {timeout_seconds:.6g} s{self._reason()}"
-                )
+                raise self._failure(f"is not ready after {timeout_seconds:.6g} s")
             stubs = self.stubs() - before
             seen |= stubs
             lost_at = (lost_at or now) if seen - stubs else 0.0
@@ -390,12 +377,5 @@ class TritonServer:
             time.sleep(_POLL_SECONDS)
         self._run_folder.make_regions_private()
 
-    def _check_running(self) -> None:
-        if not self.is_running():
-            status = self._process.returncode if self._process else "unknown"
-            raise UnavailableError(
-                f"tritonserver ended before it was ready (status {status}){self._reason()}"
-            )
-
-    def _reason(self) -> str:
-        return reason_in_log(self._log_file, self.pid or 0)
+    def _failure(self, what: str) -> UnavailableError:
+        return UnavailableError(f"tritonserver {what}{reason_in_log(self._log_file, self.pid)}")

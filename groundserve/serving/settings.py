@@ -31,12 +31,6 @@ def model_environment(
 ) -> dict[str, str]:
     """Return what a server's models are told, as variables of its environment.
 
-    Args:
-        engine_id: Identity of the engines, which the models load no others than.
-        allowed_roots: Folders below which `file:` URIs may point.
-        cache_dir: Folder of the feature cache; no cache where None.
-        cache_bytes: Most bytes in it; the models' default where None.
-
     Raises:
         InvalidRequestError: An allowed root is not a folder, or the cache's settings are wrong.
         UnavailableError: There is no room for the cache.
@@ -72,41 +66,27 @@ def open_log(path: Path | None) -> BinaryIO:
     given it to those who read logs; the event `log_file_is_shared` says so.
 
     Raises:
-        InvalidRequestError: Nothing can be appended to it, or it is something else than a file.
+        InvalidRequestError: Nothing can be appended to it.
     """
     if path is None:
         return open(sys.stderr.fileno(), "ab", closefd=False)
-    refused = f"the log file (--log-file) {path}"
     try:
         # Appending: each write goes to the end, also after logrotate has cut the file
         # (copytruncate). Not waiting: a FIFO has no reader yet.
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
     except OSError as error:
-        if path.exists() and not path.is_file():
-            raise InvalidRequestError(f"{refused} must be a file, and is not one") from None
-        problem = f"cannot be written to: {error.strerror}"
-        if isinstance(error, FileNotFoundError):
-            problem = f"cannot be made: {path.parent} is no folder"
-        raise InvalidRequestError(f"{refused} {problem}") from error
-    log = open(fd, "ab")  # noqa: SIM115 - the caller closes it
+        raise InvalidRequestError(
+            f"the log file (--log-file) {path} cannot be written to: {error.strerror}"
+        ) from error
     status = os.fstat(fd)
-    # /dev/null is let in: it is how an operator asks for no log.
-    if not stat.S_ISREG(status.st_mode):
-        if status.st_rdev != os.stat(os.devnull).st_rdev:
-            log.close()
-            raise InvalidRequestError(f"{refused} must be a file, and is not one")
-    elif (mode := stat.S_IMODE(status.st_mode)) & (stat.S_IRWXG | stat.S_IRWXO):
+    mode = stat.S_IMODE(status.st_mode)
+    if stat.S_ISREG(status.st_mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
         log_event("log_file_is_shared", level=logging.WARNING, file=str(path), mode=f"{mode:04o}")
-    return log
+    return open(fd, "ab")
 
 
-def reason_in_log(path: Path | None, pid: int) -> str:
-    """Return why a server ended, as the end of its log says, however long it is.
-
-    Args:
-        path: The log, which may hold what other servers wrote; None where it went to stderr.
-        pid: Of the server.
-    """
+def reason_in_log(path: Path | None, pid: int | None) -> str:
+    """Return why a server ended, as the end of its log says, which may hold others' lines."""
     if path is None:
         return "; its log is above"
     try:
@@ -116,8 +96,7 @@ def reason_in_log(path: Path | None, pid: int) -> str:
             lines = file.read(_TAIL_BYTES).decode("utf-8", errors="replace").splitlines()
     except OSError as error:  # moved away, or this user may append only
         lines = [f"({error.strerror})"]
-    # Where it could not load a model, much may follow: 2.51 even crashes then (status -6) if its
-    # other models do not end in time.
+    # Much may follow, for 2.51 even crashes then (status -6) if other models do not end in time.
     # "E1123 16:36:56.503082 PID FILE:LINE] "failed to load 'NAME' version 1: Internal: REASON"; in
     # a reason line ends are written as \n, and what follows them is a traceback.
     pattern = re.compile(rf" {pid} .*failed to load '(\w+)' version \d+: (.+?)(?:\\n|\"?$)")

@@ -41,12 +41,9 @@ class StatusBoard:
         return [text for text, _ in list(self._problems.values())]
 
     def report(self, subject: str, problem: str, *, blocks: bool = True) -> None:
-        """Set what is wrong with a subject, in place of what was.
+        """Set what is wrong with a subject such as `model grounding`, in place of what was.
 
-        Args:
-            subject: What it is about, such as `model grounding`; names the problem for `clear`.
-            problem: One line.
-            blocks: Whether the server is not ready until it is cleared.
+        The server is not ready until it is cleared, if it `blocks`.
         """
         self._problems[subject] = (problem, blocks)
 

@@ -32,8 +32,6 @@ LOOK_SECONDS = 5.0
 MAX_UNANSWERED = 6
 """Looks in a row at which the server has not answered before it is killed."""
 
-# Then the server itself is taken to be at fault, and started again.
-_MAX_RELOADS = 2
 _SERVER, _ENGINES = "server", "engines"
 
 
@@ -41,12 +39,7 @@ class Supervisor:
     """Watches one running server."""
 
     def __init__(self, server: TritonServer, board: StatusBoard | None = None) -> None:
-        """Look at what lives; a stub that died while others were being loaded is missing already.
-
-        Args:
-            server: What to watch.
-            board: Where to write what is wrong; one of its own where None.
-        """
+        """Look at what lives; a stub that died while others were loaded is missing already."""
         self.board = board or StatusBoard()
         self._server = server
         self._seen = server.stubs()
@@ -93,13 +86,14 @@ class Supervisor:
     def _wait(self) -> None:
         """Wait until a process ends, or something is due."""
         dues = [one.due for one in self._backoffs.values() if one.due is not None]
-        seconds = max(0.0, min([self._look_at, *dues]) - time.monotonic())
-        if not self._server.is_running():
-            time.sleep(seconds if dues else 0.0)
-            return
+        pids: list[int | None] = []
+        if self._server.is_running():
+            dues.append(self._look_at)
+            pids = [self._server.pid, *(stub.pid for stub in self._seen)]
+        seconds = max(0.0, min(dues, default=0.0) - time.monotonic())
         ends = select.poll()
         with ExitStack() as stack:
-            for pid in (self._server.pid, *(stub.pid for stub in self._seen)):
+            for pid in pids:
                 # What has ended is missed at the next look, and so are all on an old kernel.
                 with suppress(OSError):
                     fd = os.pidfd_open(pid or 0)
@@ -132,18 +126,16 @@ class Supervisor:
 
     def _is_due(self, subject: str, problem: str) -> bool:
         """Tell whether something that failed may be started; the first look at it plans that."""
-        planned = self._backoffs[subject].due
-        due = self._plan(subject, problem) if planned is None else planned
-        return time.monotonic() >= due
+        if self._backoffs[subject].due is None:
+            self._plan(subject, problem)
+        return time.monotonic() >= (self._backoffs[subject].due or 0.0)
 
-    def _plan(self, subject: str, problem: str) -> float:
+    def _plan(self, subject: str, problem: str) -> None:
         now = time.monotonic()
-        due = self._backoffs[subject].fail(now)
-        if due > now:
-            seconds = round(due - now, 3)
+        seconds = round(self._backoffs[subject].fail(now) - now, 3)
+        if seconds > 0:
             log_event("backing_off", level=logging.WARNING, subject=subject, seconds=seconds)
             self.board.report(subject, f"{problem}; it is started again in {seconds:g} s")
-        return due
 
     def _succeed(self, subject: str) -> None:
         self._backoffs[subject].succeed(time.monotonic())
@@ -157,24 +149,20 @@ class Supervisor:
         if model in self._server.answers_later:
             self._restart(f"model {model} lost a process", model)
             return
-        for _ in range(_MAX_RELOADS):
-            self._replaced |= {stub for stub in self._server.stubs() if stub.model == model}
-            try:
-                self._server.reload_model(model)
-            except (GroundserveError, OSError) as error:
-                if not self._server.is_running():
-                    return  # the next look starts it again
+        self._replaced |= {stub for stub in self._server.stubs() if stub.model == model}
+        try:
+            self._server.reload_model(model)
+        except (GroundserveError, OSError) as error:
+            if self._server.is_running():  # else the next look starts it again
                 self.board.count("failed_model_reloads")
                 log_event("reload_failed", level=logging.ERROR, model=model, reason=str(error))
-            else:
-                self._seen = self._server.stubs()
-                seconds = round(time.monotonic() - started, 3)
-                log_event("model_reloaded", model=model, seconds=seconds)
-                self.board.count("model_reloads")
-                self._succeed(_model(model))
-                return
-        failed = f"model {model} could not be loaded again, {_MAX_RELOADS} times in a row"
-        self._restart(failed, model)
+                self._restart(f"model {model} could not be loaded again", model)
+            return
+        self._seen = self._server.stubs()
+        seconds = round(time.monotonic() - started, 3)
+        log_event("model_reloaded", model=model, seconds=seconds)
+        self.board.count("model_reloads")
+        self._succeed(_model(model))
 
     def _revive_server(self) -> None:
         if self._backoffs[_SERVER].due is None:

@@ -179,9 +179,9 @@ TABLE = [
     ((*SERVE, "--host", "0.0.0.0"), "host (--host) must be a loopback address"),
     (
         (*SERVE, "--log-file", "none/log"),
-        "the log file (--log-file) none/log cannot be made: none is ",
+        "the log file (--log-file) none/log cannot be written to: No such file",
     ),
-    ((*SERVE, "--log-file", "pipe"), "the log file (--log-file) pipe must be a file"),
+    ((*SERVE, "--log-file", "pipe"), "the log file (--log-file) pipe cannot be written to"),
     ((*SERVE, "--cache-bytes", "5"), "cache_bytes (--cache-bytes) goes with cache_dir"),
     (
         (*SERVE, "--cache-dir", "x", "--cache-bytes", "0"),

@@ -8,7 +8,7 @@ import pytest
 from groundserve.limits import Limits
 from groundserve.serving import TritonServer
 from groundserve.serving.command import largest_http_body, server_command
-from groundserve.serving.ports import Ports, port_holder
+from groundserve.serving.ports import port_holder
 from tests.unit.serving.test_memory import needs_of
 
 
@@ -17,7 +17,7 @@ def command(*, http: int | None = None, has_pools: bool = False, limits_http: bo
         Path("/bin/tritonserver"),
         model_repository=Path("/engines/model_repository"),
         host="127.0.0.1",
-        ports=Ports(http=http, grpc=2, metrics=3),
+        ports={"grpc": 2, "metrics": 3} | ({"http": http} if http else {}),
         backend_dir=None,
         shm_prefix="prefix_",
         memory=needs_of(),

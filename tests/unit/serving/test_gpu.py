@@ -14,8 +14,7 @@ from groundserve.cli.doctor_checks import check_engines
 from groundserve.errors import EngineMismatchError
 from groundserve.manifest import FORMAT_VERSION, MANIFEST_NAME, REPOSITORY_NAME, Manifest, hash_tree
 from groundserve.profiles import Device
-from groundserve.serving.gpu import check_gpu
-from groundserve.serving.installation import TritonInstallation
+from groundserve.serving.installation import TritonInstallation, check_gpu
 
 CONTAINER = TritonInstallation(executable=Path("/opt/tritonserver/bin/tritonserver"))
 WHEEL = TritonInstallation(
