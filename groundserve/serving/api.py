@@ -54,11 +54,7 @@ class ServerApi:
         return False
 
     def unload_model(self, name: str) -> None:
-        """Unload a model; requests that its stubs work on go on there.
-
-        Raises:
-            UnavailableError: It cannot be unloaded, or the server is gone.
-        """
+        """Unload a model; requests that its stubs work on go on there."""
         request = self._messages.RepositoryModelUnloadRequest(model_name=name)
         unload = self._server.RepositoryModelUnload.future
         self.finish(unload(request, _LOAD_SECONDS, self._metadata), f"unload the model {name}")

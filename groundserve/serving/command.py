@@ -17,8 +17,8 @@ EXIT_TIMEOUT_SECONDS = 5
 ADMIN_HEADER = "groundserve-admin"
 """Header with the secret; on gRPC it has the prefix `triton-grpc-protocol-`."""
 
+# Configurations can be read: clients ask for them, and ours hold shapes and numbers.
 _RESTRICTED_APIS = "model-repository,shared-memory,trace,logging"
-"""Configurations can be read: clients ask for them, and ours hold shapes and numbers."""
 
 
 def server_command(
@@ -36,17 +36,9 @@ def server_command(
 ) -> list[str]:
     """Return the arguments to start tritonserver with all models of a repository.
 
-    Args:
-        executable: tritonserver.
-        model_repository: Folder of models.
-        host: IPv4 address of HTTP and gRPC.
-        ports: `grpc`, `metrics`, and `http` where it is to be opened; none of them 0.
-        backend_dir: Folder with the backends; the server's own where None.
-        shm_prefix: First part of the names of its files in /dev/shm.
-        memory: How large those start and grow, and the pools.
-        has_pools: Whether there is a GPU, between whose models tensors lie in pools.
-        admin_secret: Value of `ADMIN_HEADER` that opens the APIs which change the server.
-        limits_http: Whether it refuses HTTP bodies above 64 MiB unless told a size: 2.51 does not.
+    `ports` are `grpc`, `metrics`, and `http` where it is to be opened; `has_pools` says that there
+    is a GPU, `limits_http` that the server refuses HTTP bodies above 64 MiB unless told a size, as
+    later ones than 2.51 do. Its own backends are used where `backend_dir` is None.
     """
     # Both protocols know the same APIs; a request without the header's secret is refused.
     restricted = f"{_RESTRICTED_APIS}:{ADMIN_HEADER}={admin_secret}"

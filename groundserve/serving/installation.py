@@ -29,7 +29,6 @@ class TritonInstallation:
     """A tritonserver, and what must be told to it that it does not find itself."""
 
     executable: Path
-    """The server's binary."""
     library_dirs: tuple[Path, ...] = ()
     """Folders to put on the loader's path."""
     python_backend_files: tuple[Path, ...] = ()
@@ -48,7 +47,7 @@ class TritonInstallation:
         return self.executable.resolve().parents[1] / "backends"
 
     def has_backend(self, name: str) -> bool:
-        """Tell whether it has the library of a backend, such as "python"."""
+        """Tell whether it has a backend, such as "python"."""
         return (self.backend_dir / name / f"libtriton_{name}.so").is_file()
 
     def link_backends(self, backend_dir: Path) -> Path | None:
@@ -169,11 +168,7 @@ def check_gpu(
 
 
 def count_gpus(*, load_library: Callable[[str], Any] = ctypes.CDLL) -> tuple[int, int]:
-    """Initialise CUDA and return its status, 0 for success, and how many GPUs it may use.
-
-    Raises:
-        OSError: There is no driver.
-    """
+    """Return CUDA's status, 0 for success, and the number of GPUs; OSError without a driver."""
     # The driver itself: neither PyTorch nor a toolkit need be installed to serve plans.
     driver = load_library("libcuda.so.1")
     count = ctypes.c_int(0)

@@ -27,8 +27,7 @@ the host, in a pinned one. Both are taken whole at the start; what fits neither 
 memory, late but right. So each is made for the worst moment: E (2 N + 1) P + (E + R) F, the
 features of the chunks being encoded included.
 
-**The server's own.** It keeps a request's bytes until the request is answered: U for each that runs
-or waits, and `_SPARE_SERVER_BYTES`.
+**The server's own.** U for each request that runs or waits, and `_SPARE_SERVER_BYTES`.
 
 Source: triton-inference-server/python_backend 01d0ad8 (r24.10), src/shm_manager.cc `GrowIfNeeded`;
 src/python_be.cc `ExecuteBLSRequest`: each input on the GPU is copied to memory from the pool.
@@ -65,11 +64,7 @@ _SPARE_SERVER_BYTES = 4 * GIB
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryNeeds:
-    """What serving an engine directory takes, in bytes.
-
-    Not in it: weights, activations, CUDA contexts, and the NVDEC sessions that DALI keeps open
-    (`python_backend.decode.memory.kept_sessions_bytes`).
-    """
+    """What engines take besides weights, activations, CUDA contexts and NVDEC sessions."""
 
     region_bytes: int
     """Of every region at its start."""
@@ -137,10 +132,8 @@ def memory_needs(
         tensors = upload + num_chunks * chunk + num_features * features
         regions[name] = tensors + plans + num_encoding * _SMALL_TENSORS_BYTES
     default = max([_MIN_REGION_BYTES, *(regions[name] for name in regions.keys() - fronts)])
-    # One step for all models, for the server has one setting. 1 MiB: what an allocation takes
-    # besides.
     steps = (regions[name] - default for name in fronts)
-    growth = max([limits.max_upload_bytes + MIB, *steps])
+    growth = max([limits.max_upload_bytes + MIB, *steps])  # 1 MiB: what an allocation takes besides
     num_threads = _parameter(decode, "num_threads", 0)  # only decoders on the GPU are told
     image_size = max(stream.size or 0 for stream in streams)
     decoding = decode_memory(
@@ -160,11 +153,7 @@ def memory_needs(
 
 
 def read_configs(model_repository: Path) -> dict[str, ModelConfig]:
-    """Return the configuration of every model, by name.
-
-    Raises:
-        EngineMismatchError: One cannot be read.
-    """
+    """Return the configuration of every model by name, or say which one cannot be read."""
     from google.protobuf import text_format
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -186,11 +175,7 @@ def free_bytes() -> int:
 
 
 def check_room(num_bytes: int) -> int:
-    """Return in MiB how much shared memory is needed, or say that there is less.
-
-    Raises:
-        UnavailableError: A stub would be killed amid a request.
-    """
+    """Return the MiB of shared memory needed; with less a stub would be killed amid a request."""
     num_free = free_bytes()
     needed = -(-num_bytes // MIB)  # rounded up: a message of less would not be enough
     if num_free < num_bytes:

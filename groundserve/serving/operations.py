@@ -33,11 +33,7 @@ def serve_operations(
 ) -> Iterator[str]:
     """Answer in a thread for as long as the context lasts; yields HOST:PORT of this endpoint.
 
-    Args:
-        host: IPv4 address to listen on.
-        port: Its port; 0 picks a free one.
-        board: How the server is.
-        metrics_address: HOST:PORT of tritonserver's metrics now.
+    Port 0 picks a free one; `metrics_address` says where tritonserver's metrics are now.
     """
     check_ports(metrics=port)
     endpoint = _Endpoint(board, metrics_address)

@@ -17,11 +17,7 @@ _NUM_WORDS = 3
 
 
 def check_ports(**ports: int | None) -> None:
-    """Refuse numbers that are no ports, and one that is given twice; None is no port at all.
-
-    Raises:
-        InvalidRequestError: With the name of the port, such as `grpc`.
-    """
+    """Refuse numbers that are no ports, and one that is given twice; None is no port at all."""
     chosen: dict[int, str] = {}
     for name, port in ports.items():
         if port is not None and not 0 <= port <= _MAX_PORT:
@@ -37,11 +33,7 @@ def check_ports(**ports: int | None) -> None:
 
 
 def reserve_ports(places: Mapping[str, tuple[str, int]]) -> dict[str, int]:
-    """Return ports that are free: name -> (address, port), where 0 stands for any.
-
-    Raises:
-        UnavailableError: One is taken.
-    """
+    """Return ports that are free: name -> (address, port), where 0 stands for any."""
     # All are held at once, so that two of 0 do not get the same number; closed before the server
     # binds, which leaves a moment in which another process may take one.
     with ExitStack() as sockets:

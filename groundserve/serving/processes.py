@@ -29,10 +29,8 @@ class ProcessInfo:
     pid: int
     started_at: int
     """Clock ticks since the machine started; with the id it names one process for good."""
-    parent_pid: int = field(compare=False)
-    """Changes when the parent dies."""
+    parent_pid: int = field(compare=False)  # changes when the parent dies
     session_id: int = field(compare=False)
-    """Process id of the session's first process."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,7 @@ class Stub:
 
 
 def ending_with_parent(command: Sequence[str]) -> list[str]:
-    """Return a command that runs another, which the kernel kills when who started it has ended.
-
-    That is the *thread* that started it (prctl(2)).
-    """
+    """Return a command that runs another, which ends with the *thread* that starts it (prctl(2))."""
     return [sys.executable, "-IS", "-c", _RUN_WITH_PARENT, str(os.getpid()), *command]
 
 

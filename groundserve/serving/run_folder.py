@@ -29,7 +29,6 @@ _NAME = re.compile(r"groundserve_[0-9]+_[0-9a-f]{16}")
 _LOCK_NAME = "lock"
 _ENDING_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-_PRIVATE_BITS = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,6 @@ class RunFolder:
     """A folder that only this user can look into, and the regions that belong to it."""
 
     path: Path
-    """What a server needs while it runs."""
     lock_fd: int
     """The open lock; a process that inherits it keeps the folder and the regions alive."""
 
@@ -66,7 +64,7 @@ class RunFolder:
         """Take the regions from other users: Boost sets 0644 after it made one."""
         for region in self.regions():
             with suppress(FileNotFoundError):
-                if region.stat().st_mode & _PRIVATE_BITS:
+                if region.stat().st_mode & 0o077:
                     region.chmod(0o600)
 
     def remove(self) -> None:

@@ -38,17 +38,12 @@ _STOP_GRACE_SECONDS = EXIT_TIMEOUT_SECONDS + 2.0
 _HANGING_SECONDS = 10.0
 _READY_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.2
-_PRIVATE_UMASK = 0o077
 
 
 class TritonServer:
     """One server process; it dies with nobody to restart it unless a `Supervisor` watches.
 
     It ends with the thread that started it.
-
-    Example:
-        >>> with TritonServer("engines/", grpc_port=0) as server:
-        ...     client = groundserve.Client(f"grpc://{server.grpc_address}")
     """
 
     answers_later: Set[str] = frozenset({"front", "generation"})
@@ -113,11 +108,9 @@ class TritonServer:
         self._run_folder: RunFolder
         self._api: ServerApi
         self._process: subprocess.Popen[bytes] | None = None
-        self._left = ExitStack()
-        """What to close and remove after the process has ended."""
+        self._left = ExitStack()  # to close and remove after the process has ended
         self._ping: grpc.Future | None = None
-        self._engine_id = ""
-        """What `start` found in the directory; a restart or a load of anything else is refused."""
+        self._engine_id = ""  # a restart or a load of anything else is refused
 
     @property
     def pid(self) -> int | None:
@@ -189,19 +182,15 @@ class TritonServer:
         return processes.own_memory_bytes(self._process.pid) if self._process else 0
 
     def check_engines(self) -> Manifest:
-        """Return the manifest of the directory, or say that others are there than are served.
-
-        Raises:
-            EngineMismatchError: They are; a process that dies cannot be replaced.
-        """
+        """Return the manifest, or raise EngineMismatchError: others are there than are served."""
         return Manifest.load_again(self._engine_dir, self._engine_id)
 
     def reload_model(self, name: str) -> None:
         """Load a model anew, with new stubs; requests on its other stubs go on.
 
         Raises:
-            UnavailableError: It cannot be loaded, the server is gone, or the engine directory was
-                rebuilt; then nothing was unloaded.
+            UnavailableError: It cannot be loaded, or the engine directory was rebuilt; then nothing
+                was unloaded.
         """
         try:
             self.check_engines()
@@ -220,7 +209,7 @@ class TritonServer:
 
     def end_process(self) -> None:
         """Kill tritonserver alone, as a crash would end it."""
-        if self._process is not None:
+        if self._process:
             self._process.kill()
             self._process.wait()
 
@@ -239,7 +228,7 @@ class TritonServer:
 
     def __enter__(self) -> Self:
         """Start the server unless it is started."""
-        if self._process is None:
+        if not self._process:
             self.start()
         return self
 
@@ -255,8 +244,8 @@ class TritonServer:
         self._left.close()
 
     def _check(self) -> None:
-        installation = self._installation = triton.find_installation()
-        triton.check_host(installation, self._host)
+        self._installation = triton.find_installation()
+        triton.check_host(self._installation, self._host)
         open_log(self._log_file).close()
         manifest = Manifest.load(self._engine_dir)
         self._engine_id = manifest.engine_id
@@ -266,7 +255,7 @@ class TritonServer:
             cache_dir=self._cache_dir,
             cache_bytes=self._cache_bytes,
         )
-        triton.check_gpu(manifest, installation)
+        triton.check_gpu(manifest, self._installation)
         if manifest.builder["tensorrt"] is not None:
             TensorRTTarget.from_dict(manifest.builder["tensorrt"]).check_gpu()
         # After all that is quick to look at: it reads every byte of the engines.
@@ -280,8 +269,7 @@ class TritonServer:
         self.num_stubs = memory.num_stubs
         self.max_memory_bytes = self.max_memory_bytes or memory.server_bytes
         if manifest.device == "cuda":
-            pool, total = memory.cuda_pool_bytes, memory.gpu_bytes
-            log_event("gpu", cuda_pool_bytes=pool, total_bytes=total)
+            log_event("gpu", pool_bytes=memory.cuda_pool_bytes, total_bytes=memory.gpu_bytes)
 
     def _boot(self, timeout_seconds: float = _START_TIMEOUT_SECONDS) -> None:
         try:
@@ -328,7 +316,7 @@ class TritonServer:
                 # session tells whose the processes are that a dead server leaves.
                 start_new_session=True,
                 # Questions, videos and features pass through the files that it makes.
-                umask=_PRIVATE_UMASK,
+                umask=0o077,
                 pass_fds=[run_folder.lock_fd],
             )
         # 0.0.0.0 is a place to listen at, none to connect to on every system.
@@ -349,9 +337,7 @@ class TritonServer:
             return self._api.is_ready(_READY_TIMEOUT_SECONDS)
         return False
 
-    def _wait_for_load(
-        self, is_done: Callable[[], bool], timeout_seconds: float = float("inf")
-    ) -> None:
+    def _wait_for_load(self, is_done: Callable[[], bool], seconds: float = float("inf")) -> None:
         """Wait while models are loaded, and end a server that waits for a stub which died.
 
         2.51 does so without end where a stub is killed meanwhile, for want of memory above all; for
@@ -359,7 +345,7 @@ class TritonServer:
         """
         # Those of before the load end by themselves.
         before, seen = self.stubs(), set[Stub]()
-        give_up_at, lost_at = time.monotonic() + timeout_seconds, 0.0
+        give_up_at, lost_at = time.monotonic() + seconds, 0.0
         while not is_done():
             self._run_folder.make_regions_private()
             if not self.is_running():
@@ -367,7 +353,7 @@ class TritonServer:
                 raise self._failure(f"ended before it was ready (status {status})")
             now = time.monotonic()
             if now > give_up_at:
-                raise self._failure(f"is not ready after {timeout_seconds:.6g} s")
+                raise self._failure(f"is not ready after {seconds:.6g} s")
             stubs = self.stubs() - before
             seen |= stubs
             lost_at = (lost_at or now) if seen - stubs else 0.0

@@ -18,8 +18,7 @@ from typing import BinaryIO
 from groundserve.errors import InvalidRequestError
 from groundserve.serving.events import log_event
 
-_TAIL_BYTES = 64 * 1024
-_TAIL_LINES = 20
+_TAIL_BYTES, _TAIL_LINES = 64 * 1024, 20
 
 
 def model_environment(
@@ -29,12 +28,7 @@ def model_environment(
     cache_dir: Path | None,
     cache_bytes: int | None,
 ) -> dict[str, str]:
-    """Return what a server's models are told, as variables of its environment.
-
-    Raises:
-        InvalidRequestError: An allowed root is not a folder, or the cache's settings are wrong.
-        UnavailableError: There is no room for the cache.
-    """
+    """Return what a server's models are told, as variables of its environment, after a check."""
     # Inside functions, as applications import the stages: see tests/unit/test_structure.py.
     from python_backend.cache import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE, CacheConfig
     from python_backend.engine import ENGINE_ID_VARIABLE
@@ -53,7 +47,6 @@ def model_environment(
                 "cache_bytes (--cache-bytes) goes with cache_dir (--cache-dir), got none"
             )
         variables[CACHE_BYTES_VARIABLE] = str(cache_bytes)
-    # As the models will do.
     if config := CacheConfig.from_environment({**os.environ, **variables}):
         config.check()
     return variables
@@ -64,9 +57,6 @@ def open_log(path: Path | None) -> BinaryIO:
 
     A new file is for this user alone. One that exists keeps its mode, for an operator may have
     given it to those who read logs; the event `log_file_is_shared` says so.
-
-    Raises:
-        InvalidRequestError: Nothing can be appended to it.
     """
     if path is None:
         return open(sys.stderr.fileno(), "ab", closefd=False)

@@ -32,7 +32,7 @@ LOOK_SECONDS = 5.0
 MAX_UNANSWERED = 6
 """Looks in a row at which the server has not answered before it is killed."""
 
-_SERVER, _ENGINES = "server", "engines"
+_SERVER, _ENGINES = "server", "engines"  # no model has these names
 
 
 class Supervisor:
@@ -46,7 +46,7 @@ class Supervisor:
         self._num_needed = Counter(server.num_stubs)
         self._replaced: set[Stub] = set()
         """Stubs of models that were loaded again since; they end when their requests are done."""
-        self._backoffs = {name: Backoff() for name in (_SERVER, *map(_model, self._num_needed))}
+        self._backoffs = {name: Backoff() for name in (_SERVER, *self._num_needed)}
         self._num_unanswered = 0
         self._look_at = 0.0
 
@@ -77,7 +77,7 @@ class Supervisor:
         for model in self._num_needed - Counter(stub.model for stub in stubs - self._replaced):
             if self._server.pid != pid:
                 return  # the server was restarted, and all came back with it
-            if self._is_due(_model(model), f"model {model} lost a process"):
+            if self._is_due(model, f"model {model} lost a process"):
                 self._reload(model)
         if self._server.is_running() and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_SECONDS
@@ -119,8 +119,7 @@ class Supervisor:
             self._server.end_process()
             self._revive_server()
         elif held > most:
-            fields = {"held_mib": held // MIB, "max_mib": most // MIB}
-            log_event("server_memory_exceeded", level=logging.ERROR, **fields)
+            log_event("server_memory_exceeded", level=logging.ERROR, mib=held // MIB)
             self.board.count("memory_restarts")
             self._restart(f"it held {held // MIB} MiB of memory, and may hold {most // MIB}")
 
@@ -143,7 +142,7 @@ class Supervisor:
 
     def _reload(self, model: str) -> None:
         started = time.monotonic()
-        self.board.report(_model(model), f"model {model} lost a process and is loaded again")
+        self.board.report(model, f"model {model} lost a process and is loaded again")
         # Triton tells nobody of the requests that a dead process had taken up: only the end of
         # their connections does.
         if model in self._server.answers_later:
@@ -162,7 +161,7 @@ class Supervisor:
         seconds = round(time.monotonic() - started, 3)
         log_event("model_reloaded", model=model, seconds=seconds)
         self.board.count("model_reloads")
-        self._succeed(_model(model))
+        self._succeed(model)
 
     def _revive_server(self) -> None:
         if self._backoffs[_SERVER].due is None:
@@ -186,7 +185,7 @@ class Supervisor:
                 return
             self.board.clear(_SERVER)  # it was left alone, and goes on with what it has
             if model is not None:
-                self._plan(_model(model), f"model {model} could not be loaded again")
+                self._plan(model, f"model {model} could not be loaded again")
             return
         self._seen, self._num_unanswered = self._server.stubs(), 0
         seconds = round(time.monotonic() - started, 3)
@@ -194,7 +193,3 @@ class Supervisor:
         self.board.count("server_restarts")
         for subject in self._backoffs:  # the models came back with it
             self._succeed(subject)
-
-
-def _model(name: str) -> str:
-    return f"model {name}"

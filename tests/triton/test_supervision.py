@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from groundserve.serving.run_folder import remove_dead
-from tests.triton.program import Serve
+from tests.triton.program import Serve, serving
 
 KILLED = {
     "triton_python_backend_stub": ("stub_died", "model_reloaded"),
@@ -135,3 +135,12 @@ def test_killed_keeper_takes_all_along_and_the_next_start_removes_what_is_left(s
     assert not alive
     remove_dead()
     assert not list(Path("/dev/shm").glob(pattern))
+
+
+def test_server_that_holds_too_much_memory_is_started_again(engine_dirs, tmp_path):
+    """As long as it does: here from the first byte on."""
+    with serving(engine_dirs["cpu"], tmp_path, options=["--max-server-memory", "1"]) as serve:
+        for _ in range(2):
+            num_before = len(serve.events())
+            serve.wait_for("server_memory_exceeded", after=num_before)
+            serve.wait_for("server_restarted", after=num_before)
