@@ -21,7 +21,7 @@ which takes some 0.2 s."""
 
 def server_of(engines: Path, folder: Path, **settings: Any) -> TritonServer:
     """Return a server on free ports that is not started yet; its log goes to `folder`."""
-    settings |= {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    settings |= {"grpc_port": 0, "metrics_port": 0}
     return TritonServer(engines, log_file=folder / "tritonserver.log", **settings)
 
 

@@ -218,7 +218,7 @@ class Manifest:
             EngineMismatchError: The directory holds other engines, or none that can be read.
         """
         rebuilt = f"the engine directory {engine_dir} was rebuilt while it was in use"
-        remedy = "switch the server to new engines, or put the old directory back"
+        remedy = "start a server on the new engines, or put the old directory back"
         try:
             manifest = cls.load(engine_dir)
         except (InvalidRequestError, EngineMismatchError) as error:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from groundserve.cli.doctor_gpu import check_backends, check_gpu_software
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
@@ -18,6 +19,9 @@ from groundserve.instructions import int8_instructions
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.records import read_records
+
+if TYPE_CHECKING:
+    from groundserve.serving.memory import MemoryNeeds
 
 # Extra -> the modules it brings.
 _EXTRAS = {
@@ -61,9 +65,7 @@ def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
         EngineMismatchError: The directory cannot be read, or a model's configuration is missing or
             changed.
     """
-    from groundserve.serving.device_memory import device_memory
-    from groundserve.serving.repository import read_configs
-    from groundserve.serving.video_tensors import VideoTensors
+    from groundserve.serving.memory import memory_needs, read_configs
 
     manifest = Manifest.load(engine_dir)
     # These alone are read here; hashing the weights takes minutes.
@@ -72,14 +74,12 @@ def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
     }
     replace(manifest, files=configs_listed).verify_files(engine_dir)
     yield "engines", "ok", f"profile {manifest.profile}, {manifest.precision} on {manifest.device}"
-    yield _shared_memory_need(engine_dir / REPOSITORY_NAME, manifest)
+    configs = read_configs(engine_dir / REPOSITORY_NAME)
+    memory = memory_needs(manifest.seam, manifest.model, configs, Limits.from_environment())
+    yield _shared_memory_need(memory)
     if manifest.device == "cpu":
         yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
         return
-    configs = read_configs(engine_dir / REPOSITORY_NAME)
-    limits = Limits.from_environment()
-    tensors = VideoTensors.of(manifest.seam, manifest.model, limits)
-    memory = device_memory(configs, tensors, limits)
     yield "GPU memory: pool", "ok", f"{memory.cuda_pool_bytes / GIB:.2f} GiB, taken at the start"
     if memory.num_decode_processes:
         each = f"{memory.decode_process_bytes / GIB:.2f} GiB"
@@ -88,7 +88,7 @@ def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
             "that DALI keeps (docs/gpu.md)"
         )
         yield "GPU memory: decoding", "ok", detail
-    yield "GPU memory: total", "ok", f"{memory.total_bytes / GIB:.2f} GiB besides the weights"
+    yield "GPU memory: total", "ok", f"{memory.gpu_bytes / GIB:.2f} GiB besides the weights"
 
 
 def check_records(path: Path) -> Iterator[FindingRow]:
@@ -107,31 +107,25 @@ def check_records(path: Path) -> Iterator[FindingRow]:
 
 
 def _shared_memory_room() -> FindingRow:
+    from groundserve.serving.memory import free_bytes
     from groundserve.serving.run_folder import SHM_DIR
-    from groundserve.serving.shared_memory import free_bytes
 
-    free = free_bytes(SHM_DIR)
+    free = free_bytes()
     # The least that any engines need.
     enough = free >= Limits.from_environment().max_upload_bytes
     detail = f"{free // MIB} MiB free; --engines says how many a server of these needs"
     return str(SHM_DIR), "ok" if enough else "warn", detail
 
 
-def _shared_memory_need(repository: Path, manifest: Manifest) -> FindingRow:
-    from groundserve.serving.repository import read_configs
+def _shared_memory_need(memory: MemoryNeeds) -> FindingRow:
+    from groundserve.serving.memory import check_room
     from groundserve.serving.run_folder import SHM_DIR
-    from groundserve.serving.shared_memory import check_room, needed_mib, region_sizes
-    from groundserve.serving.video_tensors import VideoTensors
 
-    configs = read_configs(repository)
-    limits = Limits.from_environment()
-    tensors = VideoTensors.of(manifest.seam, manifest.model, limits)
-    needed = region_sizes(configs, tensors, limits).total_bytes
     try:
-        check_room(needed)
+        needed = check_room(memory.all_regions_bytes)
     except UnavailableError as error:
         return "shared memory", "fail", str(error)
-    return "shared memory", "ok", f"these engines need {needed_mib(needed)} MiB of {SHM_DIR}"
+    return "shared memory", "ok", f"these engines need {needed} MiB of {SHM_DIR}"
 
 
 def _numpy_row() -> FindingRow:

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from groundserve.families.base import FindingRow
 from groundserve.gpu import MPI_ENVIRONMENT
-from groundserve.serving.gpu import count_gpus
-from groundserve.serving.installation import TritonInstallation
+from groundserve.serving.installation import TritonInstallation, count_gpus
 
 # What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
 _MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")

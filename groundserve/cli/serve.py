@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +26,9 @@ def command(
     host: Annotated[
         str, typer.Option(help="IPv4 address to listen on; put a gateway in front of any other.")
     ] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="HTTP port; 0 picks a free one.")] = 8000,
+    http_port: Annotated[
+        int | None, typer.Option(help="HTTP port; 0 picks a free one. No HTTP when left out.")
+    ] = None,
     grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.")] = 8001,
     metrics_port: Annotated[
         int, typer.Option(help="Port of metrics and health; 0 picks a free one.")
@@ -42,6 +43,13 @@ def command(
     cache_bytes: Annotated[
         int | None, typer.Option(help="Most bytes in the feature cache.", show_default="8 GiB")
     ] = None,
+    max_server_memory: Annotated[
+        int | None,
+        typer.Option(
+            help="Bytes of its own that tritonserver may hold before it is started again.",
+            show_default="largest requests at once + 4 GiB",
+        ),
+    ] = None,
     log_file: Annotated[
         Path | None, typer.Option(help="Triton's log; stderr when left out.")
     ] = None,
@@ -51,21 +59,25 @@ def command(
 ) -> None:
     """Serve an engine directory until Ctrl-C or SIGTERM; what dies meanwhile is started again.
 
-    SIGHUP switches to the engines that --engines has then, without an outage.
-
     Example: [bold]groundserve serve --engines ./engines --allow-root /data/videos[/bold]
     """
     require_own("python_backend")
-    from groundserve.serving import Service, TritonServer, serve_operations, sigterm_as_interrupt
-    from groundserve.serving.command import LOOPBACK, Ports
+    from groundserve.serving import (
+        Supervisor,
+        TritonServer,
+        serve_operations,
+        sigterm_as_interrupt,
+    )
     from groundserve.serving.installation import check_host, find_installation
+    from groundserve.serving.ports import check_ports
+    from groundserve.serving.status import StatusBoard
     from python_backend.sources import parse_allowed_roots
 
     _log_events_to_stderr()
     if Manifest.load(engines).device == "cuda" and GateReport.load(engines) is None:
         say_error("warning: these engines were never compared with PyTorch (--unchecked)")
     # Of these three ports one is opened here, before the server looks at the others and the host.
-    Ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
+    check_ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
     check_host(find_installation(), host)
     roots = [str(root.absolute()) for root in allow_root or []]
     parse_allowed_roots(os.fsencode(os.pathsep.join(roots)))
@@ -75,28 +87,29 @@ def command(
         http_port=http_port,
         grpc_port=grpc_port,
         metrics_port=0,
-        metrics_host=LOOPBACK,
         allowed_roots=roots,
         cache_dir=cache_dir,
         cache_bytes=cache_bytes,
+        max_server_memory=max_server_memory,
         log_file=log_file,
     )
-    service = Service(server, engines)
-    signal.signal(signal.SIGHUP, lambda *_: service.request_switch())
+    board = StatusBoard()
+    board.report("server", "tritonserver is starting")
     with sigterm_as_interrupt(), suppress(KeyboardInterrupt), ExitStack() as stack:
         operations = stack.enter_context(
             serve_operations(
                 host,
                 metrics_port,
-                status=service.status,
-                metrics_address=lambda: service.server.metrics_address,
+                board=board,
+                metrics_address=lambda: server.metrics_address,
             )
         )
-        stack.callback(service.stop)
+        stack.callback(server.stop)
         with progress("starting tritonserver", write=_log_step):
-            service.start()
+            server.start()
+        board.clear("server")
         _print_addresses(server, operations, as_json)
-        service.run()
+        Supervisor(server, board).run()
 
 
 def _log_events_to_stderr() -> None:
@@ -117,7 +130,7 @@ def _log_step(step: str, seconds: float) -> None:
 
 def _print_addresses(server: TritonServer, operations: str, as_json: bool) -> None:
     addresses = {
-        "http": f"http://{server.http_address}",
+        **({"http": f"http://{server.http_address}"} if server.http_address else {}),
         "grpc": f"grpc://{server.grpc_address}",
         "metrics": f"http://{operations}/metrics",
         "health": f"http://{operations}/health/ready",

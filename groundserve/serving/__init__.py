@@ -2,8 +2,7 @@
 
 from groundserve.serving.operations import serve_operations
 from groundserve.serving.server import TritonServer
-from groundserve.serving.service import Service
 from groundserve.serving.signals import sigterm_as_interrupt
 from groundserve.serving.supervisor import Supervisor
 
-__all__ = ["Service", "Supervisor", "TritonServer", "serve_operations", "sigterm_as_interrupt"]
+__all__ = ["Supervisor", "TritonServer", "serve_operations", "sigterm_as_interrupt"]

@@ -10,13 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 def log_event(event: str, *, level: int = logging.INFO, **fields: object) -> None:
-    """Log an event with its fields, such as model, pid and seconds; never a secret.
-
-    Args:
-        event: Name of the event, such as `stub_died`.
-        level: Of `logging`.
-        fields: What JSON can hold; anything else is written as text.
-    """
+    """Log an event with fields that JSON can hold, such as pid and seconds; never a secret."""
     logger.log(level, event, extra={"fields": fields})
 
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import importlib.util
 import ipaddress
 import os
-import re
 import shutil
-import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from groundserve.errors import EngineMismatchError, InvalidRequestError, MissingExtraError
 from groundserve.limits import MIB
+from groundserve.manifest import Manifest
 
 # glibc raises this threshold to the largest block that was freed; tensors of ever changing sizes
 # then fragment its heap, and an engine's process grows by 50 MiB in a quarter of an hour.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 * MIB)}
-
-_HELP_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +29,14 @@ class TritonInstallation:
     """A tritonserver, and what must be told to it that it does not find itself."""
 
     executable: Path
-    """The server's binary."""
     library_dirs: tuple[Path, ...] = ()
     """Folders to put on the loader's path."""
     python_backend_files: tuple[Path, ...] = ()
     """Files of the Python backend; empty where the server has its backends in its own place."""
-    is_loopback_only: bool = False
-    """An old server with known flaws that need no login: it must not be reachable."""
 
     @property
     def is_wheel(self) -> bool:
-        """Whether it is the wheel's: 2.51, with the Python backend and ensembles alone."""
+        """Whether it is the wheel's: 2.51, with the Python backend alone, and known flaws."""
         return bool(self.python_backend_files)
 
     @property
@@ -51,15 +47,11 @@ class TritonInstallation:
         return self.executable.resolve().parents[1] / "backends"
 
     def has_backend(self, name: str) -> bool:
-        """Tell whether it has the library of a backend, such as "python"."""
+        """Tell whether it has a backend, such as "python"."""
         return (self.backend_dir / name / f"libtriton_{name}.so").is_file()
 
     def link_backends(self, backend_dir: Path) -> Path | None:
-        """Make a folder of links, as `--backend-directory` wants them.
-
-        Returns:
-            The folder; None where the server has its backends in its own place.
-        """
+        """Make a folder of links for `--backend-directory`; None where it needs none."""
         if not self.python_backend_files:
             return None
         python_dir = backend_dir / "python"
@@ -70,12 +62,7 @@ class TritonInstallation:
 
 
 def find_installation() -> TritonInstallation:
-    """Return the installation to use.
-
-    Raises:
-        MissingExtraError: There is none.
-        EngineMismatchError: The wheel's server cannot work with this environment.
-    """
+    """Return the installation to use, or say what is missing or cannot work together."""
     # The container's server comes first: the wheel's is older, and for loopback alone.
     on_path = shutil.which("tritonserver")
     if on_path is not None:
@@ -88,11 +75,7 @@ def find_installation() -> TritonInstallation:
 
 
 def wheel_installation(package_dir: Path) -> TritonInstallation:
-    """Return the installation inside the folder of the package `pytriton`.
-
-    Raises:
-        EngineMismatchError: The wheel has no Python backend for this interpreter.
-    """
+    """Return the installation inside the folder of the package `pytriton`."""
     root = package_dir / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
@@ -110,16 +93,11 @@ def wheel_installation(package_dir: Path) -> TritonInstallation:
             backend_dir / "triton_python_backend_utils.py",
             stub,
         ),
-        is_loopback_only=True,
     )
 
 
 def check_wheel_numpy(version: str) -> None:
-    """Refuse numpy 2, with which the wheel's server answers empty tensors and no error.
-
-    Raises:
-        EngineMismatchError: `version` is 2 or later.
-    """
+    """Refuse numpy 2, with which the wheel's server answers empty tensors and no error."""
     if int(version.split(".")[0]) >= 2:
         raise EngineMismatchError(
             f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
@@ -128,16 +106,12 @@ def check_wheel_numpy(version: str) -> None:
 
 
 def check_host(installation: TritonInstallation, host: str) -> None:
-    """Refuse an address that this server must not listen on.
-
-    Raises:
-        InvalidRequestError: It is no IPv4 address, or others can reach it and must not.
-    """
+    """Refuse what is no IPv4 address, or one at which others reach a server with known flaws."""
     try:
         is_loopback = ipaddress.IPv4Address(host).is_loopback
     except ValueError as error:
         raise InvalidRequestError(f"host (--host) must be an IPv4 address, got {host!r}") from error
-    if installation.is_loopback_only and not is_loopback:
+    if installation.is_wheel and not is_loopback:
         raise InvalidRequestError(
             f"host (--host) must be a loopback address, got {host}: the Triton server in the "
             "nvidia-pytriton wheel has published flaws that let anybody who reaches it run code; "
@@ -148,59 +122,56 @@ def check_host(installation: TritonInstallation, host: str) -> None:
 def server_environment(
     installation: TritonInstallation, extra: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the environment to start the server in.
+    """Return the environment to start the server in, with `extra` in it.
 
     The models' Python is the first `python3` on PATH, so this interpreter's folder goes there.
-
-    Args:
-        installation: The server.
-        extra: Variables that must have these values.
     """
     # An operator's own value wins over `_MALLOC`, and `extra` over an operator's.
     environment = {**_MALLOC, **os.environ, **extra}
-    _prepend(environment, "PATH", [Path(sys.executable).parent])
-    _prepend(environment, "LD_LIBRARY_PATH", installation.library_dirs)
+    folders = {"PATH": [Path(sys.executable).parent], "LD_LIBRARY_PATH": installation.library_dirs}
+    for name, own in folders.items():
+        parts = [*map(str, own), *filter(None, [environment.get(name)])]
+        if parts:
+            environment[name] = os.pathsep.join(parts)
     return environment
 
 
-def server_options(executable: Path, environment: Mapping[str, str]) -> frozenset[str]:
-    """Return the names of the command-line options that a server knows, without dashes.
-
-    What it says itself decides, not its version: an option it does not know ends it at once.
-
-    Args:
-        executable: tritonserver.
-        environment: Variables to start it with, as `server_environment` returns them.
-
-    Raises:
-        EngineMismatchError: It does not start, or its help lists no options.
-    """
-    try:
-        answer = subprocess.run(
-            [executable, "--help"],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",  # its help is, whatever the locale
-            errors="replace",
-            timeout=_HELP_TIMEOUT_SECONDS,
-            check=False,  # 2.51 prints its help and returns 1
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineMismatchError(f"{executable.name} --help does not run: {error}") from error
-    options = frozenset(re.findall(r"^\s*--([a-z][a-z0-9-]*)", answer, re.MULTILINE))
-    if "model-repository" not in options:
-        raise EngineMismatchError(
-            f"{executable.name} --help lists no options; install the server again. It said: "
-            f"{answer.strip()[:500]!r}"
-        )
-    return options
-
-
-def _prepend(
-    environment: dict[str, str], name: str, folders: list[Path] | tuple[Path, ...]
+def check_gpu(
+    manifest: Manifest,
+    installation: TritonInstallation,
+    *,
+    load_library: Callable[[str], Any] = ctypes.CDLL,
 ) -> None:
-    parts = [*map(str, folders), *filter(None, [environment.get(name)])]
-    if parts:
-        environment[name] = os.pathsep.join(parts)
+    """Refuse engines for a GPU where none can be used, before a server fails to load them."""
+    if manifest.device == "cpu":
+        return
+    engine = f"the engine directory (profile {manifest.profile}) runs on an NVIDIA GPU"
+    rebuild = "or build one for this machine with: groundserve build --profile cpu"
+    try:
+        status, count = count_gpus(load_library=load_library)
+    except OSError as error:
+        raise EngineMismatchError(
+            f"{engine}, this machine has no driver (libcuda.so.1); serve it where there is one "
+            f"(with Docker: --gpus), {rebuild}"
+        ) from error
+    if count < 1:
+        raise EngineMismatchError(
+            f"{engine}, the driver finds {count} (status {status}); see nvidia-smi and "
+            f"CUDA_VISIBLE_DEVICES, {rebuild}"
+        )
+    if installation.is_wheel:
+        raise EngineMismatchError(
+            f"{engine}; the Triton server in the nvidia-pytriton wheel has no TensorRT backend and "
+            "is not known to serve from GPUs: use the container of deploy/Dockerfile, whose "
+            f"tritonserver is on PATH, {rebuild}"
+        )
+
+
+def count_gpus(*, load_library: Callable[[str], Any] = ctypes.CDLL) -> tuple[int, int]:
+    """Return CUDA's status, 0 for success, and the number of GPUs; OSError without a driver."""
+    # The driver itself: neither PyTorch nor a toolkit need be installed to serve plans.
+    driver = load_library("libcuda.so.1")
+    count = ctypes.c_int(0)
+    # 0 is CUDA_SUCCESS; the first call that fails tells why.
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return status, count.value

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_PROC = Path("/proc")
+_STUB_NAME = "triton_python_backend_stub"
 _KILL_TIMEOUT_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 _RUN_WITH_PARENT = """
@@ -29,56 +27,25 @@ class ProcessInfo:
     """One process that has not ended; equal to itself also after it got another parent."""
 
     pid: int
-    """Process id, which the kernel gives to another process later."""
     started_at: int
     """Clock ticks since the machine started; with the id it names one process for good."""
-    parent_pid: int = field(compare=False)
-    """Changes when the parent dies."""
+    parent_pid: int = field(compare=False)  # changes when the parent dies
     session_id: int = field(compare=False)
-    """Process id of the session's first process."""
-    state: str = field(compare=False)
-    """One letter as in proc(5): T when stopped by a signal, t when stopped by a debugger."""
 
-    def command_line(self) -> list[str]:
-        """Return its arguments; none when it has ended."""
-        try:
-            text = (_PROC / str(self.pid) / "cmdline").read_text("utf-8", errors="replace")
-        except OSError:
-            return []
-        return text.split("\0")[:-1]
+
+@dataclass(frozen=True)
+class Stub:
+    """One process of a Python model: an instance has one each."""
+
+    pid: int
+    model: str
+    region: str
+    """Name of its file in /dev/shm; no two stubs ever have the same."""
 
 
 def ending_with_parent(command: Sequence[str]) -> list[str]:
-    """Return a command that runs another, which the kernel kills when who started it has ended.
-
-    That is the *thread* that started it (prctl(2)): see `start_from_lasting_thread`.
-    """
+    """Return a command that runs another, which ends with the *thread* that starts it (prctl(2))."""
     return [sys.executable, "-IS", "-c", _RUN_WITH_PARENT, str(os.getpid()), *command]
-
-
-def start_from_lasting_thread(
-    start: Callable[[], subprocess.Popen[bytes]],
-) -> subprocess.Popen[bytes]:
-    """Start a process from a thread that ends after it: a start may run in one that ends before."""
-    started: list[subprocess.Popen[bytes]] = []
-    errors: list[Exception] = []
-    is_settled = threading.Event()
-
-    def run() -> None:
-        try:
-            started.append(start())
-        except Exception as error:  # noqa: BLE001 - raised by the caller's thread
-            errors.append(error)
-        is_settled.set()
-        for process in started:
-            with suppress(ChildProcessError):  # waited for by others already
-                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-
-    threading.Thread(target=run, name="server", daemon=True).start()
-    is_settled.wait()
-    for error in errors:
-        raise error
-    return started[0]
 
 
 def session_tree(session_id: int) -> set[ProcessInfo]:
@@ -89,6 +56,12 @@ def session_tree(session_id: int) -> set[ProcessInfo]:
     while found := {p for p in running - tree if p.parent_pid in {q.pid for q in tree}}:
         tree |= found
     return tree
+
+
+def find_stubs(server_pid: int) -> set[Stub]:
+    """Return the stubs of a server that leads its session."""
+    stubs = (_read_stub(process.pid) for process in session_tree(server_pid))
+    return {stub for stub in stubs if stub is not None}
 
 
 def kill_processes(processes: Set[ProcessInfo]) -> None:
@@ -102,26 +75,38 @@ def kill_processes(processes: Set[ProcessInfo]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def own_memory_bytes(pid: int) -> int:
+    """Return what a process holds of memory, without files and shared memory; 0 if it has ended."""
+    pages = _read(pid, "statm").split()
+    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE") if pages else 0
+
+
+def _read_stub(pid: int) -> Stub | None:
+    # STUB MODEL_REPOSITORY/MODEL/VERSION/model.py REGION ...
+    words = _read(pid, "cmdline").split("\0")
+    if len(words) < 3 or Path(words[0]).name != _STUB_NAME:
+        return None
+    return Stub(pid=pid, model=Path(words[1]).parts[-3], region=words[2])
+
+
 def _read_processes() -> set[ProcessInfo]:
-    infos = (_read_process(int(entry)) for entry in os.listdir(_PROC) if entry.isdecimal())
+    infos = (_read_process(int(entry)) for entry in os.listdir("/proc") if entry.isdecimal())
     return {info for info in infos if info is not None}
 
 
 def _read_process(pid: int) -> ProcessInfo | None:
-    try:
-        text = (_PROC / str(pid) / "stat").read_text("utf-8", errors="replace")
-    except OSError:
-        return None
     # "PID (NAME) STATE PPID PGRP SESSION ...": the name may hold spaces and brackets.
-    fields = text.rpartition(")")[2].split()
+    fields = _read(pid, "stat").rpartition(")")[2].split()
     # A zombie has ended, and holds nothing but its number.
-    if fields[0] in "ZX":
+    if not fields or fields[0] in "ZX":
         return None
-    return ProcessInfo(
-        pid=pid,
-        # proc(5) counts from 1 and the pid: field 22 is the 20th behind the name.
-        started_at=int(fields[19]),
-        parent_pid=int(fields[1]),
-        session_id=int(fields[3]),
-        state=fields[0],
-    )
+    # proc(5) counts from 1 and the pid: field 22 is the 20th behind the name.
+    return ProcessInfo(pid, int(fields[19]), parent_pid=int(fields[1]), session_id=int(fields[3]))
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:  # it has ended
+        return ""

@@ -15,6 +15,7 @@ import shutil
 import signal
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,6 @@ _NAME = re.compile(r"groundserve_[0-9]+_[0-9a-f]{16}")
 _LOCK_NAME = "lock"
 _ENDING_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-_PRIVATE_BITS = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,6 @@ class RunFolder:
     """A folder that only this user can look into, and the regions that belong to it."""
 
     path: Path
-    """The folder: what a server needs while it runs."""
     lock_fd: int
     """The open lock; a process that inherits it keeps the folder and the regions alive."""
 
@@ -47,7 +46,7 @@ class RunFolder:
         # It gets its name when it is locked: one that is found unlocked is dead.
         unlocked = parent / f"{name}.new"
         unlocked.mkdir(mode=0o700)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         lock_fd = os.open(unlocked / _LOCK_NAME, flags, mode=0o600)
         fcntl.flock(lock_fd, fcntl.LOCK_EX)
         return cls(path=unlocked.rename(parent / name), lock_fd=lock_fd)
@@ -61,24 +60,11 @@ class RunFolder:
         """Return the files of its stubs, living or dead."""
         return _regions(self.path)
 
-    def region_bytes(self) -> int:
-        """Return what the regions take of memory now."""
-        total = 0
-        for region in self.regions():
-            with suppress(FileNotFoundError):
-                # Blocks, not the size: pages of tmpfs that were never written take no memory. They
-                # are counted by 512 bytes whatever the file system (stat(2)).
-                total += region.stat().st_blocks * 512
-        return total
-
     def make_regions_private(self) -> None:
-        """Take the regions from other users.
-
-        A umask is not enough: Boost sets 0644 after it made one.
-        """
+        """Take the regions from other users: Boost sets 0644 after it made one."""
         for region in self.regions():
             with suppress(FileNotFoundError):
-                if region.stat().st_mode & _PRIVATE_BITS:
+                if region.stat().st_mode & 0o077:
                     region.chmod(0o600)
 
     def remove(self) -> None:
@@ -93,58 +79,49 @@ def remove_dead(parent: Path = SHM_DIR) -> None:
     Nothing is followed and nothing of another user is touched, whatever its name.
     """
     for entry in sorted(parent.iterdir()):
-        if _NAME.fullmatch(entry.name) and _is_ours(entry):
+        if _NAME.fullmatch(entry.name) and _is_ours(entry, stat.S_ISDIR):
             _remove_if_dead(entry)
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_ours(path: Path, is_kind: Callable[[int], bool]) -> bool:
     try:
-        status = folder.lstat()
+        status = path.lstat()
     except FileNotFoundError:  # another process removed it
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return is_kind(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _remove_if_dead(folder: Path) -> None:
-    """Remove a folder of this user, into which nobody else can put anything, and its regions."""
-    try:
-        lock_fd = os.open(folder / _LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:  # a removal that was cut short, or goes on
-        _remove(folder)
-        return
-    try:
-        _lock_dead(folder, lock_fd)
-    except BlockingIOError:
-        return
-    else:
-        _remove(folder)
-        log_event("dead_server_removed", folder=str(folder))
-    finally:
-        os.close(lock_fd)
-
-
-def _lock_dead(folder: Path, lock_fd: int) -> None:
-    """Take the lock of a dead server, or raise BlockingIOError.
+    """Remove a folder of this user, into which nobody else can put anything, and its regions.
 
     The processes of a keeper that was killed end a moment after it. A stub whose server died while
     it began may wait in Triton's own lock for ever (2.51): it is killed.
     """
     is_kept = Path("/proc", folder.name.split("_")[1]).exists()
-    kill_at = time.monotonic() + _ENDING_SECONDS
-    give_up_at = time.monotonic() + (0 if is_kept else 2 * _ENDING_SECONDS)
-    while True:
+    started = time.monotonic()
+    with suppress(FileNotFoundError):  # a removal that was cut short, or goes on
+        lock_fd = os.open(folder / _LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            # flock's lock is on the open file, which children inherit; a lock of fcntl's ends with
-            # this process.
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= give_up_at:
-                raise
-            if time.monotonic() >= kill_at:
-                _kill_processes_of(folder)
-            time.sleep(_POLL_SECONDS)
-        else:
-            return
+            while not _try_lock(lock_fd):
+                waited = time.monotonic() - started
+                if is_kept or waited >= 2 * _ENDING_SECONDS:
+                    return
+                if waited >= _ENDING_SECONDS:
+                    _kill_processes_of(folder)
+                time.sleep(_POLL_SECONDS)
+        finally:
+            os.close(lock_fd)
+    _remove(folder)
+    log_event("dead_server_removed", folder=str(folder))
+
+
+def _try_lock(lock_fd: int) -> bool:
+    # flock's lock is on the open file, which children inherit; one of fcntl's ends with this
+    # process.
+    with suppress(BlockingIOError):
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def _kill_processes_of(folder: Path) -> None:
@@ -157,13 +134,7 @@ def _kill_processes_of(folder: Path) -> None:
 
 def _regions(folder: Path) -> list[Path]:
     """Return the regular files of this user whose names begin with the folder's."""
-    found = []
-    for path in folder.parent.glob(f"{folder.name}_*"):
-        with suppress(FileNotFoundError):
-            status = path.lstat()
-            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
-                found.append(path)
-    return found
+    return [one for one in folder.parent.glob(f"{folder.name}_*") if _is_ours(one, stat.S_ISREG)]
 
 
 def _remove(folder: Path) -> None:

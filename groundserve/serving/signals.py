@@ -10,10 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM raise KeyboardInterrupt, as Ctrl-C does; main thread only.
-
-    Around `TritonServer.start` and `stop` it keeps a SIGTERM from leaving the server behind.
-    """
+    """Have SIGTERM raise KeyboardInterrupt, as Ctrl-C does; main thread only."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

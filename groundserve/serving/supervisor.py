@@ -1,112 +1,64 @@
 """Keep a server serving: load again what lost a stub, start again what died, and never give up.
 
-A dead stub is found by its process id. A request sent to find out would wait behind real work, and
-readiness says nothing: Triton 2.51 neither restarts a stub nor reports one missing. What fails
-again and again is started again with growing waits; `status` and the log say so meanwhile.
+A dead stub is found by its process: a request sent to find out would wait behind real work, and
+Triton 2.51 neither restarts a stub nor reports one missing. The kernel tells of a death at once
+(pidfd); whether the server answers and what memory it holds is looked at every few seconds. What
+fails again and again is started again with growing waits; `status` and the log say so meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
-import math
+import os
+import select
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
-from typing import Protocol
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 from groundserve.errors import GroundserveError
+from groundserve.limits import MIB
 from groundserve.serving.backoff import Backoff
 from groundserve.serving.events import log_event
-from groundserve.serving.stall_watch import StallWatch, Watched
-from groundserve.serving.status import ServiceStatus, StatusBoard
-from groundserve.serving.stubs import Stub
+from groundserve.serving.processes import Stub
+from groundserve.serving.status import StatusBoard
 
-SWAP_INTERVAL_SECONDS = 60.0
-"""Between two swaps of a model: requests that no region is made for must not keep it loading."""
+if TYPE_CHECKING:
+    from groundserve.serving.server import TritonServer
 
-# Then the server itself is taken to be at fault, and started again.
-_MAX_RELOADS = 2
-_POLL_SECONDS = 0.25
-_SERVER = "server"
+LOOK_SECONDS = 5.0
+"""Between two looks at what the kernel does not tell of."""
 
+MAX_UNANSWERED = 6
+"""Looks in a row at which the server has not answered before it is killed."""
 
-class Supervised(Watched, Protocol):
-    """What is asked of a server; `TritonServer` is one."""
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the server."""
-
-    @property
-    def num_stubs(self) -> Mapping[str, int]:
-        """How many stubs each model is to have."""
-
-    @property
-    def answers_later(self) -> Set[str]:
-        """Models whose processes take requests up and answer them later."""
-
-    def is_running(self) -> bool:
-        """Tell whether the server process lives."""
-
-    def stubs(self) -> set[Stub]:
-        """Return the stubs that live."""
-
-    def reload_model(self, name: str) -> None:
-        """Load a model anew, or raise GroundserveError."""
-
-    def crowding_models(self, stubs: Set[Stub]) -> set[str]:
-        """Return the models to swap, for these stubs of them hold others' room in /dev/shm."""
-
-    def swap_model(self, name: str) -> None:
-        """Replace a model by a new one, without a gap, or raise UnavailableError."""
-
-    def stop(self) -> None:
-        """Remove what is left of it."""
-
-    def restart(self) -> None:
-        """Stop it and start again, or raise GroundserveError."""
+_SERVER, _ENGINES = "server", "engines"  # no model has these names
 
 
 class Supervisor:
     """Watches one running server."""
 
-    def __init__(self, server: Supervised, board: StatusBoard | None = None) -> None:
-        """Look at what lives; a stub that died while others were being loaded is missing already.
-
-        Args:
-            server: What to watch.
-            board: Where to write; one of its own where None.
-        """
+    def __init__(self, server: TritonServer, board: StatusBoard | None = None) -> None:
+        """Look at what lives; a stub that died while others were loaded is missing already."""
         self.board = board or StatusBoard()
-        """Where what is wrong is written; others who keep the service may write there, too."""
         self._server = server
-        self._stalls = StallWatch(server, self.board)
         self._seen = server.stubs()
         self._num_needed = Counter(server.num_stubs)
         self._replaced: set[Stub] = set()
         """Stubs of models that were loaded again since; they end when their requests are done."""
-        self._backoffs = {name: Backoff() for name in (_SERVER, *map(_model, self._num_needed))}
-        self._swapped_at: dict[str, float] = {}
+        self._backoffs = {name: Backoff() for name in (_SERVER, *self._num_needed)}
+        self._num_unanswered = 0
+        self._look_at = 0.0
 
-    def status(self) -> ServiceStatus:
-        """Return how the service is; may be called from any thread."""
-        return self.board.status()
-
-    def run(self, *, goes_on: Callable[[], bool] = lambda: True) -> None:
-        """Watch until a KeyboardInterrupt.
-
-        Args:
-            goes_on: Called after each look; watching ends where it says no.
-        """
-        with self._stalls.running():
-            is_over = False
-            while not is_over:
-                try:
-                    self.check()
-                    is_over = not goes_on()
-                except OSError as error:  # such as no descriptor left for reading /proc
-                    log_event("look_failed", level=logging.ERROR, reason=str(error))
-                time.sleep(_POLL_SECONDS)
+    def run(self) -> None:
+        """Watch until a KeyboardInterrupt."""
+        while True:
+            try:
+                self.check()
+                self._wait()
+            except OSError as error:  # such as no descriptor left for reading /proc
+                log_event("look_failed", level=logging.ERROR, reason=str(error))
+                time.sleep(1.0)
 
     def check(self) -> None:
         """Look once, and bring back what is gone unless a wait is not over."""
@@ -121,83 +73,95 @@ class Supervisor:
         self._seen = stubs
         # Those that have ended meanwhile are forgotten.
         self._replaced &= stubs
-        num_lost = self._num_needed - Counter(stub.model for stub in stubs - self._replaced)
         pid = self._server.pid
-        for model in num_lost:
+        for model in self._num_needed - Counter(stub.model for stub in stubs - self._replaced):
             if self._server.pid != pid:
-                break  # the server was restarted, and all came back with it
-            if self._is_due(_model(model), f"model {model} lost a process"):
+                return  # the server was restarted, and all came back with it
+            if self._is_due(model, f"model {model} lost a process"):
                 self._reload(model)
-        # First everything that is needed lives.
-        if not num_lost:
-            for model in self._server.crowding_models(stubs - self._replaced):
-                self._swap(model)
+        if self._server.is_running() and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_SECONDS
+            self._look()
+
+    def _wait(self) -> None:
+        """Wait until a process ends, or something is due."""
+        dues = [one.due for one in self._backoffs.values() if one.due is not None]
+        pids: list[int | None] = []
+        if self._server.is_running():
+            dues.append(self._look_at)
+            pids = [self._server.pid, *(stub.pid for stub in self._seen)]
+        seconds = max(0.0, min(dues, default=0.0) - time.monotonic())
+        ends = select.poll()
+        with ExitStack() as stack:
+            for pid in pids:
+                # What has ended is missed at the next look, and so are all on an old kernel.
+                with suppress(OSError):
+                    fd = os.pidfd_open(pid or 0)
+                    stack.callback(os.close, fd)
+                    ends.register(fd, select.POLLIN)
+            ends.poll(seconds * 1000)
+
+    def _look(self) -> None:
+        try:
+            self._server.check_engines()
+            self.board.clear(_ENGINES)
+        except GroundserveError as error:
+            if str(error) not in self.board.problems:
+                log_event("engines_changed", level=logging.WARNING, reason=str(error))
+            # Ready as long as everything that was loaded lives.
+            self.board.report(_ENGINES, str(error), blocks=False)
+        held, most = self._server.memory_bytes(), self._server.max_memory_bytes
+        self._num_unanswered = 0 if self._server.ping() else self._num_unanswered + 1
+        if self._num_unanswered >= MAX_UNANSWERED:
+            self._num_unanswered = 0
+            log_event("server_stalled", level=logging.ERROR, pid=self._server.pid)
+            self.board.count("servers_stalled")
+            self._server.end_process()
+            self._revive_server()
+        elif held > most:
+            log_event("server_memory_exceeded", level=logging.ERROR, mib=held // MIB)
+            self.board.count("memory_restarts")
+            self._restart(f"it held {held // MIB} MiB of memory, and may hold {most // MIB}")
 
     def _is_due(self, subject: str, problem: str) -> bool:
         """Tell whether something that failed may be started; the first look at it plans that."""
-        planned = self._backoffs[subject].due
-        due = self._plan(subject, problem) if planned is None else planned
-        return time.monotonic() >= due
+        if self._backoffs[subject].due is None:
+            self._plan(subject, problem)
+        return time.monotonic() >= (self._backoffs[subject].due or 0.0)
 
-    def _plan(self, subject: str, problem: str) -> float:
+    def _plan(self, subject: str, problem: str) -> None:
         now = time.monotonic()
-        due = self._backoffs[subject].fail(now)
-        if due > now:
-            seconds = round(due - now, 3)
+        seconds = round(self._backoffs[subject].fail(now) - now, 3)
+        if seconds > 0:
             log_event("backing_off", level=logging.WARNING, subject=subject, seconds=seconds)
             self.board.report(subject, f"{problem}; it is started again in {seconds:g} s")
-        return due
 
     def _succeed(self, subject: str) -> None:
         self._backoffs[subject].succeed(time.monotonic())
         self.board.clear(subject)
 
-    def _swap(self, model: str) -> None:
-        """Give back the shared memory of a model's stubs, which never shrinks by itself."""
-        started = time.monotonic()
-        if started - self._swapped_at.get(model, -math.inf) < SWAP_INTERVAL_SECONDS:
-            return
-        # Set before the attempt: one that fails waits as long as one that succeeds.
-        self._swapped_at[model] = started
-        old = {stub for stub in self._server.stubs() if stub.model == model}
-        try:
-            self._server.swap_model(model)
-        except (GroundserveError, OSError) as error:
-            log_event("swap_failed", level=logging.WARNING, model=model, reason=str(error))
-        else:
-            self._replaced |= old
-            seconds = round(time.monotonic() - started, 3)
-            log_event("model_swapped", model=model, reason="shared memory", seconds=seconds)
-            self.board.count("model_swaps")
-
     def _reload(self, model: str) -> None:
         started = time.monotonic()
-        self.board.report(_model(model), f"model {model} lost a process and is loaded again")
+        self.board.report(model, f"model {model} lost a process and is loaded again")
         # Triton tells nobody of the requests that a dead process had taken up: only the end of
         # their connections does.
-        is_loaded_again = model not in self._server.answers_later
-        for _ in range(_MAX_RELOADS if is_loaded_again else 0):
-            self._replaced |= {stub for stub in self._server.stubs() if stub.model == model}
-            try:
-                self._server.reload_model(model)
-            except (GroundserveError, OSError) as error:
-                if not self._server.is_running():
-                    return  # the next look starts it again
+        if model in self._server.answers_later:
+            self._restart(f"model {model} lost a process", model)
+            return
+        self._replaced |= {stub for stub in self._server.stubs() if stub.model == model}
+        try:
+            self._server.reload_model(model)
+        except (GroundserveError, OSError) as error:
+            if self._server.is_running():  # else the next look starts it again
                 self.board.count("failed_model_reloads")
                 log_event("reload_failed", level=logging.ERROR, model=model, reason=str(error))
-            else:
-                seconds = round(time.monotonic() - started, 3)
-                log_event("model_reloaded", model=model, seconds=seconds)
-                self.board.count("model_reloads")
-                self._succeed(_model(model))
-                return
-        self._restart(
-            f"model {model} could not be loaded again, {_MAX_RELOADS} times in a row"
-            if is_loaded_again
-            else f"model {model} lost a process"
-        )
-        if self._server.is_running() and self._backoffs[_model(model)].due is not None:
-            self._plan(_model(model), f"model {model} could not be loaded again")
+                self._restart(f"model {model} could not be loaded again", model)
+            return
+        self._seen = self._server.stubs()
+        seconds = round(time.monotonic() - started, 3)
+        log_event("model_reloaded", model=model, seconds=seconds)
+        self.board.count("model_reloads")
+        self._succeed(model)
 
     def _revive_server(self) -> None:
         if self._backoffs[_SERVER].due is None:
@@ -207,7 +171,8 @@ class Supervisor:
         if self._is_due(_SERVER, "tritonserver ended"):
             self._restart("it ended")
 
-    def _restart(self, reason: str) -> None:
+    def _restart(self, reason: str, model: str | None = None) -> None:
+        """Start the server again; `model` is the one that it is done for."""
         started = time.monotonic()
         self.board.report(_SERVER, f"tritonserver is being restarted: {reason}")
         try:
@@ -215,18 +180,16 @@ class Supervisor:
         except (GroundserveError, OSError) as error:  # a later look tries again
             self.board.count("failed_server_restarts")
             log_event("restart_failed", level=logging.ERROR, reason=str(error))
-            if self._server.is_running():  # it was left alone, and goes on with what it has
-                self.board.clear(_SERVER)
-            else:
+            if not self._server.is_running():
                 self._plan(_SERVER, "tritonserver could not be started")
+                return
+            self.board.clear(_SERVER)  # it was left alone, and goes on with what it has
+            if model is not None:
+                self._plan(model, f"model {model} could not be loaded again")
             return
-        self._seen = self._server.stubs()
+        self._seen, self._num_unanswered = self._server.stubs(), 0
         seconds = round(time.monotonic() - started, 3)
         log_event("server_restarted", pid=self._server.pid, seconds=seconds)
         self.board.count("server_restarts")
         for subject in self._backoffs:  # the models came back with it
             self._succeed(subject)
-
-
-def _model(name: str) -> str:
-    return f"model {name}"

@@ -173,14 +173,15 @@ TABLE = [
     (("serve", "--engines", "folder"), "folder is no engine directory: it has no manifest"),
     ((*SERVE, "--http-port", "http"), "Invalid value for '--http-port': "),
     ((*SERVE, "--http-port", "99999"), "http_port (--http-port) must be from 0 to 65535"),
-    ((*SERVE, "--grpc-port", "8000"), "http_port and grpc_port (--grpc-port) must differ"),
+    ((*SERVE, "--http-port", "8001"), "http_port and grpc_port (--grpc-port) must differ"),
+    ((*SERVE, "--max-server-memory", "0"), "max_server_memory (--max-server-memory) must be > 0"),
     ((*SERVE, "--allow-root", "none"), "an allowed root (--allow-root) must be a folder that"),
     ((*SERVE, "--host", "0.0.0.0"), "host (--host) must be a loopback address"),
     (
         (*SERVE, "--log-file", "none/log"),
-        "the log file (--log-file) none/log cannot be made: none is ",
+        "the log file (--log-file) none/log cannot be written to: No such file",
     ),
-    ((*SERVE, "--log-file", "pipe"), "the log file (--log-file) pipe must be a file"),
+    ((*SERVE, "--log-file", "pipe"), "the log file (--log-file) pipe cannot be written to"),
     ((*SERVE, "--cache-bytes", "5"), "cache_bytes (--cache-bytes) goes with cache_dir"),
     (
         (*SERVE, "--cache-dir", "x", "--cache-bytes", "0"),

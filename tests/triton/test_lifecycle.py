@@ -31,7 +31,7 @@ import sys
 from contextlib import suppress
 from groundserve.serving import Supervisor, TritonServer, sigterm_as_interrupt
 with sigterm_as_interrupt(), suppress(KeyboardInterrupt):
-    with TritonServer(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0) as server:
+    with TritonServer(sys.argv[1], grpc_port=0, metrics_port=0) as server:
         supervisor = Supervisor(server)
         print(server.pid, flush=True)
         supervisor.run()
@@ -52,7 +52,7 @@ def score_once(address: str, video: Path) -> None:
 
 
 def new_server(engine_dir: Path, **kwargs) -> TritonServer:
-    return TritonServer(engine_dir, http_port=0, grpc_port=0, metrics_port=0, **kwargs)
+    return TritonServer(engine_dir, grpc_port=0, metrics_port=0, **kwargs)
 
 
 @pytest.fixture
@@ -67,6 +67,8 @@ def test_ctrl_c_stops_the_server_in_order(engine_dirs):
     ) as program:
         server = psutil.Process(int(program.stdout.readline()))
         processes = [server, *server.children(recursive=True)]
+        listening = {c.laddr.port for c in server.net_connections("tcp") if c.status == "LISTEN"}
+        assert len(listening) == 2  # gRPC and metrics: HTTP is opened only when asked for
         program.send_signal(signal.SIGINT)
         assert program.stdout.read() == "stopped\n"
     assert program.returncode == 0
@@ -109,8 +111,9 @@ def test_listens_on_loopback_only(server):
 def test_taken_port_is_named(engine_dirs):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = TritonServer(engine_dirs["cpu"], http_port=port, grpc_port=0, metrics_port=0)
-        with pytest.raises(UnavailableError, match=f"cannot listen on 127.0.0.1:{port}"):
+        server = TritonServer(engine_dirs["cpu"], grpc_port=port, metrics_port=0)
+        holder = rf"cannot listen on 127.0.0.1:{port}: .* by process {os.getpid()} \("
+        with pytest.raises(UnavailableError, match=holder):
             server.start()
 
 

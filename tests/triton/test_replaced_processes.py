@@ -62,7 +62,7 @@ def test_dead_process_then_its_model_unloaded(server, clips, model):
             assert rejection.code == "INTERNAL"
             assert re.search(r"Stub process '\w+' is not healthy\.", rejection.message)
     assert str(unavailable) == RESTARTING
-    server.triton._api._request("POST", f"/v2/repository/models/{model}/unload", 60)
+    server.triton._api.unload_model(model)
     rejections, unavailable = answers(server, clips["vfr"])
     for rejection in rejections:
         if is_called_by_ours:

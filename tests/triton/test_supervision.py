@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from groundserve.serving.run_folder import remove_dead
-from tests.triton.program import Serve
+from tests.triton.program import Serve, serving
 
 KILLED = {
     "triton_python_backend_stub": ("stub_died", "model_reloaded"),
@@ -103,7 +103,7 @@ def test_model_that_cannot_be_loaded_again_does_not_end_the_service(serve_copy, 
     serve_copy.score_until_answered(clips["carphone_pristine"])
     serve_copy.wait_for("server_restarted")
     events = [event["event"] for event in serve_copy.events()]
-    assert events[:4] == ["stub_died", "reload_failed", "reload_failed", "restart_failed"]
+    assert events[:3] == ["stub_died", "reload_failed", "restart_failed"]
     serve_copy.stop()
 
 
@@ -135,3 +135,12 @@ def test_killed_keeper_takes_all_along_and_the_next_start_removes_what_is_left(s
     assert not alive
     remove_dead()
     assert not list(Path("/dev/shm").glob(pattern))
+
+
+def test_server_that_holds_too_much_memory_is_started_again(engine_dirs, tmp_path):
+    """As long as it does: here from the first byte on."""
+    with serving(engine_dirs["cpu"], tmp_path, options=["--max-server-memory", "1"]) as serve:
+        for _ in range(2):
+            num_before = len(serve.events())
+            serve.wait_for("server_memory_exceeded", after=num_before)
+            serve.wait_for("server_restarted", after=num_before)

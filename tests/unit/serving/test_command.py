@@ -2,46 +2,47 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any
+
+import pytest
 
 from groundserve.limits import Limits
 from groundserve.serving import TritonServer
-from groundserve.serving.command import Ports, largest_http_body, server_command
-from groundserve.serving.device_memory import MemoryPools
-from groundserve.serving.shared_memory import RegionSizes
-
-PORTS = Ports(http=1, grpc=2, metrics=3)
-REGIONS = RegionSizes(
-    default_bytes=5, growth_bytes=6, budgets={}, num_stubs={}, swappable=frozenset()
-)
+from groundserve.serving.command import largest_http_body, server_command
+from groundserve.serving.ports import port_holder
+from tests.unit.serving.test_memory import needs_of
 
 
-def command(backend_dir: Path | None = None, **options: Any) -> list[str]:
+def command(*, http: int | None = None, has_pools: bool = False, limits_http: bool = True):
     return server_command(
         Path("/bin/tritonserver"),
         model_repository=Path("/engines/model_repository"),
         host="127.0.0.1",
-        metrics_host="127.0.0.2",
-        ports=PORTS,
-        backend_dir=backend_dir,
+        ports={"grpc": 2, "metrics": 3} | ({"http": http} if http else {}),
+        backend_dir=None,
         shm_prefix="prefix_",
-        regions=REGIONS,
+        memory=needs_of(),
+        has_pools=has_pools,
         admin_secret="secret",
-        **options,
+        limits_http=limits_http,
     )
 
 
-def test_server_command_on_a_gpu():
-    pools = MemoryPools(cuda_bytes=7, pinned_bytes=9)
-    assert command(pools=pools) == [
+def test_pools_are_for_a_gpu():
+    needs = needs_of()
+    assert command(has_pools=True) == [
         *command(),
-        "--cuda-memory-pool-byte-size=0:7",
-        "--pinned-memory-pool-byte-size=9",
+        f"--cuda-memory-pool-byte-size=0:{needs.cuda_pool_bytes}",
+        f"--pinned-memory-pool-byte-size={needs.pinned_pool_bytes}",
     ]
 
 
-def test_server_command_with_a_limit_of_bodies():
-    assert command(http_max_input_bytes=5) == [*command(), "--http-max-input-size=5"]
+@pytest.mark.parametrize("limits_http", [True, False])
+def test_http_is_opened_only_when_asked_for(limits_http):
+    closed, opened = command(), command(http=1, limits_http=limits_http)
+    assert [word for word in closed if "http" in word] == ["--allow-http=false"]
+    assert {"--http-port=1", "--http-address=127.0.0.1"} <= set(opened)
+    body = f"--http-max-input-size={largest_http_body(Limits())}"
+    assert (body in opened) == limits_http
 
 
 def test_largest_http_body_holds_the_largest_request():
@@ -50,10 +51,18 @@ def test_largest_http_body_holds_the_largest_request():
 
 
 def test_port_of_the_metrics_that_nobody_chose_may_be_taken_before_a_restart(tmp_path):
-    server = TritonServer(tmp_path, http_port=0, grpc_port=0, metrics_port=0)
+    server = TritonServer(tmp_path, grpc_port=0, metrics_port=0)
     server._reserve_ports()
-    public, metrics = server.public_ports, server.metrics_address
+    grpc, metrics = server.grpc_address, server.metrics_address
     with socket.create_server(("127.0.0.1", int(metrics.rpartition(":")[2]))):
         server._reserve_ports()
-    assert server.public_ports == public
+    assert server.grpc_address == grpc
     assert server.metrics_address != metrics
+
+
+def test_holder_of_a_port_that_may_not_be_seen_is_said_to_be_so(tmp_path):
+    (tmp_path / "net").mkdir()
+    for table in ("tcp", "tcp6"):
+        (tmp_path / "net" / table).write_bytes(Path("/proc/net", table).read_bytes())
+    (tmp_path / "1").mkdir()  # whose descriptors are not shown
+    assert port_holder(1, proc=tmp_path) == "a process that this user cannot see"

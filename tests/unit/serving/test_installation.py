@@ -13,7 +13,6 @@ from groundserve.serving.installation import (
     check_wheel_numpy,
     find_installation,
     server_environment,
-    server_options,
     wheel_installation,
 )
 
@@ -83,37 +82,3 @@ def test_environment_puts_this_interpreter_first(tmp_path, monkeypatch):
     assert environment["PATH"] == os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin"])
     assert environment["LD_LIBRARY_PATH"] == os.pathsep.join(["/a", "/b", "/opt/lib"])
     assert environment["EXTRA"] == "1"
-
-
-def make_server(tmp_path: Path, script: str) -> Path:
-    server = tmp_path / "tritonserver"
-    server.write_text(f"#!/bin/sh\n{script}\n")
-    server.chmod(0o755)
-    return server
-
-
-def test_server_options_of_the_wheel(monkeypatch, tmp_path):
-    """2.51: it has both pools and no limit of HTTP bodies."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    installation = find_installation()
-    options = server_options(installation.executable, server_environment(installation, {}))
-    assert {"cuda-memory-pool-byte-size", "pinned-memory-pool-byte-size"} <= options
-    assert {"exit-timeout-secs", "load-model", "http-restricted-api"} <= options
-    assert "http-max-input-size" not in options
-
-
-@pytest.mark.parametrize(
-    ("script", "match"),
-    [
-        (
-            "echo libfoo.so: cannot open shared object file >&2; exit 127",
-            "lists no options.*libfoo",
-        ),
-        (None, "--help does not run"),
-    ],
-    ids=["broken", "missing"],
-)
-def test_server_that_does_not_start_is_named(tmp_path, script, match):
-    server = make_server(tmp_path, script) if script else tmp_path / "tritonserver"
-    with pytest.raises(EngineMismatchError, match=match):
-        server_options(server, {})

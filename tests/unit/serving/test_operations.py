@@ -8,14 +8,13 @@ import socket
 import threading
 import time
 from collections import Counter
-from contextlib import closing, suppress
-from types import MappingProxyType
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 
 import pytest
 
 from groundserve.serving import operations as module
 from groundserve.serving.operations import serve_operations
-from groundserve.serving.status import COUNTERS, ServiceStatus
+from groundserve.serving.status import StatusBoard
 
 TRITON = """# HELP nv_inference_request_failure Number of failed requests
 # TYPE nv_inference_request_failure counter
@@ -32,13 +31,13 @@ class Keeper:
     """What the endpoint asks."""
 
     def __init__(self) -> None:
-        self.problems: tuple[str, ...] = ()
-        self.is_ready = True
+        self.board = StatusBoard()
         self.triton = "127.0.0.1:1"
 
-    def status(self) -> ServiceStatus:
-        counters = MappingProxyType(dict.fromkeys(COUNTERS, 0) | {"server_restarts": 2})
-        return ServiceStatus(is_ready=self.is_ready, problems=self.problems, counters=counters)
+    def serve(self) -> AbstractContextManager[str]:
+        return serve_operations(
+            "127.0.0.1", 0, board=self.board, metrics_address=lambda: self.triton
+        )
 
 
 class Triton:
@@ -69,9 +68,7 @@ def keeper() -> Keeper:
 
 @pytest.fixture
 def address(keeper):
-    with serve_operations(
-        "127.0.0.1", 0, status=keeper.status, metrics_address=lambda: keeper.triton
-    ) as found:
+    with keeper.serve() as found:
         yield found
 
 
@@ -85,11 +82,14 @@ def ask(address: str, path: str, method: str = "GET") -> tuple[int, str]:
 def test_ready_and_live(address, keeper):
     assert ask(address, "/health/live") == (200, '{"live": true}\n')
     assert ask(address, "/health/ready") == (200, '{"ready": true, "problems": []}\n')
-    keeper.is_ready, keeper.problems = False, ("model grounding lost a process",)
+    keeper.board.report("model grounding", "model grounding lost a process")
     status, text = ask(address, "/health/ready?verbose")
     assert status == 503
     assert json.loads(text) == {"ready": False, "problems": ["model grounding lost a process"]}
     assert ask(address, "/health/live")[0] == 200
+    assert ask(address, "/health/live", "HEAD") == (200, "")
+    assert ask(address, "/nothing")[0] == 404
+    assert ask(address, "/metrics", "POST")[0] == 405
 
 
 def families(text: str) -> Counter[str]:
@@ -98,11 +98,12 @@ def families(text: str) -> Counter[str]:
 
 def test_metrics_are_those_of_the_server_and_then_ours(address, keeper):
     keeper.triton = Triton(TRITON).address
+    keeper.board.count("server_restarts")
     status, text = ask(address, "/metrics")
     assert status == 200
     assert text.startswith(TRITON)
-    assert "\ngroundserve_server_restarts_total 2\n" in text
-    assert "\ngroundserve_stubs_stalled_total 0\n" in text
+    assert "\ngroundserve_server_restarts_total 1\n" in text
+    assert "\ngroundserve_stubs_died_total 0\n" in text
     assert "\ngroundserve_up 1\n" in text
     names = families(text)
     assert max(names.values()) == 1
@@ -124,7 +125,7 @@ def test_metrics_of_a_server_that_is_gone_or_fails_are_ours_alone(address, keepe
 
 @pytest.mark.parametrize("pieces", [(), ("nv_a 1\n",) * 100], ids=["silent", "trickling"])
 def test_server_that_hangs_does_not_hold_metrics_up(address, keeper, monkeypatch, pieces):
-    monkeypatch.setattr(module, "_METRICS_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(module, "_METRICS_SECONDS", 0.3)
     pause = 0.1 if pieces else 5.0
     keeper.triton = Triton(*pieces, pause=pause).address
     started = time.monotonic()
@@ -134,43 +135,53 @@ def test_server_that_hangs_does_not_hold_metrics_up(address, keeper, monkeypatch
     assert ask(address, "/health/ready")[0] == 200
 
 
-def test_idle_connections_are_bounded_and_given_up(monkeypatch, keeper):
-    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 2)
-    monkeypatch.setattr(module._Handler, "timeout", 0.5)
-    with serve_operations(
-        "127.0.0.1", 0, status=keeper.status, metrics_address=lambda: keeper.triton
-    ) as address:
-        host, port = address.split(":")
-        idle = [socket.create_connection((host, int(port))) for _ in range(3)]
-        idle[2].settimeout(5)
-        assert idle[2].recv(1) == b""  # too many: closed at once
-        assert idle[0].recv(1) == b""  # said nothing
-        for connection in idle:
-            connection.close()
-        deadline = time.monotonic() + 5
-        while ask_or_none(address) != 200:
-            assert time.monotonic() < deadline
+def connect(address: str) -> socket.socket:
+    host, port = address.split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
 
 
-def test_who_says_a_little_ever_again_is_given_up_too(monkeypatch, keeper):
-    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 1)
-    monkeypatch.setattr(module, "_REQUEST_SECONDS", 0.5)
-    with serve_operations(
-        "127.0.0.1", 0, status=keeper.status, metrics_address=lambda: keeper.triton
-    ) as address:
-        host, port = address.split(":")
-        with socket.create_connection((host, int(port))) as slow:
-            slow.sendall(b"GET /health/live HTTP/1.1\r\n")
-            deadline = time.monotonic() + 5
-            while ask_or_none(address) != 200:
-                with suppress(OSError):
-                    slow.sendall(b"X: y\r\n")
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+def test_connections_that_ask_for_half_a_page_keep_nobody_else_waiting(keeper, monkeypatch):
+    """Fewer than are let in, then more: the oldest of those is closed for each new one."""
+    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 50)
+    with keeper.serve() as address, ExitStack() as stack:
+        idle = []
+        for _ in range(2 * 40):
+            idle.append(stack.enter_context(connect(address)))
+            idle[-1].sendall(b"GET /h")
+            if len(idle) % 40 == 0:
+                started = time.monotonic()
+                assert ask(address, "/health/live")[0] == 200
+                assert time.monotonic() - started < module._REQUEST_SECONDS
+        with suppress(ConnectionResetError):
+            assert idle[0].recv(1) == b""
 
 
-def ask_or_none(address: str) -> int | None:
+def test_clients_that_connect_again_and_again_keep_nobody_else_waiting(address):
+    is_over = threading.Event()
+
+    def hang() -> None:
+        while not is_over.is_set():
+            with suppress(OSError), connect(address) as one:
+                one.sendall(b"GET /h")
+
+    threads = [threading.Thread(target=hang) for _ in range(40)]
+    for thread in threads:
+        thread.start()
     try:
-        return ask(address, "/health/live")[0]
-    except (OSError, http.client.HTTPException):
-        return None
+        for _ in range(20):
+            assert ask(address, "/health/live")[0] == 200
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_who_says_a_little_ever_again_is_given_up(monkeypatch, keeper):
+    monkeypatch.setattr(module, "_REQUEST_SECONDS", 0.3)
+    with keeper.serve() as address, connect(address) as slow:
+        slow.sendall(b"GET /health/live HTTP/1.1\r\n")
+        deadline = time.monotonic() + 10
+        with pytest.raises(ConnectionError):  # noqa: PT012 - until it is given up
+            while time.monotonic() < deadline:
+                slow.sendall(b"X: y\r\n")
+                time.sleep(0.05)

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable
 
 import pytest
 
 from groundserve.errors import EngineMismatchError, UnavailableError
 from groundserve.serving import supervisor as module
 from groundserve.serving.backoff import MAX_DELAY_SECONDS
-from groundserve.serving.stubs import Sighting, Stub
-from groundserve.serving.supervisor import SWAP_INTERVAL_SECONDS, Supervisor
+from groundserve.serving.processes import Stub
+from groundserve.serving.supervisor import LOOK_SECONDS, MAX_UNANSWERED, Supervisor
 
 
 class FakeServer:
@@ -22,8 +22,10 @@ class FakeServer:
         self.alive: set[Stub] = set()
         self.drains = False
         """Whether the old stubs of a model that is loaded again live on for a while."""
-        self.crowding: set[str] = set()
-        """Models whose stubs hold others' room, until they are swapped."""
+        self.answers = True
+        """Whether pings are answered."""
+        self.held, self.max_memory_bytes = 5, 10
+        self.rebuilt = False
         self.failures = 0
         """How many of the next loads and starts fail."""
         self.error: Exception = UnavailableError("told to fail")
@@ -39,24 +41,24 @@ class FakeServer:
     def stubs(self) -> set[Stub]:
         return set(self.alive)
 
-    def sightings(self) -> list[Sighting]:
-        return []
+    def ping(self) -> bool:
+        return self.answers
+
+    def memory_bytes(self) -> int:
+        return self.held
+
+    def check_engines(self) -> None:
+        if self.rebuilt:
+            raise EngineMismatchError("rebuilt")
+
+    def end_process(self) -> None:
+        self.actions.append("end")
+        self.running = False
 
     def reload_model(self, name: str) -> None:
         self._act(f"reload {name}")
         old = {stub for stub in self.alive if stub.model == name}
         for _ in range(2 if name == "decode" else 1):
-            self._spawn(name)
-        if not self.drains:
-            self.alive -= old
-
-    def crowding_models(self, stubs: Set[Stub]) -> set[str]:
-        return self.crowding & {stub.model for stub in stubs}
-
-    def swap_model(self, name: str) -> None:
-        self._act(f"swap {name}")
-        old = {stub for stub in self.alive if stub.model == name}
-        for _ in old:
             self._spawn(name)
         if not self.drains:
             self.alive -= old
@@ -151,21 +153,21 @@ def test_refused_restart_leaves_a_running_server_alone(server, supervisor, clock
         raise UnavailableError("rebuilt")
 
     monkeypatch.setattr(server, "restart", refuse)
-    server.failures = 4
+    server.failures = 2
     server.kill("ground")
     supervisor.check()
     supervisor.check()
-    assert server.actions == ["reload ground", "reload ground", "refused"]
-    assert supervisor.status().problems == (
-        "model ground could not be loaded again; it is started again in 0.5 s",
-    )
+    assert server.actions == ["reload ground", "refused"]
+    assert supervisor.board.problems == [
+        "model ground could not be loaded again; it is started again in 0.5 s"
+    ]
     clock.now += 0.5
     supervisor.check()
-    assert server.actions[3:] == ["reload ground", "reload ground", "refused"]
+    assert server.actions[2:] == ["reload ground", "refused"]
     clock.now += 1.0
     supervisor.check()
-    assert server.actions[6:] == ["reload ground"]
-    assert supervisor.status().is_ready
+    assert server.actions[4:] == ["reload ground"]
+    assert supervisor.board.is_ready
 
 
 @pytest.mark.parametrize(
@@ -193,8 +195,8 @@ def test_server_that_dies_again_and_again_is_always_started_again(server, superv
         waits.append(clock.now - 0.25 - died_at)
     assert waits[:6] == [0.0, 0.5, 1.0, 2.0, 4.0, 5.0]
     assert set(waits[6:]) == {MAX_DELAY_SECONDS}
-    assert supervisor.status().counters["servers_died"] == 20
-    assert supervisor.status().counters["server_restarts"] == 20
+    assert supervisor.board.counters["servers_died"] == 20
+    assert supervisor.board.counters["server_restarts"] == 20
 
 
 def test_supervisor_short_of_descriptors_looks_again(server, supervisor, monkeypatch, caplog):
@@ -213,20 +215,44 @@ def test_supervisor_short_of_descriptors_looks_again(server, supervisor, monkeyp
     assert [record.getMessage() for record in caplog.records] == ["look_failed"]
 
 
-def test_model_that_holds_others_room_is_swapped(server, supervisor, events):
-    server.crowding, server.drains = {"decode"}, True
-    supervisor.check()
-    server.crowding = set()
-    supervisor.check()
-    assert server.actions == ["swap decode"]
-    assert events() == ["model_swapped"]
-
-
-def test_model_that_outgrows_its_room_again_is_not_swapped_for_ever(
-    server, supervisor, monkeypatch
-):
-    server.crowding = {"ground"}
-    for seconds in (0.0, 1.0, SWAP_INTERVAL_SECONDS - 1, SWAP_INTERVAL_SECONDS):
-        monkeypatch.setattr(module.time, "monotonic", lambda seconds=seconds: 1000.0 + seconds)
+def look_for(seconds: float, supervisor: Supervisor, clock: Clock) -> None:
+    for _ in range(int(seconds / LOOK_SECONDS)):
         supervisor.check()
-    assert server.actions == ["swap ground", "swap ground"]
+        clock.now += LOOK_SECONDS
+
+
+def test_server_that_does_not_answer_is_killed_and_started_again(server, supervisor, clock, events):
+    server.answers = False
+    look_for((MAX_UNANSWERED - 1) * LOOK_SECONDS, supervisor, clock)
+    server.answers = True
+    look_for(LOOK_SECONDS, supervisor, clock)
+    server.answers = False
+    look_for((MAX_UNANSWERED - 1) * LOOK_SECONDS, supervisor, clock)
+    assert server.actions == []  # it was busy, twice
+    look_for(LOOK_SECONDS, supervisor, clock)
+    assert server.actions == ["end", "restart"]
+    assert events() == ["server_stalled", "server_died", "server_restarted"]
+    assert supervisor.board.counters["servers_stalled"] == 1
+
+
+def test_server_that_holds_too_much_memory_is_started_again(server, supervisor, clock, events):
+    look_for(LOOK_SECONDS, supervisor, clock)
+    server.held = server.max_memory_bytes + 1
+    look_for(LOOK_SECONDS, supervisor, clock)
+    server.held = 0
+    look_for(2 * LOOK_SECONDS, supervisor, clock)
+    assert server.actions == ["restart"]
+    assert events() == ["server_memory_exceeded", "server_restarted"]
+    assert supervisor.board.counters["memory_restarts"] == 1
+
+
+def test_engines_that_changed_are_told_of_once_and_until_they_are_back(
+    server, supervisor, clock, events
+):
+    server.rebuilt = True
+    look_for(3 * LOOK_SECONDS, supervisor, clock)
+    assert events() == ["engines_changed"]
+    assert (supervisor.board.problems, supervisor.board.is_ready) == (["rebuilt"], True)
+    server.rebuilt = False
+    look_for(LOOK_SECONDS, supervisor, clock)
+    assert supervisor.board.problems == []

@@ -1,0 +1,79 @@
+"""The ports that a server listens at, and who has one that is taken."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from groundserve.errors import InvalidRequestError, UnavailableError
+
+_MAX_PORT = 65535
+_LISTEN = "0A"  # TCP_LISTEN of include/net/tcp_states.h
+_NUM_WORDS = 3
+
+
+def check_ports(**ports: int | None) -> None:
+    """Refuse numbers that are no ports, and one that is given twice; None is no port at all."""
+    chosen: dict[int, str] = {}
+    for name, port in ports.items():
+        if port is not None and not 0 <= port <= _MAX_PORT:
+            raise InvalidRequestError(
+                f"{name}_port (--{name}-port) must be from 0 to {_MAX_PORT}, got {port}"
+            )
+        # 0 is chosen by the system each time anew, never twice.
+        if port and port in chosen:
+            raise InvalidRequestError(
+                f"{chosen[port]}_port and {name}_port (--{name}-port) must differ, got {port}"
+            )
+        chosen[port or 0] = name
+
+
+def reserve_ports(places: Mapping[str, tuple[str, int]]) -> dict[str, int]:
+    """Return ports that are free: name -> (address, port), where 0 stands for any."""
+    # All are held at once, so that two of 0 do not get the same number; closed before the server
+    # binds, which leaves a moment in which another process may take one.
+    with ExitStack() as sockets:
+        return {
+            name: sockets.enter_context(listen(name, *place)).getsockname()[1]
+            for name, place in places.items()
+        }
+
+
+def listen(name: str, host: str, port: int, backlog: int = 1) -> socket.socket:
+    """Return a socket that listens at an IPv4 address; `name` is for the message.
+
+    Raises:
+        UnavailableError: The port is taken, by the process that is named, or cannot be had.
+    """
+    try:
+        return socket.create_server((host, port), backlog=backlog)
+    except OSError as error:
+        # Not `strerror`: in what `socket.create_server` raises, it repeats the address.
+        reason = os.strerror(error.errno or 0)
+        if error.errno == errno.EADDRINUSE:
+            reason += f" by {port_holder(port)}"
+        raise UnavailableError(
+            f"cannot listen on {host}:{port}: {reason}; choose another {name}_port "
+            f"(--{name}-port) or host (--host)"
+        ) from error
+
+
+def port_holder(port: int, *, proc: Path = Path("/proc")) -> str:
+    """Return who listens at a port, in words: its process id and how its command begins."""
+    # "SLOT ADDRESS:PORT ADDRESS:PORT STATE TX:RX TIMER RETRANSMITS UID TIMEOUT INODE ...", in hex.
+    tables = (proc / "net" / name for name in ("tcp", "tcp6"))
+    text = "".join(table.read_text("ascii") for table in tables if table.exists())
+    rows = [line.split() for line in text.splitlines()]
+    inodes = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == _LISTEN}
+    links = {f"socket:[{inode}]" for inode in inodes}
+    for folder in proc.glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if any(os.readlink(one) in links for one in (folder / "fd").iterdir()):
+                words = (folder / "cmdline").read_text("utf-8", errors="replace").split("\0")
+                # Not all: a server's secrets may stand among its options.
+                return f"process {folder.name} ({' '.join(words[:_NUM_WORDS]).strip()})"
+    return "a process that this user cannot see"
