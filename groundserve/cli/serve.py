@@ -108,8 +108,10 @@ def command(
         with progress("starting tritonserver", write=_log_step):
             server.start()
         board.clear("server")
+        # Before anybody is told: what dies from here on is seen.
+        supervisor = Supervisor(server, board)
         _print_addresses(server, operations, as_json)
-        Supervisor(server, board).run()
+        supervisor.run()
 
 
 def _log_events_to_stderr() -> None:
