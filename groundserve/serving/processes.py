@@ -44,11 +44,7 @@ class Stub:
 
 
 def ending_with_parent(command: Sequence[str]) -> list[str]:
-<<<<<<< HEAD
-    """Return a command that runs another; that ends with the *thread* that starts it (prctl(2))."""
-=======
     """Return a command that runs another, which ends with the *thread* that starts it."""
->>>>>>> keep
     return [sys.executable, "-IS", "-c", _RUN_WITH_PARENT, str(os.getpid()), *command]
 
 
