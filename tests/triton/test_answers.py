@@ -166,6 +166,41 @@ def test_eight_questions_cost_one_decode_one_vision_pass_and_one_prefix(answerin
     assert counted["prompt_tokens"] == num_prompt
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_text_is_told_as_it_comes(answering, client, video, kind):
+    told: list[tuple[int, str]] = []
+
+    def on_text(number: int, text: str) -> None:
+        told.append((number, text))
+
+    async def ask() -> AnswerResult:
+        async with AsyncClient(url(answering.triton)) as opened:
+            return await opened.ask(video, EIGHT, CHAT, on_text=on_text)
+
+    if kind is AsyncClient:
+        result = asyncio.run(ask())
+    else:
+        result = client.ask(video, EIGHT, CHAT, on_text=on_text)
+    assert_same(result, client.ask(video, EIGHT, CHAT))
+    numbers = [number for number, _ in told]
+    assert numbers == sorted(numbers)
+    assert len(told) > len(EIGHT)
+    for number, answer in enumerate(result.answers):
+        assert answer.text.startswith("".join(text for at, text in told if at == number))
+
+
+def test_what_on_text_raises_ends_the_generation(answering, client, video):
+    before = answering.metrics()
+
+    def on_text(number: int, text: str) -> None:
+        raise KeyError(number)
+
+    with pytest.raises(KeyError):
+        client.ask(video, MANY, LONG, on_text=on_text)
+    cancelled = 'errors_total{class="RequestCancelledError"}'
+    wait_until(lambda: answering.growth(before)[cancelled] == 1)
+
+
 def test_draws_follow_from_the_seed_which_is_told(client, video):
     options = AnswerOptions(task="chat", max_new_tokens=8, temperature=2.0)
     first = client.ask(video, "When?", options)

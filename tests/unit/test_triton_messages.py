@@ -19,8 +19,7 @@ TRACEBACK = (
 # 2.51 is r24.10: triton-inference-server/python_backend 01d0ad8 and core bfec7c6, as cited.
 UNKNOWN = (
     # src/python_be.cc, ProcessRequests; src/pb_stub.cc, ProcessRequests
-    f"Failed to process the request(s) for model instance 'front_0_1', message: "
-    f"{TRACEBACK}",
+    f"Failed to process the request(s) for model instance 'front_0_1', message: {TRACEBACK}",
     f"Failed to process the request(s) for model 'front_0_1', message: {TRACEBACK}",
     "Failed to process the requests.",
     "Failed to copy output tensor to Triton-provided buffer: cudaErrorLaunchFailure at 0x7f12",
