@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from groundserve.answers import OnText
+from groundserve.answers import OnText, StopReason
 from groundserve.families.base import Head
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions, ScoreOptions, parse_answer_options, parse_options
@@ -52,8 +52,8 @@ class ServedHead(Protocol):
     def answer(
         self,
         video: VideoFeatures,
-        asked: Asked,
-        options: Options,
+        asked: Any,
+        options: Any,
         models: StageModels,
         on_text: OnText | None = None,
     ) -> Answer:
@@ -181,7 +181,7 @@ class ServedTextHead:
                 *("TOKEN_IDS", "TOKEN_OFFSETS", "GENERATION"),
             )
         facts = json.loads(said[0])
-        reasons: Sequence[str] = facts.pop("stop_reasons")
+        reasons: Sequence[StopReason] = facts.pop("stop_reasons")
         generation = Generation(
             answers=tuple(
                 Generated(token_ids=ids.astype(np.int32), stop_reason=reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class StageModels:
     lifeline: Lifeline
     """Of the request; held as long as somebody waits for its answer."""
 
-    def call(self, model_name: str, inputs: Tensors, *outputs: str) -> list[Array]:
+    def call(self, model_name: str, inputs: Tensors, *outputs: str) -> list[Any]:
         """Return the outputs of a model, in the order of their names; see `call_model`."""
         answer = call_model(
             model_name, inputs, outputs=outputs, deadline=self.deadline, lifeline=self.lifeline
@@ -60,5 +61,6 @@ class StageModels:
         """Encode units, as `ChunkRunner` wants it."""
         # Units are a batch dimension throughout, so that Triton may merge calls along it.
         named = dict(zip(self.inputs.names, repeat_plan_inputs(inputs), strict=True))
+        features: Array
         (features,) = self.call("vision_encoder", named, "FEATURES")
         return features

@@ -222,11 +222,12 @@ class TritonPythonModel:
         """Count and log a request, and answer it; a lost count loses no answer."""
         seconds = time.perf_counter() - started
         attempt(self._metrics.observe, result)
-        line = attempt(log_line, kept.request_id, result, shapes=kept.shapes, seconds=seconds)
-        attempt(write_log, line)
-        if isinstance(result, Answer):
-            result = {**result.outputs, "INFO": json_tensor(result.info)}
-        kept.send(answer(kept, result))
+        attempt(
+            lambda: write_log(
+                log_line(kept.request_id, result, shapes=kept.shapes, seconds=seconds)
+            )
+        )
+        kept.send(answer(kept, result if isinstance(result, Exception) else result.tensors()))
 
     def _watch(self) -> None:
         """Ask for each request whether it was cancelled: nobody else does while a model works."""

@@ -76,10 +76,10 @@ class TritonPythonModel:
     ) -> Turns[Tensors]:
         """Return what `ServedTextHead` asks for."""
         job = json.loads(tensors["JOB"][0])
+        told: dict[str, Any] = job["seen"]
         # JSON has lists alone.
-        seen = SeenVideo(
-            **{name: tuple(v) if isinstance(v, list) else v for name, v in job["seen"].items()}
-        )
+        tuples = {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
+        seen = SeenVideo(**told | tuples)
         generation = yield from self._head.generator.answer(
             tensors["FEATURES"],
             self._head.family.front_arrays(seen, self._head.model),

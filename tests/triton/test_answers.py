@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -224,15 +227,35 @@ def test_time_that_runs_out_between_tokens_ends_the_answers_there(answering, cli
     assert result.info.timing_ms["generate"] < 2000
 
 
-def test_closing_the_client_ends_the_generation(answering, video):
+@pytest.mark.parametrize("on_text", [None, lambda number, text: None], ids=["whole", "pieces"])
+def test_closing_the_client_ends_the_generation(answering, video, on_text):
     before = answering.metrics()
     leaving = Client(url(answering.triton))
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(leaving.ask, video, MANY, LONG)
+        asked = pool.submit(leaving.ask, video, MANY, LONG, on_text=on_text)
         wait_until(lambda: growth(answering, before)["generated_tokens"] > 0)
         leaving.close()
         with pytest.raises(RequestCancelledError, match="its client was closed"):
             asked.result()
+    cancelled = 'errors_total{class="RequestCancelledError"}'
+    wait_until(lambda: answering.growth(before)[cancelled] == 1)
+
+
+ASK = """
+import sys
+from groundserve import AnswerOptions, Client
+options = AnswerOptions(task="chat", max_new_tokens=3500, temperature=50.0, seed=7)
+Client(sys.argv[1]).ask(sys.argv[2], [f"Question {number}?" for number in range(32)], options)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_end_of_the_callers_process_ends_the_generation(answering, video, how):
+    before = answering.metrics()
+    command = [sys.executable, "-c", ASK, url(answering.triton), video]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: growth(answering, before)["generated_tokens"] > 0)
+        process.send_signal(how)
     cancelled = 'errors_total{class="RequestCancelledError"}'
     wait_until(lambda: answering.growth(before)[cancelled] == 1)
 
