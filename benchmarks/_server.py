@@ -13,7 +13,7 @@ from groundserve import ScoreOptions
 from groundserve.serving import TritonServer
 
 MODEL = "videoitg"
-FIRST_REQUESTS = 4
+FIRST_REQUESTS = 2
 """How many requests, one after another, a fresh server answers slower than all that follow: so many
 instances has the model with most of them, and each starts its media worker when it is first asked,
 which takes some 0.2 s."""

@@ -41,25 +41,20 @@ INTERNAL_MESSAGE = "the server failed on this request; its log says why"
 
 RESTARTING = "a model of the server is being restarted; try again"
 MEMORY_FULL = "the server's shared memory is full; try again"
-OVERLOADED = "the server has too many requests; try again"
-TIMED_OUT = "the request waited too long for its turn; allow more time or try again later"
 
 DECODER_DIED = "the decoder process died while reading this video"
 """Begins what is said of a video that ended the process which decoded it."""
 
-_Passing = UnavailableError | DeadlineExceededError
 # Parts of texts of 2.51, some of which it sends as an internal or the caller's error.
-_PASSES: dict[str, tuple[type[_Passing], str]] = {
-    "has no available versions": (UnavailableError, RESTARTING),
-    "is not healthy": (UnavailableError, RESTARTING),
-    "is not ready": (UnavailableError, RESTARTING),
-    "Server not ready": (UnavailableError, RESTARTING),
-    "Server is stopping": (UnavailableError, RESTARTING),
-    "Failed to increase the shared memory pool size": (UnavailableError, MEMORY_FULL),
-    "Failed to create new mapped region": (UnavailableError, MEMORY_FULL),
-    "Unable to initialize shared memory key": (UnavailableError, MEMORY_FULL),
-    "Exceeds maximum queue size": (UnavailableError, OVERLOADED),
-    "Request timeout expired": (DeadlineExceededError, TIMED_OUT),
+_PASSES = {
+    "has no available versions": RESTARTING,
+    "is not healthy": RESTARTING,
+    "is not ready": RESTARTING,
+    "Server not ready": RESTARTING,
+    "Server is stopping": RESTARTING,
+    "Failed to increase the shared memory pool size": MEMORY_FULL,
+    "Failed to create new mapped region": MEMORY_FULL,
+    "Unable to initialize shared memory key": MEMORY_FULL,
 }
 _ALLOW_MORE_TIME = "allow more time"
 """In every message of ours about a deadline."""
@@ -71,12 +66,12 @@ def error_of_class(text: str) -> GroundserveError | None:
     return CLASSES[name](message) if name in CLASSES else None
 
 
-def passing_failure(message: str) -> _Passing | None:
+def passing_failure(message: str) -> UnavailableError | None:
     """Return the error for a failure that passes by itself, None for any other."""
-    for part, (kind, text) in _PASSES.items():
+    for part, text in _PASSES.items():
         # Parts: the texts around them name models, regions and numbers.
         if part in message:
-            return kind(text)
+            return UnavailableError(text)
     return None
 
 

@@ -60,19 +60,25 @@ class FairShare:
                 f"{self._light_pixels / 1e9:g} are read; try again later, or sample fewer frames"
             )
         try:
-            yield lambda: self._turn(deadline)
+            yield lambda: held(self._turns, deadline)
         finally:
             self._seats.release()
 
-    @contextmanager
-    def _turn(self, deadline: Deadline) -> Iterator[None]:
-        # `wait_seconds` raises once time is up or the request was cancelled.
-        while not self._turns.acquire(timeout=deadline.wait_seconds()):
-            pass
-        try:
-            yield
-        finally:
-            self._turns.release()
+
+@contextmanager
+def held(places: threading.Semaphore, deadline: Deadline) -> Iterator[None]:
+    """Hold a place, as soon as there is one.
+
+    Raises:
+        DeadlineExceededError: Time was up first.
+        RequestCancelledError: Nobody waits any more.
+    """
+    while not places.acquire(timeout=deadline.wait_seconds()):
+        pass
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def read_light_pixels(default: int, environment: Mapping[str, str] = os.environ) -> int:

@@ -33,9 +33,9 @@ def grounding(layout: RepositoryLayout, features: TensorSpec) -> TritonModelSpec
         outputs=(_FRAME_LOGITS,),
         device=layout.target.device,
         num_instances=layout.num_grounders,
-        # No queue policy: `front` bounds who waits, and the request's deadline is looked at when
-        # its turn comes. A queue with one hands a waiting request on when the next arrives or half
-        # a second has passed, not when the instance becomes free
+        # No queue policy, as for `front`, which itself bounds who waits; the request's deadline
+        # is looked at when its turn comes. A queue with one hands a waiting request on when the
+        # next arrives or half a second has passed, not when the instance becomes free
         # (triton-inference-server/core 73aad7c, src/scheduler_utils.cc, `PriorityQueue`, and
         # src/dynamic_batch_scheduler.cc, `WaitForPayloadSlotAvailable`).
     )

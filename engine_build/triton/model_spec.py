@@ -27,27 +27,6 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueuePolicySpec:
-    """When a waiting request is refused as UNAVAILABLE."""
-
-    max_queue_size: int
-    """Requests that may wait; the next one is refused at once."""
-    default_timeout_microseconds: int
-    """Longest wait; a request's own timeout may only shorten it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DynamicBatchingSpec:
-    """The queue of a model, and how its requests are merged."""
-
-    max_queue_delay_microseconds: int = 0
-    """How long a request may wait for others to be merged with. There are no preferred sizes: an
-    engine has one optimisation profile, so a batch of any size is as good as its size."""
-    default_queue_policy: QueuePolicySpec | None = None
-    """Admission control; an unbounded queue where None."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class WarmupSpec:
     """A batch of zeros that is run before the model counts as loaded."""
 
@@ -74,8 +53,10 @@ class TritonModelSpec:
     """Whether it sends several responses a request."""
     num_instances: int = 1
     """Instances side by side; each of a Python model is a process."""
-    dynamic_batching: DynamicBatchingSpec | None = None
-    """Queue and merging; an unbounded queue and no merging where None."""
+    max_queue_delay_microseconds: int | None = None
+    """How long a request may wait for others to be merged with; no merging where None. There are no
+    preferred sizes: an engine has one optimisation profile, so a batch of any size is as good as
+    its size."""
     parameters: dict[str, str] = field(default_factory=dict)
     warmup: WarmupSpec | None = None
     """Run by the server before the model is ready. Python models warm themselves up."""

@@ -7,7 +7,6 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInsta
 
 from engine_build.triton.model_spec import (
     PLAN_NAME,
-    DynamicBatchingSpec,
     TensorSpec,
     TritonModelSpec,
     WarmupSpec,
@@ -43,8 +42,8 @@ def to_pbtxt(spec: TritonModelSpec) -> str:
         config.default_model_filename = PLAN_NAME
     if spec.warmup is not None:
         _set_warmup(config, spec.inputs, spec.warmup)
-    if spec.dynamic_batching is not None:
-        _set_dynamic_batching(config, spec.dynamic_batching)
+    if spec.max_queue_delay_microseconds is not None:
+        config.dynamic_batching.max_queue_delay_microseconds = spec.max_queue_delay_microseconds
     text: str = text_format.MessageToString(config)
     # MessageToString leaves out fields equal to 0; this one is part of what a reader looks for.
     return text if spec.max_batch_size else f"max_batch_size: 0\n{text}"
@@ -82,15 +81,3 @@ def _set_steps(config: ModelConfig, steps: tuple[TritonModelSpec, ...]) -> None:
         added = config.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)
         added.input_map.update({tensor.name: tensor.name for tensor in step.inputs})
         added.output_map.update({tensor.name: tensor.name for tensor in step.outputs})
-
-
-def _set_dynamic_batching(config: ModelConfig, spec: DynamicBatchingSpec) -> None:
-    batching = config.dynamic_batching
-    batching.max_queue_delay_microseconds = spec.max_queue_delay_microseconds
-    if spec.default_queue_policy is not None:
-        policy = batching.default_queue_policy
-        # The other choice, DELAY, would run the request after its time-out all the same.
-        policy.timeout_action = policy.REJECT
-        policy.max_queue_size = spec.default_queue_policy.max_queue_size
-        policy.default_timeout_microseconds = spec.default_queue_policy.default_timeout_microseconds
-        policy.allow_timeout_override = True

@@ -17,13 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine_build.triton.layout import RepositoryLayout
-from engine_build.triton.model_spec import (
-    DynamicBatchingSpec,
-    QueuePolicySpec,
-    TensorSpec,
-    TritonModelSpec,
-    WarmupSpec,
-)
+from engine_build.triton.model_spec import TensorSpec, TritonModelSpec, WarmupSpec
 from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 
@@ -43,14 +37,10 @@ _MAX_RUNNING = 16
 """Requests that `front` works on at one time. Each has a thread and, while it is decoded and
 encoded, some chunks in memory; the engines take their calls one after another."""
 
-_MAX_WAITING = 32
-"""Requests that wait in Triton's queue for `front` before the next one is refused, so that 32
-clients, each with one request at a time, never are: all may come before `front` takes one up. What
-a request accepted past the capacity waits grows with it
+_MAX_WAITING = 16
+"""Requests that wait in `front` before the next one is refused, so that 32 clients, each with one
+request at a time, never are. What a request accepted past the capacity waits grows with it
 (benchmarks/results/overload_cpu_2026-11-22.json)."""
-
-_QUEUE_TIMEOUT_MICROSECONDS = 60_000_000
-"""Longest wait before a video is touched."""
 
 
 def front_stream(front: TritonModelSpec) -> TritonModelSpec:
@@ -80,14 +70,9 @@ def front(layout: RepositoryLayout, outputs: tuple[TensorSpec, ...]) -> TritonMo
         parameters={
             "light_pixels": str(layout.light_pixels),
             "max_running": str(_MAX_RUNNING),
+            "max_waiting": str(_MAX_WAITING),
             "num_decoders": str(layout.num_decoders),
         },
-        dynamic_batching=DynamicBatchingSpec(
-            default_queue_policy=QueuePolicySpec(
-                max_queue_size=_MAX_WAITING,
-                default_timeout_microseconds=_QUEUE_TIMEOUT_MICROSECONDS,
-            )
-        ),
     )
 
 
@@ -144,11 +129,7 @@ def vision_encoder(
         device=layout.target.device,
         # Frames as decoded are large and encoded few at a time: merged they would be copied, and
         # nothing gained.
-        dynamic_batching=(
-            DynamicBatchingSpec(max_queue_delay_microseconds=2_000)
-            if not inputs.are_as_decoded
-            else None
-        ),
+        max_queue_delay_microseconds=None if inputs.are_as_decoded else 2_000,
         warmup=_warmup(inputs, usual) if layout.uses_tensorrt_backend else None,
     )
 

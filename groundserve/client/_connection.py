@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +99,7 @@ class Connection:
             channel_args=_CHANNEL_ARGS,
         )
         self._server = self._connect()
+        self._streams: WeakSet[_Stream] = WeakSet()
         # One thread also because tritonclient keeps the call in an attribute between beginning it
         # and telling it whom to call back: of two at once, one would get the other's answer.
         self._thread = CallThread()
@@ -160,8 +162,9 @@ class Connection:
                 **request(),
             )
 
-        def send_streamed() -> Any:
+        def send_streamed(on_text: OnText) -> Any:
             stream = _Stream(self._connect(), self._thread)
+            self._streams.add(stream)
 
             def take(result: Any, error: Any) -> None:
                 piece = None if error is not None else result.as_numpy("PART")
@@ -176,7 +179,7 @@ class Connection:
             stream.server.async_stream_infer(STREAM_MODEL, **request())
             return stream
 
-        return Call(self._thread, send if on_text is None else send_streamed, deliver)
+        return Call(self._thread, partial(send_streamed, on_text) if on_text else send, deliver)
 
     def read(self, answer: Answer) -> Tensors:
         """Return the outputs of a call, or raise what became of it."""
@@ -211,6 +214,8 @@ class Connection:
 
         def close() -> None:
             self._server.close()
+            for stream in list(self._streams):
+                stream.cancel()
             deliver(None)
 
         self._is_closed = True

@@ -124,8 +124,8 @@ def memory_needs(
             num_encoding = min(num_features, 2 * _num_instances(decode))
             num_chunks = num_encoding * (2 * NUM_SERVED_ENCODES + 1)
             upload = limits.max_upload_bytes
-            num_waiting = config.dynamic_batching.default_queue_policy.max_queue_size
-            num_requests += num_stubs[name] * num_features + num_waiting
+            num_waiting = _parameter(config, "max_waiting", 0)
+            num_requests += num_stubs[name] * (num_features + num_waiting)
             held = num_chunks * chunk + (num_encoding + num_features) * features
             pool += num_stubs[name] * held
         plans = max(0, num_chunks * chunk_plan - num_encoding * _SMALL_PLAN_INPUTS_BYTES)

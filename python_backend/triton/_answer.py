@@ -16,7 +16,7 @@ from groundserve.results import PUBLISHED_FACTS
 from python_backend.stopwatch import STAGES
 from python_backend.triton._errors import code_and_message, error_class
 from python_backend.triton._redact import without_quotations
-from python_backend.triton._tensors import Tensors
+from python_backend.triton._tensors import Tensors, json_tensor
 
 # An id is the caller's text, of any length; a line of the log is not.
 _MAX_ID_CHARACTERS = 64
@@ -33,6 +33,10 @@ class Answer:
     """Tensors for the caller, but INFO."""
     info: Mapping[str, Any]
     """What INFO says: JSON values only, `timing_ms` among them."""
+
+    def tensors(self) -> Tensors:
+        """Return all outputs."""
+        return {**self.outputs, "INFO": json_tensor(self.info)}
 
 
 def log_line(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from groundserve.answers import OnText
+from groundserve.answers import OnText, StopReason
 from groundserve.families.base import Head
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions, ScoreOptions, parse_answer_options, parse_options
@@ -178,7 +178,7 @@ class ServedTextHead:
         if stream:
             stream.complete(answers_ids)
         facts = json.loads(said[0])
-        reasons = facts.pop("stop_reasons")
+        reasons: list[StopReason] = facts.pop("stop_reasons")
         generation = Generation(
             answers=tuple(
                 Generated(token_ids=ids.astype(np.int32), stop_reason=reason)

@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 from groundserve.arguments import check_head
 from groundserve.deadline import POLL_SECONDS, Deadline
+from groundserve.errors import UnavailableError
 from groundserve.families.base import Head
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
@@ -26,7 +27,7 @@ from groundserve.parent_watch import end_with_parent
 from groundserve.triton_messages import HEAD
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.chunks import NUM_SERVED_ENCODES
-from python_backend.fair_share import FairShare, read_light_pixels
+from python_backend.fair_share import FairShare, held, read_light_pixels
 from python_backend.features import FeatureExtractor
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
 from python_backend.triton._answer import Answer, log_line
@@ -73,7 +74,7 @@ class Job:
 
 
 class TritonPythonModel:
-    """Takes requests up as they come, `max_running` at a time; Triton's queue holds the others."""
+    """Takes requests up as they come: works on `max_running`, lets `max_waiting` wait."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the operator's settings; the processes that demux start later."""
@@ -108,6 +109,9 @@ class TritonPythonModel:
                 light_pixels=read_light_pixels(int(context.parameters["light_pixels"])),
             ),
         )
+        # Refused here, where it is counted and logged as every other refusal is: Triton counts one
+        # that finds its queue full twice in an ensemble, among failures of all kinds.
+        self._room = threading.Semaphore(max_running + int(context.parameters["max_waiting"]))
         self._places = threading.Semaphore(max_running)
         self._running: set[Job] = set()
         self._changed = threading.Condition()
@@ -115,7 +119,7 @@ class TritonPythonModel:
         end_with_parent()
 
     def execute(self, requests: list[Any]) -> list[None] | None:
-        """Take each request up, and return when there is room for the next one."""
+        """Take each request up; its answer, or its error, is sent when it is done."""
         for request in requests:
             self._take_up(request)
         # Triton insists on the one or the other.
@@ -128,15 +132,18 @@ class TritonPythonModel:
     def _take_up(self, request: Any) -> None:
         started = time.perf_counter()
         kept = KeptRequest(request)
-        job = attempt(self._read, request, kept, started)
-        if isinstance(job, Exception):
-            self._finish(kept, started, job)
-            return
-        self._places.acquire()
-        thread = threading.Thread(target=self._work, args=(job,), daemon=True)
-        if isinstance(error := attempt(thread.start), Exception):  # too many threads
-            self._places.release()
+        if isinstance(error := attempt(self._begin, request, kept, started), Exception):
             self._finish(kept, started, error)
+
+    def _begin(self, request: Any, kept: KeptRequest, started: float) -> None:
+        if not self._room.acquire(blocking=False):
+            raise UnavailableError("the server has too many requests; try again")
+        try:
+            job = self._read(request, kept, started)
+            threading.Thread(target=self._work, args=(job,), daemon=True).start()
+        except BaseException:
+            self._room.release()
+            raise
 
     def _read(self, request: Any, kept: KeptRequest, started: float) -> Job:
         """Read all of a request; Triton takes its memory back when `execute` returns."""
@@ -187,21 +194,22 @@ class TritonPythonModel:
         finally:
             with self._changed:
                 self._running.discard(job)
-            self._places.release()
+            self._room.release()
 
     def _answer(self, job: Job) -> Answer:
         models = StageModels(inputs=self._inputs, deadline=job.deadline, lifeline=job.lifeline)
         try:
-            video = self._extractor.extract(
-                job.source,
-                job.options,
-                asked=job.asked,
-                decode=models.decode,
-                encode=models.encode,
-                deadline=job.deadline,
-            )
-            on_text = partial(self._tell, job.request) if self._is_streamed else None
-            return self._head.answer(video, job.asked, job.options, models, on_text)
+            with held(self._places, job.deadline):
+                video = self._extractor.extract(
+                    job.source,
+                    job.options,
+                    asked=job.asked,
+                    decode=models.decode,
+                    encode=models.encode,
+                    deadline=job.deadline,
+                )
+                on_text = partial(self._tell, job.request) if self._is_streamed else None
+                return self._head.answer(video, job.asked, job.options, models, on_text)
         finally:
             job.lifeline.close()
             job.source.close()
@@ -219,10 +227,7 @@ class TritonPythonModel:
                 log_line(kept.request_id, result, shapes=kept.shapes, seconds=seconds)
             )
         )
-        if isinstance(result, Exception):
-            kept.send(answer(kept, result))
-        else:
-            kept.send(answer(kept, {**result.outputs, "INFO": json_tensor(result.info)}))
+        kept.send(answer(kept, result if isinstance(result, Exception) else result.tensors()))
 
     def _watch(self) -> None:
         """Ask for each request whether it was cancelled: nobody else does while a model works."""

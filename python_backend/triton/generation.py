@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 
 from groundserve.cpus import available_cpus
 from groundserve.deadline import Deadline
@@ -76,9 +76,10 @@ class TritonPythonModel:
     ) -> Turns[Tensors]:
         """Return what `ServedTextHead` asks for."""
         job = json.loads(tensors["JOB"][0])
+        told: dict[str, Any] = job["seen"]
         # JSON has lists alone.
-        facts = {name: tuple(v) if isinstance(v, list) else v for name, v in job["seen"].items()}
-        seen = SeenVideo(**cast(dict[str, Any], facts))
+        tuples = {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
+        seen = SeenVideo(**told | tuples)
         generation = yield from self._head.generator.answer(
             tensors["FEATURES"],
             self._head.family.front_arrays(seen, self._head.model),

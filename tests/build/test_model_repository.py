@@ -32,19 +32,6 @@ def test_committed_rendering_is_current(tmp_path):
 
 
 @pytest.mark.parametrize("rendering", RENDERINGS)
-def test_requests_wait_for_front_alone(rendering):
-    """With a policy of any kind Triton wakes who waits for a head every half second only."""
-    configs = read_configs(rendering)
-    policy = configs["front"].dynamic_batching.default_queue_policy
-    assert policy.max_queue_size == 32
-    assert policy.timeout_action == policy.REJECT
-    assert policy.allow_timeout_override
-    assert policy.default_timeout_microseconds == 60_000_000
-    for name in configs.keys() - {"front", "front_stream", "vision_encoder"}:
-        assert not configs[name].HasField("dynamic_batching")
-
-
-@pytest.mark.parametrize("rendering", RENDERINGS)
 def test_ensemble_is_front_by_the_name_of_the_family(rendering):
     configs = read_configs(rendering)
     ensemble, front = configs[RENDERINGS[rendering].family.name], configs["front"]

@@ -6,21 +6,22 @@ import pytest
 
 from groundserve.client._failures import typed_error
 from groundserve.errors import GroundserveError, UnavailableError
-from groundserve.triton_messages import INTERNAL_MESSAGE, MEMORY_FULL, OVERLOADED, RESTARTING
+from groundserve.triton_messages import INTERNAL_MESSAGE, MEMORY_FULL, RESTARTING
 from python_backend.triton._errors import code_and_message, from_classed_message
 
 REGION = "groundserve_8633_7edede3701234567_a08d85d1-4c39-477d-8539-9ad2197b8a02"
 PATH = "/opt/groundserve/python_backend/triton/_io.py"
 TRACEBACK = (
     f"OSError: [Errno 24] Too many open files\n\nAt:\n  {PATH}(58): answer_each\n"
-    "  /engines/model_repository/video_features/1/model.py(12): execute\n"
+    "  /engines/model_repository/front/1/model.py(12): execute\n"
 )
 
 # 2.51 is r24.10: triton-inference-server/python_backend 01d0ad8 and core bfec7c6, as cited.
 UNKNOWN = (
     # src/python_be.cc, ProcessRequests; src/pb_stub.cc, ProcessRequests
-    f"Failed to process the request(s) for model instance 'video_features_0_1', message: "
-    f"{TRACEBACK}",
+    f"Failed to process the request(s) for model instance 'front_0_1', message: {TRACEBACK}",
+    f"Failed to process the request(s) for model 'front_0_1', message: {TRACEBACK}",
+    "Failed to process the requests.",
     "Failed to copy output tensor to Triton-provided buffer: cudaErrorLaunchFailure at 0x7f12",
     f"triton_python_backend_stub is not found. Searched paths: {PATH}",
     # src/infer_request.cc, src/request_executor.cc
@@ -41,7 +42,6 @@ PASSING = {
     "Server is stopping, scheduler for model has stopped accepting new inference requests": (
         RESTARTING
     ),
-    "Exceeds maximum queue size": OVERLOADED,
 }
 PREFIXES = (
     "",

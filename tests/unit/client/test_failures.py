@@ -25,18 +25,6 @@ PASSED = "the request did not finish within 1 s; allow more time or sample fewer
             InvalidRequestError,
             "top_k is 0, really",
         ),
-        (
-            "StatusCode.UNAVAILABLE",
-            "in ensemble 'videoitg', [request id: a-1] Exceeds maximum queue size",
-            UnavailableError,
-            "the server has too many requests; try again",
-        ),
-        (
-            "StatusCode.UNAVAILABLE",
-            "in ensemble 'videoitg', [request id: a-1] Request timeout expired",
-            DeadlineExceededError,
-            "the request waited too long for its turn; allow more time or try again later",
-        ),
         ("StatusCode.UNAVAILABLE", PASSED, DeadlineExceededError, PASSED),
         (
             "StatusCode.NOT_FOUND",
