@@ -28,8 +28,7 @@ def model_specs(
     features = TensorSpec("FEATURES", layout.features_type, (-1, -1, model.feature_width))
     outputs: tuple[TensorSpec, ...]
     if family.head == "frames":
-        outputs: tuple[TensorSpec, ...] = frames_head.OUTPUTS
-        head = frames_head.grounding(layout, features)
+        outputs, head = frames_head.OUTPUTS, frames_head.grounding(layout, features)
     else:
         outputs, head = text_head.OUTPUTS, text_head.generation(layout, features)
     front = trunk.front(layout, outputs)
