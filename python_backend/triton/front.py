@@ -92,8 +92,10 @@ class TritonPythonModel:
         self._head = open_served_head(context.engine, self._limits)
         cache = CacheConfig.from_environment()
         max_running = int(context.parameters["max_running"])
-        # A video is open from its first packet to the last. The others are in the cache, or wait.
-        num_readers = max(1, max_running // 2)
+        # A video is open from its first packet to the last: enough of them to keep the decoders
+        # busy. The others are in the cache, or wait. `serving.memory` counts on this bound.
+        num_decoders = int(context.parameters["num_decoders"])
+        num_readers = min(max_running, 2 * num_decoders)
         self._is_streamed = context.parameters.get("is_streamed") == "true"
         self._extractor = FeatureExtractor(
             workers=MediaWorkers(limits=self._limits, num_workers=num_readers),
@@ -103,9 +105,9 @@ class TritonPythonModel:
             meter=self._metrics,
             num_encodes=NUM_SERVED_ENCODES,
             share=FairShare(
-                # Half of the processes that read videos are left to the small ones.
-                num_seats=max(1, num_readers // 2),
-                num_decoders=int(context.parameters["num_decoders"]),
+                # One of the processes that read videos is left to the small ones.
+                num_seats=max(1, num_readers - 1),
+                num_decoders=num_decoders,
                 light_pixels=read_light_pixels(int(context.parameters["light_pixels"])),
             ),
         )

@@ -208,7 +208,6 @@ def test_docs_name_every_variable_of_compose():
         assert row.split("|")[2].strip() == value
 
 
-@pytest.mark.skipif(not (GPU_REPOSITORY / "front").is_dir(), reason="the docs are of `front`")
 def test_docs_do_the_sums_of_the_code():
     pool = NEEDS.cuda_pool_bytes
     assert f"{pool // MIB:,} MiB     --cuda-memory-pool-byte-size=0:{pool}\n" in DOCS
