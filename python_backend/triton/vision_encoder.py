@@ -10,6 +10,7 @@ from groundserve.deadline import Deadline
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.parent_watch import end_with_parent
+from python_backend.arrays import Array
 from python_backend.interruption import ending_with
 from python_backend.triton._cancellation import lifeline_of
 from python_backend.triton._context import ModelContext
@@ -53,16 +54,18 @@ class TritonPythonModel:
     def _encode(
         self, calls: Sequence[EncodeRequest], deadlines: Sequence[Deadline]
     ) -> Sequence[Tensors | Exception]:
-        names = self._inputs.names
-        # They are one pass, which goes on as long as anybody waits for it.
+        features = attempt(self._pass, calls, deadlines)
+        if isinstance(features, Exception):
+            # They were one pass, so nobody can tell whose frames made it fail.
+            return [features] * len(calls)
+        return [{"FEATURES": part} for part in features]
+
+    def _pass(self, calls: Sequence[EncodeRequest], deadlines: Sequence[Deadline]) -> list[Array]:
+        # It goes on as long as anybody waits for it.
         last = max(deadlines, key=Deadline.remaining_seconds)
         together = replace(last, is_cancelled=lambda: all(map(_is_cancelled, deadlines)))
         with ending_with(together):
-            features = attempt(encode_merged, calls, self._encoder.encode, names=names)
-        if isinstance(features, Exception):
-            # Nobody can tell whose frames made it fail.
-            return [features] * len(calls)
-        return [{"FEATURES": part} for part in features]
+            return encode_merged(calls, self._encoder.encode, names=self._inputs.names)
 
 
 def _is_cancelled(deadline: Deadline) -> bool:
