@@ -4,7 +4,7 @@ python -m benchmarks.vs_reference --media DIR --checkpoint DIR --engines DIR --o
     [--engines-int8 DIR] [--pairs N] [--only RATIO ...] [--seconds 600] [--resume]
 
 Videos are made in `--media` where they are not there yet. The checkpoint is
-`scripts/make_seeded_checkpoint.py --size small --out DIR`; engines are what `groundserve build
+`scripts/make_seeded_checkpoint.py --out DIR`; engines are what `groundserve build
 --checkpoint DIR --out DIR --profile cpu` makes of it, with `--precision int8` for the second.
 
 `_reference` says how the reference is re-enacted (it needs decord: benchmarks/requirements.txt).

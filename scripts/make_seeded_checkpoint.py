@@ -1,9 +1,8 @@
-"""Make a random checkpoint: python scripts/make_seeded_checkpoint.py --size small --out DIR.
+"""Make a random checkpoint: python scripts/make_seeded_checkpoint.py --out DIR.
 
-The reference's architecture with seeded random weights, in its file layout. It grounds nothing.
-Size `tiny` is the committed one of tests, whose tokenizer and config.json all have; size `small`
-(0.7 GB) is large enough for speed to be that of matrix products. The last bits of what torch draws
-depend on the processor.
+The reference's architecture with seeded random weights, in its file layout; it grounds nothing.
+0.7 GB: large enough for speed to be that of matrix products. Tokenizer and config.json are those of
+the tests' own, with other widths. The last bits of what torch draws depend on the processor.
 """
 
 import argparse
@@ -20,12 +19,11 @@ from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
 from train.families.videoitg.digits.base import write_json
 
-# Any number, but the committed files are this one's.
 SEED = 20251121
 COMMITTED = Path(__file__).parent.parent / "tests" / "fixtures" / "seeded"
 WIDTHS = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
-SMALL_VISION = {**WIDTHS, "num_attention_heads": 12, "patch_size": 16}
-SMALL_DECODER = {
+VISION = {**WIDTHS, "num_attention_heads": 12, "patch_size": 16}
+DECODER = {
     **WIDTHS,
     "num_attention_heads": 12,
     "num_key_value_heads": 4,
@@ -34,15 +32,14 @@ SMALL_DECODER = {
 }
 
 
-def make_checkpoint(out: Path, size: str) -> None:
+def make_checkpoint(out: Path) -> None:
     """Write all files into a new folder."""
     shutil.copytree(COMMITTED, out, ignore=shutil.ignore_patterns("*.safetensors"))
     config = json.loads((out / "config.json").read_text("utf-8"))
     tower = out / config["mm_vision_tower"]
     vision = json.loads((tower / "config.json").read_text("utf-8"))
-    if size == "small":
-        config |= SMALL_DECODER
-        vision |= SMALL_VISION
+    config |= DECODER
+    vision |= VISION
     write_json(out / "config.json", config)
     write_json(tower / "config.json", vision)
     del vision["model_type"]
@@ -69,7 +66,5 @@ def make_checkpoint(out: Path, size: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=("tiny", "small"), default="tiny")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
-    arguments = parser.parse_args()
-    make_checkpoint(arguments.out, arguments.size)
+    make_checkpoint(parser.parse_args().out)
