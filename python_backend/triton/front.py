@@ -190,13 +190,12 @@ class TritonPythonModel:
         with self._changed:
             self._running.add(job)
             self._changed.notify()
-        try:
-            result = attempt(self._answer, job)
-            self._finish(job.request, job.started, result)
-        finally:
-            with self._changed:
-                self._running.discard(job)
-            self._room.release()
+        result = attempt(self._answer, job)
+        with self._changed:
+            self._running.discard(job)
+        # Before the answer: who has it may ask again at once.
+        self._room.release()
+        self._finish(job.request, job.started, result)
 
     def _answer(self, job: Job) -> Answer:
         models = StageModels(inputs=self._inputs, deadline=job.deadline, lifeline=job.lifeline)
