@@ -192,13 +192,11 @@ def _replace(out: Path, partial: Path) -> None:
 
 def _warn_of_use(out: Path, use: EngineUse) -> None:
     who = ", ".join(map(str, use.pids)) or "unknown here, as in another container"
-    pid = use.pids[0] if use.pids else "PID"
     logger.warning(
-        "%s is in use by a server (pid %s), which goes on with the engines it has loaded; have "
-        "`groundserve serve` switch to the new ones with: kill -HUP %s",
+        "%s is in use by a server (pid %s), which goes on with the engines it has loaded; for the "
+        "new ones start another `groundserve serve`, on other ports",
         out,
         who,
-        pid,
     )
 
 

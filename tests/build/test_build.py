@@ -71,8 +71,7 @@ def test_a_directory_that_is_served_is_named_with_the_server(old_engines, caplog
     (line,) = [record.getMessage() for record in caplog.records if "in use" in record.msg]
     assert line == (
         f"{old_engines} is in use by a server (pid {os.getpid()}), which goes on with the engines "
-        f"it has loaded; have `groundserve serve` switch to the new ones with: "
-        f"kill -HUP {os.getpid()}"
+        f"it has loaded; for the new ones start another `groundserve serve`, on other ports"
     )
 
 
