@@ -241,8 +241,8 @@ class _Stream:
         stream = self.server._stream
         self.server.stop_stream(cancel_requests=True)
         if stream is not None:
-            # A cancelled one leaves gRPC's thread waiting for a next request for good, with this one
-            # in hand: twice the video's bytes.
+            # A cancelled one leaves gRPC's thread waiting for good for a next request, with this
+            # one in hand: twice the video's bytes.
             stream._request_queue.put(None)
         self.server.close()
 
