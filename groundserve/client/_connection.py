@@ -238,7 +238,12 @@ class _Stream:
 
     def cancel(self) -> None:
         """End it."""
+        stream = self.server._stream
         self.server.stop_stream(cancel_requests=True)
+        if stream is not None:
+            # A cancelled one leaves gRPC's thread waiting for good for a next request, with this
+            # one in hand: twice the video's bytes.
+            stream._request_queue.put(None)
         self.server.close()
 
     def end(self) -> None:

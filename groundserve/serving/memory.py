@@ -9,10 +9,11 @@
     E = those of them that decode and encode: 2 for each instance of `video_decode`, at most R
 
 **Regions.** Each process of the Python backend has one. It starts at one size for all models, grows
-by one step when a tensor does not fit, and never shrinks. In small steps it would grow far beyond
+by a step when a tensor does not fit, and never shrinks. In small steps it would grow far beyond
 what it ever holds, for room that is free but in pieces is not used. So it starts large enough for
-all models but the front, and one step makes room for all of that one's tensors. Pages that were
-never written take no memory; `check_room` looks whether all could be.
+all models but the front, whose steps each make room for an upload; one more than its tensors need
+is for such pieces. Pages that were never written take no memory; `check_room` looks whether all
+could be.
 
     front              U + E (2 N + 1) P + R F: one upload, for it is copied out at once; each chunk
                        being encoded, the copy that the call makes of it and the group decoded
@@ -59,6 +60,8 @@ _SMALL_TENSORS_BYTES = 4 * MIB
 """Of a request: questions, indices, scores, messages, and what lies between two tensors."""
 _SMALL_PLAN_INPUTS_BYTES = 2 * MIB
 """Part of them that is for what of the plan goes into the vision stage; more comes on top."""
+_SPARE_GROWTH_BYTES = 32 * MIB
+"""Of a step: what the largest upload shares it with."""
 _SPARE_SERVER_BYTES = 4 * GIB
 
 
@@ -132,8 +135,10 @@ def memory_needs(
         tensors = upload + num_chunks * chunk + num_features * features
         regions[name] = tensors + plans + num_encoding * _SMALL_TENSORS_BYTES
     default = max([_MIN_REGION_BYTES, *(regions[name] for name in regions.keys() - fronts)])
-    steps = (regions[name] - default for name in fronts)
-    growth = max([limits.max_upload_bytes + MIB, *steps])  # 1 MiB: what an allocation takes besides
+    growth = limits.max_upload_bytes + _SPARE_GROWTH_BYTES
+    for name in fronts:
+        num_steps = 1 + max(0, -(-(regions[name] - default) // growth))
+        regions[name] = default + num_steps * growth
     num_threads = _parameter(decode, "num_threads", 0)  # only decoders on the GPU are told
     image_size = max(stream.size or 0 for stream in streams)
     decoding = decode_memory(
@@ -142,7 +147,7 @@ def memory_needs(
     return MemoryNeeds(
         region_bytes=default,
         region_growth_bytes=growth,
-        region_budgets={name: default + (growth if name in fronts else 0) for name in python},
+        region_budgets={name: regions[name] if name in fronts else default for name in python},
         num_stubs=num_stubs,
         cuda_pool_bytes=max(_MIN_CUDA_BYTES, pool),
         pinned_pool_bytes=max(_MIN_PINNED_BYTES, pool),

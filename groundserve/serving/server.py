@@ -46,7 +46,7 @@ class TritonServer:
     It ends with the thread that started it.
     """
 
-    answers_later: Set[str] = frozenset({"front", "generation"})
+    answers_later: Set[str] = frozenset({"front", "front_stream", "generation"})
     """Models whose processes take requests up and answer them later."""
 
     def __init__(

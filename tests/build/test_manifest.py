@@ -136,7 +136,7 @@ def test_engines_that_were_rebuilt_are_not_those_of_the_server(engine_dir):
     assert EngineDirectory.load(engine_dir, engine_id=began_with).manifest.engine_id == began_with
     other_engines(engine_dir)
     now = Manifest.load(engine_dir).engine_id
-    message = f"was rebuilt while it was in use: it holds {now}, in use is {began_with}; switch"
+    message = f"was rebuilt while it was in use: it holds {now}, in use is {began_with}; start"
     with pytest.raises(EngineMismatchError, match=message):
         EngineDirectory.load(engine_dir, engine_id=began_with)
 

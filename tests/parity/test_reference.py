@@ -83,10 +83,10 @@ def features_of(pipelines, clips):
 def test_logits_are_float64s(case, pipelines, features_of, clips):
     extracted = features_of(case.checkpoint, case.video, case.options)
     assert extracted.frame_indices.tolist() == case.frame_indices
-    assert extracted.stage_info["num_source_frames"] == case.num_source_frames
-    assert extracted.stage_info["fps"] == case.fps
+    assert extracted.info.num_source_frames == case.num_source_frames
+    assert extracted.info.fps == case.fps
     if case.grid is not None:
-        assert extracted.stage_info["grid"] == case.grid
+        assert extracted.info.grid == case.grid
     pipeline = pipelines[case.checkpoint]
     deadline = Deadline.after(DEADLINE_SECONDS)
     if is_cut_by_the_reference(case):

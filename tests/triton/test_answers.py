@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -202,6 +203,18 @@ def test_what_on_text_raises_ends_the_generation(answering, client, video):
         client.ask(video, MANY, LONG, on_text=on_text)
     cancelled = 'errors_total{class="RequestCancelledError"}'
     wait_until(lambda: answering.growth(before)[cancelled] == 1)
+
+
+def test_streams_that_ended_leave_no_thread_with_their_request(answering, client, video):
+    def told(number: int, text: str) -> None:
+        raise LookupError("my own")
+
+    client.ask(video, "When?", CHAT)
+    before = set(threading.enumerate())
+    client.ask(video, "When?", CHAT, on_text=lambda number, text: None)
+    with pytest.raises(LookupError, match="my own"):
+        client.ask(video, MANY, LONG, on_text=told)
+    wait_until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_draws_follow_from_the_seed_which_is_told(client, video):

@@ -10,8 +10,8 @@ import psutil
 from tests.triton.protocol import RejectedError
 from tests.triton.serve import media_workers
 
-NUM_SEATS = 4
-"""Half of the videos that `front` reads at one time."""
+NUM_SEATS = 3
+"""All but one of the videos that `front` reads at one time."""
 
 
 def test_costly_video_too_many_is_refused_at_once_and_the_others_take_turns(limited, clips):

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from groundserve import AnswerOptions, Client, UnavailableError
 from groundserve.serving.run_folder import remove_dead
-from tests.triton.program import Serve, serving
+from tests.triton.program import WAIT_SECONDS, Serve, serving
 
 KILLED = {
     "triton_python_backend_stub": ("stub_died", "model_reloaded"),
@@ -61,6 +62,24 @@ def test_each_kind_of_process_killed_once(serve, clips):
     assert secret.encode() not in serve.log_file.read_bytes() + serve.errors.read_bytes()
     logged = [event["event"] for event in serve.events()]
     assert logged == [event for events in KILLED.values() for event in events]
+
+
+def test_front_killed_amid_a_stream(answer_engines, clips, tmp_path):
+    """Triton tells nobody of the calls that it had taken up; a new process alone is no help."""
+    endless = AnswerOptions(task="chat", max_new_tokens=3500, temperature=50.0, seed=7)
+    with serving(answer_engines("stage3"), tmp_path) as serve:
+        (front,) = serve.family("model_repository/front_stream")
+        with (
+            Client(serve.addresses["grpc"], retries=0, timeout_seconds=WAIT_SECONDS) as client,
+            pytest.raises(UnavailableError, match="broke: the server may have ended"),
+        ):
+            client.ask(
+                clips["carphone_pristine"],
+                [f"Question {number}?" for number in range(32)],
+                endless,
+                on_text=lambda number, text: front.kill(),
+            )
+        serve.wait_for("server_restarted")
 
 
 def test_sigterm_while_loading(serve):
