@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.places import Places
 
 LIGHT_PIXELS_VARIABLE = "GROUNDSERVE_LIGHT_PIXELS"
 
@@ -37,7 +38,7 @@ class FairShare:
         self._num_seats = num_seats
         self._light_pixels = light_pixels
         self._seats = threading.Semaphore(num_seats)
-        self._turns = threading.Semaphore(max(1, num_decoders - 1))
+        self._turns = Places(max(1, num_decoders - 1))
 
     @contextmanager
     def admit(self, num_pixels: int, deadline: Deadline) -> Iterator[Turn | None]:
@@ -60,25 +61,9 @@ class FairShare:
                 f"{self._light_pixels / 1e9:g} are read; try again later, or sample fewer frames"
             )
         try:
-            yield lambda: held(self._turns, deadline)
+            yield lambda: self._turns.held(deadline)
         finally:
             self._seats.release()
-
-
-@contextmanager
-def held(places: threading.Semaphore, deadline: Deadline) -> Iterator[None]:
-    """Hold a place, as soon as there is one.
-
-    Raises:
-        DeadlineExceededError: Time was up first.
-        RequestCancelledError: Nobody waits any more.
-    """
-    while not places.acquire(timeout=deadline.wait_seconds()):
-        pass
-    try:
-        yield
-    finally:
-        places.release()
 
 
 def read_light_pixels(default: int, environment: Mapping[str, str] = os.environ) -> int:

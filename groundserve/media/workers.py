@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import queue
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from groundserve.media.resize import ResizeRule
 from groundserve.media.segments import Segments
 from groundserve.media.source import VideoSource
 from groundserve.media.stream import StreamInfo
+from groundserve.places import Places
 
 _MAX_DECODER_THREADS = 8
 _CLOSE_SECONDS = 5.0
@@ -121,6 +122,7 @@ class MediaWorkers(Closing):
         self._idle: queue.LifoQueue[WorkerProcess] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
+        self._places = Places(num_workers)
 
     @contextmanager
     def open(self, source: VideoSource, *, deadline: Deadline) -> Iterator[OpenVideo]:
@@ -227,23 +229,17 @@ class MediaWorkers(Closing):
     @contextmanager
     def _lease(self, deadline: Deadline) -> Iterator[WorkerProcess]:
         deadline.check()
-        try:
-            worker = self._next_idle(deadline)
-        except DeadlineExceededError:
-            raise DeadlineExceededError(
-                f"all {len(self._workers)} decoder processes stayed busy for "
-                f"{deadline.total_seconds:.6g} s; allow more time or send fewer requests"
-            ) from None
-        try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._places.held(deadline))
+            except DeadlineExceededError:
+                raise DeadlineExceededError(
+                    f"all {len(self._workers)} decoder processes stayed busy for "
+                    f"{deadline.total_seconds:.6g} s; allow more time or send fewer requests"
+                ) from None
+            worker = self._idle.get_nowait()
+            stack.callback(self._idle.put, worker)
             yield worker
-        finally:
-            self._idle.put(worker)
-
-    def _next_idle(self, deadline: Deadline) -> WorkerProcess:
-        # In turns: `wait_seconds` raises once nobody waits for the answer any more, or time is up.
-        while True:
-            with suppress(queue.Empty):
-                return self._idle.get(timeout=deadline.wait_seconds())
 
 
 def _let_go(worker: WorkerProcess) -> None:

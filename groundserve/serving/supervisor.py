@@ -146,6 +146,10 @@ class Supervisor:
         # Triton tells nobody of the requests that a dead process had taken up: only the end of
         # their connections does.
         if model in self._server.answers_later:
+            with suppress(GroundserveError):  # or it is left alone, and goes on with what it has
+                self._server.check_engines()
+                # Not asked to end: it would wait for requests that nobody answers any more.
+                self._server.end_process()
             self._restart(f"model {model} lost a process", model)
             return
         self._replaced |= {stub for stub in self._server.stubs() if stub.model == model}

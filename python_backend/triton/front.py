@@ -24,10 +24,11 @@ from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.parent_watch import end_with_parent
+from groundserve.places import Places
 from groundserve.triton_messages import HEAD
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.chunks import NUM_SERVED_ENCODES
-from python_backend.fair_share import FairShare, held, read_light_pixels
+from python_backend.fair_share import FairShare, read_light_pixels
 from python_backend.features import FeatureExtractor
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
 from python_backend.triton._answer import Answer, log_line
@@ -114,7 +115,7 @@ class TritonPythonModel:
         # Refused here, where it is counted and logged as every other refusal is: Triton counts one
         # that finds its queue full twice in an ensemble, among failures of all kinds.
         self._room = threading.Semaphore(max_running + int(context.parameters["max_waiting"]))
-        self._places = threading.Semaphore(max_running)
+        self._places = Places(max_running)
         self._running: set[Job] = set()
         self._changed = threading.Condition()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
@@ -200,7 +201,7 @@ class TritonPythonModel:
     def _answer(self, job: Job) -> Answer:
         models = StageModels(inputs=self._inputs, deadline=job.deadline, lifeline=job.lifeline)
         try:
-            with held(self._places, job.deadline):
+            with self._places.held(job.deadline):
                 video = self._extractor.extract(
                     job.source,
                     job.options,

@@ -126,7 +126,7 @@ def test_server_starts_again_where_the_requests_of_a_dead_stub_get_no_answer(ser
     server.kill("ground")
     supervisor.check()
     supervisor.check()
-    assert server.actions == ["restart"]
+    assert server.actions == ["end", "restart"]
 
 
 def test_stub_that_died_before_anybody_looked_is_missed(server, clock):
