@@ -172,10 +172,7 @@ class TritonServer:
     def ping(self) -> bool:
         """Tell whether it answered the last ping, and send the next; True where there was none."""
         last, self._ping = self._ping, self._api.ping()
-        if last is None or (last.done() and last.exception() is None):
-            return True
-        last.cancel()
-        return False
+        return last is None or self._api.has_answered(last)
 
     def memory_bytes(self) -> int:
         """Return what tritonserver itself holds, without shared memory."""
@@ -199,7 +196,7 @@ class TritonServer:
         # Loading alone does nothing while the model counts as loaded, as it does with dead stubs.
         self._api.unload_model(name)
         call = self._api.begin_load(name)
-        self._wait_for_load(call.done)
+        self._wait_for_load(lambda: self._api.is_done(call))
         self._api.finish(call, f"load the model {name}")
         # 2.51 leaves the regions of stubs that are gone.
         living = {stub.region for stub in self.stubs()}

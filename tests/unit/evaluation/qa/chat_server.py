@@ -67,15 +67,10 @@ class ChatServer:
                 with chat._lock:
                     chat.requests.append(request)
                     chat.keys.append(self.headers["Authorization"])
-                    chat.num_at_once += 1
-                    chat.most_at_once = max(chat.most_at_once, chat.num_at_once)
                 try:
                     chat._act(self, request)
                 except OSError:  # who asked has gone away
                     self.close_connection = True
-                finally:
-                    with chat._lock:
-                        chat.num_at_once -= 1
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -84,8 +79,13 @@ class ChatServer:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def _act(self, handler: BaseHTTPRequestHandler, request: Request) -> None:
+        with self._lock:
+            self.num_at_once += 1
+            self.most_at_once = max(self.most_at_once, self.num_at_once)
         act = self.script(request) if handler.path == "/v1/chat/completions" else Act(status=404)
         time.sleep(act.seconds)
+        with self._lock:  # before it is answered: the next request may come at once
+            self.num_at_once -= 1
         if act.cut == "close":
             handler.close_connection = True
         elif act.status != 200 or act.body is not None:
