@@ -168,7 +168,7 @@ class Connection:
 
             def take(result: Any, error: Any) -> None:
                 piece = None if error is not None else result.as_numpy("PART")
-                if piece is not None and on_text is not None:
+                if piece is not None:
                     part = json.loads(piece[0])
                     deliver(Piece(on_text, part["query"], part["text"]))
                 else:

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
@@ -141,12 +142,13 @@ class TritonPythonModel:
     def _begin(self, request: Any, kept: KeptRequest, started: float) -> None:
         if not self._room.acquire(blocking=False):
             raise UnavailableError("the server has too many requests; try again")
-        try:
+        with ExitStack() as undone:
+            undone.callback(self._room.release)
             job = self._read(request, kept, started)
+            undone.callback(job.source.close)
+            undone.callback(job.lifeline.close)
             threading.Thread(target=self._work, args=(job,), daemon=True).start()
-        except BaseException:
-            self._room.release()
-            raise
+            undone.pop_all()  # `_work` sees to all of it
 
     def _read(self, request: Any, kept: KeptRequest, started: float) -> Job:
         """Read all of a request; Triton takes its memory back when `execute` returns."""
