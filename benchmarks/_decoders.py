@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from groundserve.cpus import available_cpus
-from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.cpus import available_cpus
+from groundserve.runtime.deadline import Deadline
 
 MAX_JOB_SECONDS = 900
 _CHUNK = 64

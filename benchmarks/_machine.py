@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from groundserve.cpus import available_cpus
+from groundserve.runtime.cpus import available_cpus
 
 K = TypeVar("K")
 Size = tuple[int, int, int]

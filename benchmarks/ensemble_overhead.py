@@ -38,7 +38,7 @@ from benchmarks._server import FIRST_REQUESTS, MODEL, ensemble_inputs, name_of, 
 from benchmarks._usage import cpu_seconds, tree
 from engine_build import build
 from groundserve import Client, ScoreOptions
-from groundserve.checkpoint_place import SHIPPED_CHECKPOINT
+from groundserve.weights.checkpoint_place import SHIPPED_CHECKPOINT
 from python_backend.pipeline import Pipeline
 
 QUERY = "When is a parked bicycle shown?"

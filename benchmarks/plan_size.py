@@ -30,6 +30,7 @@ from engine_build.families.vtimellm.vision_plan import clip_shapes, export_clip_
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
 from engine_build.triton.__main__ import REFERENCE_FAMILY, REFERENCE_MODEL
+from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.families import get_family
 from groundserve.families.base import ModelSpec
 from groundserve.families.default_video import default_plan
@@ -41,7 +42,6 @@ from groundserve.families.vision_inputs import VisionInputs
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtimellm.clip import ClipConfig
 from groundserve.families.vtimellm.vision import VisionEncoder as ClipVisionEncoder
-from groundserve.tensorrt_library import TensorRTTarget
 
 MAX_TOKENS = 20_480
 TEXT_VISION: dict[str, tuple[Callable[[int | None], MixedVisionModule], ModelSpec]] = {

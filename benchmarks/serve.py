@@ -44,10 +44,10 @@ from benchmarks._server import FIRST_REQUESTS, MODEL, ensemble_inputs, server_of
 from benchmarks._usage import tree_cpu_seconds
 from engine_build import build
 from groundserve.client import AsyncClient
-from groundserve.cpus import available_cpus
 from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions, parse_options
+from groundserve.runtime.cpus import available_cpus
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from scripts import fetch_clips
 

@@ -33,13 +33,13 @@ from benchmarks._machine import Peaks, measure_peaks
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import Usage, measured
 from groundserve import ScoreOptions
-from groundserve.cpus import available_cpus
-from groundserve.deadline import Deadline
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import FrameOutput, Segments, VideoSource
 from groundserve.media._resize import FrameConverter, resize
+from groundserve.runtime.cpus import available_cpus
+from groundserve.runtime.deadline import Deadline
 from python_backend.frame_buffer import FrameBuffer
 from python_backend.ground import ground_questions
 from python_backend.pipeline import Pipeline

@@ -41,9 +41,9 @@ from benchmarks._report import commit, describe_video, make_report, write_text
 from benchmarks._server import FIRST_REQUESTS
 from benchmarks.gpu.models import relative_error
 from benchmarks.media import Codec, make_video
+from groundserve.engines.manifest import Manifest
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.prompt import QueryTokenizer
-from groundserve.manifest import Manifest
 from groundserve.scoring.gate import TOLERANCES
 from scripts import fetch_clips
 

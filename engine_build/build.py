@@ -18,12 +18,8 @@ from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import render_repository
 from engine_build.trtllm import PINNED_VERSION, check_builder
 from groundserve._version import __version__
-from groundserve.engine_use import EngineUse, find_use
-from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.families import get_family, open_checkpoint, recognise_family
-from groundserve.families.base import Family, Head, ModelSpec
-from groundserve.families.contract import check_family
-from groundserve.manifest import (
+from groundserve.engines.engine_use import EngineUse, find_use
+from groundserve.engines.manifest import (
     DECODER_NAME,
     FORMAT_VERSION,
     GROUNDING_ONNX_NAME,
@@ -33,8 +29,12 @@ from groundserve.manifest import (
     Manifest,
     hash_tree,
 )
-from groundserve.profiles import Device, Precision, Profile, Target, get_profile
-from groundserve.tensorrt_library import TensorRTTarget
+from groundserve.engines.profiles import Device, Precision, Profile, Target, get_profile
+from groundserve.engines.tensorrt_library import TensorRTTarget
+from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.families import get_family, open_checkpoint, recognise_family
+from groundserve.families.base import Family, Head, ModelSpec
+from groundserve.families.contract import check_family
 
 logger = logging.getLogger(__name__)
 

@@ -25,11 +25,11 @@ from torch import nn
 from torch.export import Dim
 
 from engine_build.onnx_export import export_graph
+from groundserve.engines.manifest import DECODER_GRAPH_NAME, ROTARY_SWITCH_KEY
+from groundserve.engines.profiles import Precision
 from groundserve.errors import MissingExtraError, UnsupportedError
 from groundserve.families.plans import PlanInput
-from groundserve.manifest import DECODER_GRAPH_NAME, ROTARY_SWITCH_KEY
-from groundserve.profiles import Precision
-from groundserve.rotary import RotaryTables
+from groundserve.families.rotary import RotaryTables
 
 if TYPE_CHECKING:
     from onnxscript import ir

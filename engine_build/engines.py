@@ -15,13 +15,7 @@ from engine_build.families import GpuFamily
 from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.onnx_int8 import quantize_vision_encoder
 from engine_build.trtllm import build_engine
-from groundserve.families import get_text_family
-from groundserve.families.base import Family, FamilyCheckpoint, ModelSpec, TextCheckpoint
-from groundserve.families.contract import check_features
-from groundserve.families.default_video import default_plan, short_plan
-from groundserve.families.plans import VideoPlan
-from groundserve.families.vision_inputs import VisionInputs, take_units
-from groundserve.manifest import (
+from groundserve.engines.manifest import (
     CHECKPOINT_NAME,
     DECODER_NAME,
     EMBEDDINGS_NAME,
@@ -31,9 +25,15 @@ from groundserve.manifest import (
     TRTLLM_NAME,
     VISION_ONNX_NAME,
 )
-from groundserve.profiles import Target
-from groundserve.tensorrt_library import TensorRTTarget
-from groundserve.tensors import weight_files
+from groundserve.engines.profiles import Target
+from groundserve.engines.tensorrt_library import TensorRTTarget
+from groundserve.families import get_text_family
+from groundserve.families.base import Family, FamilyCheckpoint, ModelSpec, TextCheckpoint
+from groundserve.families.contract import check_features
+from groundserve.families.default_video import default_plan, short_plan
+from groundserve.families.plans import VideoPlan
+from groundserve.families.vision_inputs import VisionInputs, take_units
+from groundserve.weights.tensors import weight_files
 
 
 @dataclass(frozen=True, kw_only=True)

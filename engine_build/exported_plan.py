@@ -9,9 +9,9 @@ from pathlib import Path
 from engine_build.families.modules import MixedVisionModule
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder
 from engine_build.tensorrt_plan import PlanReport, ShapeRange, build_plan, vision_shapes
+from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.tensorrt_library import TensorRTTarget
 
 
 def build_vision_plan(

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.export import Dim
 from transformers import AttentionInterface
 
+from groundserve.engines.manifest import ROW_BYTES_KEY
 from groundserve.errors import GroundserveError
 from groundserve.families.plans import PlanInput
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import ROW_BYTES_KEY
 
 if TYPE_CHECKING:
     from onnxscript import ir

@@ -13,12 +13,12 @@ from engine_build.tensorrt_plan import (
     PlanReport,
     token_scorer_shapes,
 )
+from groundserve.engines.manifest import GROUNDING_PLAN_NAME, VISION_PLAN_NAME
+from groundserve.engines.profiles import Precision
+from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.families.base import FamilyCheckpoint, ModelSpec
 from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import GROUNDING_PLAN_NAME, VISION_PLAN_NAME
-from groundserve.profiles import Precision
-from groundserve.tensorrt_library import TensorRTTarget
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from groundserve.engines.tensorrt_library import TensorRTLibrary, TensorRTTarget
 from groundserve.errors import EngineMismatchError, GroundserveError, InvalidRequestError
 from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.tensorrt_library import TensorRTLibrary, TensorRTTarget
 
 logger = logging.getLogger(__name__)
 

@@ -85,7 +85,7 @@ if not TYPE_CHECKING:  # for a type checker, any name would be one of this modul
     def __getattr__(name: str) -> Any:
         """Load a public name; `Pipeline` is one of the stages, which the library never imports."""
         if name == "Pipeline":
-            from groundserve.own_packages import require_own
+            from groundserve.runtime.own_packages import require_own
 
             require_own("python_backend")
             from python_backend.pipeline import Pipeline

@@ -23,11 +23,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.frames import iterate_frames
 from groundserve.limits import Limits
 from groundserve.results import QueryResult, ScoreResult
+from groundserve.runtime.deadline import Deadline
 from groundserve.selection import best_first
 
 ImageFormat = Literal["png", "jpeg"]

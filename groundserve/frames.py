@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.arguments import Video, check_video
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.media import MediaWorkers, VideoIndex, VideoSource
 from groundserve.media.index import check_frame_indices
+from groundserve.runtime.deadline import Deadline
 
 FrameIndices = Sequence[int] | NDArray[np.integer[Any]]
 

@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self, cast
 
 from groundserve._version import __version__
+from groundserve.engines.manifest import FORMAT_VERSION, TOKENIZER_NAME, Manifest
+from groundserve.engines.profiles import Device, get_profile
 from groundserve.families import open_checkpoint
 from groundserve.families.base import (
     AnswerTokenizer,
@@ -18,9 +20,7 @@ from groundserve.families.base import (
     TextCheckpoint,
 )
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import FORMAT_VERSION, TOKENIZER_NAME, Manifest
 from groundserve.media import MediaWorkers
-from groundserve.profiles import Device, get_profile
 from python_backend.decode import FrameDecoder, PyAVDecoder
 from python_backend.encode import TorchEncoder
 from python_backend.generate import TorchDecoder, TorchFront
@@ -136,7 +136,7 @@ def open_torch_encoder(
     checkpoint: FamilyCheckpoint | TextCheckpoint, manifest: Manifest, *, num_threads: int
 ) -> TorchEncoder:
     """Read a checkpoint's vision stage in the manifest's arithmetic."""
-    from groundserve.tensors import torch_dtype
+    from groundserve.weights.tensors import torch_dtype
 
     _use_threads(num_threads)
     dtype = torch_dtype(manifest.precision)
@@ -148,7 +148,7 @@ def open_torch_grounder(
     checkpoint: FamilyCheckpoint, manifest: Manifest, *, num_threads: int
 ) -> TorchGrounder:
     """Read a checkpoint's grounding stage in the manifest's arithmetic."""
-    from groundserve.tensors import torch_dtype
+    from groundserve.weights.tensors import torch_dtype
 
     _use_threads(num_threads)
     dtype = torch_dtype(manifest.precision)
@@ -160,7 +160,7 @@ def open_torch_generator(
     checkpoint: TextCheckpoint, manifest: Manifest, *, num_threads: int
 ) -> Generator:
     """Read a checkpoint's front and decoder in the manifest's arithmetic."""
-    from groundserve.tensors import torch_dtype
+    from groundserve.weights.tensors import torch_dtype
 
     _use_threads(num_threads)
     dtype, device = torch_dtype(manifest.precision), manifest.device

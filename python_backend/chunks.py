@@ -30,11 +30,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs, take_units
 from groundserve.media import OpenVideo, Segments, StreamInfo, VideoIndex
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
 from python_backend.encode import EncodeFunction

@@ -8,16 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from groundserve.errors import UnsupportedError
-from groundserve.families.base import (
-    AnswerTokenizer,
-    EngineFamily,
-    FamilyCheckpoint,
-    QueryTokenizer,
-    TextCheckpoint,
-)
-from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import (
+from groundserve.engines.manifest import (
     CHECKPOINT_NAME,
     DECODER_GRAPH_NAME,
     DECODER_NAME,
@@ -32,8 +23,17 @@ from groundserve.manifest import (
     VISION_PLAN_NAME,
     Manifest,
 )
+from groundserve.engines.tensorrt_library import TensorRTTarget
+from groundserve.errors import UnsupportedError
+from groundserve.families.base import (
+    AnswerTokenizer,
+    EngineFamily,
+    FamilyCheckpoint,
+    QueryTokenizer,
+    TextCheckpoint,
+)
+from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import MediaWorkers
-from groundserve.tensorrt_library import TensorRTTarget
 from python_backend.checkpoint import (
     open_torch_encoder,
     open_torch_generator,

@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, UnavailableError
-from groundserve.places import Places
+from groundserve.runtime.deadline import Deadline
+from groundserve.runtime.places import Places
 
 LIGHT_PIXELS_VARIABLE = "GROUNDSERVE_LIGHT_PIXELS"
 

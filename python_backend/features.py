@@ -10,15 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import GroundserveError
 from groundserve.families.plans import SeenVideo, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
-from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
 from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import VideoInfo
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array, is_finite
 from python_backend.cache import CacheKeys, Features, VideoCache
 from python_backend.chunks import ChunkRunner, DecodeFunction

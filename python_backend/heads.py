@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.answers import OnText
-from groundserve.deadline import Deadline
 from groundserve.families.base import AnswerTokenizer, ModelSpec, QueryTokenizer, TextFamily
 from groundserve.families.plans import SeenVideo
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
 from python_backend.answers import Answers, Prompts, TextStream, read_answers
 from python_backend.arrays import Array
 from python_backend.generate import finish

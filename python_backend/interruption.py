@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from groundserve.deadline import POLL_SECONDS, Deadline
 from groundserve.errors import GroundserveError
+from groundserve.runtime.deadline import POLL_SECONDS, Deadline
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundserve.errors import EngineMismatchError, MissingExtraError
-from groundserve.instructions import int8_instructions
+from groundserve.runtime.instructions import int8_instructions
 
 if TYPE_CHECKING:
     import onnxruntime

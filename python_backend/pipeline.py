@@ -24,18 +24,18 @@ from groundserve.arguments import (
     check_video,
     video_name,
 )
-from groundserve.closing import Closing
-from groundserve.cpus import available_cpus
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import Manifest
+from groundserve.engines.profiles import Device
 from groundserve.errors import InvalidRequestError, RequestCancelledError, UnavailableError
 from groundserve.families.base import QueryTokenizer
 from groundserve.frames import FrameIndices, read_frames
 from groundserve.limits import Limits
-from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers, Segments, VideoSource
 from groundserve.options import AnswerOptions, ScoreOptions
-from groundserve.profiles import Device
 from groundserve.results import ScoreResult, VideoInfo, build_score_result
+from groundserve.runtime.closing import Closing
+from groundserve.runtime.cpus import available_cpus
+from groundserve.runtime.deadline import Deadline
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD, check_span_options
 from python_backend.arrays import Array
 from python_backend.cache import Features

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 from groundserve.options import ScoreOptions
+from groundserve.runtime.deadline import Deadline
 from groundserve.selection import select_frames, sigmoid
 
 

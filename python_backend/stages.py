@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import Manifest
 from groundserve.families.base import AnswerTokenizer, QueryTokenizer
 from groundserve.families.plans import Prompt
-from groundserve.manifest import Manifest
 from groundserve.media import MediaWorkers
 from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array
 from python_backend.decode import FrameDecoder
 from python_backend.encode import VisionEncoder

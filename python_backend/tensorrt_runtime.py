@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
-from groundserve.tensorrt_library import TensorRTTarget
 
 if TYPE_CHECKING:
     import torch

@@ -27,8 +27,8 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.engines.manifest import CHUNK_FRAMES
 from groundserve.families.plans import FrameStream, VideoPlan
-from groundserve.manifest import CHUNK_FRAMES
 from python_backend.arrays import Array
 
 

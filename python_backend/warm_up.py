@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import Manifest
 from groundserve.families.default_video import default_plan
 from groundserve.families.vision_inputs import VisionInputs, take_units
-from groundserve.manifest import Manifest
 from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
 from python_backend.encode import VisionEncoder
 from python_backend.ground import Grounder
 from python_backend.heads import TextHead

@@ -12,7 +12,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from groundserve.profiles import Precision
+from groundserve.engines.profiles import Precision
 from tests.support.engines import shared_engines
 from tests.support.reference import REPOSITORY, SET_1, SET_2, VTGLLM
 from tests.support.tiers import mark_thorough, missing_files

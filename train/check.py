@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundserve.cpus import available_cpus
 from groundserve.errors import InvalidRequestError
+from groundserve.runtime.cpus import available_cpus
 from train.config import StageConfig
 from train.data import TrainingData
 from train.families import find_family

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from groundserve.cpus import available_cpus
 from groundserve.errors import InvalidRequestError
+from groundserve.runtime.cpus import available_cpus
 
 
 def rank_cpus(environment: Mapping[str, str] = os.environ) -> int:

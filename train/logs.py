@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundserve.closing import Closing
 from groundserve.errors import MissingExtraError
+from groundserve.runtime.closing import Closing
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

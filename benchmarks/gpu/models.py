@@ -15,7 +15,7 @@ from benchmarks.gpu.timing import is_gpu
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.grid import pooling_weights
 from groundserve.families.videoitg.vision import VisionEncoder
-from groundserve.tensors import fill_module
+from groundserve.weights.tensors import fill_module
 from python_backend.arrays import Array
 from python_backend.encode.torch import TorchEncoder
 from python_backend.ground.torch import TorchGrounder

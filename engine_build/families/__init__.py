@@ -10,10 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from groundserve.engines.profiles import Precision
 from groundserve.errors import UnsupportedError
 from groundserve.families import get_family
 from groundserve.families.base import FamilyCheckpoint
-from groundserve.profiles import Precision
 
 if TYPE_CHECKING:
     from engine_build.families.modules import MixedVisionModule, TokenScorerModule

@@ -14,11 +14,11 @@ from typing import Any
 
 from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import write_models
+from groundserve.engines.profiles import Target
 from groundserve.families import get_family
 from groundserve.families.base import Family, ModelSpec
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
-from groundserve.profiles import Target
 
 REFERENCE_FAMILY = get_family("videoitg")
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from engine_build.triton.model_spec import DataType
+from groundserve.engines.profiles import Target
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import Family, ModelSpec
 from groundserve.families.plans import FrameStream
 from groundserve.limits import MIB
-from groundserve.profiles import Target
 
 _NUM_DECODERS = 2
 """Videos decoded side by side: while one is decoded another is encoded."""

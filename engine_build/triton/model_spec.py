@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from groundserve.profiles import Device
+from groundserve.engines.profiles import Device
 
 PLAN_NAME = "model.plan"
 """File of the vision encoder's TensorRT plan in the model's version folder."""

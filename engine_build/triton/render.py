@@ -10,9 +10,9 @@ from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.model_spec import PLAN_NAME, TritonModelSpec
 from engine_build.triton.pbtxt import to_pbtxt
 from engine_build.triton.specs import model_specs
+from groundserve.engines.manifest import VISION_PLAN_NAME
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import Family, ModelSpec
-from groundserve.manifest import VISION_PLAN_NAME
 
 # Triton loads the file by its path and looks for the class by this name.
 _MODEL_PY = "from python_backend.triton.{module} import TritonPythonModel as TritonPythonModel\n"

@@ -16,10 +16,10 @@ from pathlib import Path
 from engine_build.families import GpuFamily
 from engine_build.trtllm.layout import CONFIG_NAME, DTYPE_NAMES
 from engine_build.trtllm.limits import EngineLimits
+from groundserve.engines.profiles import Precision
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families.base import FamilyCheckpoint, ModelSpec
-from groundserve.gpu import MPI_ENVIRONMENT, current_gpu_arch
-from groundserve.profiles import Precision
+from groundserve.runtime.gpu import MPI_ENVIRONMENT, current_gpu_arch
 
 logger = logging.getLogger(__name__)
 

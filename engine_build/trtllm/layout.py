@@ -12,7 +12,7 @@ from collections.abc import Iterator, MutableMapping
 import torch
 from torch import Tensor
 
-from groundserve.profiles import Precision
+from groundserve.engines.profiles import Precision
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "rank0.safetensors"

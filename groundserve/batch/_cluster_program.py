@@ -35,9 +35,9 @@ from groundserve.batch.cluster import (
 from groundserve.batch.program import open_connection
 from groundserve.batch.work import Work
 from groundserve.batch.worker import UnitScorer
-from groundserve.cpus import available_cpus
 from groundserve.errors import GroundserveError
 from groundserve.limits import MIB
+from groundserve.runtime.cpus import available_cpus
 
 _OBJECT_STORE_BYTES = 128 * MIB
 """Units and receipts alone go through it, some kilobytes each; Ray wants 75 MiB or more."""

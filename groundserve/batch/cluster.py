@@ -23,8 +23,8 @@ from groundserve.batch.program import Program, ProgramDiedError, SilentProgramEr
 from groundserve.batch.shards import Receipt
 from groundserve.batch.units import Unit
 from groundserve.batch.work import Work
-from groundserve.closing import Closing
 from groundserve.errors import GroundserveError, MissingExtraError
+from groundserve.runtime.closing import Closing
 
 RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
 """Environment variable, Ray's own, with the address of a Ray that runs already."""

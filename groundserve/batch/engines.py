@@ -133,7 +133,7 @@ class EngineSource:
                 device=self.device,  # type: ignore[arg-type]  # `check` has looked at it
             )
             return EngineIdentity.of(stages.manifest.identity)
-        from groundserve.manifest import Manifest
+        from groundserve.engines.manifest import Manifest
         from groundserve.scoring.shipped import shipped_engine_dir
 
         return EngineIdentity.of(Manifest.load(self.engines or shipped_engine_dir()).identity)

@@ -11,9 +11,9 @@ from typing import IO, Any
 
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.places import split_place
-from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError
 from groundserve.limits import MIB, Limits
+from groundserve.runtime.deadline import Deadline
 
 _TRIES = 3
 _FIRST_WAIT_SECONDS = 0.5

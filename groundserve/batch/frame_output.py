@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from groundserve.batch.local_storage import PARTIAL_SUFFIX
 from groundserve.batch.storage import Storage, open_storage
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import (
     DEFAULT_QUALITY,
@@ -33,6 +32,7 @@ from groundserve.frame_files import (
 from groundserve.frames import iterate_frames
 from groundserve.limits import Limits
 from groundserve.results import QueryResult
+from groundserve.runtime.deadline import Deadline
 
 INDEX_NAME = "index.jsonl"
 

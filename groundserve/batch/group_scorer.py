@@ -17,7 +17,6 @@ from groundserve.batch.keys import require_unchanged
 from groundserve.batch.row_options import RowOptions
 from groundserve.batch.units import Group
 from groundserve.batch.work import JobError, Work
-from groundserve.deadline import Deadline
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
@@ -26,6 +25,7 @@ from groundserve.errors import (
 )
 from groundserve.options import AnswerOptions
 from groundserve.results import ScoreResult
+from groundserve.runtime.deadline import Deadline
 from groundserve.scorer import Answerer, Scorer
 from groundserve.triton_messages import is_decoder_death
 

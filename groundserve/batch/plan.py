@@ -31,9 +31,9 @@ from groundserve.batch.row import BadRow, Row
 from groundserve.batch.row_options import RowOptions, options_json, read_options, sampling_json
 from groundserve.batch.temporary_database import open_temporary
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
-from groundserve.closing import Closing
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
+from groundserve.runtime.closing import Closing
 from groundserve.strict_json import shown
 
 _BATCH_ROWS = 1024

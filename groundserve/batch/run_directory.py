@@ -43,8 +43,8 @@ from groundserve.batch.shards import (
     shard_name,
 )
 from groundserve.batch.storage import Storage, open_storage
-from groundserve.closing import Closing
 from groundserve.errors import InvalidRequestError
+from groundserve.runtime.closing import Closing
 
 RUN_NAME = "run.json"
 """What makes a folder a run directory."""

@@ -17,7 +17,6 @@ from groundserve.answers import AnswerResult
 from groundserve.arguments import Video
 from groundserve.batch.row_options import RowOptions
 from groundserve.client import Client
-from groundserve.closing import Closing
 from groundserve.errors import (
     DeadlineExceededError,
     EngineMismatchError,
@@ -26,6 +25,7 @@ from groundserve.errors import (
 )
 from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult, VideoInfo
+from groundserve.runtime.closing import Closing
 from groundserve.serving.backoff import Backoff
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.triton_messages import is_decoder_death

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.deadline import Deadline
 
 STDIN = Path("-")
 STDIN_NAME = "<stdin>"

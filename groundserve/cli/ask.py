@@ -34,14 +34,14 @@ from groundserve.cli._options import (
 )
 from groundserve.cli._output import print_json, print_note, progress
 from groundserve.cli.ask_output import print_answers, print_notes
+from groundserve.cli.subtitles import save_subtitles
+from groundserve.cli.visuals import save_moment_plot
 from groundserve.errors import InvalidRequestError
 from groundserve.families import check_asked, takes_query
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.scoring.opener import check_answerer, open_answerer
-from groundserve.subtitles import save_subtitles
-from groundserve.visuals import save_moment_plot
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from groundserve.answers import AnswerResult, Moment
 from groundserve.cli._output import cell, plain_table, print_line, print_note, stdout
+from groundserve.cli.visuals import format_seconds
 from groundserve.errors import UnsupportedError
 from groundserve.families import get_text_family
 from groundserve.options import AnswerOptions
 from groundserve.results import VideoInfo
-from groundserve.visuals import format_seconds
 
 
 def print_answers(result: AnswerResult) -> None:

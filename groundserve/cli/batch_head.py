@@ -8,9 +8,9 @@ from typing import Any
 
 import typer
 
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import Head
-from groundserve.manifest import Manifest
 from groundserve.scoring.checkpoint_family import checkpoint_family
 
 _OF_FRAMES = (

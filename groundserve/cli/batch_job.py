@@ -25,12 +25,12 @@ from groundserve.batch.status import read_status
 from groundserve.batch.storage import open_storage
 from groundserve.batch.workers import Workers
 from groundserve.cli.batch_status import check_price
-from groundserve.cpus import available_cpus
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families import check_asked, takes_query
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
+from groundserve.runtime.cpus import available_cpus
 from groundserve.spans import check_span_options
 
 MAX_TIMEOUT_SECONDS = 7 * 86_400.0

@@ -13,10 +13,10 @@ import typer
 from groundserve.cli._checks import parse_parts
 from groundserve.cli._options import FamilyName, PartValues
 from groundserve.cli._output import print_json, print_line, progress
+from groundserve.engines.manifest import MANIFEST_NAME
+from groundserve.engines.profiles import PROFILES, Precision, get_profile
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.manifest import MANIFEST_NAME
-from groundserve.own_packages import require_own
-from groundserve.profiles import PROFILES, Precision, get_profile
+from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.scoring.gate import check_engines
 from groundserve.scoring.gate_report import GateReport
@@ -93,7 +93,7 @@ def command(
     require_own("engine_build")
     require_own("python_backend")  # what compares the engines with PyTorch
     from engine_build import build
-    from groundserve.gpu import current_gpu_arch
+    from groundserve.runtime.gpu import current_gpu_arch
 
     if gpu_arch and not unchecked and current_gpu_arch() not in gpu_arch:
         raise InvalidRequestError(

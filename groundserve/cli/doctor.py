@@ -13,9 +13,9 @@ from groundserve.cli._options import FamilyName, PartValues
 from groundserve.cli._output import cell, plain_table, print_json, progress, stdout
 from groundserve.cli.doctor_checkpoint import check_checkpoint
 from groundserve.cli.doctor_checks import check_engines, check_machine, check_records
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import InvalidRequestError
-from groundserve.manifest import Manifest
-from groundserve.own_packages import require_own
+from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.checkpoint_family import checkpoint_family
 
 NAME = "doctor"

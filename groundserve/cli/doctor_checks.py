@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundserve.cli.doctor_gpu import check_backends, check_gpu_software
+from groundserve.engines.manifest import REPOSITORY_NAME, Manifest
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
 from groundserve.families.base import FindingRow
 from groundserve.families.transformers_version import OLDEST_MAJOR, is_new_enough
-from groundserve.instructions import int8_instructions
 from groundserve.limits import GIB, MIB, Limits
-from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.records import read_records
+from groundserve.runtime.instructions import int8_instructions
 
 if TYPE_CHECKING:
     from groundserve.serving.memory import MemoryNeeds

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 
 from groundserve.families.base import FindingRow
-from groundserve.gpu import MPI_ENVIRONMENT
+from groundserve.runtime.gpu import MPI_ENVIRONMENT
 from groundserve.serving.installation import TritonInstallation, count_gpus
 
 # What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.

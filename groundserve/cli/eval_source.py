@@ -10,7 +10,7 @@ from typing import Any
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.grounding_records import GroundingRecord, read_grounding_records
 from groundserve.evaluation.scored_records import require_videos
-from groundserve.own_packages import require_own
+from groundserve.runtime.own_packages import require_own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,7 @@ from groundserve.cli.score_records import (
     write_records,
 )
 from groundserve.cli.sheet import draw_contact_sheet
+from groundserve.cli.visuals import format_seconds, save_score_plot
 from groundserve.errors import UnsupportedError
 from groundserve.families import get_frames_family
 from groundserve.limits import Limits
@@ -57,7 +58,6 @@ from groundserve.spans import (
     DEFAULT_SPAN_THRESHOLD,
     check_span_options,
 )
-from groundserve.visuals import format_seconds, save_score_plot
 
 logger = logging.getLogger(__name__)
 

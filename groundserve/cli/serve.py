@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from groundserve.cli._output import print_json, print_line, progress, say_error
-from groundserve.manifest import Manifest
-from groundserve.own_packages import require_own
+from groundserve.engines.manifest import Manifest
+from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.gate_report import GateReport
 
 if TYPE_CHECKING:

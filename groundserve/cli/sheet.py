@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from groundserve.deadline import Deadline
+from groundserve.cli.visuals import save_contact_sheet
 from groundserve.frames import iterate_frames
 from groundserve.limits import Limits
 from groundserve.results import ScoreResult
-from groundserve.visuals import save_contact_sheet
+from groundserve.runtime.deadline import Deadline
 
 _THUMBNAIL_PIXELS = 320
 

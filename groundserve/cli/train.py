@@ -23,7 +23,7 @@ from groundserve.cli import train_convert
 from groundserve.cli._checks import check_input
 from groundserve.cli._output import StepLines, print_json, print_line, say_error, stderr
 from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.own_packages import require_own
+from groundserve.runtime.own_packages import require_own
 
 if TYPE_CHECKING:
     from train.config import Stage

@@ -10,7 +10,7 @@ import typer
 
 from groundserve.cli._output import cell, plain_table, print_json, print_line, progress, stdout
 from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.own_packages import require_own
+from groundserve.runtime.own_packages import require_own
 
 
 def command(

@@ -10,8 +10,8 @@ from groundserve.arguments import check_timeout, described
 from groundserve.client._connection import Connection
 from groundserve.client._exchange import Exchange, Waiting
 from groundserve.client._request import Request, Result
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
+from groundserve.runtime.deadline import Deadline
 
 DEFAULT_URL = "grpc://127.0.0.1:8001"
 DEFAULT_TIMEOUT_SECONDS = 600.0

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from groundserve.answers import OnText
 from groundserve.arguments import described, parse_url
-from groundserve.call_thread import CallThread
 from groundserve.client._failures import is_broken_connection, typed_error
-from groundserve.deadline import Deadline
 from groundserve.errors import (
     InvalidRequestError,
     MissingExtraError,
     RequestCancelledError,
     UnavailableError,
 )
+from groundserve.runtime.call_thread import CallThread
+from groundserve.runtime.deadline import Deadline
 from groundserve.triton_messages import CLASS_IN_MESSAGE
 
 if TYPE_CHECKING:

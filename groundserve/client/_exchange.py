@@ -17,8 +17,8 @@ from typing import Generic, Protocol, TypeVar
 from groundserve.answers import OnText
 from groundserve.client._connection import Answer, Call, Connection, Deliver, Tensors
 from groundserve.client._request import Request, Result
-from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError, UnavailableError
+from groundserve.runtime.deadline import Deadline
 from groundserve.triton_messages import HEAD
 
 T = TypeVar("T")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.arguments import check_head
-from groundserve.checkpoint_place import find_checkpoint
 from groundserve.errors import GroundserveError, InvalidRequestError, UnsupportedError
 from groundserve.families.base import (
     Family,
@@ -25,6 +24,7 @@ from groundserve.families.base import (
 )
 from groundserve.options import AnswerOptions
 from groundserve.strict_json import shown
+from groundserve.weights.checkpoint_place import find_checkpoint
 
 _MODULES = {
     "videoitg": "groundserve.families.videoitg",

@@ -16,7 +16,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPVisionEmbedd
 
 from groundserve.errors import UnsupportedError
 from groundserve.strict_json import shown
-from groundserve.tensors import check_num_layers
+from groundserve.weights.tensors import check_num_layers
 
 HEAD_SIZE = 64
 """Of every tower that OpenAI published."""

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.decoder_config import no_decoder, read_decoder_config
 from groundserve.strict_json import shown
-from groundserve.tensors import all_weight_files, check_num_layers
+from groundserve.weights.tensors import all_weight_files, check_num_layers
 
 _SIDE_FILES = (
     "config.json",
@@ -73,7 +73,7 @@ def llama_config(
 
 
 def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
-    """Return the decoder on the meta device, for `groundserve.tensors.filled_module`.
+    """Return the decoder on the meta device, for `groundserve.weights.tensors.filled_module`.
 
     Raises:
         InvalidRequestError: There is none of these sizes.

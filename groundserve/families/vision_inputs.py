@@ -10,11 +10,11 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.engines.manifest import CHUNK_FRAMES
 from groundserve.errors import MediaError, UnsupportedError
 from groundserve.families.base import Family, ModelSpec
 from groundserve.families.plans import FrameStream, PlanInput, VideoPlan
 from groundserve.limits import MIB, Limits
-from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media.index import VideoIndex
 
 ArrayT = TypeVar("ArrayT", bound=Any)

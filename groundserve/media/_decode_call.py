@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 from groundserve.media._process import WorkerProcess
 from groundserve.media._wire import Message, WireError, frames_name, targets_name
 from groundserve.media.outputs import FrameOutput, check_outputs
 from groundserve.media.segments import Segments
+from groundserve.runtime.deadline import Deadline
 
 
 def decode_outputs(

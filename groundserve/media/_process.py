@@ -13,7 +13,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.errors import (
     DeadlineExceededError,
     GroundserveError,
@@ -25,6 +24,7 @@ from groundserve.errors import (
 from groundserve.limits import MIB, Limits
 from groundserve.media._config import WorkerConfig
 from groundserve.media._wire import Channel, Message, NotReceivedError, WireError
+from groundserve.runtime.deadline import Deadline
 from groundserve.triton_messages import DECODER_DIED
 
 # A worker answers with these two only: what else goes wrong with a video it words as MediaError,

@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
+from groundserve.runtime.deadline import Deadline
 
 P = ParamSpec("P")
 T = TypeVar("T")

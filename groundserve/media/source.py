@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.arguments import open_video
-from groundserve.closing import Closing
 from groundserve.errors import MediaError, UnavailableError
 from groundserve.limits import MIB, Limits
+from groundserve.runtime.closing import Closing
 
 # Nobody can change the bytes any more, neither between hashing and reading nor during it.
 _ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE

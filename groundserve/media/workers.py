@@ -10,9 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.closing import Closing
-from groundserve.cpus import available_cpus
-from groundserve.deadline import Deadline
 from groundserve.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -30,7 +27,10 @@ from groundserve.media.resize import ResizeRule
 from groundserve.media.segments import Segments
 from groundserve.media.source import VideoSource
 from groundserve.media.stream import StreamInfo
-from groundserve.places import Places
+from groundserve.runtime.closing import Closing
+from groundserve.runtime.cpus import available_cpus
+from groundserve.runtime.deadline import Deadline
+from groundserve.runtime.places import Places
 
 _MAX_DECODER_THREADS = 8
 _CLOSE_SECONDS = 5.0

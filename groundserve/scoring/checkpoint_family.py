@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from groundserve.checkpoint_place import find_checkpoint
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families import (
     get_family,
@@ -14,6 +13,7 @@ from groundserve.families import (
     served_family_names,
 )
 from groundserve.families.base import Family
+from groundserve.weights.checkpoint_place import find_checkpoint
 
 
 def checkpoint_family(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.engines.profiles import Device
 from groundserve.errors import EngineMismatchError
-from groundserve.profiles import Device
 
 MAX_CPU_UNITS = 8
 """Units of a request that PyTorch encodes on a CPU, of all that the engine does: as fast as the

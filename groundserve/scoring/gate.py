@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import EngineMismatchError
 from groundserve.families import open_checkpoint
 from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
 from groundserve.families.contract import check_features, check_logits
-from groundserve.manifest import Manifest
 from groundserve.scoring.comparison import (
     check_shape,
     compared_units,

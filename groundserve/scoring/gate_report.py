@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from groundserve.engines.profiles import Device
 from groundserve.errors import EngineMismatchError
-from groundserve.profiles import Device
 
 GATE_NAME = "gate.json"
 

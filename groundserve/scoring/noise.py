@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.engines.manifest import CHUNK_FRAMES
 from groundserve.families.base import FramesFamily, ModelSpec
 from groundserve.families.default_video import short_plan
 from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs, take_units
-from groundserve.manifest import CHUNK_FRAMES
 
 _SEED = 20251121
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from groundserve.arguments import check_head, parse_url
 from groundserve.client import Client
+from groundserve.engines.manifest import Manifest
+from groundserve.engines.profiles import get_profile
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.families import get_text_family
 from groundserve.families.base import Family, TextFamily
-from groundserve.gpu import current_gpu_arch
 from groundserve.limits import Limits
-from groundserve.manifest import Manifest
-from groundserve.own_packages import require_own
-from groundserve.profiles import get_profile
+from groundserve.runtime.gpu import current_gpu_arch
+from groundserve.runtime.own_packages import require_own
 from groundserve.scorer import Answerer, Scorer
 from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.scoring.shipped import shipped_engine_dir

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import groundserve
-from groundserve.checkpoint_place import SHIPPED_CHECKPOINT as SHIPPED_CHECKPOINT
-from groundserve.own_packages import require_own
+from groundserve.runtime.own_packages import require_own
+from groundserve.weights.checkpoint_place import SHIPPED_CHECKPOINT as SHIPPED_CHECKPOINT
 
 
 def shipped_engine_dir() -> Path:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.engines.manifest import Manifest
 from groundserve.families.base import TextCheckpoint
 from groundserve.families.contract import check_features
-from groundserve.manifest import Manifest
 from groundserve.scoring.comparison import fill_between, free_memory, relative_error
 from groundserve.scoring.gate_report import Check, GateReport
 from groundserve.scoring.text_noise import TextRequest

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
+from groundserve.engines.profiles import Device
 from groundserve.families.base import ModelSpec, TextFamily
 from groundserve.families.default_video import short_plan
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs, take_units
-from groundserve.profiles import Device
+from groundserve.runtime.deadline import Deadline
 from groundserve.scoring.comparison import compared_units
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from groundserve.profiles import Precision
+from groundserve.engines.profiles import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

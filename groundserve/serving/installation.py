@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import EngineMismatchError, InvalidRequestError, MissingExtraError
 from groundserve.limits import MIB
-from groundserve.manifest import Manifest
 
 # glibc raises this threshold to the largest block that was freed; tensors of ever changing sizes
 # then fragment its heap, and an engine's process grows by 50 MiB in a quarter of an hour.

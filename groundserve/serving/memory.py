@@ -42,11 +42,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groundserve.engines.manifest import CHUNK_FRAMES
 from groundserve.errors import EngineMismatchError, UnavailableError
 from groundserve.families.base import Family, ModelSpec
 from groundserve.families.vision_inputs import max_chunk_bytes
 from groundserve.limits import GIB, MIB, Limits
-from groundserve.manifest import CHUNK_FRAMES
 from groundserve.serving.run_folder import SHM_DIR
 
 if TYPE_CHECKING:

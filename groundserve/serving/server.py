@@ -12,10 +12,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from groundserve.engine_use import mark_in_use
+from groundserve.engines.engine_use import mark_in_use
+from groundserve.engines.manifest import REPOSITORY_NAME, Manifest
+from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
 from groundserve.limits import Limits
-from groundserve.manifest import REPOSITORY_NAME, Manifest
 from groundserve.serving import installation as triton
 from groundserve.serving import processes
 from groundserve.serving.api import ServerApi
@@ -27,7 +28,6 @@ from groundserve.serving.processes import ProcessInfo, Stub
 from groundserve.serving.run_folder import RunFolder, remove_dead
 from groundserve.serving.settings import model_environment, open_log, reason_in_log
 from groundserve.serving.signals import signals_deferred
-from groundserve.tensorrt_library import TensorRTTarget
 
 if TYPE_CHECKING:
     import grpc

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.families.plans import VideoPlan
 from groundserve.media import VideoIndex
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import to_host
 from python_backend.cache.config import CacheConfig
 from python_backend.cache.entry import Entry

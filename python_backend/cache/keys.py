@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve._version import __version__
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import MissingExtraError
 from groundserve.families.plans import VideoPlan
 from groundserve.limits import Limits
-from groundserve.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

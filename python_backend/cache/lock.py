@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from groundserve.deadline import Deadline
+from groundserve.runtime.deadline import Deadline
 from python_backend.cache.private import open_private
 
 _POLL_SECONDS = 0.01

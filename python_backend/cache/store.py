@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError
+from groundserve.runtime.deadline import Deadline
 from python_backend.cache.entry import CorruptEntryError, Entry, pack, unpack
 from python_backend.cache.lock import is_locked, locked
 from python_backend.cache.private import (

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.media import Segments
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array
 
 

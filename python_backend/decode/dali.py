@@ -17,12 +17,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.errors import EngineMismatchError, MissingExtraError
-from groundserve.gpu import current_gpu_arch
 from groundserve.limits import Limits
 from groundserve.media import Segments
 from groundserve.media.resize import ResizeRule
+from groundserve.runtime.deadline import Deadline
+from groundserve.runtime.gpu import current_gpu_arch
 from python_backend.arrays import Array, concatenate
 from python_backend.decode.base import DecodedFrames, FrameDecoder
 from python_backend.decode.memory import MAX_BATCH_SEGMENTS, RESIZE_FRAMES, split, why_too_large

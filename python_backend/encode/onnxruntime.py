@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.engines.manifest import ROW_BYTES_KEY
 from groundserve.errors import EngineMismatchError
-from groundserve.manifest import ROW_BYTES_KEY
 from python_backend.arrays import Array, to_host
 from python_backend.encode.base import repeat_plan_inputs
 from python_backend.interruption import run_session

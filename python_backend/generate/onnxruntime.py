@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.engines.manifest import ROTARY_SWITCH_KEY
 from groundserve.errors import EngineMismatchError
-from groundserve.manifest import ROTARY_SWITCH_KEY
 from python_backend.arrays import Array, to_host
 from python_backend.generate.base import check_token_ids
 from python_backend.interruption import run_session

@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.families.plans import VISUAL_TOKEN_ID
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array, concatenate
 from python_backend.generate.base import Decoder, Front
 from python_backend.interruption import ending_with

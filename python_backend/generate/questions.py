@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.answers import StopReason
-from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError, GroundserveError
 from groundserve.families.plans import Prompt
 from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array
 from python_backend.generate.base import Decoder, Front
 from python_backend.generate.prefix import Prefix, embed_prompt

@@ -67,7 +67,7 @@ class TorchDecoder:
             model: In the dtype it computes in; on a CPU float32.
             device: `cpu`, `cuda` or `cuda:1`.
         """
-        from groundserve.rotary import RotaryTables
+        from groundserve.families.rotary import RotaryTables
 
         self._model = model.to(device)
         if device == "cpu":

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.families.base import ModelSpec, QueryTokenizer
 from groundserve.families.plans import VideoPlan
 from groundserve.limits import Limits
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array
 from python_backend.ground.base import Grounder, PackedGrounder
 from python_backend.interruption import ending_with

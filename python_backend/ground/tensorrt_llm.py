@@ -21,7 +21,7 @@ from groundserve.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from groundserve.gpu import MPI_ENVIRONMENT, current_gpu_arch
+from groundserve.runtime.gpu import MPI_ENVIRONMENT, current_gpu_arch
 from python_backend.arrays import concatenate
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from groundserve.deadline import POLL_SECONDS
 from groundserve.errors import RequestCancelledError, UnsupportedError
+from groundserve.runtime.deadline import POLL_SECONDS
 from python_backend.triton._parameters import read_parameters
 
 _LIFELINE = "lifeline"

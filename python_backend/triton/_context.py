@@ -10,8 +10,8 @@ from typing import Self
 
 import numpy as np
 
-from groundserve.cpus import available_cpus
 from groundserve.errors import EngineMismatchError
+from groundserve.runtime.cpus import available_cpus
 from python_backend.engine import ENGINE_ID_VARIABLE, EngineDirectory
 
 

@@ -12,9 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
+from groundserve.runtime.deadline import Deadline
 from groundserve.triton_messages import CLASS_IN_MESSAGE
 from python_backend.arrays import Array, to_host
 from python_backend.triton._cancellation import Lifeline, asked_in_turns, lifeline_of

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import Segments
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array
 from python_backend.decode import DecodedFrames
 from python_backend.encode import repeat_plan_inputs

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from groundserve.deadline import POLL_SECONDS, Deadline
 from groundserve.errors import DeadlineExceededError, RequestCancelledError
+from groundserve.runtime.deadline import POLL_SECONDS, Deadline
 from python_backend.generate import Turns
 from python_backend.triton._errors import typed
 from python_backend.triton._tensors import Tensors

@@ -18,14 +18,14 @@ from functools import partial
 from typing import Any, get_args
 
 from groundserve.arguments import check_head
-from groundserve.deadline import POLL_SECONDS, Deadline
 from groundserve.errors import UnavailableError
 from groundserve.families.base import Head
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
-from groundserve.parent_watch import end_with_parent
-from groundserve.places import Places
+from groundserve.runtime.deadline import POLL_SECONDS, Deadline
+from groundserve.runtime.parent_watch import end_with_parent
+from groundserve.runtime.places import Places
 from groundserve.triton_messages import HEAD
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.chunks import NUM_SERVED_ENCODES

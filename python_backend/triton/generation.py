@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from groundserve.cpus import available_cpus
-from groundserve.deadline import Deadline
 from groundserve.families.plans import Prompt, SeenVideo
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
-from groundserve.parent_watch import end_with_parent
+from groundserve.runtime.cpus import available_cpus
+from groundserve.runtime.deadline import Deadline
+from groundserve.runtime.parent_watch import end_with_parent
 from python_backend.arrays import copy
 from python_backend.generate import OnToken, Turns
 from python_backend.heads import TextHead

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from groundserve.cpus import available_cpus
-from groundserve.deadline import Deadline
 from groundserve.limits import Limits
-from groundserve.parent_watch import end_with_parent
+from groundserve.runtime.cpus import available_cpus
+from groundserve.runtime.deadline import Deadline
+from groundserve.runtime.parent_watch import end_with_parent
 from python_backend.ground import Questions, ground_questions
 from python_backend.triton._context import ModelContext
 from python_backend.triton._heap import keep_heap

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from groundserve.deadline import Deadline
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo
-from groundserve.parent_watch import end_with_parent
+from groundserve.runtime.deadline import Deadline
+from groundserve.runtime.parent_watch import end_with_parent
 from python_backend.handover import take
 from python_backend.triton._context import ModelContext
 from python_backend.triton._io import answer_each

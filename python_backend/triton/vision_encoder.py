@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from groundserve.deadline import Deadline
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
-from groundserve.parent_watch import end_with_parent
+from groundserve.runtime.deadline import Deadline
+from groundserve.runtime.parent_watch import end_with_parent
 from python_backend.arrays import Array
 from python_backend.interruption import ending_with
 from python_backend.triton._cancellation import lifeline_of

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from engine_build import build
-from groundserve.engine_use import mark_in_use
+from groundserve.engines.engine_use import mark_in_use
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.gate import check_engines

@@ -8,11 +8,11 @@ import shutil
 import pytest
 
 from engine_build import build
+from groundserve.engines.manifest import EMBEDDINGS_NAME, Manifest
 from groundserve.errors import EngineMismatchError, UnsupportedError
-from groundserve.gpu import current_gpu_arch
 from groundserve.limits import Limits
-from groundserve.manifest import EMBEDDINGS_NAME, Manifest
 from groundserve.media import MediaWorkers
+from groundserve.runtime.gpu import current_gpu_arch
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.engine import EngineDirectory
 from python_backend.meter import Counts

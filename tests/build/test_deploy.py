@@ -18,8 +18,8 @@ from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve._version import __version__
 from groundserve.cli import build, score, serve
 from groundserve.families.videoitg import FAMILY
-from groundserve.gpu import MPI_ENVIRONMENT
 from groundserve.limits import MIB, Limits
+from groundserve.runtime.gpu import MPI_ENVIRONMENT
 from groundserve.serving.command import EXIT_TIMEOUT_SECONDS
 from groundserve.serving.memory import memory_needs, read_configs
 from tests.support.reference import REPOSITORY

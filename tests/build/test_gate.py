@@ -10,10 +10,10 @@ import torch
 
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer
 from engine_build.trtllm.limits import opt_num_tokens
+from groundserve.engines.manifest import EMBEDDINGS_NAME
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
-from groundserve.manifest import EMBEDDINGS_NAME
 from groundserve.scoring import gate
 from groundserve.scoring.gate import check_engines, judge, measure_engines
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT

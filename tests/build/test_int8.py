@@ -11,10 +11,10 @@ import onnxruntime
 import pytest
 from onnx import GraphProto, helper, numpy_helper
 
+from groundserve.engines.manifest import VISION_ONNX_NAME, Manifest
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.instructions import int8_instructions
-from groundserve.manifest import VISION_ONNX_NAME, Manifest
+from groundserve.runtime.instructions import int8_instructions
 from groundserve.scoring.gate import check_engines, measure_engines
 from groundserve.scoring.noise import NoiseRequest
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT

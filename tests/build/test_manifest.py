@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
+from groundserve.engines.manifest import MANIFEST_NAME, Manifest
 from groundserve.errors import EngineMismatchError, InvalidRequestError
-from groundserve.manifest import MANIFEST_NAME, Manifest
 from python_backend import engine as engine_module
 from python_backend.engine import EngineDirectory
 

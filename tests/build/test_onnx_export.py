@@ -11,11 +11,11 @@ from torch import nn
 from torch.export import Dim
 
 from engine_build.onnx_export import export_graph, export_vision_encoder
+from groundserve.engines.manifest import ROW_BYTES_KEY
 from groundserve.errors import GroundserveError
 from groundserve.families.modules import VisionModule
 from groundserve.families.plans import FrameStream
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import ROW_BYTES_KEY
 
 MODULE = """
 from torch import nn

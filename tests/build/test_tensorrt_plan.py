@@ -13,12 +13,12 @@ from engine_build.tensorrt_plan import (
     build_plan,
     vision_shapes,
 )
+from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import KNOWN_TOWERS
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
-from groundserve.tensorrt_library import TensorRTTarget
 from tests.support.vision import vision_inputs
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

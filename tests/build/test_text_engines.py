@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from engine_build import build
-from groundserve.checkpoint_place import SHIPPED_CHECKPOINT
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
-from groundserve.manifest import Manifest
 from groundserve.scoring.gate import check_engines
 from groundserve.scoring.gate_report import GateReport
 from groundserve.scoring.tolerances import TOLERANCES
+from groundserve.weights.checkpoint_place import SHIPPED_CHECKPOINT
 from python_backend.checkpoint import CheckpointStages
 from python_backend.pipeline import Pipeline
 from tests.support.answer_cases import CHECKPOINTS, MODELS

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from groundserve.manifest import Manifest
+from groundserve.engines.manifest import Manifest
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
 from tests.support.answer_cases import CASES, CHECKPOINTS, MODELS

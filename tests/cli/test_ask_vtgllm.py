@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from groundserve.manifest import Manifest
+from groundserve.engines.manifest import Manifest
 from tests.cli.command import part_options, run_cli
 from tests.cli.steps import assert_one_error
 from tests.support.reference import VTGLLM

@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from groundserve.gpu import current_gpu_arch
+from groundserve.runtime.gpu import current_gpu_arch
 from groundserve.scoring.gate import TOLERANCES
 from tests.cli.command import run_cli
 from tests.support.reference import SET_1

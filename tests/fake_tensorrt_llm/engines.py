@@ -12,8 +12,8 @@ from engine_build.families import videoitg
 from engine_build.families.videoitg.trtllm_convert import convert_checkpoint
 from engine_build.trtllm import EngineLimits
 from engine_build.trtllm.build import build_command
+from groundserve.engines.profiles import Precision
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.profiles import Precision
 from tests.fake_tensorrt_llm import TENSORRT_VERSION
 from tests.fake_tensorrt_llm.builder import main
 

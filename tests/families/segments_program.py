@@ -14,8 +14,8 @@ import numpy as np
 
 from engine_build import build
 from groundserve import Pipeline
-from groundserve.deadline import Deadline
 from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
 from groundserve.scoring.gate import check_engines
 from python_backend.meter import Counts
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from groundserve.deadline import Deadline
 from groundserve.families.plans import FrameStream
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers
 from groundserve.media._cut import cut_segments
+from groundserve.runtime.deadline import Deadline
 from python_backend.decode import DaliDecoder, PyAVDecoder, memory
 from python_backend.meter import Counts
 from tests.media_assets.reading import reader_of

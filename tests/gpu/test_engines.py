@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from engine_build import build
+from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import UnsupportedError
-from groundserve.gpu import current_gpu_arch
+from groundserve.runtime.gpu import current_gpu_arch
 from groundserve.scoring.gate import check_engines
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
-from groundserve.tensorrt_library import TensorRTTarget
 from python_backend.engine import EngineDirectory
 
 pytestmark = pytest.mark.needs_gpu

@@ -15,7 +15,7 @@ from groundserve.families.videoitg.grid import grid_side, pooling_weights
 from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
-from groundserve.tensors import torch_dtype
+from groundserve.weights.tensors import torch_dtype
 from python_backend.encode import TorchEncoder
 from python_backend.ground import TorchGrounder
 from tests.support import published

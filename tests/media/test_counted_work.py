@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 from groundserve import ScoreOptions
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import CHUNK_FRAMES
 from groundserve.families.plans import FrameStream
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
-from groundserve.manifest import CHUNK_FRAMES
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.deadline import Deadline
 from python_backend.chunks import ChunkRunner
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.deadline import Deadline
 
 SANDBOX = "from groundserve.media._sandbox import allow_cpu_seconds, limit_resources\n"
 SANDBOX += "limit_resources(address_space_bytes=2**32)\n"

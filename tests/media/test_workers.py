@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from groundserve.cpus import available_cpus
-from groundserve.deadline import Deadline
 from groundserve.errors import (
     DeadlineExceededError,
     MediaError,
@@ -26,6 +24,8 @@ from groundserve.errors import (
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, OpenVideo, VideoSource
 from groundserve.media._memory import needed_address_space
+from groundserve.runtime.cpus import available_cpus
+from groundserve.runtime.deadline import Deadline
 from tests.media_assets import H264, Asset
 
 MakeAsset = Callable[[Asset], Path]
@@ -34,7 +34,7 @@ DecodeAsset = Callable[[Asset], list[NDArray[np.uint8]]]
 # Opens a video, says so, then has its worker resize frames for minutes.
 BUSY_PARENT = """
 import sys, numpy as np
-from groundserve.deadline import Deadline
+from groundserve.runtime.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 workers, limits, deadline = MediaWorkers(limits=Limits()), Limits(), Deadline.after(600)

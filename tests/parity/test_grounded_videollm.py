@@ -12,11 +12,11 @@ from safetensors.numpy import load_file
 
 from engine_build import build
 from groundserve import AnswerOptions, InvalidRequestError
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import VISION_ONNX_NAME
 from groundserve.families.plans import Prompt, SeenVideo
 from groundserve.limits import Limits
-from groundserve.manifest import VISION_ONNX_NAME
 from groundserve.media._resize import resize_short_side
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.generate import Prefix, embed_prompt

@@ -15,13 +15,13 @@ import torch
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from engine_build.decoder_export import export_decoder
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import DECODER_GRAPH_NAME
 from groundserve.families.grounded_videollm.checkpoint import Checkpoint
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.limits import Limits
-from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.media._resize import resize_short_side
 from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
 from python_backend.generate import (
     OnnxRuntimeDecoder,
     TorchDecoder,

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.families import get_family
 from groundserve.families.grounded_videollm.spec import PHI_3_5
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
 from python_backend.chunks import ChunkRunner
 from python_backend.decode import PyAVDecoder
 from python_backend.meter import Counts

@@ -15,10 +15,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.sampling import sample_frames
+from groundserve.runtime.deadline import Deadline
 from python_backend.pipeline import Pipeline
 from tests.support.exact import DEADLINE_SECONDS, decode, exact, kept_text_ids, tokenizer_of
 from tests.support.reference import ALL_CASES, CHECKPOINTS, SET_2_CASES, ReferenceCase

@@ -10,7 +10,7 @@ import pytest
 
 from engine_build import build
 from groundserve import AnswerOptions, InvalidRequestError
-from groundserve.deadline import Deadline
+from groundserve.runtime.deadline import Deadline
 from python_backend.generate import Prefix, embed_prompt
 from python_backend.meter import Counts
 from python_backend.pipeline import Pipeline

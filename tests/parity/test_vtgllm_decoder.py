@@ -17,12 +17,12 @@ import torch
 from safetensors.numpy import load_file
 
 from engine_build.decoder_export import export_decoder
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import DECODER_GRAPH_NAME
 from groundserve.families.plans import VISUAL_TOKEN_ID
+from groundserve.families.rotary import RotaryTables
 from groundserve.families.vtgllm.checkpoint import Checkpoint
-from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.options import AnswerOptions
-from groundserve.rotary import RotaryTables
+from groundserve.runtime.deadline import Deadline
 from python_backend.generate import (
     OnnxRuntimeDecoder,
     Prefix,

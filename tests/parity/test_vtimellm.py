@@ -12,7 +12,7 @@ import pytest
 
 from engine_build import build
 from groundserve import AnswerOptions, InvalidRequestError
-from groundserve.deadline import Deadline
+from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import to_host
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.generate import Prefix, embed_prompt

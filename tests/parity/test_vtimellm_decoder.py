@@ -18,11 +18,11 @@ from engine_build.decoder_export import (
     export_front,
     write_token_embeddings,
 )
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import DECODER_GRAPH_NAME
 from groundserve.families.plans import VISUAL_TOKEN_ID
 from groundserve.families.vtimellm.checkpoint import Checkpoint
-from groundserve.manifest import DECODER_GRAPH_NAME
 from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
 from python_backend.generate import (
     OnnxRuntimeDecoder,
     OnnxRuntimeFront,

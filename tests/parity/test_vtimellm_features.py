@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from engine_build.onnx_export import export_vision_graph
-from groundserve.deadline import Deadline
 from groundserve.families import get_family
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
 from python_backend.decode import PyAVDecoder
 from python_backend.encode import EncodeFunction, OnnxRuntimeEncoder
 from python_backend.features import FeatureExtractor

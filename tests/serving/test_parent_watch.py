@@ -7,7 +7,7 @@ import psutil
 
 PROGRAM = """
 import time
-from groundserve.parent_watch import end_with_parent
+from groundserve.runtime.parent_watch import end_with_parent
 end_with_parent()
 print("ready", flush=True)
 time.sleep(600)

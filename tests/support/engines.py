@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from groundserve.profiles import Precision
+from groundserve.engines.profiles import Precision
 from tests.support.reference import REPOSITORY
 
 _STORE = REPOSITORY / ".engines"

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from groundserve.deadline import Deadline
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.grid import grid_side, pooling_weights
@@ -19,6 +18,7 @@ from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.deadline import Deadline
 from tests.support.reference import ReferenceCase
 from tests.support.rounding import NUM_DRAWS, error_bound, exactly, rounded
 

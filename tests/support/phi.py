@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import Phi3Config, Phi3ForCausalLM
 
-from groundserve.rotary import RotaryTables
+from groundserve.families.rotary import RotaryTables
 
 VOCAB_SIZE = 96
 WIDTH = 64

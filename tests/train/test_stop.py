@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.deadline import Deadline
 from tests.support.reference import REPOSITORY
 from tests.unit.train.data.samples import write_video
 from tests.unit.train.runs import (

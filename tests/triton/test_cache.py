@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundserve.manifest import CHUNK_FRAMES
+from groundserve.engines.manifest import CHUNK_FRAMES
 from tests.triton.protocol import RejectedError
 from tests.triton.serve import Server, in_parallel, serve
 

@@ -29,7 +29,7 @@ from groundserve import (
     RequestCancelledError,
     ScoreOptions,
 )
-from groundserve.manifest import hash_tree
+from groundserve.engines.manifest import hash_tree
 from tests.media_assets import Asset, asset_maker
 from tests.triton.answers import FREE_BOX, url
 from tests.triton.serve import Server, media_workers, serve

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundserve.manifest import MANIFEST_NAME, Manifest, hash_tree
+from groundserve.engines.manifest import MANIFEST_NAME, Manifest, hash_tree
 from groundserve.options import ScoreOptions
 from python_backend.decode import DaliDecoder
 from tests.media_assets import H264, VP9, asset_maker

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from groundserve.engines.manifest import file_sha256
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
-from groundserve.manifest import file_sha256
 from groundserve.serving import TritonServer
 from groundserve.serving.installation import find_installation, server_environment
 from tests.support.processes import is_alive

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from groundserve import Client, ScoreOptions, UnavailableError
-from groundserve.deadline import Deadline
+from groundserve.runtime.deadline import Deadline
 from python_backend.cache.lock import locked
 from tests.triton.protocol import RejectedError
 from tests.triton.serve import in_parallel

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from groundserve import Client
-from groundserve.engine_use import find_use
+from groundserve.engines.engine_use import find_use
+from groundserve.engines.manifest import MANIFEST_NAME, Manifest
 from groundserve.errors import UnavailableError
-from groundserve.manifest import MANIFEST_NAME, Manifest
 from groundserve.serving import TritonServer
 from tests.triton.program import Serve
 

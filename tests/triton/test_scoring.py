@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from groundserve.manifest import CHUNK_FRAMES
+from groundserve.engines.manifest import CHUNK_FRAMES
 from groundserve.options import ScoreOptions
 from groundserve.results import VideoInfo
 from groundserve.serving import TritonServer

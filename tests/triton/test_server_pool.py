@@ -8,9 +8,9 @@ import pytest
 from groundserve import Client
 from groundserve.batch.engines import EngineIdentity, EngineSource
 from groundserve.batch.servers import ServerPool, rank
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import MediaError, UnavailableError
 from groundserve.limits import Limits
-from groundserve.manifest import Manifest
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from groundserve import Client, frames
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError, UnsupportedError
 from groundserve.frames import iterate_frames, read_frames
 from groundserve.limits import Limits
+from groundserve.runtime.deadline import Deadline
 from tests.media_assets.whole_file import decode_whole_file
 from tests.support.reference import SET_2
 

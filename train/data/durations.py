@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from groundserve.deadline import Deadline
 from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.deadline import Deadline
 from train.cpus import rank_cpus
 from train.data.media import READ_SECONDS
 from train.data.records import load_list

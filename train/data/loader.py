@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from groundserve.closing import Closing
 from groundserve.errors import InvalidRequestError
+from groundserve.runtime.closing import Closing
 from train.config import DataConfig, Stage
 from train.cost import SampleCost
 from train.data.ahead import map_ahead

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from groundserve.data_record import Media
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.deadline import Deadline
 from train.cpus import rank_cpus
 from train.data.frame_cache import FrameCache, SampledFrames
 from train.families.base import FrameSampler

@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from groundserve.deadline import Deadline
 from groundserve.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from groundserve.evaluation.frames import uniform_positions
 from groundserve.evaluation.report import ScoredQuestion
@@ -34,6 +33,7 @@ from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.media.index import VideoIndex
+from groundserve.runtime.deadline import Deadline
 from train.digits.patches import patch_classes
 from train.digits.questions import NAMES
 from train.digits.render import render_second

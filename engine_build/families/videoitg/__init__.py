@@ -6,10 +6,10 @@ from pathlib import Path
 
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from engine_build.families.videoitg.trtllm_convert import ARCHITECTURE, convert_checkpoint
+from groundserve.engines.profiles import Precision
 from groundserve.families.videoitg import embeddings
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.profiles import Precision
-from groundserve.tensors import torch_dtype
+from groundserve.weights.tensors import torch_dtype
 
 TRTLLM_FILE = Path(__file__).with_name("trtllm_model.py")
 TRTLLM_CLASS = ARCHITECTURE

@@ -20,10 +20,10 @@ from engine_build.trtllm.layout import (
     WEIGHTS_NAME,
     convert_layers,
 )
+from groundserve.engines.profiles import Precision
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import CheckpointConfig
-from groundserve.profiles import Precision
-from groundserve.tensors import torch_dtype, weight_files
+from groundserve.weights.tensors import torch_dtype, weight_files
 
 # The name under which `trtllm_model.py` registers its class.
 ARCHITECTURE = "VideoITGQwen2ForGrounding"

@@ -12,9 +12,9 @@ from engine_build.families.vtimellm.mixed_precision import MixedClipTower
 from engine_build.onnx_export import export_graph
 from engine_build.onnx_tensorrt import TENSORRT_OPSET
 from engine_build.tensorrt_plan import PlanReport, ShapeRange
+from groundserve.engines.manifest import CHUNK_FRAMES
+from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.families.plans import PLAN_PIXELS
-from groundserve.manifest import CHUNK_FRAMES
-from groundserve.tensorrt_library import TensorRTTarget
 
 
 def export_clip_tower(model: MixedClipTower, path: Path) -> None:

@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from groundserve.closing import Closing
 from groundserve.errors import GroundserveError, MissingExtraError
+from groundserve.runtime.closing import Closing
 
 Pair = tuple[str, str]
 

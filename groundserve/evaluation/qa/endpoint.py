@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from groundserve.closing import Closing
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
@@ -30,6 +29,7 @@ from groundserve.evaluation.qa.reply_stream import (
     read_reply,
 )
 from groundserve.evaluation.qa.waits import parse_retry_after, wait_seconds
+from groundserve.runtime.closing import Closing
 
 if TYPE_CHECKING:
     import httpx2

@@ -9,11 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundserve.deadline import Deadline
 from groundserve.errors import InvalidRequestError
 from groundserve.frames import iterate_frames
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoIndex, VideoSource
+from groundserve.runtime.deadline import Deadline
 
 
 @dataclass(frozen=True, kw_only=True)

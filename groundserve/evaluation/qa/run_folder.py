@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from groundserve.closing import Closing
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.evaluation.line_file import append_lines, open_lines
 from groundserve.evaluation.qa.question import Question
@@ -28,6 +27,7 @@ from groundserve.evaluation.qa.run_files import (
     read_parts,
     read_selections,
 )
+from groundserve.runtime.closing import Closing
 from groundserve.strict_json import shown
 
 _PARTIAL = ".partial"

@@ -30,9 +30,9 @@ from groundserve.families.grounded_videollm.tokenizer import read_tokenizer
 from groundserve.families.grounded_videollm.tuned import TunedState, read_newlines
 from groundserve.families.grounded_videollm.vision import Front, VisionConfig, VisionEncoder
 from groundserve.families.parts import write_choices
-from groundserve.lora import merge
 from groundserve.strict_json import shown
-from groundserve.tensors import check_tensors, files_sha256, filled_module, read_json
+from groundserve.weights.lora import merge
+from groundserve.weights.tensors import check_tensors, files_sha256, filled_module, read_json
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,7 +15,7 @@ from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig
 from groundserve.families.grounded_videollm.tower_files import sizes, without_last_block
 from groundserve.families.parts import tower_heads
 from groundserve.strict_json import shown
-from groundserve.torch_archive import read_torch_file
+from groundserve.weights.torch_archive import read_torch_file
 
 _PREFIX = "vision_model."
 _BLOCKS = "encoder.layers."

@@ -13,7 +13,7 @@ from groundserve.errors import UnsupportedError
 from groundserve.families.decoder_config import no_decoder, read_decoder_config
 from groundserve.families.grounded_videollm.layout import Angles
 from groundserve.families.grounded_videollm.spec import Llm
-from groundserve.rotary import RotaryTables
+from groundserve.families.rotary import RotaryTables
 from groundserve.strict_json import shown
 
 # Each by what model_type may be: a folder may have kept the config of the whole model.

@@ -24,7 +24,7 @@ from groundserve.errors import UnsupportedError
 from groundserve.families.grounded_videollm.tower_files import sizes, without_last_block
 from groundserve.families.parts import tower_heads
 from groundserve.strict_json import shown
-from groundserve.torch_archive import read_torch_file
+from groundserve.weights.torch_archive import read_torch_file
 
 _HEAD_SIZE = 88  # of the published encoder, whose file does not say it
 _EPS = 1e-6

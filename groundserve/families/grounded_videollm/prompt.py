@@ -23,7 +23,7 @@ from groundserve.families.grounded_videollm.times import (
 )
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
 from groundserve.options import AnswerOptions, Task
-from groundserve.tokenizer_json import MarkedTokenizer, TokenWriter, load_tokenizer_json
+from groundserve.tokenizers.tokenizer_json import MarkedTokenizer, TokenWriter, load_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -9,7 +9,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.families.grounded_videollm.spec import Llm
 from groundserve.families.grounded_videollm.template import TEMPLATES
 from groundserve.families.grounded_videollm.times import NEW_TOKENS
-from groundserve.tokenizer_json import read_tokenizer_json
+from groundserve.tokenizers.tokenizer_json import read_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.grounded_videollm.spec import Llm
-from groundserve.lora import Adapter, split_state_dict
-from groundserve.torch_archive import read_torch_file
+from groundserve.weights.lora import Adapter, split_state_dict
+from groundserve.weights.torch_archive import read_torch_file
 
 _RANK, _ALPHA = 128, 256
 """Of the reference's adapter, which its file does not say."""

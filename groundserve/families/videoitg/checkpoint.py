@@ -16,14 +16,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen2TokenizerFast
 
-from groundserve.checkpoint_place import HUB_ID, find_checkpoint
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
 from groundserve.families.base import FindingRow
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.families.videoitg.vision import VisionEncoder
-from groundserve.tensors import directory_sha256, fill_module, read_json, read_tensors
+from groundserve.weights.checkpoint_place import HUB_ID, find_checkpoint
+from groundserve.weights.tensors import directory_sha256, fill_module, read_json, read_tensors
 
 _VISION_PREFIX = "model.vision_tower.vision_tower.vision_model."
 _TOWER_PREFIX = "vision_model."

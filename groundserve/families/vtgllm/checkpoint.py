@@ -23,6 +23,7 @@ from groundserve.families.llama import (
     llama_end_id,
     llama_files,
 )
+from groundserve.families.rotary import RotaryTables
 from groundserve.families.vtgllm.eva import EvaConfig
 from groundserve.families.vtgllm.frame_text import FrameText
 from groundserve.families.vtgllm.front import Front
@@ -34,10 +35,9 @@ from groundserve.families.vtgllm.state import EMBEDDING, TrainedState
 from groundserve.families.vtgllm.time_fill import fill_seconds
 from groundserve.families.vtgllm.vision import VisionEncoder
 from groundserve.families.vtgllm.vision_weights import read_eva_config, read_vision_tensors
-from groundserve.llama_tokenizer import END, UNKNOWN
-from groundserve.lora import merge
-from groundserve.rotary import RotaryTables
-from groundserve.tensors import files_sha256, filled_module, read_all_tensors, read_json
+from groundserve.tokenizers.llama_tokenizer import END, UNKNOWN
+from groundserve.weights.lora import merge
+from groundserve.weights.tensors import files_sha256, filled_module, read_all_tensors, read_json
 
 _MAX_TOKENS = 3000
 """Prompt and answer together, from which on the reference drops the prompt's beginning."""

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
 from groundserve.families.vtgllm.times import TIME_TOKENS, time_sentence
-from groundserve.llama_added_tokens import AddedTokensLlamaTokenizer
-from groundserve.llama_tokenizer import BEGIN, END, UNKNOWN
 from groundserve.options import AnswerOptions, Task
-from groundserve.sentencepiece import read_llama_tokenizer
+from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
+from groundserve.tokenizers.llama_tokenizer import BEGIN, END, UNKNOWN
+from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -16,7 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.strict_json import shown
-from groundserve.tensors import check_num_layers
+from groundserve.weights.tensors import check_num_layers
 
 _EPSILON = 1e-12
 _CROSS_EVERY = 2

@@ -13,8 +13,8 @@ from groundserve.errors import InvalidRequestError
 from groundserve.families.llama import is_llama_weight
 from groundserve.families.vtgllm.config import VTGLLMConfig
 from groundserve.families.vtgllm.layout import Parts
-from groundserve.lora import Adapter, split_state_dict
-from groundserve.torch_archive import read_torch_file
+from groundserve.weights.lora import Adapter, split_state_dict
+from groundserve.weights.torch_archive import read_torch_file
 
 INSIDE = "model"
 """Under which name the trained file and InstructBLIP's have their tensors, where beside others."""

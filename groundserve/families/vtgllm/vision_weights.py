@@ -10,7 +10,7 @@ from torch import Tensor
 from groundserve.families.vtgllm.eva import EvaConfig, joined_biases, tower_of_file
 from groundserve.families.vtgllm.layout import Parts
 from groundserve.families.vtgllm.state import INSIDE, TOWER, TrainedState
-from groundserve.torch_archive import read_torch_file
+from groundserve.weights.torch_archive import read_torch_file
 
 _Q_FORMER = "Qformer.bert."
 

@@ -34,11 +34,11 @@ from groundserve.families.vtimellm.layout import (
 )
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.families.vtimellm.vision import Projector, VisionEncoder
-from groundserve.llama_tokenizer import END, UNKNOWN
-from groundserve.lora import Adapter, adapter_files, merge
-from groundserve.sentencepiece import read_llama_tokenizer
-from groundserve.tensors import files_sha256, filled_module, read_all_tensors, read_json
-from groundserve.torch_archive import read_torch_file
+from groundserve.tokenizers.llama_tokenizer import END, UNKNOWN
+from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
+from groundserve.weights.lora import Adapter, adapter_files, merge
+from groundserve.weights.tensors import files_sha256, filled_module, read_all_tensors, read_json
+from groundserve.weights.torch_archive import read_torch_file
 
 # The reference relabels the type; the file is Llama's otherwise.
 _MODEL_TYPES = ("llama", "VTimeLLM")

@@ -19,8 +19,8 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig
 from groundserve.families.parts import tower_heads
 from groundserve.strict_json import shown
-from groundserve.tensors import all_weight_files, read_all_tensors, read_json
-from groundserve.torch_archive import read_torch_file
+from groundserve.weights.tensors import all_weight_files, read_all_tensors, read_json
+from groundserve.weights.torch_archive import read_torch_file
 
 _OPENAI_PREFIX = "visual."
 _TOWER_PREFIX = "vision_model."

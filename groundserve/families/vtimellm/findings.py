@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from groundserve.families.base import FindingRow
 from groundserve.families.vtimellm.checkpoint import Checkpoint
-from groundserve.torch_archive import is_script_archive
+from groundserve.weights.torch_archive import is_script_archive
 
 
 def find(opened: Checkpoint) -> Iterator[FindingRow]:

@@ -110,7 +110,7 @@ class _Layout:
 
     def clip(self) -> Sequence[Path]:
         """Find OpenAI's file; of several the archive as published; else a directory."""
-        from groundserve.torch_archive import is_script_archive  # needs PyTorch
+        from groundserve.weights.torch_archive import is_script_archive  # needs PyTorch
 
         files = sorted((self._directory / "clip").glob("*.pt"))
         folders = [path for path in self._search.folders if _model_type(path).startswith("clip")]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
-from groundserve.llama_tokenizer import END, LlamaTokenizer
 from groundserve.options import AnswerOptions
+from groundserve.tokenizers.llama_tokenizer import END, LlamaTokenizer
 
 VIDEO_PLACEHOLDER = "<video>"
 

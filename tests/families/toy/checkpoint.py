@@ -11,12 +11,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from groundserve.checkpoint_place import find_checkpoint
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.base import FindingRow
 from groundserve.families.toy.model import PATCH, ToyGrounding, ToyVision
 from groundserve.families.toy.spec import ToySpec
-from groundserve.tensors import directory_sha256, fill_module, read_json, read_tensors
+from groundserve.weights.checkpoint_place import find_checkpoint
+from groundserve.weights.tensors import directory_sha256, fill_module, read_json, read_tensors
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

@@ -7,9 +7,9 @@ import pytest
 from groundserve.batch import fetch
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.fetch import FetchError, local_file
-from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError
 from groundserve.limits import Limits
+from groundserve.runtime.deadline import Deadline
 
 CONTENT = bytes(range(256)) * 100
 

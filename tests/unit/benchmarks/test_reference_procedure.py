@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks._reference import ReferenceProcedure
 from benchmarks.gpu.models import relative_error
-from groundserve.deadline import Deadline
 from groundserve.frames import read_frames
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.deadline import Deadline
 from groundserve.scoring.gate import TOLERANCES
 from tests.support.reference import ALL_CASES
 

@@ -15,7 +15,7 @@ from groundserve import (
     UnavailableError,
 )
 from groundserve.client._exchange import Exchange
-from groundserve.deadline import Deadline
+from groundserve.runtime.deadline import Deadline
 
 REFUSED = UnavailableError("refused")
 BROKE = UnavailableError("broke")

@@ -16,11 +16,11 @@ from groundserve.families.plans import SeenVideo
 from groundserve.families.vtgllm.prompt import TimeTokenizer
 from groundserve.families.vtgllm.prompt import read_tokenizer as read_vtgllm
 from groundserve.families.vtimellm.prompt import VicunaTokenizer
-from groundserve.llama_added_tokens import AddedTokensLlamaTokenizer
-from groundserve.llama_tokenizer import LlamaTokenizer
 from groundserve.options import AnswerOptions
-from groundserve.sentencepiece import read_llama_tokenizer
-from groundserve.tokenizer_json import TokenWriter
+from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
+from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
+from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
+from groundserve.tokenizers.tokenizer_json import TokenWriter
 from tests.support.reference import VICUNA, VTGLLM_LLAMA
 from tests.unit.families.grounded_videollm.recorded import SPECS, TOKENIZERS
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers
+from groundserve.runtime.deadline import Deadline
 from tests.media_assets import Asset, asset_maker
 from tests.media_assets.whole_file import decode_whole_file
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo, VideoSource
+from groundserve.runtime.deadline import Deadline
 from tests.media_assets import ONE_FRAME, Asset
 from tests.media_assets.boxes import announcing
 from tests.support.one_gop import one_gop_video

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.errors import UnavailableError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, Segments, StreamInfo, _process
 from groundserve.media._wire import Channel, Message
+from groundserve.runtime.deadline import Deadline
 
 SIDE = 4
 SEGMENTS = Segments(

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, OpenVideo, ResizeRule, VideoSource
 from groundserve.media._resize import resize_short_side
+from groundserve.runtime.deadline import Deadline
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CLIPS = {

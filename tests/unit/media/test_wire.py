@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.media._wire import Channel, WireError
+from groundserve.runtime.deadline import Deadline
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.media import Segments
 from groundserve.media._cut import cut_segments
+from groundserve.runtime.deadline import Deadline
 from python_backend.decode import DaliDecoder
 from tests.media_assets import Asset, asset_maker
 from tests.media_assets.reading import reader_of

@@ -8,8 +8,8 @@ from dataclasses import replace
 import av
 import numpy as np
 
-from groundserve.deadline import Deadline
 from groundserve.media import Segments
+from groundserve.runtime.deadline import Deadline
 from python_backend.decode import DecodedFrames
 
 IMAGE_SIZE = 56

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from groundserve._version import __version__
+from groundserve.engines.manifest import FORMAT_VERSION, Manifest
 from groundserve.families.videoitg.spec import VideoITGSpec
-from groundserve.manifest import FORMAT_VERSION, Manifest
 from groundserve.media import VideoIndex
 
 INDEX = VideoIndex(

@@ -14,13 +14,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.errors import EngineMismatchError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.media import ResizeRule, Segments
 from groundserve.media._decode import decode_segments
 from groundserve.media._resize import resize
 from groundserve.media.outputs import FrameOutput
+from groundserve.runtime.deadline import Deadline
 from python_backend.decode import DaliDecoder
 from tests.media_assets import (
     GOP_FRAMES,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from groundserve.deadline import Deadline
 from groundserve.media import Segments
+from groundserve.runtime.deadline import Deadline
 from python_backend.decode import DaliDecoder, memory
 from tests.media_assets import GOP_FRAMES, VP8, VP9
 from tests.unit.python_backend.dali_decoder import with_hidden_packets

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from groundserve.manifest import ROW_BYTES_KEY
+from groundserve.engines.manifest import ROW_BYTES_KEY
 from python_backend.encode import OnnxRuntimeEncoder
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from groundserve.deadline import Deadline
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
+from groundserve.runtime.deadline import Deadline
 from python_backend.ground import PackedGrounder, Questions, TorchGrounder, ground_questions
 from python_backend.ground.engine import EngineGrounder
 from tests.support.reference import SET_1

@@ -4,8 +4,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
+from groundserve.runtime.deadline import Deadline
 from python_backend.fair_share import FairShare, read_light_pixels
 
 SOON = Deadline.after(10**6)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import (
     GroundserveError,
     MediaError,
@@ -17,9 +17,9 @@ from groundserve.families import get_family
 from groundserve.families.plans import SeenVideo
 from groundserve.families.vtimellm import VTimeLLMSpec
 from groundserve.limits import Limits
-from groundserve.manifest import Manifest
 from groundserve.media import Segments, VideoSource
 from groundserve.options import AnswerOptions, ScoreOptions
+from groundserve.runtime.deadline import Deadline
 from python_backend.cache import CacheConfig, CacheKeys, FeatureCache
 from python_backend.cache.entry import Entry
 from python_backend.cache.store import EntryStore

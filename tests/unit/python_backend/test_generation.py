@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.errors import (
     DeadlineExceededError,
     EngineMismatchError,
@@ -15,6 +14,7 @@ from groundserve.errors import (
 )
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
 from python_backend.generate import answer_questions, finish
 from python_backend.generate.base import check_token_ids
 from python_backend.meter import Counts

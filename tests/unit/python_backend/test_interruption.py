@@ -10,8 +10,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from groundserve.deadline import Deadline
 from groundserve.errors import DeadlineExceededError, RequestCancelledError
+from groundserve.runtime.deadline import Deadline
 from python_backend.interruption import ending_with, look_before, run_session
 
 

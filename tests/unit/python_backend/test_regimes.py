@@ -13,7 +13,7 @@ from torch import nn
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from engine_build.decoder_export import export_decoder
-from groundserve.manifest import DECODER_GRAPH_NAME
+from groundserve.engines.manifest import DECODER_GRAPH_NAME
 from python_backend.generate import OnnxRuntimeDecoder, TorchDecoder
 from tests.support.phi import MAX_POSITIONS, SWITCH, WIDTH, tiny_phi
 from tests.support.rounding import in_float32

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from groundserve import tensorrt_library
+from groundserve.engines import tensorrt_library
+from groundserve.engines.tensorrt_library import TensorRTTarget, load_tensorrt
 from groundserve.errors import EngineMismatchError
-from groundserve.tensorrt_library import TensorRTTarget, load_tensorrt
 from python_backend.tensorrt_runtime import PlanRunner
 
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from groundserve.deadline import Deadline
+from groundserve.engines.manifest import CHUNK_FRAMES
 from groundserve.errors import MediaError
 from groundserve.families.plans import FrameStream, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.manifest import CHUNK_FRAMES
+from groundserve.runtime.deadline import Deadline
 from python_backend.chunks import ChunkRunner
 from python_backend.decode import DecodedFrames
 from python_backend.meter import Counts

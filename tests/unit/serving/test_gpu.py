@@ -11,9 +11,15 @@ from engine_build.triton.render import write_model
 from engine_build.triton.specs import model_specs
 from groundserve._version import __version__
 from groundserve.cli.doctor_checks import check_engines
+from groundserve.engines.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    REPOSITORY_NAME,
+    Manifest,
+    hash_tree,
+)
+from groundserve.engines.profiles import Device
 from groundserve.errors import EngineMismatchError
-from groundserve.manifest import FORMAT_VERSION, MANIFEST_NAME, REPOSITORY_NAME, Manifest, hash_tree
-from groundserve.profiles import Device
 from groundserve.serving.installation import TritonInstallation, check_gpu
 
 CONTAINER = TritonInstallation(executable=Path("/opt/tritonserver/bin/tritonserver"))

@@ -39,7 +39,7 @@ from groundserve.families.videoitg.checkpoint import (
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
-from groundserve.tensors import fill_module, read_json
+from groundserve.weights.tensors import fill_module, read_json
 from train.config import StageConfig
 from train.cost import SampleCost
 from train.examples import IGNORE_INDEX, Example, Text

@@ -13,7 +13,7 @@ from torch import Tensor
 from groundserve import families
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.grounded_videollm.checkpoint import Checkpoint
-from groundserve.torch_archive import read_torch_file
+from groundserve.weights.torch_archive import read_torch_file
 from tests.support.grounded_cases import PARTS
 from tests.unit.families.grounded_videollm.checkpoints import (
     WEIGHTS,

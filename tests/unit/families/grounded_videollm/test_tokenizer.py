@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 from groundserve.errors import InvalidRequestError
 from groundserve.families.grounded_videollm.times import NEW_TOKENS
 from groundserve.families.grounded_videollm.tokenizer import read_tokenizer
-from groundserve.tokenizer_json import TokenWriter
+from groundserve.tokenizers.tokenizer_json import TokenWriter
 from tests.unit.families.grounded_videollm.recorded import FUNCTIONS, LLMS, TOKENIZERS
 
 SAID = {said["llm"]: said for said in FUNCTIONS["tokenizer"]}

@@ -12,7 +12,7 @@ from groundserve.families.grounded_videollm.internvideo2 import (
     InternVideo2Source,
     stretched,
 )
-from groundserve.torch_archive import read_torch_file
+from groundserve.weights.torch_archive import read_torch_file
 from tests.unit.families.grounded_videollm.checkpoints import opened
 from tests.unit.families.grounded_videollm.recorded import FUNCTIONS
 

@@ -8,7 +8,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.families.plans import SeenVideo
 from groundserve.families.vtimellm.prompt import VicunaTokenizer
 from groundserve.options import AnswerOptions
-from groundserve.sentencepiece import read_llama_tokenizer
+from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from tests.support.reference import VICUNA, VTIMELLM
 
 CASES = json.loads((VTIMELLM / "cases.json").read_text("utf-8"))["cases"]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.errors import RequestCancelledError
+from groundserve.runtime.deadline import Deadline
 from python_backend.cache.lock import locked
 
 KEY = "ab" * 32

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.deadline import Deadline
+from groundserve.runtime.deadline import Deadline
 from tests.unit.python_backend.cache.stores import (
     assert_holds,
     entry,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.deadline import POLL_SECONDS
 from groundserve.errors import RequestCancelledError, UnsupportedError
+from groundserve.runtime.deadline import POLL_SECONDS
 from python_backend.triton._cancellation import Lifeline, asked_in_turns, lifeline_of
 
 HOLD = """

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from groundserve.deadline import Deadline
 from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.deadline import Deadline
 from train.digits.dataset import (
     draw_video,
     write_grounding_set,

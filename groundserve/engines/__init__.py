@@ -1,0 +1,1 @@
+"""Engine directories: profiles, manifest, who uses one."""

@@ -1,0 +1,1 @@
+"""What any process of groundserve needs: deadlines, CPUs, threads, parents."""

@@ -1,0 +1,1 @@
+"""Tokenizers of the Llama kind, and files of the tokenizers library."""

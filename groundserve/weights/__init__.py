@@ -1,0 +1,1 @@
+"""Checkpoint files: where they lie, and how their tensors are read."""
