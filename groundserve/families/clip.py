@@ -72,8 +72,6 @@ class ClipTower(nn.Module):
         # another one.
         tower._attn_implementation = "eager"
         self.config = tower
-        # Convolution is what the references compute; exported graphs have the same sum as one
-        # matrix product.
         self.patches_as_matmul = False
         self.embeddings = CLIPVisionEmbeddings(tower)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=tower.layer_norm_eps)
@@ -95,20 +93,33 @@ class ClipTower(nn.Module):
 
     def _embed_patches(self, pixel_values: Tensor) -> Tensor:
         embeddings = self.embeddings
-        weight = embeddings.patch_embedding.weight
-        pixel_values = pixel_values.to(weight.dtype)
-        if self.patches_as_matmul:
-            size = embeddings.patch_size
-            side = embeddings.image_size // size
-            # Like the convolution, leaves out the pixels behind the last whole patch.
-            patches = pixel_values[:, :, : side * size, : side * size]
-            patches = patches.reshape(-1, 3, side, size, side, size)
-            # (n, s, s, 3, p, p) -> (n, P, 3*p*p)
-            patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, side * side, 3 * size * size)
-            embedded = patches @ weight.flatten(1).T
-        else:
-            # (n, D_v, s, s) -> (n, P, D_v)
-            embedded = embeddings.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        embedded = embed_patches(
+            embeddings.patch_embedding,
+            pixel_values.to(embeddings.patch_embedding.weight.dtype),
+            as_matmul=self.patches_as_matmul,
+        )
         class_token = embeddings.class_embedding.expand(embedded.shape[0], 1, -1)
         tokens = torch.cat([class_token, embedded], dim=1)
         return tokens + cast(Tensor, embeddings.position_embedding.weight)
+
+
+def embed_patches(projection: nn.Conv2d, pixel_values: Tensor, *, as_matmul: bool) -> Tensor:
+    """Project patches: (n, 3, S, S) -> (n, P, D_v).
+
+    Args:
+        projection: Of p x p pixels; a convolution is what the references compute.
+        pixel_values: In the projection's dtype.
+        as_matmul: Whether to compute the same sum as one matrix product, as exported graphs do.
+    """
+    if not as_matmul:
+        # (n, D_v, s, s) -> (n, P, D_v)
+        return cast(Tensor, projection(pixel_values)).flatten(2).transpose(1, 2)
+    size = projection.kernel_size[0]
+    side = pixel_values.shape[-1] // size
+    # Like the convolution, leaves out the pixels behind the last whole patch.
+    patches = pixel_values[:, :, : side * size, : side * size]
+    patches = patches.reshape(-1, 3, side, size, side, size)
+    # (n, s, s, 3, p, p) -> (n, P, 3*p*p)
+    patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, side * side, 3 * size * size)
+    embedded = patches @ projection.weight.flatten(1).T
+    return embedded if projection.bias is None else embedded + projection.bias

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 
 from torch import Tensor
 
-from groundserve.families.vtgllm.eva import EvaConfig, joined_biases, tower_of_file
+from groundserve.families.vtgllm.eva import EvaConfig, renamed_tower, tower_of_file
 from groundserve.families.vtgllm.layout import Parts
 from groundserve.families.vtgllm.state import INSIDE, TOWER, TrainedState
 from groundserve.weights.torch_archive import read_torch_file
@@ -59,7 +59,13 @@ def _tower(parts: Parts) -> dict[str, Tensor]:
 
 
 def _our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        f"q_former.{name.removeprefix(_Q_FORMER)}" if name.startswith(_Q_FORMER) else name: tensor
-        for name, tensor in joined_biases(tensors).items()
-    }
+    tower = {n.removeprefix(TOWER): t for n, t in tensors.items() if n.startswith(TOWER)}
+    found = {TOWER + name: tensor for name, tensor in renamed_tower(tower)}
+    for name, tensor in tensors.items():
+        if name.startswith(_Q_FORMER):
+            # What transformers calls the inner module as the outer one.
+            own = name.removeprefix(_Q_FORMER).replace("attention.self.", "attention.attention.")
+            found[f"q_former.{own}"] = tensor
+        elif not name.startswith(TOWER):
+            found[name] = tensor
+    return found
