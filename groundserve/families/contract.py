@@ -6,6 +6,7 @@ Shape letters as in `base`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import get_annotations
 from typing import Any
 
 import numpy as np
@@ -178,7 +179,8 @@ def _check_input(
 
 def _members(seam: type) -> list[str]:
     """Return the public names of a protocol and of those that it extends."""
-    return sorted({name for one in seam.__mro__ for name in vars(one) if not name.startswith("_")})
+    names = {name for one in seam.__mro__ for name in (*vars(one), *get_annotations(one))}
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def _has(one: object, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -83,11 +83,6 @@ def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
             return LlamaForCausalLM(config)
     except Exception as error:  # of PyTorch and transformers, of many kinds
         raise no_decoder(where, "Llama", error) from error
-
-
-def llama_end_id(config: LlamaConfig) -> int:
-    """Return the token that ends an answer, which `llama_config` has checked."""
-    return cast(int, config.eos_token_id)
 
 
 def llama_files(directory: Path) -> list[Path]:
