@@ -28,7 +28,7 @@ from groundserve.families.plans import (
 from groundserve.families.transformers_version import check_transformers
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
-from groundserve.options import AnswerOptions, Task
+from groundserve.options import AnswerOptions, Head, Task
 
 if TYPE_CHECKING:
     import torch
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
         GroundingModule,
         VisionModule,
     )
-
-Head = Literal["frames", "text"]
-"""What a family answers: one logit a frame, or text."""
 
 FindingRow = tuple[str, Literal["ok", "warn", "fail"], str]
 """A line of `groundserve doctor`: subject, how it is (warn: works, read on; fail: something will

@@ -17,7 +17,6 @@ from groundserve.families.base import (
     Family,
     FamilyCheckpoint,
     FramesFamily,
-    Head,
     ModelSpec,
     TextCheckpoint,
     TextFamily,
@@ -25,6 +24,7 @@ from groundserve.families.base import (
 from groundserve.families.default_video import default_plan, short_plan
 from groundserve.families.plans import PlanInput, VideoPlan, units_of
 from groundserve.media.index import check_frame_indices
+from groundserve.options import Head
 
 _SHORT_FRAMES = 4
 

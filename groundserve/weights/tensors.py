@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +11,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from groundserve.engines.manifest import file_sha256
 from groundserve.engines.profiles import Precision
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.strict_json import shown
+from groundserve.weights.hashes import files_sha256
 from groundserve.weights.torch_archive import read_torch_file
 
 _ModuleT = TypeVar("_ModuleT", bound=nn.Module)
@@ -245,21 +244,6 @@ def directory_sha256(directory: Path) -> str:
     # Folders are left out: a tower inside the checkpoint has a hash of its own.
     paths = [path for path in sorted(directory.iterdir()) if path.is_file()]
     return files_sha256((p.name, p) for p in paths if p.suffix in _HASHED_SUFFIXES)
-
-
-def files_sha256(files: Iterable[tuple[str, Path]], *rest: str) -> str:
-    """Return the SHA-256 over files, by name and content: the same ones give the same anywhere.
-
-    Args:
-        files: Name and place of each, in an order that does not depend on where they lie.
-        rest: What else decides what is computed, a line each.
-    """
-    digest = hashlib.sha256()
-    for name, path in files:
-        digest.update(f"{name} {file_sha256(path)}\n".encode())
-    for line in rest:
-        digest.update(f"{line}\n".encode())
-    return digest.hexdigest()
 
 
 def _materialise_buffers(model: nn.Module) -> None:

@@ -30,7 +30,8 @@ from groundserve.families.grounded_videollm.tuned import TunedState, read_newlin
 from groundserve.families.grounded_videollm.vision import Front, VisionConfig, VisionEncoder
 from groundserve.families.text_checkpoint import OpenedTextCheckpoint
 from groundserve.strict_json import shown
-from groundserve.weights.tensors import check_tensors, files_sha256, read_json
+from groundserve.weights.hashes import files_sha256
+from groundserve.weights.tensors import check_tensors, read_json
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

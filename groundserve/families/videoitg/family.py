@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundserve.errors import MissingExtraError
-from groundserve.families.base import Head
 from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.videoitg.plan import POOLING_INPUT, plan_video
 from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.options import Head
 
 if TYPE_CHECKING:
     from torch import nn

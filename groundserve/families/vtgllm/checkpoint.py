@@ -39,7 +39,8 @@ from groundserve.families.vtgllm.state import EMBEDDING, TrainedState
 from groundserve.families.vtgllm.time_fill import fill_seconds, seconds_finding
 from groundserve.families.vtgllm.vision import VisionEncoder
 from groundserve.families.vtgllm.vision_weights import read_eva_config, read_vision_tensors
-from groundserve.weights.tensors import files_sha256, filled_module, read_all_tensors, read_json
+from groundserve.weights.hashes import files_sha256
+from groundserve.weights.tensors import filled_module, read_all_tensors, read_json
 
 _MAX_TOKENS = 3000
 """Prompt and answer together, from which on the reference drops the prompt's beginning."""

@@ -97,7 +97,11 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     return Parts(
         config=config,
         config_name=files[0].name,
-        **{name: paths[0] for name, paths in found.items()},
+        checkpoint=found["checkpoint"][0],
+        eva=found["eva"][0],
+        q_former=found["q_former"][0],
+        base=found["base"][0],
+        bert=found["bert"][0],
         time_fill=time_fill,
         eva_heads=eva_heads,
         choices=search.choices,

@@ -27,8 +27,9 @@ from groundserve.families.vtimellm.layout import (
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.families.vtimellm.vision import Projector, VisionEncoder
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
+from groundserve.weights.hashes import files_sha256
 from groundserve.weights.lora import Adapter, adapter_files, merge
-from groundserve.weights.tensors import files_sha256, filled_module, read_all_tensors, read_json
+from groundserve.weights.tensors import filled_module, read_all_tensors, read_json
 from groundserve.weights.torch_archive import is_script_archive, read_torch_file
 
 # The reference relabels the type; the file is Llama's otherwise.
