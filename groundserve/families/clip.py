@@ -24,7 +24,7 @@ HEAD_SIZE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTowerConfig:
-    """The sizes of a tower, which are all that differs between those of OpenAI."""
+    """The sizes of a vision transformer, which are all that differs between those of OpenAI."""
 
     hidden_size: int
     """D_v."""
@@ -43,8 +43,8 @@ class ClipTowerConfig:
             or self.hidden_size % self.num_attention_heads
             or self.image_size < self.patch_size
         ):
-            raise UnsupportedError(f"no CLIP has the sizes {shown(vars(self))}")
-        check_num_layers(self.num_hidden_layers, where="the part clip")
+            raise UnsupportedError(f"no vision tower has the sizes {shown(vars(self))}")
+        check_num_layers(self.num_hidden_layers, where="a vision tower")
 
     @property
     def num_positions(self) -> int:

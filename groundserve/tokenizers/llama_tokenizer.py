@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from groundserve.errors import EngineMismatchError, MissingExtraError
+from groundserve.errors import EngineMismatchError
+from groundserve.tokenizers.tokenizer_json import load_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -62,17 +63,7 @@ class LlamaTokenizer:
             MissingExtraError: The package `tokenizers` is not installed.
             EngineMismatchError: It cannot be read, or as `LlamaTokenizer`.
         """
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise MissingExtraError("serve", "tokenizers") from error
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # of no kind of its own
-            raise EngineMismatchError(
-                f"{path.name} cannot be read; rebuild the engine directory"
-            ) from error
-        return cls(tokenizer)
+        return cls(load_tokenizer_json(path))
 
     def encode(self, text: str, *, plain_from: int | None = None) -> list[int]:
         """Return the tokens of a text, without a beginning token.

@@ -87,7 +87,7 @@ def vtgllm() -> Cost:
     q_former = published.Q_FORMER.frame_flop(
         num_queries=spec.tokens_per_frame,
         num_text=0,
-        num_read=published.EVA.num_tokens,
+        num_read=published.EVA.num_positions,
         read_width=published.EVA.hidden_size,
     )
     visual, times = spec.num_visual_tokens(spec.num_frames), spec.num_frames * LENGTH

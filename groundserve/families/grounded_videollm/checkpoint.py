@@ -47,12 +47,7 @@ class Checkpoint(OpenedTextCheckpoint):
 
     @classmethod
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
-        """Find the parts, and check that they are of one model.
-
-        Raises:
-            InvalidRequestError: A part is missing, or cannot be read, or is of another model.
-            UnsupportedError: The model differs from what this code computes.
-        """
+        """Find the parts, and check that they are of one model."""
         directory = Path(os.path.expanduser(path))
         found = find_parts(directory, parts)
         # Of the model that the base was cut from; not always there.
@@ -115,12 +110,7 @@ class Checkpoint(OpenedTextCheckpoint):
         return self.tuned.decoder.items()
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
-        """Return the decoder's tokenizer with the tokens for times, and its padding id.
-
-        Raises:
-            InvalidRequestError: It is missing or damaged, or has more tokens than the decoder.
-            UnsupportedError: It is no tokenizer as the decoder's.
-        """
+        """Return the decoder's tokenizer with the tokens for times, and its padding id."""
         tokenizer, pad_token_id = read_tokenizer(self.parts.tokenizer, self.parts.llm)
         # The last id, and not how many there are: the reference's tables have rows of no token.
         if tokenizer.get_vocab_size() > self.vocab_size:

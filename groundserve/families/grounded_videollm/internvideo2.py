@@ -92,17 +92,7 @@ class InternVideo2Source:
     def open(
         cls, path: Path, *, num_frames: int, num_heads: int | None = None
     ) -> InternVideo2Source:
-        """Read a file of the second stage.
-
-        Args:
-            path: Of the file.
-            num_frames: F.
-            num_heads: By hand.
-
-        Raises:
-            InvalidRequestError: It is missing or damaged, or nothing says how many heads it has.
-            UnsupportedError: It is no InternVideo2.
-        """
+        """Read a file of the second stage."""
         run, num_blocks = without_last_block(
             read_torch_file(path), part="internvideo", blocks="blocks."
         )

@@ -53,12 +53,7 @@ class TunedState:
 
     @classmethod
     def open(cls, path: Path) -> TunedState:
-        """Read a file `sft_*.pth`.
-
-        Raises:
-            InvalidRequestError: It is missing or damaged, or of a stage without the decoder.
-            UnsupportedError: Its adapter is not plain LoRA.
-        """
+        """Read a file `sft_*.pth`."""
         found = read_torch_file(path, inside="model")
         language = {
             name.removeprefix(_DECODER): tensor

@@ -60,15 +60,8 @@ class Checkpoint:
     def open(cls, name: str | Path, *, vision_tower: str | Path | None = None) -> Checkpoint:
         """Open a local directory or a hub id.
 
-        Args:
-            name: Directory in the reference's layout, or `organisation/name` on the hub.
-            vision_tower: SigLIP directory or hub id; None looks beside the checkpoint for the
-                name in its config, then falls back to the checkpoint's own weights.
-
-        Raises:
-            InvalidRequestError: No such directory, or files are missing or unreadable.
-            UnsupportedError: The model differs from what this code computes.
-            UnavailableError: The hub does not give it.
+        Without `vision_tower` the one that its config names is looked for beside it, then its own
+        weights are taken.
         """
         directory = _local_directory(name)
         opened = cls.with_config(
@@ -112,15 +105,7 @@ class Checkpoint:
     def load_vision(
         self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> VisionEncoder:
-        """Read the vision tower up to the layer that is used.
-
-        Args:
-            dtype: To convert the weights to, whatever the files hold.
-            device: `cpu`, `cuda` or `cuda:1`.
-
-        Raises:
-            InvalidRequestError: Tensors are missing, or of another shape than the config says.
-        """
+        """Read the vision tower up to the layer that is used."""
         select_layer = self.config.mm_vision_select_layer
         with torch.device("meta"):
             model = VisionEncoder(self.vision_config, select_layer=select_layer)
@@ -139,11 +124,7 @@ class Checkpoint:
     def load_grounding(
         self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> GroundingModel:
-        """Read projector, decoder and head.
-
-        Raises:
-            InvalidRequestError: Tensors are missing, or there are some this model does not have.
-        """
+        """Read projector, decoder and head."""
         with torch.device("meta"):
             model = GroundingModel(self.config)
         fill_module(model, model_tensors(self.directory, dtype=dtype, device=device))
@@ -154,10 +135,6 @@ class Checkpoint:
 
         Registering matters: the reference's training leaves `!` behind as padding token, and then
         every `!` is split off and becomes one special id.
-
-        Raises:
-            InvalidRequestError: Its files are missing or damaged.
-            UnsupportedError: The tokenizer has neither a padding token nor an end token.
         """
         # Without them transformers makes a tokenizer that knows no word, and says nothing.
         if not any(

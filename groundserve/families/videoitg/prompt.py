@@ -76,9 +76,6 @@ class QueryTokenizer:
 
         Ids equal to the padding id are missing: the reference's mask deletes them. With the
         tokenizer that training leaves behind the padding token is `!`.
-
-        Raises:
-            InvalidRequestError: As `input_ids`.
         """
         kept = [i for i in self.input_ids(query)[1:] if i != self.pad_token_id]
         return np.array(kept, np.int64)

@@ -68,16 +68,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
 
     @classmethod
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
-        """Find the parts, and check that they are of one model.
-
-        Args:
-            path: Directory that paths in the YAML are relative to, or a copy that `copy_to` wrote.
-            parts: As of `find_parts`.
-
-        Raises:
-            InvalidRequestError: A part is missing, or cannot be read, or is of another model.
-            UnsupportedError: The model differs from what this code computes.
-        """
+        """Find the parts, and check that they are of one model."""
         directory = Path(os.path.expanduser(path))
         found = find_parts(directory, parts)
         trained = TrainedState.open(found)
@@ -123,15 +114,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
         return read_vision_tensors(self.parts, self.trained, names)
 
     def load_front(self, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Front:
-        """Read what stands before the decoder.
-
-        Args:
-            dtype: Of the linear layer; the rest is float32, see `Front`.
-            device: As of `load_vision`.
-
-        Raises:
-            InvalidRequestError: Tensors are missing, unknown, or of another shape.
-        """
+        """Read what stands before the decoder."""
         config = self.parts.config
         with torch.device("meta"):
             model = Front(
@@ -173,12 +156,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
             yield name, tensor.to(torch.bfloat16)
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
-        """Return Llama's tokenizer as a fast one, and the padding id, which is that of <unk>.
-
-        Raises:
-            InvalidRequestError: It is missing or damaged, or has other tokens than the decoder.
-            UnsupportedError: It is no tokenizer as Llama's.
-        """
+        """Return Llama's tokenizer as a fast one, and the padding id, which is that of <unk>."""
         time_tokens = self.parts.config.special_time_token
         tokenizer = read_tokenizer(self.parts.base, time_tokens=time_tokens)
         # Without tokens of times the decoder has no row for the placeholder either, never read.
@@ -276,7 +254,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
         return self.eva.frame_flop() + self.q_former.frame_flop(
             num_queries=self.parts.config.num_query_token,
             num_text=self._num_text,
-            num_read=self.eva.num_tokens,
+            num_read=self.eva.num_positions,
             read_width=self.eva.hidden_size,
         )
 

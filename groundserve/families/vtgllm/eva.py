@@ -21,7 +21,7 @@ from transformers.models.instructblip.modeling_instructblip import (
 )
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.clip import embed_patches
+from groundserve.families.clip import ClipTowerConfig, embed_patches
 from groundserve.families.parts import tower_heads
 
 # No file says how many heads there are.
@@ -44,19 +44,8 @@ _BLOCK_NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaConfig:
-    """The geometry of a tower."""
-
-    hidden_size: int
-    """D_v."""
-    intermediate_size: int
-    """Width between the two layers of a block's MLP."""
-    num_hidden_layers: int
-    num_attention_heads: int
-    """H."""
-    image_size: int
-    """S."""
-    patch_size: int
+class EvaConfig(ClipTowerConfig):
+    """The geometry of a tower, which has a block of CLIP's sizes."""
 
     @classmethod
     def from_shapes(
@@ -105,17 +94,6 @@ class EvaConfig:
             image_size=math.isqrt(shapes["pos_embed"][1] - 1) * patch_size,
             patch_size=patch_size,
         )
-
-    @property
-    def num_tokens(self) -> int:
-        """P."""
-        return (self.image_size // self.patch_size) ** 2 + 1
-
-    def frame_flop(self) -> float:
-        """Return the arithmetic of the tower for one frame; a multiply-add is 2."""
-        n, width = self.num_tokens, self.hidden_size
-        block = 2.0 * n * width * (4 * width + 2 * self.intermediate_size) + 4.0 * n * n * width
-        return self.num_hidden_layers * block + 2.0 * (n - 1) * width * 3 * self.patch_size**2
 
 
 class Eva(nn.Module):

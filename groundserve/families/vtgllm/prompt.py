@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
 from groundserve.families.vtgllm.times import TIME_TOKENS, time_sentence
 from groundserve.options import AnswerOptions, Task
@@ -115,16 +115,6 @@ class TimeTokenizer:
 
         All up to the last frame's time is the same whatever is asked; where times are ordinary
         text, up to the end of their sentence.
-
-        Args:
-            query: What is looked for (tasks "moment" and "highlights"), nothing ("captions",
-                "summary"), or the question.
-            options: `task`, `raw` and `control_tokens`.
-            seen: Its `model_seconds`, which the prompt lists.
-
-        Raises:
-            InvalidRequestError: The query holds `<ImageHere>`, or nothing to look for.
-            UnsupportedError: VTG-LLM does not know the task.
         """
         text = word_question(query, options)
         if VIDEO_PLACEHOLDER in text:
@@ -144,11 +134,7 @@ class TimeTokenizer:
         )
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """Return an answer as the reference does: time tokens apart, cut at its end.
-
-        Raises:
-            EngineMismatchError: The tokenizer is not that of the decoder.
-        """
+        """Return an answer as the reference does: time tokens apart, cut at its end."""
         ids = list(token_ids)
         for token in (UNKNOWN, BEGIN):
             if ids[:1] == [self._tokenizer.special_id(token)]:
@@ -169,10 +155,6 @@ def word_question(query: str, options: AnswerOptions) -> str:
     """Put a question as its task does, or leave it as it is where it is raw.
 
     Source: gyxxyg/VTG-LLM ce13f3e, `prompts/` and `evaluate.py`.
-
-    Raises:
-        InvalidRequestError: There is nothing to look for.
-        UnsupportedError: VTG-LLM does not know the task.
     """
     if options.raw:
         return query
@@ -181,12 +163,12 @@ def word_question(query: str, options: AnswerOptions) -> str:
             return _MOMENT.format(_description(query, "moment"))
         case "highlights":
             return _HIGHLIGHTS.format(_description(query, "highlights"))
-        case "captions" | "summary" as task:
-            return _CAPTIONS if task == "captions" else _HIGHLIGHTS.format(_SUMMARY)
-        case "chat":
+        case "captions":
+            return _CAPTIONS
+        case "summary":
+            return _HIGHLIGHTS.format(_SUMMARY)
+        case _:
             return query
-        case task:
-            raise UnsupportedError(f"vtgllm has no task {task}; it has: {', '.join(TASKS)}")
 
 
 def _description(query: str, task: Task) -> str:

@@ -61,11 +61,7 @@ class TrainedState:
 
     @classmethod
     def open(cls, parts: Parts) -> TrainedState:
-        """Read the names; of tensors what is small.
-
-        Raises:
-            InvalidRequestError: The file is damaged, or holds what no stage has.
-        """
+        """Read the names; of tensors what is small."""
         where = f"the part checkpoint {parts.checkpoint.name}"
         config = parts.config
         tensors = dict(_renamed(read_torch_file(parts.checkpoint, inside=INSIDE)))

@@ -52,12 +52,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
 
     @classmethod
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
-        """Find the parts, and check that they are of one model.
-
-        Raises:
-            InvalidRequestError: A part is missing, or cannot be read, or is of another model.
-            UnsupportedError: The model differs from what this code computes.
-        """
+        """Find the parts, and check that they are of one model."""
         directory = Path(os.path.expanduser(path))
         found = find_parts(directory, parts)
         raw_config = read_json(found.base / "config.json")
@@ -104,13 +99,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
         return read_all_tensors(self.parts.base, is_llama_weight)
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
-        """Return Vicuna's tokenizer as a fast one, and the padding id, which is that of <unk>.
-
-        Raises:
-            InvalidRequestError: It is missing or damaged, or has more tokens than the decoder, or
-                another one that ends an answer.
-            UnsupportedError: It is no tokenizer as Llama's.
-        """
+        """Return Vicuna's tokenizer as a fast one, and the padding id, which is that of <unk>."""
         tokenizer = read_llama_tokenizer(self.parts.base)
         if tokenizer.get_vocab_size() > self.vocab_size:
             raise InvalidRequestError(

@@ -140,17 +140,7 @@ class ClipSource:
 
     @classmethod
     def open(cls, path: Path, *, num_heads: int | None = None) -> ClipSource:
-        """Read what tells the geometry.
-
-        Args:
-            path: OpenAI's file, or a directory of transformers.
-            num_heads: By hand.
-
-        Raises:
-            InvalidRequestError: A file is missing or damaged, or nothing says how many heads the
-                tower has.
-            UnsupportedError: It is no CLIP with a vision transformer.
-        """
+        """Read what tells the geometry."""
         if path.is_dir():
             raw = read_json(path / "config.json")
             return cls(path=path, config=ClipConfig.from_dict(raw, num_heads=num_heads))
