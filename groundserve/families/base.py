@@ -277,6 +277,8 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions]):
     """Those of its tasks that take no question, but for `raw` ones: no other place says it."""
     part_names: tuple[str, ...]
     """What a checkpoint consists of, as `--part` names it."""
+    own_positions: bool = False
+    """Whether its prompts have `Prompt.position_ids`, which a decoder's graph then takes."""
 
     @abstractmethod
     def open_tokenizer(self, path: Path, spec: SpecT) -> AnswerTokenizer:

@@ -26,7 +26,7 @@ PLAN_PIXELS = "PIXEL_VALUES"
 """Input of a vision plan that takes pixel values: float16 (n, 3, S, S)."""
 
 VISUAL_TOKEN_ID = -200
-"""In a prompt's ids, the place of the video's block; no vocabulary has it."""
+"""In a prompt's ids, the place of the video's block or of a part of it; no vocabulary has it."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -103,10 +103,15 @@ class Prompt:
     """One question as the decoder reads it."""
 
     token_ids: NDArray[np.int64]
-    """int64 (L,), its beginning token included, `VISUAL_TOKEN_ID` once for the video's block."""
+    """int64 (L,), its beginning token included, `VISUAL_TOKEN_ID` for the video's block. Of several
+    such places each has an equal part of the block's rows, in order."""
     num_prefix: int
     """How many of the ids, from the front, are the same whatever is asked about this video with
     these options: the block is among them, and at least one id follows."""
+    position_ids: NDArray[np.int64] | None = None
+    """int64 (A, S), where the decoder is told that each of the S positions is, on each of A axes, a
+    block's rows one by one; what is generated goes on behind the highest. None: they are counted.
+    """
 
     @property
     def prefix_ids(self) -> NDArray[np.int64]:
@@ -117,6 +122,11 @@ class Prompt:
     def suffix_ids(self) -> NDArray[np.int64]:
         """What is computed for this one."""
         return self.token_ids[self.num_prefix :]
+
+    @property
+    def num_blocks(self) -> int:
+        """Places of the video's block."""
+        return int((self.token_ids == VISUAL_TOKEN_ID).sum())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -69,7 +69,14 @@ class Decoder(Protocol):
             max_positions: Room for so many, at most those of the model.
         """
 
-    def extend(self, embeddings: Array, past: Any, *, regime: int) -> NDArray[np.float32]:
+    def extend(
+        self,
+        embeddings: Array,
+        past: Any,
+        *,
+        regime: int,
+        position_ids: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
         """Compute further positions, which the past has then, too.
 
         Args:
@@ -77,6 +84,7 @@ class Decoder(Protocol):
             past: Of this decoder, with room for them.
             regime: Of `regime`, in which these are computed; at least that of all positions with
                 them.
+            position_ids: int64 (A, S), as `Prompt.position_ids`; counted on where None.
 
         Returns:
             float32 (V,), logits of the last position.

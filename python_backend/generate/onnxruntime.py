@@ -98,7 +98,11 @@ class OnnxRuntimeDecoder:
         }
         switch = self._session.get_modelmeta().custom_metadata_map.get(ROTARY_SWITCH_KEY)
         self._switch = None if switch is None else int(switch)
-        wanted = [_EMBEDDINGS, _MASK, *([] if switch is None else [_POSITIONS])]
+        # Graphs of families with positions of their own take them without a switch, too.
+        self._takes_positions = _POSITIONS in shapes
+        wanted = [_EMBEDDINGS, _MASK]
+        if self._takes_positions or switch is not None:
+            wanted.append(_POSITIONS)
         if not self._past_shapes or shapes.keys() != {*wanted, *self._past_shapes}:
             raise EngineMismatchError(
                 f"{path.name} must take {', '.join(wanted)} and {_PAST}*, it takes "
@@ -114,16 +118,22 @@ class OnnxRuntimeDecoder:
         return OnnxRuntimePast(self._past_shapes, max_positions)
 
     def extend(
-        self, embeddings: Array, past: OnnxRuntimePast, *, regime: int
+        self,
+        embeddings: Array,
+        past: OnnxRuntimePast,
+        *,
+        regime: int,
+        position_ids: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
         """See `Decoder.extend`."""
         num_positions = past.num_positions + len(embeddings)
         binding = self._session.io_binding()
         binding.bind_cpu_input(_EMBEDDINGS, np.ascontiguousarray(to_host(embeddings)[None]))
         binding.bind_cpu_input(_MASK, np.ones((1, num_positions), np.int64))
-        if self._switch is not None:
-            positions = np.arange(past.num_positions, num_positions)[None]
-            binding.bind_cpu_input(_POSITIONS, positions + regime * self._switch)
+        if self._takes_positions:
+            counted = np.arange(past.num_positions, num_positions)[None]
+            positions = counted if position_ids is None else position_ids
+            binding.bind_cpu_input(_POSITIONS, positions + regime * (self._switch or 0))
         for name, value in past.values.items():
             binding.bind_ortvalue_input(name, value)
             # The same memory: the operator sees it and only writes what is new.

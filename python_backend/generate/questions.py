@@ -17,7 +17,7 @@ from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array
 from python_backend.generate.base import Decoder, Front
-from python_backend.generate.prefix import Prefix, embed_prompt
+from python_backend.generate.prefix import Prefix, embed_prompt, parts_of_block
 from python_backend.generate.sampling import choose_seed, open_sampler
 from python_backend.meter import Meter
 
@@ -110,7 +110,11 @@ def answer_questions(
     suffixes = [prompt.suffix_ids for prompt in prompts]
     seed = choose_seed(options)
     deadline.check()
-    embeddings = embed_prompt(prefix_ids, [front.embed_video(features, inputs)], front)
+    block = front.embed_video(features, inputs)
+    blocks = parts_of_block(block, prompts[0].num_blocks)
+    embeddings = embed_prompt(prefix_ids, blocks, front)
+    # Of each prompt where its prefix is, and what follows it.
+    told = [_divided(prompt.position_ids, len(embeddings)) for prompt in prompts]
     regimes = [decoder.regime(len(embeddings) + len(suffix_ids)) for suffix_ids in suffixes]
     answers: dict[int, Generated] = {}
     prefix_tokens = 0
@@ -133,6 +137,7 @@ def answer_questions(
                         decoder=decoder,
                         front=front,
                         deadline=deadline,
+                        position_ids=told[0][0],
                     )
                     meter.add("prefix_tokens", prefix.num_positions)
                     if number == numbers[0]:
@@ -141,6 +146,7 @@ def answer_questions(
                     prefix,
                     suffixes[number],
                     options,
+                    position_ids=told[number][1],
                     seed=seed,
                     end_ids=end_ids,
                     meter=meter,
@@ -159,6 +165,14 @@ def answer_questions(
     )
 
 
+def _divided(
+    position_ids: NDArray[np.int64] | None, num_prefix: int
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    if position_ids is None:
+        return None, None
+    return position_ids[:, :num_prefix], position_ids[:, num_prefix:]
+
+
 def finish(turns: Turns[T]) -> T:
     """Run to the end what stops for others, where there are none."""
     while True:
@@ -174,6 +188,7 @@ def generate(
     suffix_ids: NDArray[np.int64],
     options: AnswerOptions,
     *,
+    position_ids: NDArray[np.int64] | None = None,
     seed: int | None,
     end_ids: frozenset[int],
     meter: Meter,
@@ -185,6 +200,7 @@ def generate(
         prefix: With room for the question and `max_new_tokens - 1` behind it.
         suffix_ids: int64 (S,), S >= 1, of the question.
         options: As `answer_questions`.
+        position_ids: As `Prefix.follow`.
         seed: Of `choose_seed`.
         end_ids: As `answer_questions`.
         meter: As `answer_questions`.
@@ -197,7 +213,7 @@ def generate(
         GroundserveError: The decoder returned logits that are not finite.
     """
     pick = open_sampler(options, seed)
-    logits = prefix.follow(suffix_ids)
+    logits = prefix.follow(suffix_ids, position_ids)
     meter.add("prompt_tokens", len(suffix_ids))
     token_ids: list[int] = []
     stop_reason: StopReason = "length"

@@ -85,19 +85,31 @@ class TorchDecoder:
 
         return TorchPast(self._model.config.num_hidden_layers, max_positions)
 
-    def extend(self, embeddings: Array, past: TorchPast, *, regime: int) -> NDArray[np.float32]:
+    def extend(
+        self,
+        embeddings: Array,
+        past: TorchPast,
+        *,
+        regime: int,
+        position_ids: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
         """See `Decoder.extend`."""
         import torch
 
-        position_ids = None
-        if self._rotary is not None:
-            position_ids = self._rotary.position_ids(
-                past.num_positions, len(embeddings), regime=regime
-            ).to(self._model.device)
+        told: Tensor | None = None
+        if position_ids is not None:
+            first = 0 if self._rotary is None else regime * self._rotary.max_positions
+            # (1, S), or (A, 1, S) on several axes
+            axes = position_ids if len(position_ids) == 1 else position_ids[:, None]
+            told = to_torch(axes + first, self._model.device)
+        elif self._rotary is not None:
+            told = self._rotary.position_ids(past.num_positions, len(embeddings), regime=regime).to(
+                self._model.device
+            )
         with torch.inference_mode():
             logits = self._model(
                 inputs_embeds=to_torch(embeddings, self._model.device)[None],
-                position_ids=position_ids,
+                position_ids=told,
                 past_key_values=past.cache,
                 use_cache=True,
                 logits_to_keep=1,

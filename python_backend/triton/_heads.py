@@ -159,6 +159,9 @@ class ServedTextHead:
         job = {
             "seen": asdict(video.seen),
             "num_prefix": prompts[0].num_prefix,
+            "position_ids": [
+                None if one.position_ids is None else one.position_ids.tolist() for one in prompts
+            ],
             "options": {
                 name: getattr(options, name)
                 for name in ("max_new_tokens", "temperature", "top_p", "seed")
