@@ -40,10 +40,6 @@ def llama_config(
         where: The part, for errors.
         model_types: Those that say so: a reference may relabel what is Llama otherwise.
         vocab_size: Rows of the tables of tokens, where they are not as many as the file says.
-
-    Raises:
-        InvalidRequestError: It describes no Llama.
-        UnsupportedError: It is of another model, or several tokens end an answer.
     """
     model_type = raw.get("model_type")
     if model_type not in model_types:
@@ -73,11 +69,7 @@ def llama_config(
 
 
 def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
-    """Return the decoder on the meta device, for `groundserve.weights.tensors.filled_module`.
-
-    Raises:
-        InvalidRequestError: There is none of these sizes.
-    """
+    """Return the decoder on the meta device, for `groundserve.weights.tensors.filled_module`."""
     try:
         with torch.device("meta"):
             return LlamaForCausalLM(config)
@@ -86,11 +78,7 @@ def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
 
 
 def llama_files(directory: Path) -> list[Path]:
-    """Return the files of a base that decide what it computes.
-
-    Raises:
-        InvalidRequestError: One is missing.
-    """
+    """Return the files of a base that decide what it computes."""
     side = [directory / name for name in _SIDE_FILES if (directory / name).is_file()]
     return [*side, *all_weight_files(directory)]
 

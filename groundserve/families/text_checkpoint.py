@@ -78,9 +78,6 @@ class OpenedTextCheckpoint(ABC):
         Args:
             dtype: To convert the weights to, whatever the files hold.
             device: `cpu`, `cuda` or `cuda:1`.
-
-        Raises:
-            InvalidRequestError: Tensors are missing or damaged, unknown, or of another shape.
         """
         model = self.empty_vision()
         tensors = self.vision_tensors(model.state_dict().keys())
@@ -96,9 +93,6 @@ class OpenedTextCheckpoint(ABC):
         Args:
             dtype: Of the weights. In float32 nothing is rounded; else each adapter's sum is.
             device: As of `load_vision`.
-
-        Raises:
-            InvalidRequestError: As `load_vision`.
         """
         model = self.empty_decoder()
         tensors = self.decoder_tensors(model.state_dict().keys())
@@ -157,11 +151,7 @@ class OpenedLlamaCheckpoint(OpenedTextCheckpoint):
         return empty_llama(self.config, where=self.where)
 
     def checked_tokenizer(self, tokenizer: Tokenizer) -> tuple[Tokenizer, int]:
-        """Return the tokenizer and its padding id, which is that of <unk>.
-
-        Raises:
-            InvalidRequestError: Another token ends an answer than the decoder's.
-        """
+        """Return the tokenizer and its padding id, which is that of <unk>."""
         if tokenizer.token_to_id(END) != self.end_token_id:  # answers would end elsewhere
             raise InvalidRequestError(
                 f"{self.where}: eos_token_id in config.json is {self.end_token_id}, its "

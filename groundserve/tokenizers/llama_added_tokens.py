@@ -71,11 +71,7 @@ class AddedTokensLlamaTokenizer(LlamaTokenizer):
         return ids
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """Return the text of tokens, those behind the pieces with a space between.
-
-        Raises:
-            EngineMismatchError: A token is not of the vocabulary.
-        """
+        """Return the text of tokens, those behind the pieces with a space between."""
         parts: list[str] = []
         run: list[str] = []
         for token_id in token_ids:

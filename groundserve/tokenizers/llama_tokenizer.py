@@ -33,11 +33,7 @@ class LlamaTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Take over a tokenizer that `groundserve.tokenizers.sentencepiece` made.
-
-        Raises:
-            EngineMismatchError: It lacks a special token.
-        """
+        """Take over a tokenizer that `groundserve.tokenizers.sentencepiece` made."""
         self._special = {
             token.content: i for i, token in tokenizer.get_added_tokens_decoder().items()
         }
@@ -57,12 +53,7 @@ class LlamaTokenizer:
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Load a `tokenizer.json`.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
-            EngineMismatchError: It cannot be read, or as `LlamaTokenizer`.
-        """
+        """Load a `tokenizer.json`."""
         return cls(load_tokenizer_json(path))
 
     def encode(self, text: str, *, plain_from: int | None = None) -> list[int]:
@@ -81,11 +72,7 @@ class LlamaTokenizer:
         return ids
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """Return the text of tokens, special ones left out.
-
-        Raises:
-            EngineMismatchError: A token is not of the vocabulary.
-        """
+        """Return the text of tokens, special ones left out."""
         pieces = [self._piece(i) for i in token_ids if i not in self._special_ids]
         if pieces:
             pieces[0] = pieces[0].removeprefix(SPACE)

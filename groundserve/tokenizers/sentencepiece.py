@@ -35,11 +35,6 @@ def read_llama_tokenizer(
         special: Tokens that a family adds behind the pieces, as special ones.
         added: Ordinary tokens that it adds behind those.
 
-    Raises:
-        InvalidRequestError: A file is missing or damaged.
-        UnsupportedError: The model is not as Llama's: BPE over unchanged text, bytes for unknown
-            characters, a beginning token and no end token; or tokens were added.
-
     Source: transformers v4.31.0, `src/transformers/models/llama/tokenization_llama.py`.
     """
     where = f"checkpoint {directory.name}"

@@ -47,10 +47,6 @@ def read_tokenizer_json(directory: Path) -> Tokenizer:
         With the tokens of `added_tokens_decoder`, the beginning token that a tokenizer of the class
         of Llama is to put in front, and a decoder that cleans up spaces where that is set.
 
-    Raises:
-        InvalidRequestError: A file is missing or damaged, or the two are not of one tokenizer.
-        UnsupportedError: The tokenizer adds an end token, or has no decoder.
-
     Source: transformers v4.40.1, `src/transformers/tokenization_utils_fast.py` and
     `src/transformers/models/llama/tokenization_llama_fast.py`.
     """
@@ -81,12 +77,7 @@ def read_tokenizer_json(directory: Path) -> Tokenizer:
 
 
 def load_tokenizer_json(path: Path) -> Tokenizer:
-    """Load a `tokenizer.json` as `groundserve build` writes it.
-
-    Raises:
-        MissingExtraError: The package `tokenizers` is not installed.
-        EngineMismatchError: It cannot be read.
-    """
+    """Load a `tokenizer.json` as `groundserve build` writes it."""
     try:
         from tokenizers import Tokenizer
     except ImportError as error:

@@ -32,11 +32,7 @@ def torch_dtype(precision: Precision) -> torch.dtype:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint directory, in name order.
-
-    Raises:
-        InvalidRequestError: There are none, the index names a file that is missing, or is damaged.
-    """
+    """Return the safetensors files of a checkpoint directory, in name order."""
     return _weight_files(directory, "model.safetensors.index.json", "*.safetensors")
 
 
@@ -44,9 +40,6 @@ def all_weight_files(directory: Path) -> list[Path]:
     """Return the files with the weights of a directory in transformers' layout, in name order.
 
     Safetensors where there are any, else those that PyTorch pickled.
-
-    Raises:
-        InvalidRequestError: As `weight_files`.
     """
     if _is_pickled(directory):
         return _weight_files(directory, "pytorch_model.bin.index.json", "pytorch_model*.bin")
@@ -86,9 +79,6 @@ def read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tup
     Args:
         directory: With safetensors files; weights that PyTorch pickled are not read.
         wanted: Which, by the name in the file.
-
-    Raises:
-        InvalidRequestError: Files are missing or damaged.
     """
     for file in weight_files(directory):
         try:
@@ -110,9 +100,6 @@ def read_all_tensors(
     Args:
         directory: In transformers' layout.
         wanted: Which, by the name in the file.
-
-    Raises:
-        InvalidRequestError: Files are missing or damaged.
     """
     if not _is_pickled(directory):
         yield from read_tensors(directory, wanted)
@@ -169,9 +156,6 @@ def filled_module(model: _ModuleT, tensors: dict[str, Tensor], device: str) -> _
         model: On the meta device.
         tensors: As of `fill_module`.
         device: `cpu`, `cuda` or `cuda:1`.
-
-    Raises:
-        InvalidRequestError: As `fill_module`.
     """
     fill_module(model, tensors)
     return model.to(device).eval().requires_grad_(False)

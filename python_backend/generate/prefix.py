@@ -61,10 +61,6 @@ class Prefix:
             front: Makes embeddings for it.
             deadline: Checked before each pass, here and later.
             position_ids: int64 (A, S), of `Prompt.position_ids`.
-
-        Raises:
-            DeadlineExceededError: Time ran out.
-            RequestCancelledError: Nobody waits any more.
         """
         past = decoder.begin(len(embeddings) + room)
         _extend(decoder, embeddings, past, position_ids, regime=regime, deadline=deadline)
@@ -81,11 +77,6 @@ class Prefix:
 
         Returns:
             float32 (V,), logits of its last position.
-
-        Raises:
-            DeadlineExceededError: Time ran out.
-            RequestCancelledError: Nobody waits any more.
-            EngineMismatchError: A token id is none of the model's.
         """
         self._past.crop(self.num_positions)
         whole = self._decoder.regime(self.num_positions + len(token_ids))
@@ -130,9 +121,6 @@ def embed_prompt(token_ids: NDArray[np.int64], blocks: Sequence[Array], front: F
         token_ids: int64 (L,), L >= 1, with `VISUAL_TOKEN_ID` for each block.
         blocks: Of each of these places (N, H), in order.
         front: Makes embeddings of text.
-
-    Raises:
-        EngineMismatchError: A token id is none of the model's.
     """
     parts: list[Array] = []
     start = 0

@@ -205,12 +205,6 @@ def generate(
         end_ids: As `answer_questions`.
         meter: As `answer_questions`.
         on_token: Told each token.
-
-    Raises:
-        DeadlineExceededError: Time ran out before the first token.
-        RequestCancelledError: Nobody waits for the answer any more.
-        EngineMismatchError: A token id is none of the model's.
-        GroundserveError: The decoder returned logits that are not finite.
     """
     pick = open_sampler(options, seed)
     logits = prefix.follow(suffix_ids, position_ids)

@@ -76,11 +76,7 @@ class Checkpoint(OpenedTextCheckpoint):
         return opened
 
     def empty_vision(self) -> VisionEncoder:
-        """Return both towers and both projectors on the meta device.
-
-        Raises:
-            InvalidRequestError: There are none of these sizes.
-        """
+        """Return both towers and both projectors on the meta device."""
         try:
             with torch.device("meta"):
                 return VisionEncoder(self._vision_config)

@@ -106,9 +106,6 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     Args:
         directory: That `is_layout`, or any where all parts are given.
         given: As of `PartSearch`, by `PART_NAMES`.
-
-    Raises:
-        InvalidRequestError: A part is missing, or there are several of which one is to be named.
     """
     if not _llms(directory) and _llms(directory / _WEIGHT_FOLDER):
         directory = directory / _WEIGHT_FOLDER

@@ -52,11 +52,7 @@ class GroundedTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
-        """Take over what `groundserve.families.grounded_videollm.tokenizer` made.
-
-        Raises:
-            EngineMismatchError: It lacks a token of the template, or one for times.
-        """
+        """Take over what `groundserve.families.grounded_videollm.tokenizer` made."""
         wanted = (template.end, *NEW_TOKENS)
         ids = {one: i for one in wanted if (i := tokenizer.token_to_id(one)) is not None}
         missing = [one for one in wanted if one not in ids]
@@ -75,12 +71,7 @@ class GroundedTokenizer:
 
     @classmethod
     def from_file(cls, path: Path, spec: GroundedVideoLLMSpec) -> GroundedTokenizer:
-        """Load a `tokenizer.json` as `groundserve build` writes it.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
-            EngineMismatchError: It is not of a Grounded-VideoLLM.
-        """
+        """Load a `tokenizer.json` as `groundserve build` writes it."""
         return cls(load_tokenizer_json(path), TEMPLATES[spec.llm])
 
     def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:

@@ -86,11 +86,7 @@ class TunedState:
         return int(self.decoder[_EMBEDDINGS].shape[0])
 
     def projectors(self, llm: Llm) -> dict[str, Tensor]:
-        """Return both projectors by the names of the vision stage.
-
-        Raises:
-            InvalidRequestError: There is something that is neither's.
-        """
+        """Return both projectors by the names of the vision stage."""
         return _renamed(self.others, {**_PROJECTORS[llm], **_TEMPORAL}, where=self._where)
 
     @property
@@ -103,10 +99,6 @@ def read_newlines(path: Path, llm: Llm) -> dict[str, Tensor]:
 
     Returns:
         By the names of the vision stage, one dimension each.
-
-    Raises:
-        InvalidRequestError: The file is missing or damaged.
-        UnsupportedError: It is of another decoder's model.
     """
     found, names = read_torch_file(path), _NEWLINES[llm]
     if found.keys() != names.keys():

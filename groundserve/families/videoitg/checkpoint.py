@@ -78,11 +78,7 @@ class Checkpoint:
         *,
         vision_tower: str | Path | None = None,
     ) -> Checkpoint:
-        """Open a local directory by a config that may differ from the one it holds.
-
-        Raises:
-            InvalidRequestError, UnsupportedError: As `open`.
-        """
+        """Open a local directory by a config that may differ from the one it holds."""
         config = CheckpointConfig.from_dict(raw_config)
         tower = _find_tower(directory, config, vision_tower)
         vision_config = _vision_config(tower, config)

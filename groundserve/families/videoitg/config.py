@@ -82,9 +82,6 @@ class CheckpointConfig:
     def from_dict(cls, raw: dict[str, Any]) -> CheckpointConfig:
         """Read the parsed config.json.
 
-        Raises:
-            UnsupportedError: A key is missing or has a value this model code does not compute.
-
         Source: NVlabs/VideoITG fab8b54, `eagle/model/eagle_archv1.py`,
         `eagle/model/multimodal_encoder/clip_encoder.py`,
         `eagle/model/multimodal_projector/mlp_proj.py`.
@@ -155,11 +152,7 @@ class VisionConfig:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> VisionConfig:
-        """Read a tower's parsed config.json; a whole SigLIP holds the tower's one level down.
-
-        Raises:
-            UnsupportedError: A key is missing.
-        """
+        """Read a tower's parsed config.json; a whole SigLIP holds the tower's one level down."""
         raw = raw.get("vision_config", raw)
         return cls(
             hidden_size=_get(raw, "hidden_size", int),
@@ -191,9 +184,6 @@ class VisionConfig:
 
         The tuple has one entry more than there are layers: entry 0 is the embeddings, entry k the
         output of layer k (counted from 1). -2 is therefore the output of the last layer but one.
-
-        Raises:
-            UnsupportedError: The index is outside the tuple.
         """
         num_entries = self.num_hidden_layers + 1
         if not -num_entries <= select_layer < num_entries:

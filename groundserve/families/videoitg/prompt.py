@@ -41,9 +41,6 @@ class QueryTokenizer:
         Args:
             path: The file as `groundserve build` writes it.
             pad_token_id: Positions with this id are dropped, as the reference drops them.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
         """
         try:
             from tokenizers import Tokenizer
@@ -58,10 +55,6 @@ class QueryTokenizer:
 
         Args:
             query: The question, without placeholder and newline. May be empty.
-
-        Raises:
-            InvalidRequestError: The question holds the placeholder `<image>`, which would stand
-                for a second video (the reference fails with an IndexError).
         """
         if IMAGE_PLACEHOLDER in query:
             raise InvalidRequestError(

@@ -61,13 +61,7 @@ class VTGLLMConfig:
 
     @classmethod
     def read(cls, path: Path) -> VTGLLMConfig:
-        """Read a file.
-
-        Raises:
-            MissingExtraError: PyYAML is not installed.
-            InvalidRequestError: The file is missing or damaged, or a value is of another type.
-            UnsupportedError: It describes a model that is not computed here.
-        """
+        """Read a file."""
         try:
             import yaml
         except ImportError as error:

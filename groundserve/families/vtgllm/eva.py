@@ -57,10 +57,6 @@ class EvaConfig(ClipTowerConfig):
             shapes: Of every tensor.
             where: The file, for errors.
             num_heads: By hand; of another width than EVA-g's nothing else says it.
-
-        Raises:
-            InvalidRequestError: Nothing says how many heads it has.
-            UnsupportedError: It is no such tower.
         """
         needed = {
             "patch_embed.proj.weight": 4,

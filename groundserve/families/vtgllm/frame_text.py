@@ -33,9 +33,6 @@ class FrameText:
         Args:
             directory: Of BERT, without case.
 
-        Raises:
-            InvalidRequestError: Its vocabulary is missing or damaged.
-
         Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/blip2.py::init_tokenizer`, which adds one
         token to the vocabulary, and `vtgllm/models/vtgllm.py::from_config`, which adds these.
         """

@@ -63,11 +63,6 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     Args:
         directory: The one that paths in the YAML are relative to.
         given: As of `PartSearch`, by `PART_NAMES`.
-
-    Raises:
-        InvalidRequestError: A part is missing or cannot be read, or there are several of which one
-            is to be named.
-        UnsupportedError: The YAML describes a model that is not computed here.
     """
     search = PartSearch(
         directory,

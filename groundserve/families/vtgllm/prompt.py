@@ -57,10 +57,6 @@ def read_tokenizer(directory: Path, *, time_tokens: bool) -> Tokenizer:
         directory: Of the Llama checkpoint that the decoder was made of.
         time_tokens: Whether the model spells times in tokens of their own.
 
-    Raises:
-        InvalidRequestError: A file is missing or damaged.
-        UnsupportedError: The tokenizer is not as Llama's.
-
     Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/vtgllm.py`.
     """
     return read_llama_tokenizer(
@@ -76,11 +72,7 @@ class TimeTokenizer:
     """
 
     def __init__(self, tokenizer: AddedTokensLlamaTokenizer, *, time_tokens: bool) -> None:
-        """Take over the tokenizer of a model.
-
-        Raises:
-            EngineMismatchError: It lacks a token that the model adds.
-        """
+        """Take over the tokenizer of a model."""
         needed = (VIDEO_PLACEHOLDER, *(TIME_TOKENS if time_tokens else ()))
         missing = [token for token in needed if token not in tokenizer.added_ids]
         if missing:
@@ -97,12 +89,7 @@ class TimeTokenizer:
 
     @classmethod
     def from_file(cls, path: Path, *, time_tokens: bool) -> TimeTokenizer:
-        """Load a `tokenizer.json` as `groundserve build` writes it.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
-            EngineMismatchError: It is not of this model.
-        """
+        """Load a `tokenizer.json` as `groundserve build` writes it."""
         return cls(AddedTokensLlamaTokenizer.from_file(path), time_tokens=time_tokens)
 
     @property

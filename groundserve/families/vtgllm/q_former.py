@@ -40,12 +40,7 @@ class QFormerConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> QFormerConfig:
-        """Read config.json of BERT.
-
-        Raises:
-            InvalidRequestError: A size is no whole number.
-            UnsupportedError: It is of another model, or has another activation or epsilon.
-        """
+        """Read config.json of BERT."""
         for name, value in (
             ("model_type", "bert"),
             ("hidden_act", "gelu"),

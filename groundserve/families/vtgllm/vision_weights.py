@@ -16,13 +16,7 @@ _Q_FORMER = "Qformer.bert."
 
 
 def read_eva_config(parts: Parts, trained: TrainedState) -> EvaConfig:
-    """Read the tower's sizes.
-
-    Raises:
-        InvalidRequestError: Its own file, which is read where no tower was trained, is damaged; or
-            nothing says how many heads it has.
-        UnsupportedError: It is no such tower.
-    """
+    """Read the tower's sizes."""
     where, tower = f"the part checkpoint {parts.checkpoint.name}", trained.tower
     if not tower:
         where, tower = f"the part eva {parts.eva.name}", _tower(parts)
@@ -40,9 +34,6 @@ def read_vision_tensors(
         trained: Goes before them.
         names: Of `VisionEncoder`'s own. What is trained beside is returned, too, so that it is
             told.
-
-    Raises:
-        InvalidRequestError: A file is damaged.
     """
     found = _our_names(trained.vision)
     if missing := names - found.keys():

@@ -56,10 +56,6 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     Args:
         directory: That `is_layout`, or any where all parts are given.
         given: As of `PartSearch`; `antialias` is "on" or "off".
-
-    Raises:
-        InvalidRequestError: A part is missing, or there are several of which one is to be named.
-        UnsupportedError: It is the model with ChatGLM3.
     """
     if not any(_stages(directory)) and any(_stages(directory / "checkpoints")):
         directory = directory / "checkpoints"

@@ -47,12 +47,7 @@ class VicunaTokenizer:
 
     @classmethod
     def from_file(cls, path: Path) -> VicunaTokenizer:
-        """Load a `tokenizer.json` as `groundserve build` writes it.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
-            EngineMismatchError: It is not of a Llama model.
-        """
+        """Load a `tokenizer.json` as `groundserve build` writes it."""
         return cls(LlamaTokenizer.from_file(path))
 
     @property
