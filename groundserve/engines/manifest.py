@@ -25,10 +25,10 @@ from groundserve.engines.profiles import (
 from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families import (
+    family_names,
     get_family,
     get_frames_family,
     get_text_family,
-    served_family_names,
 )
 from groundserve.families.base import Family, FramesFamily, ModelSpec, ServedFamily, TextFamily
 from groundserve.options import Head
@@ -308,7 +308,7 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _find_family(name: object) -> Family[Any, Any]:
-    served = served_family_names()
+    served = family_names()
     if isinstance(name, str) and name in served:
         return get_family(name)
     raise EngineMismatchError(

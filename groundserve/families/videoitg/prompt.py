@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.data_record import IMAGE_PLACEHOLDER
-from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.errors import InvalidRequestError
+from groundserve.tokenizers.tokenizer_json import load_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,11 +43,7 @@ class QueryTokenizer:
             path: The file as `groundserve build` writes it.
             pad_token_id: Positions with this id are dropped, as the reference drops them.
         """
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise MissingExtraError("serve", "tokenizers") from error
-        return cls(Tokenizer.from_file(str(path)), pad_token_id=pad_token_id)
+        return cls(load_tokenizer_json(path), pad_token_id=pad_token_id)
 
     def input_ids(self, query: str) -> list[int]:
         """Return the reference's `input_ids`: -200 for the video, then the text.
