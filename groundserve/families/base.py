@@ -274,7 +274,7 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions]):
     tasks: tuple[Task, ...]
     """What it can be asked."""
     tasks_without_query: tuple[Task, ...]
-    """Those of its tasks that take no question, but for `raw` ones: no other place says it."""
+    """Tasks among them that take no question, but for `raw` ones: no other place says it."""
     part_names: tuple[str, ...]
     """What a checkpoint consists of, as `--part` names it."""
     own_positions: bool = False

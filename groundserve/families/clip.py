@@ -19,7 +19,7 @@ from groundserve.strict_json import shown
 from groundserve.weights.tensors import check_num_layers
 
 HEAD_SIZE = 64
-"""Of every tower that OpenAI published."""
+"""Head size of every tower that OpenAI published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,6 @@ class ClipTowerConfig:
     patch_size: int
 
     def __post_init__(self) -> None:
-        """Refuse what no tower is made of."""
         if (
             min(vars(self).values()) < 1
             or self.hidden_size % self.num_attention_heads
@@ -79,7 +78,7 @@ class ClipTower(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention."""
+        """Layers that hold attention."""
         return cast(nn.ModuleList, self.encoder.layers)
 
     def embed_pixels(self, pixel_values: Tensor) -> Tensor:

@@ -166,7 +166,6 @@ def _check_input(
 
 
 def _members(seam: type) -> list[str]:
-    """Return the public names of a protocol and of those that it extends."""
     names = {name for one in seam.__mro__ for name in (*vars(one), *get_annotations(one))}
     return sorted(name for name in names if not name.startswith("_"))
 

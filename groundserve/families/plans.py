@@ -40,7 +40,7 @@ class FrameStream:
     """
 
     name: str
-    """Of the tensor, such as "PIXELS"."""
+    """Name of the tensor, such as "PIXELS"."""
     size: int | None
     """S, side in pixels of the square frames; None: as decoded, resized in the encoder's graph."""
     resize: ResizeRule = "square"
@@ -89,13 +89,13 @@ class SeenVideo:
     """What a head of text must know of a video beside its FEATURES; fields as in `VideoPlan`."""
 
     duration_seconds: float
-    """Of the whole video."""
+    """Length of the whole video."""
     num_visual_tokens: int
     """Rows of the video's block in the decoder's input."""
     time_range_seconds: tuple[float, float] | None
     """What the times in an answer are fractions of."""
     model_seconds: tuple[float, ...] | None
-    """Of each of the T frames the time that the model is told."""
+    """Time that the model is told of each of the T frames."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,7 +134,7 @@ class VideoPlan:
     """What of one video is decoded and encoded for one request."""
 
     index: VideoIndex
-    """Of the whole video."""
+    """What probing told of the whole video."""
     num_frames: int
     """Ceiling on T that held: the one asked for, else the default for this checkpoint."""
     frame_indices: NDArray[np.int64]
@@ -146,7 +146,7 @@ class VideoPlan:
     """Tokens that the decoder sees of the video: U * P, or fewer where a text head's front pools
     them."""
     inputs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Of each `PlanInput` its array, by name."""
+    """Array of each `PlanInput`, by name."""
     facts: Mapping[str, int] = field(default_factory=dict)
     """What the family's INFO says beside what all say."""
     shift_seconds: float = 0.0

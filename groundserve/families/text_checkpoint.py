@@ -34,7 +34,7 @@ class OpenedTextCheckpoint(ABC):
     raw_config: dict[str, Any]
     """The decoder's config.json as parsed."""
     config: Any
-    """Of the decoder, as transformers has it."""
+    """The decoder's, as transformers has it."""
     adapters: tuple[Adapter, ...]
     """In the order in which they are merged."""
 

@@ -33,7 +33,6 @@ class LlamaTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Take over a tokenizer that `groundserve.tokenizers.sentencepiece` made."""
         self._special = {
             token.content: i for i, token in tokenizer.get_added_tokens_decoder().items()
         }

@@ -97,7 +97,6 @@ class MarkedTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Take over a tokenizer's model and what it does to text before."""
         from tokenizers import AddedToken, Tokenizer
 
         # Drawn anew each time, so that no caller can write it.
@@ -128,7 +127,6 @@ class TokenWriter:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Take over a tokenizer with a decoder."""
         added = tokenizer.get_added_tokens_decoder()
         self._tokenizer = tokenizer
         self._added = {i: token.content for i, token in added.items()}

@@ -34,21 +34,6 @@ class Front(Protocol):
         """
 
 
-class Past(Protocol):
-    """Keys and values of the positions so far, in memory that was set aside for all of them."""
-
-    @property
-    def num_positions(self) -> int:
-        """How many there are."""
-
-    def crop(self, num_positions: int) -> None:
-        """Forget all but the first, so that others can follow them.
-
-        Args:
-            num_positions: How many stay, of those there are.
-        """
-
-
 class Decoder(Protocol):
     """A causal decoder, one sequence at a time; several pasts may be worked on from threads.
 
@@ -63,7 +48,7 @@ class Decoder(Protocol):
         """
 
     def begin(self, max_positions: int) -> Any:
-        """Return a `Past` of this decoder without a position.
+        """Return a past of this decoder without a position: `num_positions`, and `crop` to fewer.
 
         Args:
             max_positions: Room for so many, at most those of the model.

@@ -64,7 +64,7 @@ class OnnxRuntimeFront:
     def embed_video(
         self, features: Array, inputs: Sequence[NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """See `Front.embed_video`."""
+        """Return the video's block, (N, H)."""
         arrays = [to_host(one).astype(np.float32, copy=False) for one in (features, *inputs)]
         block: NDArray[np.float32]
         feeds = dict(zip(self._names, arrays, strict=True))
@@ -72,7 +72,7 @@ class OnnxRuntimeFront:
         return block
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Front.embed_text`."""
+        """Return (S, H), rows of the table."""
         check_token_ids(token_ids, len(self._table))
         return np.asarray(self._table[token_ids])
 
@@ -110,11 +110,11 @@ class OnnxRuntimeDecoder:
             )
 
     def regime(self, num_positions: int) -> int:
-        """See `Decoder.regime`."""
+        """Return the regime of sequences of so many positions."""
         return int(self._switch is not None and num_positions > self._switch)
 
     def begin(self, max_positions: int) -> OnnxRuntimePast:
-        """See `Decoder.begin`."""
+        """Return a past without a position."""
         return OnnxRuntimePast(self._past_shapes, max_positions)
 
     def extend(
@@ -125,7 +125,7 @@ class OnnxRuntimeDecoder:
         regime: int,
         position_ids: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
-        """See `Decoder.extend`."""
+        """Compute further positions, of whose last the logits are returned."""
         num_positions = past.num_positions + len(embeddings)
         binding = self._session.io_binding()
         binding.bind_cpu_input(_EMBEDDINGS, np.ascontiguousarray(to_host(embeddings)[None]))
@@ -149,7 +149,7 @@ class OnnxRuntimeDecoder:
 
 
 class OnnxRuntimePast:
-    """See `Past`."""
+    """Keys and values of the positions so far, in memory that was set aside for all of them."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, int]], max_positions: int) -> None:
         """Set memory aside, which the system gives when it is written to.
@@ -169,6 +169,6 @@ class OnnxRuntimePast:
         }
 
     def crop(self, num_positions: int) -> None:
-        """See `Past.crop`."""
+        """Forget all but the first, so that others can follow them."""
         assert num_positions <= self.num_positions, "what is not there cannot stay"
         self.num_positions = num_positions

@@ -30,7 +30,6 @@ class Prefix:
     def __init__(
         self, decoder: Decoder, front: Front, past: Any, *, regime: int, deadline: Deadline
     ) -> None:
-        """Take what `compute` has computed."""
         self._decoder = decoder
         self._front = front
         self._past = past

@@ -51,7 +51,7 @@ class Generation:
     prompt_tokens: int
     """Positions of all prompts behind the prefix."""
     seed: int | None
-    """Of the draws; None where nothing was drawn."""
+    """Seed of the draws; None where nothing was drawn."""
 
     @property
     def generated_tokens(self) -> int:

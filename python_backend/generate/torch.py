@@ -37,7 +37,7 @@ class TorchFront:
         self._embeddings = embeddings.to(device)
 
     def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Tensor:
-        """See `Front.embed_video`."""
+        """Return the video's block, (N, H)."""
         import torch
 
         weight = self._embeddings.weight
@@ -48,7 +48,7 @@ class TorchFront:
         return block
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Tensor:
-        """See `Front.embed_text`."""
+        """Return (S, H), rows of the table."""
         import torch
 
         check_token_ids(token_ids, self._embeddings.num_embeddings)
@@ -76,11 +76,11 @@ class TorchDecoder:
         self._rotary = next((one for one in model.modules() if isinstance(one, RotaryTables)), None)
 
     def regime(self, num_positions: int) -> int:
-        """See `Decoder.regime`."""
+        """Return the regime of sequences of so many positions."""
         return 0 if self._rotary is None else self._rotary.regime(num_positions)
 
     def begin(self, max_positions: int) -> TorchPast:
-        """See `Decoder.begin`."""
+        """Return a past without a position."""
         from python_backend.generate.torch_past import TorchPast
 
         return TorchPast(self._model.config.num_hidden_layers, max_positions)
@@ -93,7 +93,7 @@ class TorchDecoder:
         regime: int,
         position_ids: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
-        """See `Decoder.extend`."""
+        """Compute further positions, of whose last the logits are returned."""
         import torch
 
         told: Tensor | None = None

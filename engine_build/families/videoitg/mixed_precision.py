@@ -238,7 +238,6 @@ class RMSNorm(nn.Module):
     """In float32, whatever comes in."""
 
     def __init__(self, norm: Any) -> None:
-        """Take over the weight of a norm of transformers, Llama's or one of its layout."""
         super().__init__()
         self.weight = frozen(norm.weight, torch.float32)
         self.epsilon: float = norm.variance_epsilon

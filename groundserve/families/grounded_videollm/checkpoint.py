@@ -197,7 +197,6 @@ class Checkpoint(OpenedTextCheckpoint):
         )
 
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is converted."""
         check_tensors(self.empty_vision(), self.vision_tensors())
         num_layers, most = self.config.num_hidden_layers, len(self.tuned.decoder)
         if num_layers > most:  # which would take long to make

@@ -28,7 +28,7 @@ class ClipSource:
     """A tower's file, without what the features do not need."""
 
     config: ClipTowerConfig
-    """Of the blocks that run."""
+    """Sizes with the blocks that run alone."""
     tensors: Mapping[str, Tensor]
     """By `ClipTower`'s names, mapped into memory."""
 

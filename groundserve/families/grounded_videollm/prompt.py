@@ -45,14 +45,13 @@ _CAPTIONS = (
 
 
 class GroundedTokenizer:
-    """See `groundserve.families.base.AnswerTokenizer`.
+    """Prompts of questions, and the text of answers.
 
     Source: WHB139426/Grounded-Video-LLM e26da4e, `inference.py` and
     `models/llava_next_video.py::tokenizer_image_token`.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
-        """Take over what `groundserve.families.grounded_videollm.tokenizer` made."""
         wanted = (template.end, *NEW_TOKENS)
         ids = {one: i for one in wanted if (i := tokenizer.token_to_id(one)) is not None}
         missing = [one for one in wanted if one not in ids]

@@ -14,7 +14,7 @@ from groundserve.weights.lora import Adapter, split_state_dict
 from groundserve.weights.torch_archive import read_torch_file
 
 _RANK, _ALPHA = 128, 256
-"""Of the reference's adapter, which its file does not say."""
+"""Rank and alpha of the reference's adapter, which its file does not say."""
 
 _EMBEDDINGS = "model.embed_tokens.weight"
 _DECODER = "language_model."

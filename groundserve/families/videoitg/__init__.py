@@ -38,11 +38,11 @@ class VideoITG:
         return (PlanInput(name=POOLING_INPUT, dims=(-1, side), max_dims=(side, side)),)
 
     def open_tokenizer(self, path: Path, spec: VideoITGSpec) -> QueryTokenizer:
-        """See `QueryTokenizer.from_file`."""
+        """Open the tokenizer of Qwen2."""
         return QueryTokenizer.from_file(path, pad_token_id=spec.pad_token_id)
 
     def read_front(self, path: Path, *, device: str) -> tuple[nn.Sequential, nn.Embedding]:
-        """See `read_embeddings`."""
+        """Read what `write_embeddings` wrote."""
         from groundserve.families.videoitg.embeddings import read_embeddings
 
         return read_embeddings(path, device=device)
@@ -56,7 +56,7 @@ class VideoITG:
     def open_checkpoint(
         self, path: str | Path, *, vision_tower: str | Path | None = None
     ) -> Checkpoint:
-        """See `Checkpoint.open`."""
+        """Open a local directory or a hub id; imports PyTorch."""
         try:
             from groundserve.families.videoitg.checkpoint import Checkpoint
         except ImportError as error:

@@ -191,7 +191,7 @@ class Checkpoint:
 
     @property
     def folders(self) -> dict[str, Path]:
-        """See `groundserve.families.base.FamilyCheckpoint`."""
+        """The checkpoint, and the tower where it lies apart."""
         folders = {"checkpoint": self.directory}
         return folders | ({"vision_tower": self.tower_directory} if self.tower_directory else {})
 

@@ -55,11 +55,11 @@ class VTGLLM(TextFamily[VTGLLMSpec]):
         return (np.rint(_told(seen)).astype(np.float32),)
 
     def open_tokenizer(self, path: Path, spec: VTGLLMSpec) -> TimeTokenizer:
-        """See `TimeTokenizer.from_file`."""
+        """Open Llama's tokenizer with what VTG-LLM adds."""
         return TimeTokenizer.from_file(path, time_tokens=spec.time_tokens)
 
     def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
-        """See `parse_answer`."""
+        """Read seconds, as `parse_answer`."""
         return parse_answer(text, task)
 
     def describe(self, facts: Mapping[str, int]) -> str:

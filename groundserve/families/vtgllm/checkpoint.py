@@ -263,7 +263,6 @@ class Checkpoint(OpenedLlamaCheckpoint):
         return self.frame_text.length if self.frame_text else 0
 
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is read."""
         parts, config = self.parts, self.parts.config
         if config.image_size != self.eva.image_size:
             raise UnsupportedError(

@@ -108,7 +108,7 @@ class Eva(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention."""
+        """Layers that hold attention."""
         return cast(nn.ModuleList, self.encoder.layers)
 
     def forward(self, pixel_values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class FrameText:
     before: list[int]
     """Up to the time, BERT's beginning token included."""
     digits: list[int]
-    """Of the digits 0 to 9 and of the point."""
+    """Tokens of the digits 0 to 9 and of the point."""
     after: list[int]
     """Behind the time, BERT's end token included."""
 

@@ -65,14 +65,13 @@ def read_tokenizer(directory: Path, *, time_tokens: bool) -> Tokenizer:
 
 
 class TimeTokenizer:
-    """See `groundserve.families.base.AnswerTokenizer`.
+    """Prompts of questions, and the text of answers.
 
     Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/conversation/conversation_video_batch.py` and
     `evaluate.py`.
     """
 
     def __init__(self, tokenizer: AddedTokensLlamaTokenizer, *, time_tokens: bool) -> None:
-        """Take over the tokenizer of a model."""
         needed = (VIDEO_PLACEHOLDER, *(TIME_TOKENS if time_tokens else ()))
         missing = [token for token in needed if token not in tokenizer.added_ids]
         if missing:

@@ -118,7 +118,7 @@ class QFormer(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention."""
+        """Layers that hold attention."""
         return cast(nn.ModuleList, self.encoder.layer)
 
     def forward(self, queries: Tensor, read: Tensor, text_ids: Tensor | None = None) -> Tensor:

@@ -51,10 +51,10 @@ class TrainedState:
     """The tensors of the trained file, mapped into memory, by the reference's names."""
 
     vision: Mapping[str, Tensor]
-    """Of the vision stage, all of them or some."""
+    """Tensors of the vision stage, all of them or some."""
     front: Mapping[str, Tensor]
     decoder: Mapping[str, Tensor]
-    """Of the decoder, by transformers' names, all of them or some."""
+    """Tensors of the decoder, by transformers' names, all of them or some."""
     adapter: Adapter
     left_aside: tuple[str, ...]
     """Names of what the model that the YAML describes has no use for."""

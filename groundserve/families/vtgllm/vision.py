@@ -19,9 +19,9 @@ from groundserve.families.vtgllm.eva import Eva, EvaConfig
 from groundserve.families.vtgllm.q_former import QFormer, QFormerConfig
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""Of pixels in [0, 1], by channel."""
+"""Statistics of pixels in [0, 1], by channel."""
 STD = (0.26862954, 0.26130258, 0.27577711)
-"""Of pixels in [0, 1], by channel."""
+"""Statistics of pixels in [0, 1], by channel."""
 
 
 class VisionEncoder(VisionModule):
@@ -59,7 +59,7 @@ class VisionEncoder(VisionModule):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention."""
+        """Layers that hold attention."""
         return nn.ModuleList([*self.visual_encoder.layers, *self.q_former.layers])
 
     def prepare_export(self) -> None:

@@ -35,7 +35,7 @@ class VTimeLLM(TextFamily[VTimeLLMSpec]):
         return (FrameStream(name="PIXELS", size=None),)
 
     def open_tokenizer(self, path: Path, spec: VTimeLLMSpec) -> VicunaTokenizer:
-        """See `VicunaTokenizer.from_file`."""
+        """Open Vicuna's tokenizer."""
         return VicunaTokenizer.from_file(path)
 
     def describe(self, facts: Mapping[str, int]) -> str:

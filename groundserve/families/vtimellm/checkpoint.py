@@ -189,7 +189,6 @@ class Checkpoint(OpenedLlamaCheckpoint):
         return f"{path.name}, {kind}: {tower_sizes(self.clip.config)}"
 
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is read."""
         hidden_size, width = self.config.hidden_size, self.clip.config.projection_dim
         expected = {"weight": (hidden_size, width), "bias": (hidden_size,)}
         shapes: dict[str, Sequence[int]] = {

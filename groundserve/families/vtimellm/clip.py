@@ -139,7 +139,7 @@ class ClipSource:
 
     @property
     def files(self) -> list[Path]:
-        """Those that decide what it computes."""
+        """Files that decide what it computes."""
         if self.path.is_dir():
             return [self.path / "config.json", *all_weight_files(self.path)]
         return [self.path]

@@ -34,7 +34,7 @@ _CAPTIONS = (
 
 
 class VicunaTokenizer:
-    """See `groundserve.families.base.AnswerTokenizer`.
+    """Prompts of questions, and the text of answers.
 
     Source: huangb23/VTimeLLM c34ae56, `vtimellm/mm_utils.py::tokenizer_image_token` and
     `vtimellm/inference.py::inference`.
