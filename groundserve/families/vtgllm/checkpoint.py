@@ -32,13 +32,15 @@ from groundserve.families.vtgllm.layout import (
     copy_places,
     find_parts,
 )
-from groundserve.families.vtgllm.prompt import read_tokenizer
+from groundserve.families.vtgllm.prompt import VIDEO_PLACEHOLDER
 from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtgllm.state import EMBEDDING, TrainedState
 from groundserve.families.vtgllm.time_fill import fill_seconds, seconds_finding
+from groundserve.families.vtgllm.times import TIME_TOKENS
 from groundserve.families.vtgllm.vision import VisionEncoder
 from groundserve.families.vtgllm.vision_weights import read_eva_config, read_vision_tensors
+from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from groundserve.weights.hashes import files_sha256
 from groundserve.weights.tensors import filled_module, read_all_tensors, read_json
 
@@ -158,7 +160,11 @@ class Checkpoint(OpenedLlamaCheckpoint):
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
         """Return Llama's tokenizer as a fast one, and the padding id, which is that of <unk>."""
         time_tokens = self.parts.config.special_time_token
-        tokenizer = read_tokenizer(self.parts.base, time_tokens=time_tokens)
+        tokenizer = read_llama_tokenizer(
+            self.parts.base,
+            special=(VIDEO_PLACEHOLDER,),
+            added=TIME_TOKENS if time_tokens else (),
+        )
         # Without tokens of times the decoder has no row for the placeholder either, never read.
         num_rows = tokenizer.get_vocab_size() - (not time_tokens)
         if num_rows != self.vocab_size:

@@ -19,10 +19,9 @@ from groundserve.families.vtgllm.times import TIME_TOKENS, time_sentence
 from groundserve.options import AnswerOptions, Task
 from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
 from groundserve.tokenizers.llama_tokenizer import BEGIN, END, UNKNOWN
-from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    pass
 
 VIDEO_PLACEHOLDER = "<ImageHere>"
 
@@ -48,20 +47,6 @@ _HIGHLIGHTS = (
 )
 # One of the captions that videos to summarise have in training; the reference evaluates none.
 _SUMMARY = "Crucial moments in the video"
-
-
-def read_tokenizer(directory: Path, *, time_tokens: bool) -> Tokenizer:
-    """Return the tokenizer of the decoder's folder, with what VTG-LLM adds to it.
-
-    Args:
-        directory: Of the Llama checkpoint that the decoder was made of.
-        time_tokens: Whether the model spells times in tokens of their own.
-
-    Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/vtgllm.py`.
-    """
-    return read_llama_tokenizer(
-        directory, special=(VIDEO_PLACEHOLDER,), added=TIME_TOKENS if time_tokens else ()
-    )
 
 
 class TimeTokenizer:
