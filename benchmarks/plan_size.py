@@ -2,8 +2,6 @@
 
     python -m benchmarks.plan_size vision DIR --gpu-arch sm_89 [--gpu-arch ...] [--out JSON]
     python -m benchmarks.plan_size scorer DIR --gpu-arch sm_89 [--hidden-size 3584 ...]
-    python -m benchmarks.plan_size clip DIR --gpu-arch sm_89
-    python -m benchmarks.plan_size vtgllm|grounded_videollm DIR --gpu-arch sm_89 [--num-layers 2]
 
 Random weights of 16 bits; graph and plan stay in DIR. Peak memory is that of the whole process.
 """
@@ -13,42 +11,29 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from benchmarks._report import write_report
-from benchmarks.full_size_vision import filled, random_grounded_videollm, random_vtgllm
 from benchmarks.gpu.size import FULL
 from benchmarks.gpu.vision_inputs import vision_inputs
-from engine_build.families.modules import MixedVisionModule
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
-from engine_build.families.vtimellm.mixed_precision import MixedClipTower
-from engine_build.families.vtimellm.vision_plan import clip_shapes, export_clip_tower
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
 from engine_build.triton.__main__ import REFERENCE_FAMILY, REFERENCE_MODEL
 from groundserve.engines.tensorrt_library import TensorRTTarget
-from groundserve.families import get_family
-from groundserve.families.base import ModelSpec
 from groundserve.families.default_video import default_plan
-from groundserve.families.grounded_videollm.spec import PHI_3_5
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
-from groundserve.families.vision_inputs import VisionInputs
-from groundserve.families.vtgllm.spec import VTGLLMSpec
-from groundserve.families.vtimellm.clip import ClipConfig
-from groundserve.families.vtimellm.vision import VisionEncoder as ClipVisionEncoder
+
+_Model = TypeVar("_Model", bound=nn.Module)
 
 MAX_TOKENS = 20_480
-TEXT_VISION: dict[str, tuple[Callable[[int | None], MixedVisionModule], ModelSpec]] = {
-    "vtgllm": (random_vtgllm, VTGLLMSpec()),
-    "grounded_videollm": (random_grounded_videollm, PHI_3_5),
-}
-"""Families whose frames come resized: their vision stage, and what serving knows of the model."""
 
 
 def random_vision() -> MixedVisionEncoder:
@@ -57,22 +42,6 @@ def random_vision() -> MixedVisionEncoder:
         tower = KNOWN_TOWERS["siglip-so400m-patch14-384"]
         model = VisionEncoder(tower, select_layer=-2).to(torch.bfloat16)
     return MixedVisionEncoder(filled(model), dtype=torch.bfloat16)
-
-
-def random_clip() -> MixedClipTower:
-    """Return CLIP's ViT-L/14, 224 px, which VTimeLLM has."""
-    sizes = ClipConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        image_size=224,
-        patch_size=14,
-        projection_dim=768,
-    )
-    with torch.device("meta"):
-        model = ClipVisionEncoder(sizes, antialias=False).to(torch.float16)
-    return MixedClipTower(filled(model), dtype=torch.float16)
 
 
 def decoder_config(
@@ -102,14 +71,22 @@ def random_scorer(config: CheckpointConfig) -> MixedTokenScorer:
     return MixedTokenScorer(model, dtype=torch.bfloat16, max_tokens=MAX_TOKENS)
 
 
+def filled(model: _Model) -> _Model:
+    """Draw the weights in their final dtype; in float32 they would take twice the memory."""
+    model = model.to_empty(device="cpu").requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(0, 0.02)
+    return model.eval()
+
+
 def main() -> None:
     """Export and build one plan."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=["vision", "scorer", "clip", *TEXT_VISION])
+    parser.add_argument("stage", choices=["vision", "scorer"])
     parser.add_argument("directory", type=Path, help="empty folder for graph and plan")
     parser.add_argument("--gpu-arch", action="append", required=True)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--num-layers", type=int, help="of the scorer; at most, of both towers")
+    parser.add_argument("--num-layers", type=int, help="of the scorer")
     parser.add_argument("--hidden-size", type=int, default=512, help="of the scorer")
     parser.add_argument("--num-heads", type=int, default=4, help="of the scorer")
     parser.add_argument("--num-kv-heads", type=int, default=1, help="of the scorer")
@@ -124,21 +101,6 @@ def main() -> None:
         num_layers = len(encoder.layers)
         export_mixed_vision_encoder(encoder, graph, inputs)
         del encoder
-    elif args.stage == "clip":
-        tower = random_clip()
-        shapes = clip_shapes(tower)
-        num_layers = len(tower.layers)
-        export_clip_tower(tower, graph)
-        del tower
-    elif args.stage in TEXT_VISION:
-        make, spec = TEXT_VISION[args.stage]
-        stage = make(args.num_layers)
-        family = get_family(args.stage)
-        inputs = VisionInputs.of(family, spec)
-        shapes = vision_shapes(inputs, default_plan(family, spec))
-        num_layers = len(stage.layers)
-        export_mixed_vision_encoder(stage, graph, inputs)
-        del stage
     else:
         sizes = ("hidden_size", "num_heads", "num_kv_heads", "intermediate_size")
         of_scorer = {name: getattr(args, name) for name in sizes}

@@ -33,8 +33,9 @@ from groundserve.engines.profiles import Device, Precision, Profile, Target, get
 from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families import get_family, open_checkpoint, recognise_family
-from groundserve.families.base import Family, Head, ModelSpec
+from groundserve.families.base import Family, ModelSpec
 from groundserve.families.contract import check_family
+from groundserve.options import Head
 
 logger = logging.getLogger(__name__)
 

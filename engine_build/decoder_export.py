@@ -94,7 +94,9 @@ def write_token_embeddings(embeddings: nn.Embedding, path: Path) -> None:
     np.save(path, embeddings.weight.detach().to("cpu", torch.float32).numpy())
 
 
-def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precision) -> None:
+def export_decoder(
+    model: PreTrainedModel, directory: Path, *, precision: Precision, own_positions: bool = False
+) -> None:
     """Write `model.onnx`, which `OnnxRuntimeDecoder` runs, its weights in `model.onnx.data`.
 
     Args:
@@ -102,6 +104,8 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
         directory: Is made.
         precision: "fp32"; "int4": the weights of linear layers in 4 bits, 32 of an output channel
             with one scale, and what they are multiplied with in 8 bits; the rest in float32.
+        own_positions: Whether the graph is told where each position is, on one axis. Attention that
+            rotates by itself, as in other graphs, counts on from a pass's first.
 
     Raises:
         UnsupportedError: The decoder is of an architecture that is not exported, scales its
@@ -138,6 +142,9 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
         def load_weights(self, _: str) -> PreTrainedModel:
             return model
 
+        def is_fused_rope_supported(self) -> bool:
+            return not own_positions and bool(super().is_fused_rope_supported())
+
         def make_rotary_embedding_caches_from_scratch(self) -> tuple[torch.Tensor, torch.Tensor]:
             # (rows, d/2) each, or (rows, d), of which the builder takes the first half.
             return tables or super().make_rotary_embedding_caches_from_scratch()
@@ -149,11 +156,14 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
         "rope_theta": config.rope_parameters["rope_theta"],
     }
     with TemporaryDirectory(prefix="groundserve-") as scratch, redirect_stdout(io.StringIO()):
-        builder = Builder(config, types["fp32"], types[precision], "cpu", scratch, dict(_OPTIONS))
+        options = {**_OPTIONS, "fuse_qkv": not own_positions}  # rotated apart, they come apart
+        builder = Builder(config, types["fp32"], types[precision], "cpu", scratch, options)
         builder.make_model("")
         graph: ir.Model = builder.to_nbits() if precision == "int4" else builder.model
     if rotary is not None and rotary.switch is not None:
-        _take_positions(graph, switch=rotary.switch)
+        graph.metadata_props[ROTARY_SWITCH_KEY] = str(rotary.switch)
+        if not own_positions:
+            _take_positions(graph)
     for value in (*graph.graph.inputs, *graph.graph.outputs):
         # The builder leaves the size of a head open, which who sets memory aside asks for.
         if value.shape is not None and str(value.shape[-1]) == _OPEN_HEAD_SIZE:
@@ -168,7 +178,7 @@ def export_decoder(model: PreTrainedModel, directory: Path, *, precision: Precis
     )
 
 
-def _take_positions(model: ir.Model, *, switch: int) -> None:
+def _take_positions(model: ir.Model) -> None:
     """Have a graph told where in its tables the new positions are, instead of counting them."""
     from onnxscript import ir
 
@@ -179,7 +189,6 @@ def _take_positions(model: ir.Model, *, switch: int) -> None:
     for node in model.graph:
         if node.op_type == _ATTENTION:
             node.replace_input_with(_POSITIONS_PLACE, positions)
-    model.metadata_props[ROTARY_SWITCH_KEY] = str(switch)
 
 
 def _example(one: PlanInput) -> Iterator[int]:

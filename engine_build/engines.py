@@ -101,7 +101,12 @@ class EngineWriter:
         self.on_step("exporting the decoder")
         decoder = checkpoint.load_decoder()
         write_token_embeddings(decoder.get_input_embeddings(), directory / TOKEN_EMBEDDINGS_NAME)
-        export_decoder(decoder, directory / DECODER_NAME, precision=self.target.precision)
+        export_decoder(
+            decoder,
+            directory / DECODER_NAME,
+            precision=self.target.precision,
+            own_positions=get_text_family(self.family.name).own_positions,
+        )
         del decoder
         self._export_front(checkpoint, directory, model)
 

@@ -9,14 +9,10 @@ import re
 import stat
 from collections.abc import Iterable, Mapping
 from numbers import Real
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError, UnsupportedError
-from groundserve.options import AnswerOptions, ScoreOptions
-
-if TYPE_CHECKING:
-    from groundserve.families.base import Head
+from groundserve.options import AnswerOptions, Head, ScoreOptions
 
 Video = str | os.PathLike[str] | bytes
 """Path of a local file, or a file's bytes."""

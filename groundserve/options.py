@@ -14,6 +14,9 @@ from groundserve.strict_json import parse_object, shown
 Sampling = Literal["eval", "infer"]
 Seek = Literal["exact", "keyframe"]
 Selector = Literal["topk", "spread", "min_gap", "inverse_transform"]
+Head = Literal["frames", "text"]
+"""What a family answers: one logit a frame, or text."""
+
 Task = Literal["moment", "captions", "highlights", "summary", "question", "referring", "chat"]
 
 DEFAULT_NUM_FRAMES = 512

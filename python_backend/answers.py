@@ -91,7 +91,7 @@ class Prompts:
     def _check_room(
         self, number: int, prompt: Prompt, num_visual_tokens: int, max_tokens: int
     ) -> None:
-        num_text = len(prompt.token_ids) - 1  # without the placeholder
+        num_text = len(prompt.token_ids) - prompt.num_blocks
         max_new = self.options.max_new_tokens
         if num_text + num_visual_tokens + max_new > max_tokens:
             raise InvalidRequestError(

@@ -10,7 +10,7 @@ class MixedVisionModule(nn.Module):
     """The vision stage: `forward(*streams, *plan inputs)` -> 16-bit (U, P, D)."""
 
     layers: nn.ModuleList
-    """Those that hold attention."""
+    """Layers that hold attention."""
 
 
 class TokenScorerModule(nn.Module):
@@ -20,7 +20,7 @@ class TokenScorerModule(nn.Module):
     """
 
     layers: nn.ModuleList
-    """Those that hold attention."""
+    """Layers that hold attention."""
     dtype: torch.dtype
     hidden_size: int
     max_tokens: int

@@ -10,8 +10,9 @@ from typing import Any, Protocol, Self
 from groundserve.arguments import parse_url
 from groundserve.batch.row_options import RowOptions
 from groundserve.errors import InvalidRequestError
-from groundserve.families.base import Head, TextFamily
+from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
+from groundserve.options import Head
 from groundserve.scorer import Answerer, Scorer
 
 

@@ -10,7 +10,7 @@ import typer
 
 from groundserve.engines.manifest import Manifest
 from groundserve.errors import InvalidRequestError
-from groundserve.families.base import Head
+from groundserve.options import Head
 from groundserve.scoring.checkpoint_family import checkpoint_family
 
 _OF_FRAMES = (

@@ -19,7 +19,7 @@ from groundserve.options import AnswerOptions
 from groundserve.results import VideoInfo, foreign_answer
 
 if TYPE_CHECKING:  # it brings what reads media, which is for Linux
-    from groundserve.families.base import Head
+    from groundserve.options import Head
 
 
 @dataclass(frozen=True, kw_only=True)

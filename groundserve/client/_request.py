@@ -17,7 +17,7 @@ from groundserve.results import ScoreResult, VideoInfo, build_score_result
 from groundserve.spans import check_span_options
 
 if TYPE_CHECKING:  # it brings what reads media, which is for Linux
-    from groundserve.families.base import Head
+    from groundserve.options import Head
 
 Result = TypeVar("Result", covariant=True)
 

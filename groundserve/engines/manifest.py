@@ -25,20 +25,15 @@ from groundserve.engines.profiles import (
 from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
 from groundserve.families import (
+    family_names,
     get_family,
     get_frames_family,
     get_text_family,
-    served_family_names,
 )
-from groundserve.families.base import (
-    Family,
-    FramesFamily,
-    Head,
-    ModelSpec,
-    ServedFamily,
-    TextFamily,
-)
+from groundserve.families.base import Family, FramesFamily, ModelSpec, ServedFamily, TextFamily
+from groundserve.options import Head
 from groundserve.strict_json import shown
+from groundserve.weights.hashes import file_sha256
 
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
@@ -70,7 +65,6 @@ ROTARY_SWITCH_KEY = "groundserve.rotary_switch"
 
 Such a graph takes `position_ids`, places in its tables of cos and sin: the positions of the second
 regime come there behind as many of the first."""
-_HASH_CHUNK_BYTES = 1024**2
 _REBUILD = "rebuild the engine directory with: groundserve build"
 
 
@@ -302,15 +296,6 @@ class Manifest:
         return get_text_family(self.family)
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hex, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_HASH_CHUNK_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def hash_tree(directory: Path) -> dict[str, str]:
     """Return relative path -> SHA-256 for every file below a directory but its manifest."""
     return {str(path.relative_to(directory)): file_sha256(path) for path in _files(directory)}
@@ -323,7 +308,7 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _find_family(name: object) -> Family[Any, Any]:
-    served = served_family_names()
+    served = family_names()
     if isinstance(name, str) and name in served:
         return get_family(name)
     raise EngineMismatchError(

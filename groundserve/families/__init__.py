@@ -40,11 +40,6 @@ def family_names() -> tuple[str, ...]:
     return tuple(_MODULES)
 
 
-def served_family_names() -> tuple[str, ...]:
-    """Return the names of those that can be served: whose checkpoints can be opened."""
-    return tuple(name for name in _MODULES if _is_served(get_family(name)))
-
-
 def get_family(name: str) -> Family[Any, Any]:
     """Return the family of that name.
 
@@ -77,9 +72,9 @@ def get_frames_family(name: str) -> FramesFamily[Any, Any]:
     """Return the family of that name, of head "frames".
 
     Raises:
-        UnsupportedError: There is no such family, it is not served, or it answers in text.
+        UnsupportedError: There is no such family, or it answers in text.
     """
-    family = _get_served(name)
+    family = get_family(name)
     check_head(name, family.head, called="frames")
     frames_family: FramesFamily[Any, Any] = family  # type: ignore[assignment]  # by its head
     return frames_family
@@ -89,9 +84,9 @@ def get_text_family(name: str) -> TextFamily[Any]:
     """Return the family of that name, of head "text".
 
     Raises:
-        UnsupportedError: There is no such family, it is not served, or it scores frames.
+        UnsupportedError: There is no such family, or it scores frames.
     """
-    family = _get_served(name)
+    family = get_family(name)
     check_head(name, family.head, called="text")
     text_family: TextFamily[Any] = family  # type: ignore[assignment]  # by its head
     return text_family
@@ -162,7 +157,7 @@ def open_checkpoint(
         MissingExtraError: PyTorch or transformers is not installed.
     """
     name = recognise_family(place) if family is None else family
-    if _get_served(name).head == "text":
+    if get_family(name).head == "text":
         if vision_tower is not None:
             raise UnsupportedError(
                 f"the family {name} takes no vision_tower; its parts are named one by one "
@@ -185,10 +180,10 @@ def recognise_family(place: str | Path) -> str:
     That one says what is wrong when it opens the checkpoint.
 
     Raises:
-        UnsupportedError: It is of none of the families that are served.
+        UnsupportedError: It is of none of the families.
     """
     first = next(iter(_MODULES))
-    families = [get_family(name) for name in served_family_names()]
+    families = [get_family(name) for name in family_names()]
     folder = Path(os.path.expanduser(place))
     for family in families:
         # Its parts lie in folders, none of them where a config.json is looked for.
@@ -209,24 +204,10 @@ def recognise_family(place: str | Path) -> str:
             return family.name
     raise UnsupportedError(
         f"checkpoint {place}: config.json with model_type {shown(raw_config.get('model_type'))} is "
-        f"of none of the families that are served ({', '.join(served_family_names())})"
+        f"of none of the families that are served ({', '.join(family_names())})"
     )
 
 
 def _text_families() -> list[TextFamily[Any]]:
-    names = served_family_names()
+    names = family_names()
     return [get_text_family(name) for name in names if get_family(name).head == "text"]
-
-
-def _get_served(name: str) -> Family[Any, Any]:
-    family = get_family(name)
-    if not _is_served(family):
-        raise UnsupportedError(
-            f"the family {name} is not served yet; those that are: "
-            f"{', '.join(served_family_names())}"
-        )
-    return family
-
-
-def _is_served(family: Family[Any, Any]) -> bool:
-    return hasattr(family, "open_checkpoint")

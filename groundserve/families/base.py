@@ -6,7 +6,9 @@ Shape letters: T frames as sampled, U units, P tokens of a unit, D width of the 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.answers import Moment
+from groundserve.errors import MissingExtraError
 from groundserve.families.plans import (
     DEFAULT_LIMITS,
     FrameStream,
@@ -22,9 +25,10 @@ from groundserve.families.plans import (
     SeenVideo,
     VideoPlan,
 )
+from groundserve.families.transformers_version import check_transformers
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
-from groundserve.options import AnswerOptions, Task
+from groundserve.options import AnswerOptions, Head, Task
 
 if TYPE_CHECKING:
     import torch
@@ -37,9 +41,6 @@ if TYPE_CHECKING:
         GroundingModule,
         VisionModule,
     )
-
-Head = Literal["frames", "text"]
-"""What a family answers: one logit a frame, or text."""
 
 FindingRow = tuple[str, Literal["ok", "warn", "fail"], str]
 """A line of `groundserve doctor`: subject, how it is (warn: works, read on; fail: something will
@@ -73,19 +74,12 @@ class QueryTokenizer(Protocol):
         """
 
 
-class FamilyCheckpoint(Protocol):
-    """An opened checkpoint; weights are read when a module is asked for."""
+class OpenedCheckpoint(Protocol):
+    """An opened checkpoint of either head; weights are read when a module is asked for."""
 
     @property
     def raw_config(self) -> dict[str, Any]:
-        """config.json as parsed."""
-
-    @property
-    def folders(self) -> dict[str, Path]:
-        """Name in an engine directory -> what the profile `torch` has a copy of there.
-
-        `open_checkpoint` opens "checkpoint" again, with "vision_tower" where there is one.
-        """
+        """config.json as parsed, of a head "text" that of the decoder."""
 
     def describe(self) -> dict[str, Any]:
         """Return what a manifest says of it: "name", "note" (None where it has none), "sha256".
@@ -95,13 +89,13 @@ class FamilyCheckpoint(Protocol):
         """
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
-        """Return the tokenizer with every special token registered, and its padding id."""
+        """Return a fast tokenizer with every special token registered, and its padding id."""
 
     def model_spec(self, *, pad_token_id: int) -> ModelSpec:
         """Return what serving must know, a `Family.spec_type`."""
 
     def findings(self) -> Iterable[FindingRow]:
-        """Return what decides this checkpoint's scores and is easily got wrong.
+        """Return what decides this checkpoint's results and is easily got wrong.
 
         What `groundserve doctor` prints beside what it finds of any family: its name, the tokens
         of a video, the tokenizer's size and the weights.
@@ -109,9 +103,6 @@ class FamilyCheckpoint(Protocol):
 
     def load_vision(self, *, dtype: torch.dtype = ..., device: str = ...) -> VisionModule:
         """Read the vision stage."""
-
-    def load_grounding(self, *, dtype: torch.dtype = ..., device: str = ...) -> GroundingModule:
-        """Read what stands behind FEATURES, for a family of head "frames"."""
 
     def vision_flop(self) -> float:
         """Return the arithmetic of the vision stage for one unit; a multiply-add is 2."""
@@ -122,6 +113,37 @@ class FamilyCheckpoint(Protocol):
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding table."""
+
+
+class FamilyCheckpoint(OpenedCheckpoint, Protocol):
+    """An opened checkpoint of head "frames"."""
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Name in an engine directory -> what the profile `torch` has a copy of there.
+
+        `open_checkpoint` opens "checkpoint" again, with "vision_tower" where there is one.
+        """
+
+    def load_grounding(self, *, dtype: torch.dtype = ..., device: str = ...) -> GroundingModule:
+        """Read what stands behind FEATURES."""
+
+
+class TextCheckpoint(OpenedCheckpoint, Protocol):
+    """An opened checkpoint of head "text"."""
+
+    def copy_to(self, directory: Path) -> None:
+        """Write a copy of all its parts to an empty directory, which `open_checkpoint` opens."""
+
+    def load_front(self, *, dtype: torch.dtype = ..., device: str = ...) -> FrontModule:
+        """Read what makes the video's block of FEATURES."""
+
+    def load_decoder(self, *, dtype: torch.dtype = ..., device: str = ...) -> PreTrainedModel:
+        """Read the causal decoder of transformers, adapters merged in float32.
+
+        `forward(inputs_embeds=, past_key_values=, ...)`; its `get_input_embeddings` is the table of
+        text embeddings.
+        """
 
 
 class AnswerTokenizer(Protocol):
@@ -149,56 +171,6 @@ class AnswerTokenizer(Protocol):
         """Return what was generated as the reference does: special tokens left out, stripped."""
 
 
-class TextCheckpoint(Protocol):
-    """An opened checkpoint of head "text"; weights are read when a module is asked for."""
-
-    @property
-    def raw_config(self) -> dict[str, Any]:
-        """config.json of the decoder as parsed."""
-
-    def copy_to(self, directory: Path) -> None:
-        """Write a copy of all its parts to a directory, which `open_checkpoint` opens again.
-
-        Args:
-            directory: Exists and is empty.
-        """
-
-    def describe(self) -> dict[str, Any]:
-        """Return what a manifest says of it, as `FamilyCheckpoint.describe`."""
-
-    def load_tokenizer(self) -> tuple[Tokenizer, int]:
-        """Return the tokenizer as a fast one, equal on all texts, and its padding id."""
-
-    def model_spec(self, *, pad_token_id: int) -> ModelSpec:
-        """Return what serving must know, a `Family.spec_type`."""
-
-    def findings(self) -> Iterable[FindingRow]:
-        """Return which parts there are, and what decides answers and is easily got wrong."""
-
-    def load_vision(self, *, dtype: torch.dtype = ..., device: str = ...) -> VisionModule:
-        """Read the vision stage."""
-
-    def load_front(self, *, dtype: torch.dtype = ..., device: str = ...) -> FrontModule:
-        """Read what makes the video's block of FEATURES."""
-
-    def load_decoder(self, *, dtype: torch.dtype = ..., device: str = ...) -> PreTrainedModel:
-        """Read the causal decoder of transformers, adapters merged in float32.
-
-        `forward(inputs_embeds=, past_key_values=, ...)`; its `get_input_embeddings` is the table of
-        text embeddings.
-        """
-
-    def vision_flop(self) -> float:
-        """Return the arithmetic of the vision stage for one unit; a multiply-add is 2."""
-
-    def decoder_flop(self, num_tokens: int) -> float:
-        """Return the arithmetic of one pass through the decoder's layers."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the embedding table."""
-
-
 SpecT = TypeVar("SpecT", contravariant=True)
 OptionsT = TypeVar("OptionsT", contravariant=True)
 
@@ -218,12 +190,14 @@ class Family(Protocol[SpecT, OptionsT]):
     def spec_type(self) -> type[Any]:
         """The frozen dataclass whose fields `manifest.model` has."""
 
+    @abstractmethod
     def streams(self, spec: SpecT) -> tuple[FrameStream, ...]:
         """Return the inputs of the vision stage that are frames."""
 
     def plan_inputs(self, spec: SpecT) -> tuple[PlanInput, ...]:
         """Return the other inputs of the vision stage, which follow its streams."""
 
+    @abstractmethod
     def plan(
         self, index: VideoIndex, options: OptionsT, spec: SpecT, limits: Limits = DEFAULT_LIMITS
     ) -> VideoPlan:
@@ -243,6 +217,7 @@ class Family(Protocol[SpecT, OptionsT]):
 class ServedFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
     """A family that can be served, by whichever head."""
 
+    @abstractmethod
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""
 
@@ -286,27 +261,26 @@ class EngineFamily(FramesFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
         """
 
 
-class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
-    """A family of head "text": a causal decoder that answers in words, with times."""
+class TextFamily(ServedFamily[SpecT, AnswerOptions]):
+    """A family of head "text": a causal decoder that answers in words, with times.
 
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """What it can be asked."""
+    Where a family says nothing else, frames are all that it encodes, and features all that its
+    front takes. Its folder has `checkpoint.Checkpoint`, which is opened.
+    """
 
-    @property
-    def tasks_without_query(self) -> tuple[Task, ...]:
-        """Those of its tasks that take no question, but for `raw` ones: no other place says it."""
+    name: str
+    head: Head = "text"
+    spec_type: type[Any]
+    tasks: tuple[Task, ...]
+    """What it can be asked."""
+    tasks_without_query: tuple[Task, ...]
+    """Tasks among them that take no question, but for `raw` ones: no other place says it."""
+    part_names: tuple[str, ...]
+    """What a checkpoint consists of, as `--part` names it."""
+    own_positions: bool = False
+    """Whether its prompts have `Prompt.position_ids`, which a decoder's graph then takes."""
 
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        """What a checkpoint consists of, as `--part` names it."""
-
-    def front_inputs(self, spec: SpecT) -> tuple[PlanInput, ...]:
-        """Return what `FrontModule` takes beside FEATURES; none where that is all."""
-
-    def front_arrays(self, seen: SeenVideo, spec: SpecT) -> tuple[NDArray[np.float32], ...]:
-        """Return the arrays of `front_inputs` for one video."""
-
+    @abstractmethod
     def open_tokenizer(self, path: Path, spec: SpecT) -> AnswerTokenizer:
         """Open a `tokenizer.json` as `groundserve build` writes it.
 
@@ -314,6 +288,7 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
             MissingExtraError: The package `tokenizers` is not installed.
         """
 
+    @abstractmethod
     def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
         """Read the times of an answer.
 
@@ -322,11 +297,24 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
             it says none that can be read.
         """
 
+    @abstractmethod
     def recognises(self, directory: Path) -> bool:
         """Tell whether a directory holds the parts in the layout of the reference."""
 
+    def plan_inputs(self, spec: SpecT) -> tuple[PlanInput, ...]:
+        """Return none."""
+        return ()
+
+    def front_inputs(self, spec: SpecT) -> tuple[PlanInput, ...]:
+        """Return what `FrontModule` takes beside FEATURES."""
+        return ()
+
+    def front_arrays(self, seen: SeenVideo, spec: SpecT) -> tuple[NDArray[np.float32], ...]:
+        """Return the arrays of `front_inputs` for one video."""
+        return ()
+
     def open_checkpoint(
-        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] = ...
+        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
     ) -> TextCheckpoint:
         """Find the parts and open their configs; imports PyTorch.
 
@@ -339,3 +327,10 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions], Protocol[SpecT]):
             InvalidRequestError: A part is missing, there are several, or one cannot be read.
             UnsupportedError: The model differs from what this code computes.
         """
+        check_transformers(self.name)
+        try:
+            checkpoint = import_module(f"{type(self).__module__}.checkpoint").Checkpoint
+        except ImportError as error:
+            raise MissingExtraError("build", error.name or "torch") from error
+        opened: TextCheckpoint = checkpoint.open(path, parts=parts or {})
+        return opened

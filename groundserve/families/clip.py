@@ -19,12 +19,12 @@ from groundserve.strict_json import shown
 from groundserve.weights.tensors import check_num_layers
 
 HEAD_SIZE = 64
-"""Of every tower that OpenAI published."""
+"""Head size of every tower that OpenAI published."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTowerConfig:
-    """The sizes of a tower, which are all that differs between those of OpenAI."""
+    """The sizes of a vision transformer, which are all that differs between those of OpenAI."""
 
     hidden_size: int
     """D_v."""
@@ -37,14 +37,13 @@ class ClipTowerConfig:
     patch_size: int
 
     def __post_init__(self) -> None:
-        """Refuse what no tower is made of."""
         if (
             min(vars(self).values()) < 1
             or self.hidden_size % self.num_attention_heads
             or self.image_size < self.patch_size
         ):
-            raise UnsupportedError(f"no CLIP has the sizes {shown(vars(self))}")
-        check_num_layers(self.num_hidden_layers, where="the part clip")
+            raise UnsupportedError(f"no vision tower has the sizes {shown(vars(self))}")
+        check_num_layers(self.num_hidden_layers, where="a vision tower")
 
     @property
     def num_positions(self) -> int:
@@ -72,8 +71,6 @@ class ClipTower(nn.Module):
         # another one.
         tower._attn_implementation = "eager"
         self.config = tower
-        # Convolution is what the references compute; exported graphs have the same sum as one
-        # matrix product.
         self.patches_as_matmul = False
         self.embeddings = CLIPVisionEmbeddings(tower)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=tower.layer_norm_eps)
@@ -81,7 +78,7 @@ class ClipTower(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention."""
+        """Layers that hold attention."""
         return cast(nn.ModuleList, self.encoder.layers)
 
     def embed_pixels(self, pixel_values: Tensor) -> Tensor:
@@ -95,20 +92,33 @@ class ClipTower(nn.Module):
 
     def _embed_patches(self, pixel_values: Tensor) -> Tensor:
         embeddings = self.embeddings
-        weight = embeddings.patch_embedding.weight
-        pixel_values = pixel_values.to(weight.dtype)
-        if self.patches_as_matmul:
-            size = embeddings.patch_size
-            side = embeddings.image_size // size
-            # Like the convolution, leaves out the pixels behind the last whole patch.
-            patches = pixel_values[:, :, : side * size, : side * size]
-            patches = patches.reshape(-1, 3, side, size, side, size)
-            # (n, s, s, 3, p, p) -> (n, P, 3*p*p)
-            patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, side * side, 3 * size * size)
-            embedded = patches @ weight.flatten(1).T
-        else:
-            # (n, D_v, s, s) -> (n, P, D_v)
-            embedded = embeddings.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        embedded = embed_patches(
+            embeddings.patch_embedding,
+            pixel_values.to(embeddings.patch_embedding.weight.dtype),
+            as_matmul=self.patches_as_matmul,
+        )
         class_token = embeddings.class_embedding.expand(embedded.shape[0], 1, -1)
         tokens = torch.cat([class_token, embedded], dim=1)
         return tokens + cast(Tensor, embeddings.position_embedding.weight)
+
+
+def embed_patches(projection: nn.Conv2d, pixel_values: Tensor, *, as_matmul: bool) -> Tensor:
+    """Project patches: (n, 3, S, S) -> (n, P, D_v).
+
+    Args:
+        projection: Of p x p pixels; a convolution is what the references compute.
+        pixel_values: In the projection's dtype.
+        as_matmul: Whether to compute the same sum as one matrix product, as exported graphs do.
+    """
+    if not as_matmul:
+        # (n, D_v, s, s) -> (n, P, D_v)
+        return cast(Tensor, projection(pixel_values)).flatten(2).transpose(1, 2)
+    size = projection.kernel_size[0]
+    side = pixel_values.shape[-1] // size
+    # Like the convolution, leaves out the pixels behind the last whole patch.
+    patches = pixel_values[:, :, : side * size, : side * size]
+    patches = patches.reshape(-1, 3, side, size, side, size)
+    # (n, s, s, 3, p, p) -> (n, P, 3*p*p)
+    patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, side * side, 3 * size * size)
+    embedded = patches @ projection.weight.flatten(1).T
+    return embedded if projection.bias is None else embedded + projection.bias

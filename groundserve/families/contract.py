@@ -6,6 +6,7 @@ Shape letters as in `base`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import get_annotations
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from groundserve.families.base import (
     Family,
     FamilyCheckpoint,
     FramesFamily,
-    Head,
     ModelSpec,
     TextCheckpoint,
     TextFamily,
@@ -24,6 +24,7 @@ from groundserve.families.base import (
 from groundserve.families.default_video import default_plan, short_plan
 from groundserve.families.plans import PlanInput, VideoPlan, units_of
 from groundserve.media.index import check_frame_indices
+from groundserve.options import Head
 
 _SHORT_FRAMES = 4
 
@@ -37,11 +38,7 @@ _SEAMS: Mapping[Head, tuple[type, type]] = {
 def check_family(
     family: Family[Any, Any], opened: FamilyCheckpoint | TextCheckpoint, spec: ModelSpec
 ) -> None:
-    """Check all that needs no weights: members, and the plans of a short video and a long one.
-
-    Raises:
-        GroundserveError: The family does not do what `base` says of it.
-    """
+    """Check all that needs no weights: members, and the plans of a short video and a long one."""
     seams = (*_SEAMS[family.head], ModelSpec)
     for seam, one in zip(seams, (family, opened, spec), strict=True):
         # By the class: a property that computes is not asked.
@@ -65,11 +62,7 @@ def check_family(
 def check_features(
     family: Family[Any, Any], spec: ModelSpec, features: NDArray[Any], *, num_units: int
 ) -> None:
-    """Check what the vision stage made in PyTorch of U units.
-
-    Raises:
-        GroundserveError: It is not (U, P, D), or not finite.
-    """
+    """Check what the vision stage made in PyTorch of U units."""
     shape, width = features.shape, spec.feature_width
     if len(shape) != 3 or (shape[0], shape[2]) != (num_units, width):
         raise _fault(
@@ -82,11 +75,7 @@ def check_features(
 
 
 def check_logits(family: FramesFamily[Any, Any], logits: NDArray[Any], *, num_frames: int) -> None:
-    """Check what the grounding stage made in PyTorch of T frames.
-
-    Raises:
-        GroundserveError: It is not float32 (T,), or not finite.
-    """
+    """Check what the grounding stage made in PyTorch of T frames."""
     if logits.shape != (num_frames,) or logits.dtype != np.float32:
         raise _fault(
             family,
@@ -177,8 +166,8 @@ def _check_input(
 
 
 def _members(seam: type) -> list[str]:
-    """Return the public names of a protocol and of those that it extends."""
-    return sorted({name for one in seam.__mro__ for name in vars(one) if not name.startswith("_")})
+    names = {name for one in seam.__mro__ for name in (*vars(one), *get_annotations(one))}
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def _has(one: object, name: str) -> bool:

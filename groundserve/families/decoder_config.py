@@ -24,9 +24,6 @@ def read_decoder_config(
         where: The part, for errors.
         name: Of the decoder, for errors.
         replaced: What stands instead of the file's values.
-
-    Raises:
-        InvalidRequestError: It describes no such decoder.
     """
     values = {
         **{key: value for key, value in raw.items() if key not in _OF_A_RUN},

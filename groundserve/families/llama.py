@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -40,10 +40,6 @@ def llama_config(
         where: The part, for errors.
         model_types: Those that say so: a reference may relabel what is Llama otherwise.
         vocab_size: Rows of the tables of tokens, where they are not as many as the file says.
-
-    Raises:
-        InvalidRequestError: It describes no Llama.
-        UnsupportedError: It is of another model, or several tokens end an answer.
     """
     model_type = raw.get("model_type")
     if model_type not in model_types:
@@ -73,11 +69,7 @@ def llama_config(
 
 
 def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
-    """Return the decoder on the meta device, for `groundserve.weights.tensors.filled_module`.
-
-    Raises:
-        InvalidRequestError: There is none of these sizes.
-    """
+    """Return the decoder on the meta device, for `groundserve.weights.tensors.filled_module`."""
     try:
         with torch.device("meta"):
             return LlamaForCausalLM(config)
@@ -85,17 +77,8 @@ def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
         raise no_decoder(where, "Llama", error) from error
 
 
-def llama_end_id(config: LlamaConfig) -> int:
-    """Return the token that ends an answer, which `llama_config` has checked."""
-    return cast(int, config.eos_token_id)
-
-
 def llama_files(directory: Path) -> list[Path]:
-    """Return the files of a base that decide what it computes.
-
-    Raises:
-        InvalidRequestError: One is missing.
-    """
+    """Return the files of a base that decide what it computes."""
     side = [directory / name for name in _SIDE_FILES if (directory / name).is_file()]
     return [*side, *all_weight_files(directory)]
 

@@ -18,11 +18,11 @@ class VisionModule(nn.Module):
     """
 
     config: Any = None
-    """Of transformers, from which `layers` read their attention; None where none has any."""
+    """Config of transformers from which `layers` read their attention; None where none has any."""
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention; none where nothing else is said."""
+        """Layers that hold attention; none where nothing else is said."""
         return nn.ModuleList()
 
     def prepare_export(self) -> None:
@@ -43,11 +43,11 @@ class GroundingModule(nn.Module):
     """Features (U, P, D) and int64 (L,) text ids -> float32 (T,), logits before the sigmoid."""
 
     config: Any = None
-    """Of transformers, from which `layers` read their attention; None where none has any."""
+    """Config of transformers from which `layers` read their attention; None where none has any."""
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention; none where nothing else is said."""
+        """Layers that hold attention; none where nothing else is said."""
         return nn.ModuleList()
 
 

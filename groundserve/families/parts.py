@@ -6,16 +6,32 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from groundserve.errors import InvalidRequestError
 from groundserve.strict_json import shown
 
 CHOICES_NAME = "groundserve_parts.json"
-"""Of a copy: the switches and numbers it was opened with, such as `{"clip_heads": "5"}`."""
+"""File of a copy: switches and numbers it was opened with, such as `{"clip_heads": "5"}`."""
 
-_DefaultT = TypeVar("_DefaultT", str, None)
+
+@dataclass(frozen=True, kw_only=True)
+class FoundParts:
+    """Where each part lies; a family adds a field for each of its own."""
+
+    choices: Mapping[str, str]
+    """The switches and numbers that were given, for a copy."""
+    left_aside: tuple[str, ...] = ()
+    """Unused files, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaParts(FoundParts):
+    """Parts of a checkpoint whose decoder is Llama."""
+
+    base: Path
+    """Directory of the decoder before it was adapted, with its tokenizer."""
 
 
 class PartSearch:
@@ -32,14 +48,12 @@ class PartSearch:
         switches: Mapping[str, Sequence[str]] | None = None,
         numbers: Iterable[str] = (),
     ) -> None:
-        """Check the names of what is given.
-
-        What a copy was opened with counts as given, where nothing else is.
+        """Check the names of what is given, before it what a copy says that it was opened with.
 
         Args:
             directory: Where parts are looked for.
             given: By name what is not to be looked for: files or directories, found as they are or
-                below `directory`, or the value of a switch.
+                below `directory`, or the value of a switch or a number.
             family: Whose parts they are.
             looks: Part -> what it looks like, for who has to name it.
             repeated: Parts of which there may be several, in order.
@@ -47,12 +61,14 @@ class PartSearch:
             numbers: What is no part but a whole number above 0.
 
         Raises:
-            InvalidRequestError: Something is given that has no such name, or not as a list of paths
-                or texts; or what a copy was opened with cannot be read.
+            InvalidRequestError: There is no such directory; or something is given that has no such
+                name, or not as a list of paths or texts; or what a copy was opened with cannot be
+                read.
         """
+        if not os.path.isdir(directory):  # Path's own raises where a name is too long
+            raise InvalidRequestError(f"checkpoint {directory}: no such directory")
         self.directory = directory
         self.left_aside: list[str] = []
-        """What was found as well and is not used, by name."""
         self._family = family
         self._looks = looks
         self._repeated = frozenset(repeated)
@@ -79,15 +95,6 @@ class PartSearch:
         """The directory as an error names it."""
         return f"checkpoint {self.directory.name}"
 
-    @property
-    def folders(self) -> list[Path]:
-        """Those in the directory, in name order."""
-        return sorted(path for path in self.directory.iterdir() if path.is_dir())
-
-    def found(self, name: str) -> tuple[Path, ...]:
-        """Return a part that `part` has returned before."""
-        return self._found.get(name, ())
-
     def part(self, name: str, find: Callable[[], Sequence[Path]]) -> tuple[Path, ...]:
         """Return a part as given, else as found; () where it is missing.
 
@@ -107,15 +114,15 @@ class PartSearch:
             self._found[name] = paths
         return paths
 
-    def switch(self, name: str, default: _DefaultT) -> str | _DefaultT:
+    def switch(self, name: str, default: str) -> str:
         """Return the value of a switch as given, else the default.
 
         Raises:
             InvalidRequestError: It is given and is none of its values, or several.
         """
-        if name not in self._given:
+        values = self._values(name)
+        if values is None:
             return default
-        values = [str(value) for value in self._given[name]]
         allowed = self._switches[name]
         if len(values) != 1 or values[0] not in allowed:
             raise InvalidRequestError(
@@ -130,9 +137,9 @@ class PartSearch:
         Raises:
             InvalidRequestError: It is given and is none, or several are.
         """
-        if name not in self._given:
+        values = self._values(name)
+        if values is None:
             return None
-        values = [str(value) for value in self._given[name]]
         if len(values) != 1 or not re.fullmatch("[1-9][0-9]{0,5}", values[0]):
             raise InvalidRequestError(
                 f"{self.where}: the part {name} must be one whole number above 0, "
@@ -142,7 +149,7 @@ class PartSearch:
 
     @property
     def choices(self) -> dict[str, str]:
-        """The switches and numbers that are given, for `write_choices`."""
+        """The switches and numbers that are given."""
         return {name: str(self._given[name][0]) for name in self._choices if name in self._given}
 
     def refuse_missing(self) -> None:
@@ -164,8 +171,19 @@ class PartSearch:
             )
 
     def leave_aside(self, paths: Iterable[Path]) -> None:
-        """Note what lies in the directory as well and is not used."""
+        """Note unused files of the directory."""
         self.left_aside += [str(path.relative_to(self.directory)) for path in paths]
+
+    def one(self, name: str, pattern: str) -> Sequence[Path]:
+        """Find the file of a part in the directory, () where there is none.
+
+        Raises:
+            InvalidRequestError: There are several.
+        """
+        files = sorted(self.directory.glob(pattern))
+        if len(files) > 1:
+            raise self.several(name, files)
+        return files
 
     def several(self, name: str, paths: Sequence[Path]) -> InvalidRequestError:
         """Return the error that says that a part is to be chosen."""
@@ -173,6 +191,9 @@ class PartSearch:
         return InvalidRequestError(
             f"{self.where}: the part {name} may be {shown}; choose with --part {name}=PATH"
         )
+
+    def _values(self, name: str) -> list[str] | None:
+        return [str(value) for value in self._given[name]] if name in self._given else None
 
     def _choices_of_copy(self) -> dict[str, Sequence[str]]:
         path = self.directory / CHOICES_NAME

@@ -26,7 +26,7 @@ PLAN_PIXELS = "PIXEL_VALUES"
 """Input of a vision plan that takes pixel values: float16 (n, 3, S, S)."""
 
 VISUAL_TOKEN_ID = -200
-"""In a prompt's ids, the place of the video's block; no vocabulary has it."""
+"""In a prompt's ids, the place of the video's block or of a part of it; no vocabulary has it."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -40,7 +40,7 @@ class FrameStream:
     """
 
     name: str
-    """Of the tensor, such as "PIXELS"."""
+    """Name of the tensor, such as "PIXELS"."""
     size: int | None
     """S, side in pixels of the square frames; None: as decoded, resized in the encoder's graph."""
     resize: ResizeRule = "square"
@@ -89,13 +89,13 @@ class SeenVideo:
     """What a head of text must know of a video beside its FEATURES; fields as in `VideoPlan`."""
 
     duration_seconds: float
-    """Of the whole video."""
+    """Length of the whole video."""
     num_visual_tokens: int
     """Rows of the video's block in the decoder's input."""
     time_range_seconds: tuple[float, float] | None
     """What the times in an answer are fractions of."""
     model_seconds: tuple[float, ...] | None
-    """Of each of the T frames the time that the model is told."""
+    """Time that the model is told of each of the T frames."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,10 +103,15 @@ class Prompt:
     """One question as the decoder reads it."""
 
     token_ids: NDArray[np.int64]
-    """int64 (L,), its beginning token included, `VISUAL_TOKEN_ID` once for the video's block."""
+    """int64 (L,), its beginning token included, `VISUAL_TOKEN_ID` for the video's block. Of several
+    such places each has an equal part of the block's rows, in order."""
     num_prefix: int
     """How many of the ids, from the front, are the same whatever is asked about this video with
     these options: the block is among them, and at least one id follows."""
+    position_ids: NDArray[np.int64] | None = None
+    """int64 (A, S), where the decoder is told that each of the S positions is, on each of A axes, a
+    block's rows one by one; what is generated goes on behind the highest. None: they are counted.
+    """
 
     @property
     def prefix_ids(self) -> NDArray[np.int64]:
@@ -118,13 +123,18 @@ class Prompt:
         """What is computed for this one."""
         return self.token_ids[self.num_prefix :]
 
+    @property
+    def num_blocks(self) -> int:
+        """Places of the video's block."""
+        return int((self.token_ids == VISUAL_TOKEN_ID).sum())
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoPlan:
     """What of one video is decoded and encoded for one request."""
 
     index: VideoIndex
-    """Of the whole video."""
+    """What probing told of the whole video."""
     num_frames: int
     """Ceiling on T that held: the one asked for, else the default for this checkpoint."""
     frame_indices: NDArray[np.int64]
@@ -136,7 +146,7 @@ class VideoPlan:
     """Tokens that the decoder sees of the video: U * P, or fewer where a text head's front pools
     them."""
     inputs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Of each `PlanInput` its array, by name."""
+    """Array of each `PlanInput`, by name."""
     facts: Mapping[str, int] = field(default_factory=dict)
     """What the family's INFO says beside what all say."""
     shift_seconds: float = 0.0

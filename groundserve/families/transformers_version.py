@@ -14,12 +14,7 @@ OLDEST_MAJOR = 5
 
 
 def check_transformers(family: str) -> None:
-    """Refuse to open a checkpoint of a family that answers in text with an older release.
-
-    Raises:
-        UnsupportedError: The release is older.
-        MissingExtraError: None is installed.
-    """
+    """Refuse to open a checkpoint of a family that answers in text with an older release."""
     try:
         version = importlib.metadata.version("transformers")
     except importlib.metadata.PackageNotFoundError as error:

@@ -65,12 +65,12 @@ class VisionInputs:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the tensors."""
+        """Names of the tensors."""
         return (*self.stream_names, *(one.name for one in self.plan_inputs))
 
     @property
     def stream_names(self) -> tuple[str, ...]:
-        """Of those that hold frames."""
+        """Names of the tensors that hold frames."""
         return tuple(one.name for one in self.streams)
 
     @property

@@ -7,10 +7,10 @@ from typing import Any
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families import (
+    family_names,
     get_family,
     get_text_family,
     recognise_family,
-    served_family_names,
 )
 from groundserve.families.base import Family
 from groundserve.weights.checkpoint_place import find_checkpoint
@@ -29,9 +29,9 @@ def checkpoint_family(
         InvalidRequestError: There is no such checkpoint or vision tower.
         UnsupportedError: There is no such family, or it has no such part.
     """
-    if family is not None and family not in served_family_names():
+    if family is not None and family not in family_names():
         raise UnsupportedError(
-            f"--family must be one of {', '.join(served_family_names())}, got {family!r}"
+            f"--family must be one of {', '.join(family_names())}, got {family!r}"
         )
     found = get_family(family or recognise_family(checkpoint))
     names: tuple[str, ...] = ()

@@ -22,7 +22,6 @@ class AddedTokensLlamaTokenizer(LlamaTokenizer):
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """See `LlamaTokenizer`."""
         super().__init__(tokenizer)
         self._num_pieces: int = tokenizer.get_vocab_size(with_added_tokens=False)
         added = tokenizer.get_added_tokens_decoder()
@@ -30,7 +29,7 @@ class AddedTokensLlamaTokenizer(LlamaTokenizer):
 
     @property
     def added_ids(self) -> dict[str, int]:
-        """Of each token behind the pieces its id."""
+        """Id of each token behind the pieces."""
         return {token: i for token, i in self._special.items() if i >= self._num_pieces}
 
     def special_id(self, token: str) -> int:
@@ -71,11 +70,7 @@ class AddedTokensLlamaTokenizer(LlamaTokenizer):
         return ids
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """Return the text of tokens, those behind the pieces with a space between.
-
-        Raises:
-            EngineMismatchError: A token is not of the vocabulary.
-        """
+        """Return the text of tokens, those behind the pieces with a space between."""
         parts: list[str] = []
         run: list[str] = []
         for token_id in token_ids:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from groundserve.errors import EngineMismatchError, MissingExtraError
+from groundserve.errors import EngineMismatchError
+from groundserve.tokenizers.tokenizer_json import load_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,11 +33,6 @@ class LlamaTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Take over a tokenizer that `groundserve.tokenizers.sentencepiece` made.
-
-        Raises:
-            EngineMismatchError: It lacks a special token.
-        """
         self._special = {
             token.content: i for i, token in tokenizer.get_added_tokens_decoder().items()
         }
@@ -56,23 +52,8 @@ class LlamaTokenizer:
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Load a `tokenizer.json`.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
-            EngineMismatchError: It cannot be read, or as `LlamaTokenizer`.
-        """
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise MissingExtraError("serve", "tokenizers") from error
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # of no kind of its own
-            raise EngineMismatchError(
-                f"{path.name} cannot be read; rebuild the engine directory"
-            ) from error
-        return cls(tokenizer)
+        """Load a `tokenizer.json`."""
+        return cls(load_tokenizer_json(path))
 
     def encode(self, text: str, *, plain_from: int | None = None) -> list[int]:
         """Return the tokens of a text, without a beginning token.
@@ -90,11 +71,7 @@ class LlamaTokenizer:
         return ids
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """Return the text of tokens, special ones left out.
-
-        Raises:
-            EngineMismatchError: A token is not of the vocabulary.
-        """
+        """Return the text of tokens, special ones left out."""
         pieces = [self._piece(i) for i in token_ids if i not in self._special_ids]
         if pieces:
             pieces[0] = pieces[0].removeprefix(SPACE)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from transformers.convert_slow_tokenizer import import_protobuf
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.tokenizers.llama_tokenizer import BEGIN, END, SPACE, UNKNOWN
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 # Of sentencepiece_model.proto: what a piece is, and the algorithm.
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
@@ -34,11 +35,6 @@ def read_llama_tokenizer(
             transformers assumes, `tokenizer_config.json`.
         special: Tokens that a family adds behind the pieces, as special ones.
         added: Ordinary tokens that it adds behind those.
-
-    Raises:
-        InvalidRequestError: A file is missing or damaged.
-        UnsupportedError: The model is not as Llama's: BPE over unchanged text, bytes for unknown
-            characters, a beginning token and no end token; or tokens were added.
 
     Source: transformers v4.31.0, `src/transformers/models/llama/tokenization_llama.py`.
     """
@@ -71,9 +67,6 @@ def _read_config(path: Path, where: str) -> dict[str, Any]:
 
 def _read_model(path: Path, where: str) -> Any:
     """Return the `ModelProto`, checked."""
-    from google.protobuf.message import DecodeError
-    from transformers.convert_slow_tokenizer import import_protobuf
-
     if not path.is_file():
         raise InvalidRequestError(f"{where}: {path.name} is missing; download it completely")
     model = import_protobuf().ModelProto()
@@ -104,8 +97,6 @@ def _read_model(path: Path, where: str) -> Any:
 
 
 def _convert(model: Any, *, legacy: bool) -> Tokenizer:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-
     vocabulary = {piece.piece: i for i, piece in enumerate(model.pieces)}
     tokenizer = Tokenizer(
         models.BPE(
@@ -128,8 +119,6 @@ def _convert(model: Any, *, legacy: bool) -> Tokenizer:
 
 def _add(tokenizer: Tokenizer, tokens: Sequence[str], *, is_special: bool) -> None:
     """Register tokens that text is split at; those that are no pieces get the ids behind them."""
-    from tokenizers import AddedToken
-
     tokenizer.add_tokens(
         [AddedToken(token, special=is_special, normalized=False) for token in tokens]
     )

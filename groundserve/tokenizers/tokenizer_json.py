@@ -47,10 +47,6 @@ def read_tokenizer_json(directory: Path) -> Tokenizer:
         With the tokens of `added_tokens_decoder`, the beginning token that a tokenizer of the class
         of Llama is to put in front, and a decoder that cleans up spaces where that is set.
 
-    Raises:
-        InvalidRequestError: A file is missing or damaged, or the two are not of one tokenizer.
-        UnsupportedError: The tokenizer adds an end token, or has no decoder.
-
     Source: transformers v4.40.1, `src/transformers/tokenization_utils_fast.py` and
     `src/transformers/models/llama/tokenization_llama_fast.py`.
     """
@@ -81,12 +77,7 @@ def read_tokenizer_json(directory: Path) -> Tokenizer:
 
 
 def load_tokenizer_json(path: Path) -> Tokenizer:
-    """Load a `tokenizer.json` as `groundserve build` writes it.
-
-    Raises:
-        MissingExtraError: The package `tokenizers` is not installed.
-        EngineMismatchError: It cannot be read.
-    """
+    """Load a `tokenizer.json` as `groundserve build` writes it."""
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -106,7 +97,6 @@ class MarkedTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Take over a tokenizer's model and what it does to text before."""
         from tokenizers import AddedToken, Tokenizer
 
         # Drawn anew each time, so that no caller can write it.
@@ -137,7 +127,6 @@ class TokenWriter:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Take over a tokenizer with a decoder."""
         added = tokenizer.get_added_tokens_decoder()
         self._tokenizer = tokenizer
         self._added = {i: token.content for i, token in added.items()}

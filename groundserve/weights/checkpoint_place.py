@@ -6,10 +6,9 @@ import os
 import re
 from pathlib import Path
 
-import groundserve
 from groundserve.errors import InvalidRequestError
 
-SHIPPED_CHECKPOINT = Path(groundserve.__file__).parent / "checkpoints" / "digits"
+SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "digits"
 """The checkpoint that comes with groundserve; its folder's name will do to name it."""
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

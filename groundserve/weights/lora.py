@@ -200,11 +200,7 @@ def split_state_dict(
 
 
 def adapter_files(directory: Path) -> list[Path]:
-    """Return the files of an adapter that decide what it does.
-
-    Raises:
-        InvalidRequestError: One is missing.
-    """
+    """Return the files of an adapter that decide what it does."""
     weights = [directory / name for name in _WEIGHT_NAMES if (directory / name).is_file()]
     if not weights:
         raise InvalidRequestError(

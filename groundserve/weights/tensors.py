@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +11,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from groundserve.engines.manifest import file_sha256
 from groundserve.engines.profiles import Precision
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.strict_json import shown
+from groundserve.weights.hashes import files_sha256
 from groundserve.weights.torch_archive import read_torch_file
 
 _ModuleT = TypeVar("_ModuleT", bound=nn.Module)
@@ -33,11 +32,7 @@ def torch_dtype(precision: Precision) -> torch.dtype:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint directory, in name order.
-
-    Raises:
-        InvalidRequestError: There are none, the index names a file that is missing, or is damaged.
-    """
+    """Return the safetensors files of a checkpoint directory, in name order."""
     return _weight_files(directory, "model.safetensors.index.json", "*.safetensors")
 
 
@@ -45,9 +40,6 @@ def all_weight_files(directory: Path) -> list[Path]:
     """Return the files with the weights of a directory in transformers' layout, in name order.
 
     Safetensors where there are any, else those that PyTorch pickled.
-
-    Raises:
-        InvalidRequestError: As `weight_files`.
     """
     if _is_pickled(directory):
         return _weight_files(directory, "pytorch_model.bin.index.json", "pytorch_model*.bin")
@@ -87,9 +79,6 @@ def read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tup
     Args:
         directory: With safetensors files; weights that PyTorch pickled are not read.
         wanted: Which, by the name in the file.
-
-    Raises:
-        InvalidRequestError: Files are missing or damaged.
     """
     for file in weight_files(directory):
         try:
@@ -111,9 +100,6 @@ def read_all_tensors(
     Args:
         directory: In transformers' layout.
         wanted: Which, by the name in the file.
-
-    Raises:
-        InvalidRequestError: Files are missing or damaged.
     """
     if not _is_pickled(directory):
         yield from read_tensors(directory, wanted)
@@ -170,9 +156,6 @@ def filled_module(model: _ModuleT, tensors: dict[str, Tensor], device: str) -> _
         model: On the meta device.
         tensors: As of `fill_module`.
         device: `cpu`, `cuda` or `cuda:1`.
-
-    Raises:
-        InvalidRequestError: As `fill_module`.
     """
     fill_module(model, tensors)
     return model.to(device).eval().requires_grad_(False)
@@ -245,21 +228,6 @@ def directory_sha256(directory: Path) -> str:
     # Folders are left out: a tower inside the checkpoint has a hash of its own.
     paths = [path for path in sorted(directory.iterdir()) if path.is_file()]
     return files_sha256((p.name, p) for p in paths if p.suffix in _HASHED_SUFFIXES)
-
-
-def files_sha256(files: Iterable[tuple[str, Path]], *rest: str) -> str:
-    """Return the SHA-256 over files, by name and content: the same ones give the same anywhere.
-
-    Args:
-        files: Name and place of each, in an order that does not depend on where they lie.
-        rest: What else decides what is computed, a line each.
-    """
-    digest = hashlib.sha256()
-    for name, path in files:
-        digest.update(f"{name} {file_sha256(path)}\n".encode())
-    for line in rest:
-        digest.update(f"{line}\n".encode())
-    return digest.hexdigest()
 
 
 def _materialise_buffers(model: nn.Module) -> None:

@@ -25,7 +25,6 @@ class Front(Protocol):
             features: (U, P, D), as `VisionEncoder.encode` returns them.
             inputs: Of the family's `front_arrays`.
         """
-        ...
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Array:
         """Return (S, H) of int64 (S,), wherever the decoder takes it.
@@ -33,24 +32,6 @@ class Front(Protocol):
         Raises:
             EngineMismatchError: An id is none of the table's: the tokenizer is another model's.
         """
-        ...
-
-
-class Past(Protocol):
-    """Keys and values of the positions so far, in memory that was set aside for all of them."""
-
-    @property
-    def num_positions(self) -> int:
-        """How many there are."""
-        ...
-
-    def crop(self, num_positions: int) -> None:
-        """Forget all but the first, so that others can follow them.
-
-        Args:
-            num_positions: How many stay, of those there are.
-        """
-        ...
 
 
 class Decoder(Protocol):
@@ -65,17 +46,22 @@ class Decoder(Protocol):
 
         Always 0 where all positions are rotated alike.
         """
-        ...
 
     def begin(self, max_positions: int) -> Any:
-        """Return a `Past` of this decoder without a position.
+        """Return a past of this decoder without a position: `num_positions`, and `crop` to fewer.
 
         Args:
             max_positions: Room for so many, at most those of the model.
         """
-        ...
 
-    def extend(self, embeddings: Array, past: Any, *, regime: int) -> NDArray[np.float32]:
+    def extend(
+        self,
+        embeddings: Array,
+        past: Any,
+        *,
+        regime: int,
+        position_ids: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
         """Compute further positions, which the past has then, too.
 
         Args:
@@ -83,11 +69,11 @@ class Decoder(Protocol):
             past: Of this decoder, with room for them.
             regime: Of `regime`, in which these are computed; at least that of all positions with
                 them.
+            position_ids: int64 (A, S), as `Prompt.position_ids`; counted on where None.
 
         Returns:
             float32 (V,), logits of the last position.
         """
-        ...
 
 
 def check_token_ids(token_ids: NDArray[np.int64], vocab_size: int) -> None:

@@ -64,7 +64,7 @@ class OnnxRuntimeFront:
     def embed_video(
         self, features: Array, inputs: Sequence[NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """See `Front.embed_video`."""
+        """Return the video's block, (N, H)."""
         arrays = [to_host(one).astype(np.float32, copy=False) for one in (features, *inputs)]
         block: NDArray[np.float32]
         feeds = dict(zip(self._names, arrays, strict=True))
@@ -72,7 +72,7 @@ class OnnxRuntimeFront:
         return block
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Front.embed_text`."""
+        """Return (S, H), rows of the table."""
         check_token_ids(token_ids, len(self._table))
         return np.asarray(self._table[token_ids])
 
@@ -98,7 +98,11 @@ class OnnxRuntimeDecoder:
         }
         switch = self._session.get_modelmeta().custom_metadata_map.get(ROTARY_SWITCH_KEY)
         self._switch = None if switch is None else int(switch)
-        wanted = [_EMBEDDINGS, _MASK, *([] if switch is None else [_POSITIONS])]
+        # Graphs of families with positions of their own take them without a switch, too.
+        self._takes_positions = _POSITIONS in shapes
+        wanted = [_EMBEDDINGS, _MASK]
+        if self._takes_positions or switch is not None:
+            wanted.append(_POSITIONS)
         if not self._past_shapes or shapes.keys() != {*wanted, *self._past_shapes}:
             raise EngineMismatchError(
                 f"{path.name} must take {', '.join(wanted)} and {_PAST}*, it takes "
@@ -106,24 +110,30 @@ class OnnxRuntimeDecoder:
             )
 
     def regime(self, num_positions: int) -> int:
-        """See `Decoder.regime`."""
+        """Return the regime of sequences of so many positions."""
         return int(self._switch is not None and num_positions > self._switch)
 
     def begin(self, max_positions: int) -> OnnxRuntimePast:
-        """See `Decoder.begin`."""
+        """Return a past without a position."""
         return OnnxRuntimePast(self._past_shapes, max_positions)
 
     def extend(
-        self, embeddings: Array, past: OnnxRuntimePast, *, regime: int
+        self,
+        embeddings: Array,
+        past: OnnxRuntimePast,
+        *,
+        regime: int,
+        position_ids: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
-        """See `Decoder.extend`."""
+        """Compute further positions, of whose last the logits are returned."""
         num_positions = past.num_positions + len(embeddings)
         binding = self._session.io_binding()
         binding.bind_cpu_input(_EMBEDDINGS, np.ascontiguousarray(to_host(embeddings)[None]))
         binding.bind_cpu_input(_MASK, np.ones((1, num_positions), np.int64))
-        if self._switch is not None:
-            positions = np.arange(past.num_positions, num_positions)[None]
-            binding.bind_cpu_input(_POSITIONS, positions + regime * self._switch)
+        if self._takes_positions:
+            counted = np.arange(past.num_positions, num_positions)[None]
+            positions = counted if position_ids is None else position_ids
+            binding.bind_cpu_input(_POSITIONS, positions + regime * (self._switch or 0))
         for name, value in past.values.items():
             binding.bind_ortvalue_input(name, value)
             # The same memory: the operator sees it and only writes what is new.
@@ -139,7 +149,7 @@ class OnnxRuntimeDecoder:
 
 
 class OnnxRuntimePast:
-    """See `Past`."""
+    """Keys and values of the positions so far, in memory that was set aside for all of them."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, int]], max_positions: int) -> None:
         """Set memory aside, which the system gives when it is written to.
@@ -159,6 +169,6 @@ class OnnxRuntimePast:
         }
 
     def crop(self, num_positions: int) -> None:
-        """See `Past.crop`."""
+        """Forget all but the first, so that others can follow them."""
         assert num_positions <= self.num_positions, "what is not there cannot stay"
         self.num_positions = num_positions

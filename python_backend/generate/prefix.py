@@ -30,13 +30,13 @@ class Prefix:
     def __init__(
         self, decoder: Decoder, front: Front, past: Any, *, regime: int, deadline: Deadline
     ) -> None:
-        """Take what `compute` has computed."""
         self._decoder = decoder
         self._front = front
         self._past = past
         self._regime = regime
         self._deadline = deadline
         self.num_positions: int = past.num_positions
+        self._last_ids: NDArray[np.int64] | None = None
 
     @classmethod
     def compute(
@@ -48,6 +48,7 @@ class Prefix:
         decoder: Decoder,
         front: Front,
         deadline: Deadline,
+        position_ids: NDArray[np.int64] | None = None,
     ) -> Self:
         """Compute a prefix.
 
@@ -58,33 +59,28 @@ class Prefix:
             decoder: The model's.
             front: Makes embeddings for it.
             deadline: Checked before each pass, here and later.
-
-        Raises:
-            DeadlineExceededError: Time ran out.
-            RequestCancelledError: Nobody waits any more.
+            position_ids: int64 (A, S), of `Prompt.position_ids`.
         """
         past = decoder.begin(len(embeddings) + room)
-        _extend(decoder, embeddings, past, regime=regime, deadline=deadline)
+        _extend(decoder, embeddings, past, position_ids, regime=regime, deadline=deadline)
         return cls(decoder, front, past, regime=regime, deadline=deadline)
 
-    def follow(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def follow(
+        self, token_ids: NDArray[np.int64], position_ids: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """Forget what followed the prefix, and follow it with a question, in the same regime.
 
         Args:
             token_ids: int64 (S,), S >= 1, all of text.
+            position_ids: int64 (A, S), of `Prompt.position_ids`.
 
         Returns:
             float32 (V,), logits of its last position.
-
-        Raises:
-            DeadlineExceededError: Time ran out.
-            RequestCancelledError: Nobody waits any more.
-            EngineMismatchError: A token id is none of the model's.
         """
         self._past.crop(self.num_positions)
         whole = self._decoder.regime(self.num_positions + len(token_ids))
         assert whole <= self._regime, "a prompt is computed in one regime, from its beginning"
-        return self.extend(token_ids, regime=self._regime)
+        return self._append(token_ids, position_ids, regime=self._regime)
 
     def extend(
         self, token_ids: NDArray[np.int64], *, regime: int | None = None
@@ -97,9 +93,23 @@ class Prefix:
         """
         if regime is None:
             regime = self._decoder.regime(self._past.num_positions + len(token_ids))
-        embeddings = self._front.embed_text(token_ids)
+        position_ids = None
+        if self._last_ids is not None:  # on from the highest, on all axes alike
+            further = self._last_ids.max() + 1 + np.arange(len(token_ids))
+            position_ids = np.tile(further, (len(self._last_ids), 1))
+        return self._append(token_ids, position_ids, regime=regime)
+
+    def _append(
+        self, token_ids: NDArray[np.int64], position_ids: NDArray[np.int64] | None, *, regime: int
+    ) -> NDArray[np.float32]:
+        self._last_ids = position_ids
         return _extend(
-            self._decoder, embeddings, self._past, regime=regime, deadline=self._deadline
+            self._decoder,
+            self._front.embed_text(token_ids),
+            self._past,
+            position_ids,
+            regime=regime,
+            deadline=self._deadline,
         )
 
 
@@ -110,9 +120,6 @@ def embed_prompt(token_ids: NDArray[np.int64], blocks: Sequence[Array], front: F
         token_ids: int64 (L,), L >= 1, with `VISUAL_TOKEN_ID` for each block.
         blocks: Of each of these places (N, H), in order.
         front: Makes embeddings of text.
-
-    Raises:
-        EngineMismatchError: A token id is none of the model's.
     """
     parts: list[Array] = []
     start = 0
@@ -124,11 +131,26 @@ def embed_prompt(token_ids: NDArray[np.int64], blocks: Sequence[Array], front: F
     return concatenate([part for part in parts if len(part)])
 
 
+def parts_of_block(block: Array, number: int) -> list[Array]:
+    """Divide a video's block (N, H) into equal parts, one for each of its places in a prompt."""
+    size, rest = divmod(len(block), number)
+    assert rest == 0, "the places of a block have equal parts of it"
+    return [block[start : start + size] for start in range(0, len(block), size)]
+
+
 def _extend(
-    decoder: Decoder, embeddings: Array, past: Any, *, regime: int, deadline: Deadline
+    decoder: Decoder,
+    embeddings: Array,
+    past: Any,
+    position_ids: NDArray[np.int64] | None,
+    *,
+    regime: int,
+    deadline: Deadline,
 ) -> NDArray[np.float32]:
     with ending_with(deadline):
         for start in range(0, len(embeddings), CHUNK):
             deadline.check()
-            logits = decoder.extend(embeddings[start : start + CHUNK], past, regime=regime)
+            chunk = slice(start, start + CHUNK)
+            told = None if position_ids is None else position_ids[:, chunk]
+            logits = decoder.extend(embeddings[chunk], past, regime=regime, position_ids=told)
     return logits

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array
 from python_backend.generate.base import Decoder, Front
-from python_backend.generate.prefix import Prefix, embed_prompt
+from python_backend.generate.prefix import Prefix, embed_prompt, parts_of_block
 from python_backend.generate.sampling import choose_seed, open_sampler
 from python_backend.meter import Meter
 
@@ -51,7 +51,7 @@ class Generation:
     prompt_tokens: int
     """Positions of all prompts behind the prefix."""
     seed: int | None
-    """Of the draws; None where nothing was drawn."""
+    """Seed of the draws; None where nothing was drawn."""
 
     @property
     def generated_tokens(self) -> int:
@@ -75,71 +75,46 @@ def answer_questions(
 ) -> Turns[Generation]:
     """Answer one question after another; what all have in front is computed once in each regime.
 
-    An answer is the same, to the bit, whatever else is asked with it.
-
-    A generator, which `finish` runs to its end: between two questions it stops where others wait.
-    The prefix is let go of for them, and computed again afterwards: one is held at a time.
+    An answer is the same, to the bit, whatever else is asked with it. A generator, which `finish`
+    runs to its end: between two questions it stops where others wait. The prefix is let go of for
+    them, and computed again afterwards: one is held at a time. Once there is an answer's token,
+    time that runs out ends the answers where they are.
 
     Args:
         features: (U, P, D) of the whole video.
         inputs: Of the family's `front_arrays`.
-        prompts: Of Q >= 1 questions on this video with these options. Each fits in the model
-            with `max_new_tokens` behind it.
+        prompts: At least one; each fits in the model with `max_new_tokens` behind it.
         options: `max_new_tokens`, and how tokens are picked.
         front: Makes embeddings for the decoder.
         decoder: The model's.
         end_ids: Tokens that end an answer.
-        deadline: Checked before each pass. Once there is an answer's token, time that runs out
-            ends the answers where they are.
+        deadline: Checked before each pass.
         meter: Counts positions and tokens, also of a request that fails.
         others_wait: Asked between two questions.
         on_token: Told each token, the questions one after another.
-
-    Returns:
-        The answers, once all have their turn.
-
-    Raises:
-        DeadlineExceededError: Time ran out before the first token.
-        RequestCancelledError: Nobody waits for the answers any more.
-        EngineMismatchError: A token id is none of the model's.
-        GroundserveError: The decoder returned logits that are not finite.
     """
-    prefix_ids = prompts[0].prefix_ids
-    for prompt in prompts:
-        assert np.array_equal(prompt.prefix_ids, prefix_ids), "questions on one video share it"
-    suffixes = [prompt.suffix_ids for prompt in prompts]
     seed = choose_seed(options)
     deadline.check()
-    embeddings = embed_prompt(prefix_ids, [front.embed_video(features, inputs)], front)
-    regimes = [decoder.regime(len(embeddings) + len(suffix_ids)) for suffix_ids in suffixes]
+    shared = _Shared.embed(features, inputs, prompts, front)
     answers: dict[int, Generated] = {}
     prefix_tokens = 0
     try:
-        for regime in sorted(set(regimes)):
-            numbers = [number for number, one in enumerate(regimes) if one == regime]
+        for regime, numbers in shared.by_regime(prompts, decoder):
+            # Nothing follows the last token of an answer, so it needs no place.
+            room = max(len(prompts[one].suffix_ids) for one in numbers) + options.max_new_tokens - 1
             prefix: Prefix | None = None  # one after another: no two are held at a time
             for number in numbers:
                 if answers and others_wait():
                     prefix = None
                     yield
                 if prefix is None:
-                    prefix = Prefix.compute(
-                        embeddings,
-                        # Nothing follows the last token of an answer, so it needs no place.
-                        room=max(len(suffixes[one]) for one in numbers)
-                        + options.max_new_tokens
-                        - 1,
-                        regime=regime,
-                        decoder=decoder,
-                        front=front,
-                        deadline=deadline,
-                    )
+                    prefix = shared.prefix(decoder, front, deadline, room=room, regime=regime)
                     meter.add("prefix_tokens", prefix.num_positions)
                     if number == numbers[0]:
                         prefix_tokens += prefix.num_positions
                 answers[number] = generate(
                     prefix,
-                    suffixes[number],
+                    prompts[number],
                     options,
                     seed=seed,
                     end_ids=end_ids,
@@ -154,9 +129,55 @@ def answer_questions(
     return Generation(
         answers=tuple(answers.get(number, unanswered) for number in range(len(prompts))),
         prefix_tokens=prefix_tokens,
-        prompt_tokens=sum(map(len, suffixes)),
+        prompt_tokens=sum(len(prompt.suffix_ids) for prompt in prompts),
         seed=seed,
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shared:
+    """What all questions have in front, as the decoder reads it."""
+
+    embeddings: Array
+    position_ids: NDArray[np.int64] | None
+
+    @classmethod
+    def embed(
+        cls,
+        features: Array,
+        inputs: Sequence[NDArray[np.float32]],
+        prompts: Sequence[Prompt],
+        front: Front,
+    ) -> Self:
+        first = prompts[0]
+        for prompt in prompts:
+            assert np.array_equal(prompt.prefix_ids, first.prefix_ids), "one video, one prefix"
+        blocks = parts_of_block(front.embed_video(features, inputs), first.num_blocks)
+        embeddings = embed_prompt(first.prefix_ids, blocks, front)
+        told = None if first.position_ids is None else first.position_ids[:, : len(embeddings)]
+        return cls(embeddings=embeddings, position_ids=told)
+
+    def by_regime(
+        self, prompts: Sequence[Prompt], decoder: Decoder
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Yield each regime, the short ones' first, with the numbers of the prompts in it."""
+        start = len(self.embeddings)
+        regimes = [decoder.regime(start + len(prompt.suffix_ids)) for prompt in prompts]
+        for regime in sorted(set(regimes)):
+            yield regime, [number for number, one in enumerate(regimes) if one == regime]
+
+    def prefix(
+        self, decoder: Decoder, front: Front, deadline: Deadline, *, room: int, regime: int
+    ) -> Prefix:
+        return Prefix.compute(
+            self.embeddings,
+            room=room,
+            regime=regime,
+            decoder=decoder,
+            front=front,
+            deadline=deadline,
+            position_ids=self.position_ids,
+        )
 
 
 def finish(turns: Turns[T]) -> T:
@@ -171,7 +192,7 @@ def finish(turns: Turns[T]) -> T:
 
 def generate(
     prefix: Prefix,
-    suffix_ids: NDArray[np.int64],
+    prompt: Prompt,
     options: AnswerOptions,
     *,
     seed: int | None,
@@ -179,26 +200,13 @@ def generate(
     meter: Meter,
     on_token: Callable[[int], None] | None = None,
 ) -> Generated:
-    """Answer one question behind a prefix.
-
-    Args:
-        prefix: With room for the question and `max_new_tokens - 1` behind it.
-        suffix_ids: int64 (S,), S >= 1, of the question.
-        options: As `answer_questions`.
-        seed: Of `choose_seed`.
-        end_ids: As `answer_questions`.
-        meter: As `answer_questions`.
-        on_token: Told each token.
-
-    Raises:
-        DeadlineExceededError: Time ran out before the first token.
-        RequestCancelledError: Nobody waits for the answer any more.
-        EngineMismatchError: A token id is none of the model's.
-        GroundserveError: The decoder returned logits that are not finite.
-    """
+    """Answer one question behind a prefix with room for it and `max_new_tokens - 1` behind it."""
     pick = open_sampler(options, seed)
-    logits = prefix.follow(suffix_ids)
-    meter.add("prompt_tokens", len(suffix_ids))
+    told = prompt.position_ids
+    logits = prefix.follow(
+        prompt.suffix_ids, None if told is None else told[:, prefix.num_positions :]
+    )
+    meter.add("prompt_tokens", len(prompt.suffix_ids))
     token_ids: list[int] = []
     stop_reason: StopReason = "length"
     try:

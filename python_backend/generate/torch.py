@@ -37,7 +37,7 @@ class TorchFront:
         self._embeddings = embeddings.to(device)
 
     def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Tensor:
-        """See `Front.embed_video`."""
+        """Return the video's block, (N, H)."""
         import torch
 
         weight = self._embeddings.weight
@@ -48,7 +48,7 @@ class TorchFront:
         return block
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Tensor:
-        """See `Front.embed_text`."""
+        """Return (S, H), rows of the table."""
         import torch
 
         check_token_ids(token_ids, self._embeddings.num_embeddings)
@@ -76,28 +76,40 @@ class TorchDecoder:
         self._rotary = next((one for one in model.modules() if isinstance(one, RotaryTables)), None)
 
     def regime(self, num_positions: int) -> int:
-        """See `Decoder.regime`."""
+        """Return the regime of sequences of so many positions."""
         return 0 if self._rotary is None else self._rotary.regime(num_positions)
 
     def begin(self, max_positions: int) -> TorchPast:
-        """See `Decoder.begin`."""
+        """Return a past without a position."""
         from python_backend.generate.torch_past import TorchPast
 
         return TorchPast(self._model.config.num_hidden_layers, max_positions)
 
-    def extend(self, embeddings: Array, past: TorchPast, *, regime: int) -> NDArray[np.float32]:
-        """See `Decoder.extend`."""
+    def extend(
+        self,
+        embeddings: Array,
+        past: TorchPast,
+        *,
+        regime: int,
+        position_ids: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """Compute further positions, of whose last the logits are returned."""
         import torch
 
-        position_ids = None
-        if self._rotary is not None:
-            position_ids = self._rotary.position_ids(
-                past.num_positions, len(embeddings), regime=regime
-            ).to(self._model.device)
+        told: Tensor | None = None
+        if position_ids is not None:
+            first = 0 if self._rotary is None else regime * self._rotary.max_positions
+            # (1, S), or (A, 1, S) on several axes
+            axes = position_ids if len(position_ids) == 1 else position_ids[:, None]
+            told = to_torch(axes + first, self._model.device)
+        elif self._rotary is not None:
+            told = self._rotary.position_ids(past.num_positions, len(embeddings), regime=regime).to(
+                self._model.device
+            )
         with torch.inference_mode():
             logits = self._model(
                 inputs_embeds=to_torch(embeddings, self._model.device)[None],
-                position_ids=position_ids,
+                position_ids=told,
                 past_key_values=past.cache,
                 use_cache=True,
                 logits_to_keep=1,

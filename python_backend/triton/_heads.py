@@ -10,9 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from groundserve.answers import OnText, StopReason
-from groundserve.families.base import Head
 from groundserve.limits import Limits
-from groundserve.options import AnswerOptions, ScoreOptions, parse_answer_options, parse_options
+from groundserve.options import (
+    AnswerOptions,
+    Head,
+    ScoreOptions,
+    parse_answer_options,
+    parse_options,
+)
 from python_backend.answers import Prompts, TextStream, read_answers
 from python_backend.engine import EngineDirectory
 from python_backend.features import VideoFeatures
@@ -154,6 +159,9 @@ class ServedTextHead:
         job = {
             "seen": asdict(video.seen),
             "num_prefix": prompts[0].num_prefix,
+            "position_ids": [
+                None if one.position_ids is None else one.position_ids.tolist() for one in prompts
+            ],
             "options": {
                 name: getattr(options, name)
                 for name in ("max_new_tokens", "temperature", "top_p", "seed")

@@ -19,10 +19,10 @@ from typing import Any, get_args
 
 from groundserve.arguments import check_head
 from groundserve.errors import UnavailableError
-from groundserve.families.base import Head
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.options import Head
 from groundserve.runtime.deadline import POLL_SECONDS, Deadline
 from groundserve.runtime.parent_watch import end_with_parent
 from groundserve.runtime.places import Places

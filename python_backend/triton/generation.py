@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+
 from groundserve.families.plans import Prompt, SeenVideo
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
@@ -84,8 +86,16 @@ class TritonPythonModel:
             tensors["FEATURES"],
             self._head.family.front_arrays(seen, self._head.model),
             [
-                Prompt(token_ids=token_ids, num_prefix=job["num_prefix"])
-                for token_ids in divided(tensors["PROMPT_IDS"], tensors["PROMPT_OFFSETS"])
+                Prompt(
+                    token_ids=token_ids,
+                    num_prefix=job["num_prefix"],
+                    position_ids=None if position_ids is None else np.array(position_ids),
+                )
+                for token_ids, position_ids in zip(
+                    divided(tensors["PROMPT_IDS"], tensors["PROMPT_OFFSETS"]),
+                    job["position_ids"],
+                    strict=True,
+                )
             ],
             AnswerOptions(**job["options"]),
             end_ids=frozenset(job["end_ids"]),

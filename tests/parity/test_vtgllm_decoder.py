@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from engine_build.decoder_export import export_decoder
 from groundserve.engines.manifest import DECODER_GRAPH_NAME
-from groundserve.families.plans import VISUAL_TOKEN_ID
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.families.rotary import RotaryTables
 from groundserve.families.vtgllm.checkpoint import Checkpoint
 from groundserve.options import AnswerOptions
@@ -114,7 +114,8 @@ def test_logits_and_greedy_tokens_are_the_references(engines, name, number, kind
     error = float(np.abs(prefix.follow(suffix) - expected).max())
     assert error <= TOLERANCES[kind]
     options = AnswerOptions(max_new_tokens=MAX_NEW_TOKENS)
-    answer = generate(prefix, suffix, options, seed=None, end_ids=END, meter=Counts())
+    prompt = Prompt(token_ids=suffix, num_prefix=0)
+    answer = generate(prefix, prompt, options, seed=None, end_ids=END, meter=Counts())
     recorded = turn["runs"][run]
     recorded = recorded.get("decode", recorded)
     gaps = recorded["top1_minus_top2"]

@@ -19,7 +19,7 @@ from engine_build.decoder_export import (
     write_token_embeddings,
 )
 from groundserve.engines.manifest import DECODER_GRAPH_NAME
-from groundserve.families.plans import VISUAL_TOKEN_ID
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.families.vtimellm.checkpoint import Checkpoint
 from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
@@ -102,7 +102,8 @@ def test_logits_and_greedy_tokens_are_the_references(engines, name, kind):
     error = float(np.abs(prefix.follow(suffix) - LOGITS[list(CASES).index(name)]).max())
     assert error <= TOLERANCES[kind]
     options = AnswerOptions(max_new_tokens=MAX_NEW_TOKENS)
-    answer = generate(prefix, suffix, options, seed=None, end_ids=END, meter=Counts())
+    prompt = Prompt(token_ids=suffix, num_prefix=0)
+    answer = generate(prefix, prompt, options, seed=None, end_ids=END, meter=Counts())
     gaps = recorded["greedy_top2_gaps"]
     sure = next((step for step, gap in enumerate(gaps) if gap < 2 * error), len(gaps))
     assert answer.token_ids[:sure].tolist() == recorded["greedy_token_ids"][:sure]

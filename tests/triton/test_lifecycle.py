@@ -18,10 +18,10 @@ import psutil
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from groundserve.engines.manifest import file_sha256
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
 from groundserve.serving import TritonServer
 from groundserve.serving.installation import find_installation, server_environment
+from groundserve.weights.hashes import file_sha256
 from tests.support.processes import is_alive
 from tests.triton.protocol import Protocol, texts, upload
 

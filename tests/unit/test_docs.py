@@ -17,7 +17,7 @@ from groundserve import (
     QueryResult,
     ScoreResult,
 )
-from groundserve.families import get_family, served_family_names
+from groundserve.families import family_names, get_family
 from groundserve.limits import Limits
 from groundserve.options import Task
 from groundserve.serving.status import COUNTERS
@@ -83,7 +83,7 @@ def test_every_key_of_an_answer_in_text_is_documented():
     assert not {name for name in keys if f"`{name}`" not in ASKING}
 
 
-TEXT_FAMILIES = [n for n in served_family_names() if get_family(n).head == "text"]
+TEXT_FAMILIES = [n for n in family_names() if get_family(n).head == "text"]
 
 
 @pytest.mark.parametrize("name", TEXT_FAMILIES)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine_build.triton.__main__ import REFERENCE_MODEL
-from groundserve.families import get_family, served_family_names
+from groundserve.families import family_names, get_family
 from groundserve.families.arithmetic import causal_decoder_flop
 from groundserve.families.grounded_videollm import spec as grounded
 from groundserve.families.grounded_videollm.vision import VisionConfig
@@ -87,7 +87,7 @@ def vtgllm() -> Cost:
     q_former = published.Q_FORMER.frame_flop(
         num_queries=spec.tokens_per_frame,
         num_text=0,
-        num_read=published.EVA.num_tokens,
+        num_read=published.EVA.num_positions,
         read_width=published.EVA.hidden_size,
     )
     visual, times = spec.num_visual_tokens(spec.num_frames), spec.num_frames * LENGTH
@@ -140,9 +140,9 @@ def test_costs_are_those_of_the_code(row):
 
 def test_every_family_that_is_served_is_compared():
     compared = {name.split("`")[1] for name in COSTS}
-    assert compared == set(served_family_names())
+    assert compared == set(family_names())
     (reads,) = [part for part in PAGE.split("\n## ") if part.startswith("Which one")]
-    for name in served_family_names():
+    for name in family_names():
         assert f"| `{name}` |" in reads
         tasks = getattr(get_family(name), "tasks", ())
         (row,) = [line for line in reads.splitlines() if line.startswith(f"| `{name}` |")]

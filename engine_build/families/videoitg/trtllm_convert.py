@@ -37,9 +37,6 @@ def convert_checkpoint(
     Weights are read straight into the engine's dtype, the head into float32; no float32 copy of
     the decoder is made.
 
-    Raises:
-        InvalidRequestError: A tensor is missing or has another shape than the config says.
-
     Source: NVIDIA/TensorRT-LLM 0428c18, `models/qwen/convert.py`; see `convert_layers`.
     """
     weights = checkpoint.load_grounding(dtype=torch_dtype(precision)).state_dict()

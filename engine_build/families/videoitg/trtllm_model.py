@@ -227,9 +227,6 @@ class VideoITGQwen2ForGrounding(PretrainedModel):  # type: ignore[misc]
 
         Returns:
             The keyword arguments of `forward`.
-
-        Raises:
-            ValueError: The build has another setting than this network can be run with.
         """
         plugins = default_net().plugin_config
         if use_cache or not (

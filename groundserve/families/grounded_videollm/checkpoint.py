@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.arithmetic import causal_decoder_flop
 from groundserve.families.base import FindingRow
 from groundserve.families.grounded_videollm.clip import ClipSource
 from groundserve.families.grounded_videollm.decoder import decoder_config, empty_decoder
@@ -29,21 +28,17 @@ from groundserve.families.grounded_videollm.spec import PHI_3_5, GroundedVideoLL
 from groundserve.families.grounded_videollm.tokenizer import read_tokenizer
 from groundserve.families.grounded_videollm.tuned import TunedState, read_newlines
 from groundserve.families.grounded_videollm.vision import Front, VisionConfig, VisionEncoder
-from groundserve.families.parts import write_choices
+from groundserve.families.text_checkpoint import OpenedTextCheckpoint
 from groundserve.strict_json import shown
-from groundserve.weights.lora import merge
-from groundserve.weights.tensors import check_tensors, files_sha256, filled_module, read_json
+from groundserve.weights.hashes import files_sha256
+from groundserve.weights.tensors import check_tensors, read_json
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Checkpoint:
+class Checkpoint(OpenedTextCheckpoint):
     """An opened checkpoint; its tensors are mapped and read when a module is asked for."""
 
-    name: str
     parts: Parts
-    raw_config: dict[str, Any]
-    """The decoder's config.json as parsed, of before its tables grew."""
-    config: Any
     clip: ClipSource
     internvideo2: InternVideo2Source
     newlines: Mapping[str, Tensor]
@@ -52,12 +47,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
-        """Find the parts, and check that they are of one model.
-
-        Raises:
-            InvalidRequestError: A part is missing, or cannot be read, or is of another model.
-            UnsupportedError: The model differs from what this code computes.
-        """
+        """Find the parts, and check that they are of one model."""
         directory = Path(os.path.expanduser(path))
         found = find_parts(directory, parts)
         # Of the model that the base was cut from; not always there.
@@ -80,56 +70,43 @@ class Checkpoint:
             ),
             newlines=read_newlines(found.newlines, found.llm),
             tuned=tuned,
+            adapters=(tuned.adapter,),
         )
         opened._check()
         return opened
 
-    def load_vision(
-        self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
-    ) -> VisionEncoder:
-        """Read both towers and both projectors.
+    def empty_vision(self) -> VisionEncoder:
+        """Return both towers and both projectors on the meta device."""
+        try:
+            with torch.device("meta"):
+                return VisionEncoder(self._vision_config)
+        except RuntimeError as error:  # of sizes past all numbers, or below 0
+            raise InvalidRequestError(
+                f"checkpoint {self.name}: there are no towers of the sizes that its parts have: "
+                f"{error}"
+            ) from error
 
-        Args:
-            dtype: To convert the weights to, whatever the files hold.
-            device: `cpu`, `cuda` or `cuda:1`.
-
-        Raises:
-            InvalidRequestError: Tensors are missing, or there are more, or of other shapes.
-        """
-        tensors = {
-            name: tensor.to(device, dtype) for name, tensor in self._vision_tensors().items()
-        }
-        return filled_module(self._empty_vision(), tensors, device)
+    def vision_tensors(self, names: AbstractSet[str] = frozenset()) -> dict[str, Tensor]:
+        """Return all of the vision stage."""
+        found = {f"clip.{name}": tensor for name, tensor in self.clip.tensors.items()}
+        found |= {f"internvideo2.{name}": t for name, t in self.internvideo2.tensors.items()}
+        return found | {**self.newlines, **self.tuned.projectors(self.parts.llm)}
 
     def load_front(self, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Front:
         """Return what makes the block; it has no weights."""
         return Front()
 
-    def load_decoder(
-        self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
-    ) -> PreTrainedModel:
-        """Read the decoder with its adapter merged, one tensor after another.
+    def empty_decoder(self) -> PreTrainedModel:
+        """Return the decoder on the meta device."""
+        model = empty_decoder(self.config, self.parts.llm, angles=self.parts.angles)
+        return cast(PreTrainedModel, model)
 
-        Args:
-            dtype: Of the weights. In float32 nothing is rounded.
-            device: As of `load_vision`.
-
-        Raises:
-            InvalidRequestError: Tensors are missing or damaged, or of another shape.
-        """
-        tensors = {
-            name: merge(name, tensor, [self.tuned.adapter], dtype=dtype).to(device)
-            for name, tensor in self.tuned.decoder.items()
-        }
-        return cast(PreTrainedModel, filled_module(self._empty_decoder(), tensors, device))
+    def decoder_tensors(self, names: AbstractSet[str]) -> Iterable[tuple[str, Tensor]]:
+        """Return all of the decoder."""
+        return self.tuned.decoder.items()
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
-        """Return the decoder's tokenizer with the tokens for times, and its padding id.
-
-        Raises:
-            InvalidRequestError: It is missing or damaged, or has more tokens than the decoder.
-            UnsupportedError: It is no tokenizer as the decoder's.
-        """
+        """Return the decoder's tokenizer with the tokens for times, and its padding id."""
         tokenizer, pad_token_id = read_tokenizer(self.parts.tokenizer, self.parts.llm)
         # The last id, and not how many there are: the reference's tables have rows of no token.
         if tokenizer.get_vocab_size() > self.vocab_size:
@@ -154,24 +131,48 @@ class Checkpoint:
         )
 
     def findings(self) -> Iterator[FindingRow]:
-        """See `groundserve.families.grounded_videollm.findings`."""
-        from groundserve.families.grounded_videollm import findings  # which reads a Checkpoint
+        """Yield each part, unused files, and how positions are rotated."""
+        parts, clip, internvideo2 = self.parts, self.clip.config, self.internvideo2.config
+        yield (
+            "clip",
+            "ok",
+            f"{parts.clip.parent.name}/{parts.clip.name}: {clip.num_hidden_layers} of "
+            f"{clip.num_hidden_layers + 1} layers of {clip.hidden_size}, "
+            f"{clip.num_attention_heads} heads, {clip.image_size} pixels",
+        )
+        yield (
+            "internvideo",
+            "ok",
+            f"{parts.internvideo.name}: {internvideo2.num_blocks} of {internvideo2.num_blocks + 1} "
+            f"blocks of {internvideo2.width}, {internvideo2.num_heads} heads, "
+            f"{internvideo2.num_frames} frames of {internvideo2.image_size} pixels",
+        )
+        adapter, config = self.tuned.adapter, self.config
+        yield (
+            "checkpoint",
+            "ok",
+            f"{parts.checkpoint.name}: {parts.llm}, {config.num_hidden_layers} layers of "
+            f"{config.hidden_size}, {self.vocab_size} rows, adapter of {len(adapter.pairs)} "
+            f"layers, scale {adapter.scale:g}",
+        )
+        yield "base", "ok", parts.base.name
+        yield "tokenizer", "ok", parts.tokenizer.name
+        if parts.left_aside:
+            yield "left aside", "ok", ", ".join(parts.left_aside)
+        if parts.angles == "bfloat16":
+            detail = "bfloat16, as the reference in 16 bits: 16 positions of 256 are told apart"
+            yield "angles", "warn", detail
+        else:
+            yield "angles", "ok", "float32"
 
-        return findings.find(self)
+    def copy_places(self) -> dict[str, Path]:
+        """Return places in the folders of the reference."""
+        return copy_places(self.parts)
 
-    def copy_to(self, directory: Path) -> None:
-        """Write a copy of all parts in the reference's layout."""
-        for place, file in copy_places(self.parts).items():
-            (directory / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, directory / place)
-        write_choices(directory, self.parts.choices)
-
-    def describe(self) -> dict[str, Any]:
-        """Return name and hashes for a manifest; reads every file once."""
+    def hashes(self) -> dict[str, Any]:
+        """Return one hash of all: features lie behind the projectors, in one file with the rest."""
         parts = self.parts
         return {
-            "name": self.name,
-            "note": None,
             "sha256": files_sha256(
                 copy_places(parts).items(),
                 f"angles {parts.angles}",
@@ -179,22 +180,12 @@ class Checkpoint:
                 f"internvideo heads {self.internvideo2.config.num_heads}",
             ),
             "vision_weights": f"{parts.clip.name}, {parts.internvideo.name}",
-            # Features lie behind the projectors, which are in one file with the decoder.
             "vision_sha256": None,
         }
 
     def vision_flop(self) -> float:
         """Return the arithmetic of the vision stage for one segment; a multiply-add is 2."""
         return self._vision_config.segment_flop()
-
-    def decoder_flop(self, num_tokens: int) -> float:
-        """Return the arithmetic of one pass through the decoder's layers."""
-        return causal_decoder_flop(self.config, num_tokens)
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the embedding table."""
-        return self.tuned.vocab_size
 
     @property
     def _vision_config(self) -> VisionConfig:
@@ -205,30 +196,8 @@ class Checkpoint:
             hidden_size=self.config.hidden_size,
         )
 
-    def _empty_vision(self) -> VisionEncoder:
-        config = self._vision_config
-        try:
-            with torch.device("meta"):
-                return VisionEncoder(config)
-        except RuntimeError as error:  # of sizes past all numbers, or below 0
-            raise InvalidRequestError(
-                f"checkpoint {self.name}: there are no towers of the sizes that its parts have: "
-                f"{error}"
-            ) from error
-
-    def _empty_decoder(self) -> PreTrainedModel:
-        model = empty_decoder(self.config, self.parts.llm, angles=self.parts.angles)
-        return cast(PreTrainedModel, model)
-
-    def _vision_tensors(self) -> dict[str, Tensor]:
-        """Return all of the vision stage by its names."""
-        found = {f"clip.{name}": tensor for name, tensor in self.clip.tensors.items()}
-        found |= {f"internvideo2.{name}": t for name, t in self.internvideo2.tensors.items()}
-        return found | {**self.newlines, **self.tuned.projectors(self.parts.llm)}
-
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is converted."""
-        check_tensors(self._empty_vision(), self._vision_tensors())
+        check_tensors(self.empty_vision(), self.vision_tensors())
         num_layers, most = self.config.num_hidden_layers, len(self.tuned.decoder)
         if num_layers > most:  # which would take long to make
             raise InvalidRequestError(
@@ -242,7 +211,7 @@ class Checkpoint:
                 f"the part base: max_position_embeddings must leave room behind the {num_visual} "
                 f"tokens of a video, got {num_positions}"
             )
-        decoder = self._empty_decoder()
+        decoder = self.empty_decoder()
         check_tensors(decoder, self.tuned.decoder)
         shapes = {name: tensor.shape for name, tensor in decoder.state_dict().items()}
         self.tuned.adapter.check(shapes)

@@ -28,7 +28,7 @@ class ClipSource:
     """A tower's file, without what the features do not need."""
 
     config: ClipTowerConfig
-    """Of the blocks that run."""
+    """Sizes with the blocks that run alone."""
     tensors: Mapping[str, Tensor]
     """By `ClipTower`'s names, mapped into memory."""
 
@@ -36,18 +36,7 @@ class ClipSource:
     def open(
         cls, path: Path, *, num_heads: int | None = None, described: object = None
     ) -> ClipSource:
-        """Read a file `vision_model.pth`.
-
-        Args:
-            path: Of the file.
-            num_heads: By hand.
-            described: `vision_config` of the model that the tower was cut from, where there is one.
-
-        Raises:
-            InvalidRequestError: It is missing or damaged, or holds something else as well, or
-                nothing says how many heads it has.
-            UnsupportedError: It is no CLIP with a vision transformer.
-        """
+        """Read a file `vision_model.pth`."""
         found: dict[str, Tensor] = {}
         for name, tensor in read_torch_file(path).items():
             if not name.startswith(_PREFIX):

@@ -35,10 +35,6 @@ def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Any:
 
     Returns:
         A `Phi3Config` or a `LlamaConfig`.
-
-    Raises:
-        InvalidRequestError: It describes no such decoder.
-        UnsupportedError: It is of another one, or its attention has a window.
     """
     model_types, config_type, _ = _KINDS[llm]
     if raw.get("model_type") not in model_types:
@@ -73,10 +69,6 @@ def empty_decoder(config: Any, llm: Llm, *, angles: Angles) -> Any:
         config: Of `decoder_config`.
         llm: Which decoder.
         angles: In which arithmetic positions are rotated.
-
-    Raises:
-        InvalidRequestError: There is none of these sizes.
-        UnsupportedError: Positions are rotated in another way than this code computes.
     """
     try:
         tables = RotaryTables.of(config, angles=_ANGLES[angles])

@@ -29,7 +29,7 @@ from groundserve.weights.torch_archive import read_torch_file
 _HEAD_SIZE = 88  # of the published encoder, whose file does not say it
 _EPS = 1e-6
 MEAN = (0.485, 0.456, 0.406)
-"""Of pixels in [0, 1], by channel: ImageNet's, by which the encoder was trained."""
+"""Mean of pixels in [0, 1], by channel: ImageNet's, by which the encoder was trained."""
 STD = (0.229, 0.224, 0.225)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what can be stretched
 # Positions of pictures and of the heads that were trained against other models, and these heads.
@@ -48,9 +48,9 @@ class InternVideo2Config:
     mlp_width: int
     """Between the two layers of a block's MLP."""
     num_blocks: int
-    """Those that run."""
+    """Blocks that run."""
     num_heads: int
-    """Of each."""
+    """Heads of each."""
     num_frames: int
     """F."""
     side: int
@@ -58,7 +58,6 @@ class InternVideo2Config:
     patch_size: int
 
     def __post_init__(self) -> None:
-        """Refuse what no encoder is made of."""
         if min(vars(self).values()) < 1 or self.width % self.num_heads:
             raise UnsupportedError(f"no InternVideo2 has the sizes {shown(vars(self))}")
 
@@ -84,7 +83,7 @@ class InternVideo2Source:
     """An encoder's file, without what the features do not need."""
 
     config: InternVideo2Config
-    """Of the blocks that run."""
+    """Sizes with the blocks that run alone."""
     tensors: Mapping[str, Tensor]
     """By `InternVideo2`'s names, mapped into memory; positions are stretched to F frames."""
 
@@ -92,17 +91,7 @@ class InternVideo2Source:
     def open(
         cls, path: Path, *, num_frames: int, num_heads: int | None = None
     ) -> InternVideo2Source:
-        """Read a file of the second stage.
-
-        Args:
-            path: Of the file.
-            num_frames: F.
-            num_heads: By hand.
-
-        Raises:
-            InvalidRequestError: It is missing or damaged, or nothing says how many heads it has.
-            UnsupportedError: It is no InternVideo2.
-        """
+        """Read a file of the second stage."""
         run, num_blocks = without_last_block(
             read_torch_file(path), part="internvideo", blocks="blocks."
         )

@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.grounded_videollm.spec import Llm
-from groundserve.families.parts import PartSearch
+from groundserve.families.parts import FoundParts, PartSearch
 
 Angles = Literal["float32", "bfloat16"]
 """In which arithmetic a decoder's positions are rotated."""
@@ -63,7 +63,7 @@ _NUMBERS = ("clip_heads", "internvideo_heads")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class Parts(FoundParts):
     """Where each part lies."""
 
     llm: Llm
@@ -78,10 +78,6 @@ class Parts:
     angles: Angles
     clip_heads: int | None
     internvideo_heads: int | None
-    choices: Mapping[str, str]
-    """Of `llm`, `angles` and the numbers of heads what was given, for a copy."""
-    left_aside: tuple[str, ...]
-    """What was found as well and is not used, by name."""
 
     @property
     def newlines(self) -> Path:
@@ -109,14 +105,8 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
 
     Args:
         directory: That `is_layout`, or any where all parts are given.
-        given: Of `PART_NAMES`; all but the switches `llm` and `angles` and the numbers of heads are
-            files or directories, looked for as they are and then below `directory`.
-
-    Raises:
-        InvalidRequestError: A part is missing, or there are several of which one is to be named.
+        given: As of `PartSearch`, by `PART_NAMES`.
     """
-    if not os.path.isdir(directory):  # Path's own raises where a name is too long
-        raise InvalidRequestError(f"checkpoint {directory}: no such directory")
     if not _llms(directory) and _llms(directory / _WEIGHT_FOLDER):
         directory = directory / _WEIGHT_FOLDER
     search = PartSearch(
@@ -135,9 +125,11 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     )
     llm = _llm(search)
     names = NAMES[llm]
+    # The reference names the file of the last stage after its decoder.
+    tuned, encoder = f"{TUNED_FOLDER}/{_TUNED}*_{llm}_*.pth", f"{INTERNVIDEO_FOLDER}/*.pt"
     base = search.part("base", lambda: _existing(directory / names.base))
-    checkpoint = search.part("checkpoint", lambda: _tuned(search, llm))
-    internvideo = search.part("internvideo", lambda: _internvideo(search))
+    checkpoint = search.part("checkpoint", lambda: search.one("checkpoint", tuned))
+    internvideo = search.part("internvideo", lambda: search.one("internvideo", encoder))
     clip = search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
     tokenizer = search.part("tokenizer", lambda: _existing(directory / names.tokenizer))
     angles = search.switch("angles", "float32")
@@ -184,8 +176,7 @@ def _llms(directory: Path) -> list[Llm]:
 
 
 def _llm(search: PartSearch) -> Llm:
-    llm = search.switch("llm", None)
-    if llm is not None:
+    if llm := search.switch("llm", ""):
         return cast(Llm, llm)
     found = _llms(search.directory)
     if len(found) != 1:
@@ -194,21 +185,6 @@ def _llm(search: PartSearch) -> Llm:
             f"--part llm={' or --part llm='.join(NAMES)}"
         )
     return found[0]
-
-
-def _tuned(search: PartSearch, llm: Llm) -> Sequence[Path]:
-    """Find the file of the last stage, which the reference names after its decoder."""
-    files = sorted((search.directory / TUNED_FOLDER).glob(f"{_TUNED}*_{llm}_*.pth"))
-    if len(files) > 1:
-        raise search.several("checkpoint", files)
-    return files
-
-
-def _internvideo(search: PartSearch) -> Sequence[Path]:
-    files = sorted((search.directory / INTERNVIDEO_FOLDER).glob("*.pt"))
-    if len(files) > 1:
-        raise search.several("internvideo", files)
-    return files
 
 
 def _leave_aside(search: PartSearch, *, used: set[Path]) -> None:

@@ -23,9 +23,6 @@ def plan_video(
     Returns:
         Its `time_range_seconds`, of which a time token is a fraction, is the reference's: frames
         by average rate, which is not `index.duration_seconds` where the rate varies.
-
-    Raises:
-        UnsupportedError: An option is given, or T is past the ceiling.
     """
     options.check_known(family="grounded_videollm")
     check_fixed_num_frames("grounded_videollm", spec.num_frames, limits)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
 from groundserve.families.grounded_videollm.template import TEMPLATES, VIDEO_PLACEHOLDER, Template
 from groundserve.families.grounded_videollm.times import (
@@ -45,18 +45,13 @@ _CAPTIONS = (
 
 
 class GroundedTokenizer:
-    """See `groundserve.families.base.AnswerTokenizer`.
+    """Prompts of questions, and the text of answers.
 
     Source: WHB139426/Grounded-Video-LLM e26da4e, `inference.py` and
     `models/llava_next_video.py::tokenizer_image_token`.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
-        """Take over what `groundserve.families.grounded_videollm.tokenizer` made.
-
-        Raises:
-            EngineMismatchError: It lacks a token of the template, or one for times.
-        """
         wanted = (template.end, *NEW_TOKENS)
         ids = {one: i for one in wanted if (i := tokenizer.token_to_id(one)) is not None}
         missing = [one for one in wanted if one not in ids]
@@ -75,29 +70,13 @@ class GroundedTokenizer:
 
     @classmethod
     def from_file(cls, path: Path, spec: GroundedVideoLLMSpec) -> GroundedTokenizer:
-        """Load a `tokenizer.json` as `groundserve build` writes it.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
-            EngineMismatchError: It is not of a Grounded-VideoLLM.
-        """
+        """Load a `tokenizer.json` as `groundserve build` writes it."""
         return cls(load_tokenizer_json(path), TEMPLATES[spec.llm])
 
     def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
         """Return the prompt of one question.
 
         All up to the video's block is the same whatever is asked.
-
-        Args:
-            query: What is looked for (task "moment"), nothing ("captions"), or the question; with
-                task "referring" seconds in it become tokens.
-            options: `task`, `raw` and `control_tokens`.
-            seen: Its `time_range_seconds`, of which the tokens are fractions.
-
-        Raises:
-            InvalidRequestError: The query holds `<image>`, is too long, or names times that cannot
-                be told to the model.
-            UnsupportedError: Grounded-VideoLLM does not know the task.
         """
         mark = None if options.reads_control_tokens else self._marked.mark
         question, num_times = word_question(query, options, seen, mark=mark or "")
@@ -144,34 +123,20 @@ def word_question(
     """Put a question as its task does, or leave it where it is raw, seconds of "referring" apart.
 
     Args:
-        query: As `GroundedTokenizer.prompt`.
+        query: What is looked for, nothing, or the question.
         options: `task` and `raw`.
-        seen: As there.
+        seen: Its `time_range_seconds`, of which the tokens are fractions.
         mark: Put in front of each token that is written for a time.
 
     Returns:
         The question, and how many times it names that the model must read as such.
-
-    Raises:
-        InvalidRequestError: As `GroundedTokenizer.prompt`.
-        UnsupportedError: Grounded-VideoLLM does not know the task.
     """
     assert seen.time_range_seconds is not None, "the plan of this family always has one"
     duration_seconds = seen.time_range_seconds[1]
-    match options.task:
-        case "referring" if options.raw:
+    if options.task == "referring":
+        if options.raw:
             return write_whole_seconds(query, duration_seconds), 0
-        case "referring":
-            return write_seconds(query, duration_seconds, mark=mark)
-        case task if options.raw and task in TASKS:
-            return query, 0
-        case "moment":
-            return _MOMENT.format(query.strip()), 0
-        case "captions":
-            return _CAPTIONS, 0
-        case "question" | "chat":
-            return query, 0
-        case task:
-            raise UnsupportedError(
-                f"grounded_videollm has no task {task}; it has: {', '.join(TASKS)}"
-            )
+        return write_seconds(query, duration_seconds, mark=mark)
+    if options.raw or options.task in ("question", "chat"):
+        return query, 0
+    return (_CAPTIONS if options.task == "captions" else _MOMENT.format(query.strip())), 0

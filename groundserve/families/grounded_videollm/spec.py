@@ -24,9 +24,9 @@ class GroundedVideoLLMSpec:
     spatial_size: int = 336
     """Side in pixels of CLIP's frames."""
     num_spatial_tokens: int
-    """Of a segment's key frame, row separators included."""
+    """Tokens of a segment's key frame, row separators included."""
     num_temporal_tokens: int = 128
-    """Of a segment's frames."""
+    """Tokens of a segment's frames."""
     feature_width: int
     """D, the decoder's width. Features are taken behind the projectors: the two towers' own widths
     differ, and one array holds both only from there on."""
@@ -50,7 +50,7 @@ class GroundedVideoLLMSpec:
 
     @property
     def max_feature_tokens(self) -> int:
-        """See `groundserve.families.base.ModelSpec`."""
+        """Most tokens of a video in FEATURES."""
         return self.num_segments * self.tokens_per_segment
 
 

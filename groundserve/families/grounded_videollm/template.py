@@ -13,7 +13,7 @@ VIDEO_PLACEHOLDER = "<image>"
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """Of one decoder."""
+    """What one decoder's prompts consist of."""
 
     before: str
     """Up to the user's turn."""

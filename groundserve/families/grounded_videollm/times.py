@@ -52,9 +52,6 @@ def write_whole_seconds(text: str, duration_seconds: float) -> str:
 
     A fraction loses what stands before its point, and a time past the end is no token.
 
-    Raises:
-        InvalidRequestError: There is a number that is past all numbers.
-
     Source: WHB139426/Grounded-Video-LLM e26da4e, `inference.py::create_inputs`.
     """
     return _WHOLE_SECONDS.sub(lambda match: _token(match[1], duration_seconds), text)
@@ -70,9 +67,6 @@ def write_seconds(text: str, duration_seconds: float, *, mark: str = "") -> tupl
 
     Returns:
         The text, and how many tokens were written.
-
-    Raises:
-        InvalidRequestError: There is a time past the video's end, or none at all.
     """
 
     def token(match: re.Match[str]) -> str:

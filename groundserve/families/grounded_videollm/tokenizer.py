@@ -21,10 +21,6 @@ def read_tokenizer(directory: Path, llm: Llm) -> tuple[Tokenizer, int]:
     They are ordinary tokens: the normaliser of the decoder's own meets them, too, and text keeps
     them.
 
-    Raises:
-        InvalidRequestError: Files are missing or damaged, or are of another decoder.
-        UnsupportedError: As `read_tokenizer_json`.
-
     Source: WHB139426/Grounded-Video-LLM e26da4e, `models/llava_next_video.py`.
     """
     tokenizer = read_tokenizer_json(directory)

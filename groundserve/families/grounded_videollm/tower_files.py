@@ -22,10 +22,6 @@ def without_last_block(
 
     Returns:
         The others, and how many blocks are among them.
-
-    Raises:
-        InvalidRequestError: The blocks are not numbered from 0 on, or not equal in their tensors.
-        UnsupportedError: There is no block but the last.
     """
     names: dict[int, dict[str, tuple[int, ...]]] = {}
     pattern = re.compile(re.escape(blocks) + r"(\d{1,4})\.(.+)")
@@ -50,11 +46,7 @@ def without_last_block(
 def sizes(
     tensors: Mapping[str, Tensor], needed: Mapping[str, int], *, part: str
 ) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of tensors that tell the sizes of a tower.
-
-    Raises:
-        UnsupportedError: One is missing, or has others.
-    """
+    """Return the shapes of tensors that tell the sizes of a tower."""
     for name, num_dims in needed.items():
         if name not in tensors or tensors[name].ndim != num_dims:
             raise UnsupportedError(

@@ -14,7 +14,7 @@ from groundserve.weights.lora import Adapter, split_state_dict
 from groundserve.weights.torch_archive import read_torch_file
 
 _RANK, _ALPHA = 128, 256
-"""Of the reference's adapter, which its file does not say."""
+"""Rank and alpha of the reference's adapter, which its file does not say."""
 
 _EMBEDDINGS = "model.embed_tokens.weight"
 _DECODER = "language_model."
@@ -53,12 +53,7 @@ class TunedState:
 
     @classmethod
     def open(cls, path: Path) -> TunedState:
-        """Read a file `sft_*.pth`.
-
-        Raises:
-            InvalidRequestError: It is missing or damaged, or of a stage without the decoder.
-            UnsupportedError: Its adapter is not plain LoRA.
-        """
+        """Read a file `sft_*.pth`."""
         found = read_torch_file(path, inside="model")
         language = {
             name.removeprefix(_DECODER): tensor
@@ -91,11 +86,7 @@ class TunedState:
         return int(self.decoder[_EMBEDDINGS].shape[0])
 
     def projectors(self, llm: Llm) -> dict[str, Tensor]:
-        """Return both projectors by the names of the vision stage.
-
-        Raises:
-            InvalidRequestError: There is something that is neither's.
-        """
+        """Return both projectors by the names of the vision stage."""
         return _renamed(self.others, {**_PROJECTORS[llm], **_TEMPORAL}, where=self._where)
 
     @property
@@ -108,10 +99,6 @@ def read_newlines(path: Path, llm: Llm) -> dict[str, Tensor]:
 
     Returns:
         By the names of the vision stage, one dimension each.
-
-    Raises:
-        InvalidRequestError: The file is missing or damaged.
-        UnsupportedError: It is of another decoder's model.
     """
     found, names = read_torch_file(path), _NEWLINES[llm]
     if found.keys() != names.keys():

@@ -25,7 +25,7 @@ from groundserve.families.grounded_videollm.spec import Llm
 from groundserve.families.modules import FrontModule, VisionModule
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""Of pixels in [0, 1], by channel."""
+"""Statistics of pixels in [0, 1], by channel."""
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _TEMPORAL_SIDE = 4
 """Tokens a side of each of a segment's frames."""
@@ -44,7 +44,6 @@ class VisionConfig:
     """D."""
 
     def __post_init__(self) -> None:
-        """Refuse towers whose patches do not divide into tokens."""
         for name, side, by in (
             ("clip", self.spatial_side, _NEIGHBOURS[self.llm]),
             ("internvideo", self.internvideo2.side, _TEMPORAL_SIDE),
@@ -107,7 +106,7 @@ class VisionEncoder(VisionModule):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention, of both towers."""
+        """Layers that hold attention, of both towers."""
         return nn.ModuleList([*self.clip.layers, *self.internvideo2.blocks])
 
     def prepare_export(self) -> None:
@@ -189,7 +188,6 @@ class _Projector(nn.Module):
         self.second = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(*, width) -> (*, D)."""
         return cast(Tensor, self.second(F.gelu(self.first(features))))
 
 

@@ -6,7 +6,7 @@ beside the checkpoint (that is what the reference loads), else from the checkpoi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from groundserve.errors import InvalidRequestError, UnavailableError, Unsupporte
 from groundserve.families.base import FindingRow
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.decoder import GroundingModel
+from groundserve.families.videoitg.grid import grid_side
 from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.families.videoitg.vision import VisionEncoder
+from groundserve.options import DEFAULT_NUM_FRAMES
 from groundserve.weights.checkpoint_place import HUB_ID, find_checkpoint
 from groundserve.weights.tensors import directory_sha256, fill_module, read_json, read_tensors
 
@@ -60,15 +62,8 @@ class Checkpoint:
     def open(cls, name: str | Path, *, vision_tower: str | Path | None = None) -> Checkpoint:
         """Open a local directory or a hub id.
 
-        Args:
-            name: Directory in the reference's layout, or `organisation/name` on the hub.
-            vision_tower: SigLIP directory or hub id; None looks beside the checkpoint for the
-                name in its config, then falls back to the checkpoint's own weights.
-
-        Raises:
-            InvalidRequestError: No such directory, or files are missing or unreadable.
-            UnsupportedError: The model differs from what this code computes.
-            UnavailableError: The hub does not give it.
+        Without `vision_tower` the one that its config names is looked for beside it, then its own
+        weights are taken.
         """
         directory = _local_directory(name)
         opened = cls.with_config(
@@ -85,11 +80,7 @@ class Checkpoint:
         *,
         vision_tower: str | Path | None = None,
     ) -> Checkpoint:
-        """Open a local directory by a config that may differ from the one it holds.
-
-        Raises:
-            InvalidRequestError, UnsupportedError: As `open`.
-        """
+        """Open a local directory by a config that may differ from the one it holds."""
         config = CheckpointConfig.from_dict(raw_config)
         tower = _find_tower(directory, config, vision_tower)
         vision_config = _vision_config(tower, config)
@@ -112,15 +103,7 @@ class Checkpoint:
     def load_vision(
         self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> VisionEncoder:
-        """Read the vision tower up to the layer that is used.
-
-        Args:
-            dtype: To convert the weights to, whatever the files hold.
-            device: `cpu`, `cuda` or `cuda:1`.
-
-        Raises:
-            InvalidRequestError: Tensors are missing, or of another shape than the config says.
-        """
+        """Read the vision tower up to the layer that is used."""
         select_layer = self.config.mm_vision_select_layer
         with torch.device("meta"):
             model = VisionEncoder(self.vision_config, select_layer=select_layer)
@@ -139,11 +122,7 @@ class Checkpoint:
     def load_grounding(
         self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> GroundingModel:
-        """Read projector, decoder and head.
-
-        Raises:
-            InvalidRequestError: Tensors are missing, or there are some this model does not have.
-        """
+        """Read projector, decoder and head."""
         with torch.device("meta"):
             model = GroundingModel(self.config)
         fill_module(model, model_tensors(self.directory, dtype=dtype, device=device))
@@ -154,10 +133,6 @@ class Checkpoint:
 
         Registering matters: the reference's training leaves `!` behind as padding token, and then
         every `!` is split off and becomes one special id.
-
-        Raises:
-            InvalidRequestError: Its files are missing or damaged.
-            UnsupportedError: The tokenizer has neither a padding token nor an end token.
         """
         # Without them transformers makes a tokenizer that knows no word, and says nothing.
         if not any(
@@ -192,15 +167,31 @@ class Checkpoint:
             pad_token_id=pad_token_id,
         )
 
-    def findings(self) -> list[FindingRow]:
-        """See `groundserve.families.videoitg.findings`."""
-        from groundserve.families.videoitg import findings  # which reads a Checkpoint
-
-        return list(findings.find(self))
+    def findings(self) -> Iterator[FindingRow]:
+        """Yield budget and grid, padding, projector, and whose vision weights are used."""
+        budget, side = self.config.vision_token_num, self.vision_config.side
+        grid = grid_side(min(DEFAULT_NUM_FRAMES, budget), vision_token_num=budget, side=side)
+        yield (
+            "vision_token_num",
+            "ok",
+            f"{budget}: {grid * grid} tokens a frame at {DEFAULT_NUM_FRAMES} frames "
+            f"({grid} x {grid})",
+        )
+        tokenizer, pad_token_id = self.load_tokenizer()
+        pad = tokenizer.id_to_token(pad_token_id)
+        if pad == "!":
+            detail = "every ! in a question is split off and dropped, as the reference does"
+            yield "padding token", "warn", f"{pad!r} (id {pad_token_id}): {detail}"
+        else:
+            yield "padding token", "ok", f"{pad!r} (id {pad_token_id})"
+        side_setting = self.raw_config.get("tokenizer_padding_side", "right")
+        yield "padding side", "ok", f"{side_setting}; one question at a time is never padded"
+        yield "projector", "ok", str(self.raw_config.get("mm_projector_type"))
+        yield self._vision_weights()
 
     @property
     def folders(self) -> dict[str, Path]:
-        """See `groundserve.families.base.FamilyCheckpoint`."""
+        """The checkpoint, and the tower where it lies apart."""
         folders = {"checkpoint": self.directory}
         return folders | ({"vision_tower": self.tower_directory} if self.tower_directory else {})
 
@@ -230,6 +221,27 @@ class Checkpoint:
             "vision_weights": "checkpoint" if tower is None else tower.name,
             "vision_sha256": None if tower is None else directory_sha256(tower),
         }
+
+    def _vision_weights(self) -> FindingRow:
+        """Compare the checkpoint's own copy of the tower with the separate one."""
+        if self.tower_directory is None:
+            return "vision weights", "ok", "from the checkpoint's own copy; no separate tower given"
+        own = vision_tensors(self.directory, in_tower=False)
+        tower = vision_tensors(self.tower_directory, in_tower=True)
+        shared = own.keys() & tower.keys()
+        if not shared:
+            return "vision weights", "ok", "from the separate tower; the checkpoint has no copy"
+        if all(torch.equal(own[name], tower[name]) for name in shared):
+            return (
+                "vision weights",
+                "ok",
+                f"checkpoint and tower agree in all {len(shared)} tensors",
+            )
+        rounded = all(
+            torch.equal(*(one[name].to(torch.bfloat16) for one in (own, tower))) for name in shared
+        )
+        what = "are the tower's rounded to bfloat16" if rounded else "differ from the tower's"
+        return "vision weights", "ok" if rounded else "warn", f"the checkpoint's {what}"
 
 
 def vision_tensors(directory: Path, *, in_tower: bool) -> dict[str, Tensor]:

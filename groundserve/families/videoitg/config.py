@@ -24,6 +24,17 @@ _REQUIRED_VALUES: dict[str, tuple[object, object]] = {
 }
 
 
+_TOWER_SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("image_size", "patch_size"),
+)
+_SIZES = (
+    *_TOWER_SIZES[:4],
+    *("num_key_value_heads", "vocab_size", "mm_hidden_size", "mm_vision_select_layer"),
+    "vision_token_num",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
     """The keys of config.json that decide what the model computes."""
@@ -82,9 +93,6 @@ class CheckpointConfig:
     def from_dict(cls, raw: dict[str, Any]) -> CheckpointConfig:
         """Read the parsed config.json.
 
-        Raises:
-            UnsupportedError: A key is missing or has a value this model code does not compute.
-
         Source: NVlabs/VideoITG fab8b54, `eagle/model/eagle_archv1.py`,
         `eagle/model/multimodal_encoder/clip_encoder.py`,
         `eagle/model/multimodal_projector/mlp_proj.py`.
@@ -103,20 +111,12 @@ class CheckpointConfig:
             )
         max_length = raw.get("tokenizer_model_max_length")
         return cls(
-            vocab_size=_get(raw, "vocab_size", int),
-            hidden_size=_get(raw, "hidden_size", int),
-            intermediate_size=_get(raw, "intermediate_size", int),
-            num_hidden_layers=_get(raw, "num_hidden_layers", int),
-            num_attention_heads=_get(raw, "num_attention_heads", int),
-            num_key_value_heads=_get(raw, "num_key_value_heads", int),
+            **{name: _get(raw, name, int) for name in _SIZES},
             rms_norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
             # The class default, not the 1e6 of every released Qwen2.
             rope_theta=float(raw.get("rope_theta", 1e4)),
             max_position_embeddings=int(raw.get("max_position_embeddings", 32768)),
             mm_vision_tower=tower,
-            mm_hidden_size=_get(raw, "mm_hidden_size", int),
-            mm_vision_select_layer=_get(raw, "mm_vision_select_layer", int),
-            vision_token_num=_get(raw, "vision_token_num", int),
             initializer_range=float(raw.get("initializer_range", 0.02)),
             tokenizer_model_max_length=None if max_length is None else int(max_length),
         )
@@ -155,19 +155,10 @@ class VisionConfig:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> VisionConfig:
-        """Read a tower's parsed config.json; a whole SigLIP holds the tower's one level down.
-
-        Raises:
-            UnsupportedError: A key is missing.
-        """
+        """Read a tower's parsed config.json; a whole SigLIP holds the tower's one level down."""
         raw = raw.get("vision_config", raw)
         return cls(
-            hidden_size=_get(raw, "hidden_size", int),
-            intermediate_size=_get(raw, "intermediate_size", int),
-            num_hidden_layers=_get(raw, "num_hidden_layers", int),
-            num_attention_heads=_get(raw, "num_attention_heads", int),
-            image_size=_get(raw, "image_size", int),
-            patch_size=_get(raw, "patch_size", int),
+            **{name: _get(raw, name, int) for name in _TOWER_SIZES},
             hidden_act=raw.get("hidden_act", cls.hidden_act),
             layer_norm_eps=float(raw.get("layer_norm_eps", cls.layer_norm_eps)),
         )
@@ -191,9 +182,6 @@ class VisionConfig:
 
         The tuple has one entry more than there are layers: entry 0 is the embeddings, entry k the
         output of layer k (counted from 1). -2 is therefore the output of the last layer but one.
-
-        Raises:
-            UnsupportedError: The index is outside the tuple.
         """
         num_entries = self.num_hidden_layers + 1
         if not -num_entries <= select_layer < num_entries:

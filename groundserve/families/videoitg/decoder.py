@@ -38,7 +38,7 @@ class GroundingModel(GroundingModule):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention."""
+        """Layers that hold attention."""
         return cast(nn.ModuleList, self.decoder.layers)
 
     def forward(self, features: Tensor, text_ids: Tensor) -> Tensor:

@@ -38,9 +38,6 @@ def read_embeddings(path: Path, *, device: str) -> tuple[nn.Sequential, nn.Embed
     Args:
         path: As `write_embeddings` writes it.
         device: `cpu`, `cuda` or `cuda:1`.
-
-    Raises:
-        EngineMismatchError: The file is unreadable or does not hold these tensors.
     """
     try:
         tensors = load_file(path, device=device)

@@ -16,9 +16,6 @@ def grid_side(num_frames: int, *, vision_token_num: int, side: int) -> int:
         vision_token_num: Token budget from the checkpoint's config.
         side: Patches along one side of the vision tower, the largest grid there is.
 
-    Raises:
-        InvalidRequestError: More frames than the budget has tokens.
-
     Source: NVlabs/VideoITG fab8b54,
     `eagle/model/multimodal_projector/mlp_proj.py::MLPProjector`, which fails inside the resize
     where this raises.
@@ -48,9 +45,6 @@ def pooling_weights(grid: int, *, side: int) -> NDArray[np.float32]:
 
     Returns:
         float32 (g, side), each row sums to 1.
-
-    Raises:
-        InvalidRequestError: `grid` is not in 1..side.
 
     Source: `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
     """

@@ -22,18 +22,8 @@ def plan_video(
 ) -> VideoPlan:
     """Sample the frames, each a unit of its own.
 
-    Args:
-        index: Of the whole video.
-        options: `num_frames`, sampling and seeking; the selector is not used here.
-        spec: Of the engine that encodes.
-        limits: Ceilings on T.
-
     Returns:
         Its `inputs` hold the pooling weights (g, s), its `facts` the grid's side g.
-
-    Raises:
-        InvalidRequestError: The sampling rule refuses this video's rate, or `num_frames` gives
-            more frames than the checkpoint's budget has visual tokens.
     """
     num_frames = options.most_frames(vision_token_num=spec.vision_token_num, limits=limits)
     frame_indices = sample_frames(

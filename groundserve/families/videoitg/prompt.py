@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.data_record import IMAGE_PLACEHOLDER
-from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.errors import InvalidRequestError
+from groundserve.tokenizers.tokenizer_json import load_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,15 +42,8 @@ class QueryTokenizer:
         Args:
             path: The file as `groundserve build` writes it.
             pad_token_id: Positions with this id are dropped, as the reference drops them.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
         """
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise MissingExtraError("serve", "tokenizers") from error
-        return cls(Tokenizer.from_file(str(path)), pad_token_id=pad_token_id)
+        return cls(load_tokenizer_json(path), pad_token_id=pad_token_id)
 
     def input_ids(self, query: str) -> list[int]:
         """Return the reference's `input_ids`: -200 for the video, then the text.
@@ -58,10 +52,6 @@ class QueryTokenizer:
 
         Args:
             query: The question, without placeholder and newline. May be empty.
-
-        Raises:
-            InvalidRequestError: The question holds the placeholder `<image>`, which would stand
-                for a second video (the reference fails with an IndexError).
         """
         if IMAGE_PLACEHOLDER in query:
             raise InvalidRequestError(
@@ -76,9 +66,6 @@ class QueryTokenizer:
 
         Ids equal to the padding id are missing: the reference's mask deletes them. With the
         tokenizer that training leaves behind the padding token is `!`.
-
-        Raises:
-            InvalidRequestError: As `input_ids`.
         """
         kept = [i for i in self.input_ids(query)[1:] if i != self.pad_token_id]
         return np.array(kept, np.int64)

@@ -33,10 +33,6 @@ def sample_frames(
     Returns:
         int64 (T,), strictly increasing, T <= num_frames.
 
-    Raises:
-        InvalidRequestError: The video is empty, or rule B is asked for more than twice the
-            video's rate, where its stride rounds to 0 and the reference raises.
-
     Source: NVlabs/VideoITG fab8b54, `infer.py::get_frame_indices` (rule A) and
     `lmms_eval/models/videoitg.py::get_seq_frames` (rule B).
     """
@@ -76,9 +72,6 @@ def snap_to_keyframes(
     Returns:
         int64 (T',) keyframe ordinals, strictly increasing, and the largest shift in seconds. Of
         two keyframes at the same distance the earlier is taken.
-
-    Raises:
-        InvalidRequestError: The video has no keyframe.
     """
     keys = np.flatnonzero(is_key)
     if not len(keys):

@@ -24,10 +24,10 @@ class VideoITGSpec:
 
     @property
     def feature_width(self) -> int:
-        """See `groundserve.families.base.ModelSpec`."""
+        """Width of the pooled features."""
         return self.vision_hidden_size
 
     @property
     def max_feature_tokens(self) -> int:
-        """See `groundserve.families.base.ModelSpec`."""
+        """Most tokens of a video in FEATURES."""
         return self.vision_token_num

@@ -54,7 +54,7 @@ class VisionEncoder(VisionModule):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention."""
+        """Layers that hold attention."""
         return cast(nn.ModuleList, self.encoder.layers)
 
     def prepare_export(self) -> None:

@@ -73,9 +73,6 @@ def find_span(text: str) -> Span | None:
     Where no two numbers have a dash between, the first numbers of sentences that speak of a start,
     an end or a happening are taken; only "!", "?" and new lines end one.
 
-    Raises:
-        ValueError: A number has several points, or is past any double.
-
     Source: gyxxyg/VTG-LLM ce13f3e, `utils/format_tvg.py`; its reading of clock times is left out,
     which a number in front of it always keeps from being reached.
     """
@@ -97,9 +94,6 @@ def find_span(text: str) -> Span | None:
 def read_events(text: str) -> list[tuple[Span, str]]:
     """Return span and words of each event in an answer to the task "captions".
 
-    Raises:
-        ValueError: As `find_span`.
-
     Source: gyxxyg/VTG-LLM ce13f3e, `utils/format_dvc.py`.
     """
     lowered = read_spelled(text).lower()
@@ -114,9 +108,6 @@ def read_highlights(text: str) -> tuple[list[float], list[float]]:
     Times and scores stand in pieces between commas and new lines, where "second" or "score" is, or
     a colon. Several times have as many scores, 0 where the answer says none; of one time, or none,
     the scores are as found.
-
-    Raises:
-        ValueError: A number is past any double.
 
     Source: gyxxyg/VTG-LLM ce13f3e, `utils/format_vhd.py`.
     """
@@ -184,11 +175,7 @@ def _lone_event(text: str) -> Iterator[tuple[Span, str]]:
 
 
 def _span_in(text: str) -> Span | None:
-    """Return what a line says of time: two times, or what is around one.
-
-    Raises:
-        ValueError: It says so in a way that the reference fails at.
-    """
+    """Return what a line says of time: two times, or what is around one."""
     found = _SPAN.search(text)
     if found is not None:
         return _seconds(found[1]), _seconds(found[2])

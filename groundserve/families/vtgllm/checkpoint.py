@@ -4,40 +4,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.arithmetic import causal_decoder_flop
 from groundserve.families.base import FindingRow
-from groundserve.families.llama import (
-    empty_llama,
-    llama_config,
-    llama_end_id,
-    llama_files,
-)
+from groundserve.families.llama import llama_config, llama_files
 from groundserve.families.rotary import RotaryTables
+from groundserve.families.text_checkpoint import OpenedLlamaCheckpoint, tower_sizes
 from groundserve.families.vtgllm.eva import EvaConfig
 from groundserve.families.vtgllm.frame_text import FrameText
 from groundserve.families.vtgllm.front import Front
-from groundserve.families.vtgllm.layout import Parts, bert_files, copy_parts, find_parts
-from groundserve.families.vtgllm.prompt import read_tokenizer
+from groundserve.families.vtgllm.layout import (
+    CONFIGS_NAME,
+    Parts,
+    bert_files,
+    copy_config,
+    copy_places,
+    find_parts,
+)
+from groundserve.families.vtgllm.prompt import VIDEO_PLACEHOLDER
 from groundserve.families.vtgllm.q_former import QFormerConfig
 from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtgllm.state import EMBEDDING, TrainedState
-from groundserve.families.vtgllm.time_fill import fill_seconds
+from groundserve.families.vtgllm.time_fill import fill_seconds, seconds_finding
+from groundserve.families.vtgllm.times import TIME_TOKENS
 from groundserve.families.vtgllm.vision import VisionEncoder
 from groundserve.families.vtgllm.vision_weights import read_eva_config, read_vision_tensors
-from groundserve.tokenizers.llama_tokenizer import END, UNKNOWN
-from groundserve.weights.lora import merge
-from groundserve.weights.tensors import files_sha256, filled_module, read_all_tensors, read_json
+from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
+from groundserve.weights.hashes import files_sha256
+from groundserve.weights.tensors import filled_module, read_all_tensors, read_json
 
 _MAX_TOKENS = 3000
 """Prompt and answer together, from which on the reference drops the prompt's beginning."""
@@ -53,14 +58,10 @@ _PROJECTION = "projection."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Checkpoint:
+class Checkpoint(OpenedLlamaCheckpoint):
     """An opened checkpoint; tensors are read when a module is asked for."""
 
-    name: str
     parts: Parts
-    raw_config: dict[str, Any]
-    """The base's config.json as parsed."""
-    config: LlamaConfig
     eva: EvaConfig
     q_former: QFormerConfig
     frame_text: FrameText | None
@@ -69,16 +70,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
-        """Find the parts, and check that they are of one model.
-
-        Args:
-            path: Directory that paths in the YAML are relative to, or a copy that `copy_to` wrote.
-            parts: As `find_parts` takes them.
-
-        Raises:
-            InvalidRequestError: A part is missing, or cannot be read, or is of another model.
-            UnsupportedError: The model differs from what this code computes.
-        """
+        """Find the parts, and check that they are of one model."""
         directory = Path(os.path.expanduser(path))
         found = find_parts(directory, parts)
         trained = TrainedState.open(found)
@@ -104,44 +96,27 @@ class Checkpoint:
             q_former=QFormerConfig.from_dict(bert),
             frame_text=FrameText.read(found.bert) if found.config.qformer_text_input else None,
             trained=trained,
+            adapters=(trained.adapter,),
         )
         opened._check()
         return opened
 
-    def load_vision(
-        self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
-    ) -> VisionEncoder:
-        """Read tower and Q-Former.
-
-        Args:
-            dtype: To convert the weights to, whatever the files hold.
-            device: `cpu`, `cuda` or `cuda:1`.
-
-        Raises:
-            InvalidRequestError: Tensors are missing, unknown, or of another shape.
-        """
+    def empty_vision(self) -> VisionEncoder:
+        """Return tower and Q-Former on the meta device."""
         with torch.device("meta"):
-            model = VisionEncoder(
+            return VisionEncoder(
                 self.eva,
                 self.q_former,
                 num_queries=self.parts.config.num_query_token,
                 num_words=self.frame_text.num_words if self.frame_text else 0,
             )
-        tensors = read_vision_tensors(self.parts, self.trained, model.state_dict().keys())
-        return filled_module(
-            model, {name: t.to(device, dtype).contiguous() for name, t in tensors.items()}, device
-        )
+
+    def vision_tensors(self, names: AbstractSet[str]) -> dict[str, Tensor]:
+        """Return those that were trained, and of the files before what these lack."""
+        return read_vision_tensors(self.parts, self.trained, names)
 
     def load_front(self, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Front:
-        """Read what stands before the decoder.
-
-        Args:
-            dtype: Of the linear layer; the rest is float32, see `Front`.
-            device: As of `load_vision`.
-
-        Raises:
-            InvalidRequestError: Tensors are missing, unknown, or of another shape.
-        """
+        """Read what stands before the decoder."""
         config = self.parts.config
         with torch.device("meta"):
             model = Front(
@@ -167,60 +142,37 @@ class Checkpoint:
             device,
         )
 
-    def load_decoder(
-        self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
-    ) -> LlamaForCausalLM:
-        """Read the decoder as the reference does, all of it rounded to bfloat16; merge the adapter.
-
-        Args:
-            dtype: Of the weights. In float32 nothing more is rounded; else the adapter's sum is.
-            device: As of `load_vision`.
-
-        Raises:
-            InvalidRequestError: Tensors are missing or damaged, or of another shape.
-        """
-        model = self._empty_decoder()
-        found = dict(self.trained.decoder)
-        if missing := model.state_dict().keys() - found.keys():
-            found |= read_all_tensors(self.parts.base, missing.__contains__)
-        model = filled_module(
-            model,
-            {
-                name: merge(
-                    name, tensor.to(torch.bfloat16), [self.trained.adapter], dtype=dtype
-                ).to(device)
-                for name, tensor in found.items()
-            },
-            device,
-        )
+    def empty_decoder(self) -> LlamaForCausalLM:
+        """Return the decoder on the meta device."""
+        model = super().empty_decoder()
         # Filled while bfloat16 is the default, and widened with the model.
         model.model.rotary_emb = RotaryTables.of(self.config, rounding=torch.bfloat16)
         return model
 
-    def load_tokenizer(self) -> tuple[Tokenizer, int]:
-        """Return Llama's tokenizer as a fast one, and the padding id, which is that of <unk>.
+    def decoder_tensors(self, names: AbstractSet[str]) -> Iterator[tuple[str, Tensor]]:
+        """Yield what was trained and the base's rest, rounded to bfloat16 as the reference does."""
+        trained = self.trained.decoder
+        missing = names - trained.keys()
+        found = read_all_tensors(self.parts.base, missing.__contains__) if missing else ()
+        for name, tensor in chain(trained.items(), found):
+            yield name, tensor.to(torch.bfloat16)
 
-        Raises:
-            InvalidRequestError: It is missing or damaged, or has other tokens than the decoder.
-            UnsupportedError: It is no tokenizer as Llama's.
-        """
+    def load_tokenizer(self) -> tuple[Tokenizer, int]:
+        """Return Llama's tokenizer as a fast one, and the padding id, which is that of <unk>."""
         time_tokens = self.parts.config.special_time_token
-        tokenizer = read_tokenizer(self.parts.base, time_tokens=time_tokens)
-        where = f"the part base {self.parts.base.name}"
+        tokenizer = read_llama_tokenizer(
+            self.parts.base,
+            special=(VIDEO_PLACEHOLDER,),
+            added=TIME_TOKENS if time_tokens else (),
+        )
         # Without tokens of times the decoder has no row for the placeholder either, never read.
         num_rows = tokenizer.get_vocab_size() - (not time_tokens)
         if num_rows != self.vocab_size:
             raise InvalidRequestError(
-                f"{where}: its tokenizer and what the model adds make {num_rows} tokens, the "
+                f"{self.where}: its tokenizer and what the model adds make {num_rows} tokens, the "
                 f"decoder has {self.vocab_size}; give a directory whose files belong together"
             )
-        if tokenizer.token_to_id(END) != self.end_token_id:  # answers would end elsewhere
-            raise InvalidRequestError(
-                f"{where}: eos_token_id in config.json is {self.end_token_id}, its tokenizer's "
-                f"{END} is {tokenizer.token_to_id(END)}; give a directory whose files belong "
-                "together"
-            )
-        return tokenizer, cast(int, tokenizer.token_to_id(UNKNOWN))  # which every one read has
+        return self.checked_tokenizer(tokenizer)
 
     def model_spec(self, *, pad_token_id: int) -> VTGLLMSpec:
         """Return what serving must know."""
@@ -242,23 +194,44 @@ class Checkpoint:
             frame_text_after=text.after if text else [],
         )
 
-    @property
-    def end_token_id(self) -> int:
-        """The token that ends an answer."""
-        return llama_end_id(self.config)
-
     def findings(self) -> Iterator[FindingRow]:
-        """See `groundserve.families.vtgllm.findings`."""
-        from groundserve.families.vtgllm import findings  # which reads a Checkpoint
-
-        return findings.find(self)
+        """Yield each part, how vectors are pooled, and which seconds the model knows."""
+        parts, q_former, adapter = self.parts, self.q_former, self.trained.adapter
+        yield "config", "ok", parts.config_name
+        adapted = f"{len(adapter.pairs)} adapted layers, scale {adapter.scale:g}"
+        detail = f"{parts.checkpoint.name}: {adapted}, {self.vocab_size} tokens"
+        yield "checkpoint", "ok", detail
+        yield "eva", "ok", f"{parts.eva.name}: {tower_sizes(self.eva)}"
+        text = ", reads each frame's time" if self.frame_text else ""
+        yield (
+            "q_former",
+            "ok",
+            f"{parts.q_former.name}: {q_former.num_hidden_layers} layers of "
+            f"{q_former.hidden_size}, {parts.config.num_query_token} queries{text}",
+        )
+        yield "base", "ok", self.base_finding
+        pooled, num_slots = parts.config.sampler_type, parts.config.sample_num
+        yield "sampler", "ok", pooled if pooled == "none" else f"{pooled}: {num_slots}"
+        yield "time tokens", "ok", "yes" if parts.config.special_time_token else "no"
+        if names := self.trained.left_aside:
+            some = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+            yield "left aside", "warn", f"{some}: of no use to the model of {parts.config_name}"
+        if parts.config.real_time_stamp:
+            table = self.trained.front["video_time_position_embedding"]
+            yield seconds_finding(table, parts.time_fill)
 
     def copy_to(self, directory: Path) -> None:
         """Write a copy of all parts, and a YAML that says where they are."""
-        copy_parts(self.parts, llama_files(self.parts.base), directory)
+        super().copy_to(directory)
+        (directory / CONFIGS_NAME).mkdir()
+        copy_config(self.parts.config).write(directory / CONFIGS_NAME / "copy.yaml")
 
-    def describe(self) -> dict[str, Any]:
-        """Return name and hashes for a manifest; reads every file once."""
+    def copy_places(self) -> dict[str, Path]:
+        """Return places that the copy's YAML says."""
+        return copy_places(self.parts, llama_files(self.parts.base))
+
+    def hashes(self) -> dict[str, Any]:
+        """Return those of all, and of the vision stage."""
         parts, config = self.parts, self.parts.config
         files = [("checkpoint", parts.checkpoint), ("eva", parts.eva), ("q_former", parts.q_former)]
         files += [(f"bert/{path.name}", path) for path in bert_files(parts.bert)]
@@ -270,8 +243,6 @@ class Checkpoint:
         )
         rest = [(f"base/{path.name}", path) for path in llama_files(parts.base)]
         return {
-            "name": self.name,
-            "note": None,
             "sha256": files_sha256(
                 rest,
                 f"vision {vision_sha256}",
@@ -289,28 +260,15 @@ class Checkpoint:
         return self.eva.frame_flop() + self.q_former.frame_flop(
             num_queries=self.parts.config.num_query_token,
             num_text=self._num_text,
-            num_read=self.eva.num_tokens,
+            num_read=self.eva.num_positions,
             read_width=self.eva.hidden_size,
         )
-
-    def decoder_flop(self, num_tokens: int) -> float:
-        """Return the arithmetic of one pass through the decoder's layers."""
-        return causal_decoder_flop(self.config, num_tokens)
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the embedding table."""
-        return int(self.config.vocab_size)
 
     @property
     def _num_text(self) -> int:
         return self.frame_text.length if self.frame_text else 0
 
-    def _empty_decoder(self) -> LlamaForCausalLM:
-        return empty_llama(self.config, where=f"the part base {self.parts.base.name}")
-
     def _check(self) -> None:
-        """Check that the parts are of one model, before any weight is read."""
         parts, config = self.parts, self.parts.config
         if config.image_size != self.eva.image_size:
             raise UnsupportedError(
@@ -342,7 +300,7 @@ class Checkpoint:
                     f"{where}: {name} must be ({asked}) by {parts.config_name} and the parts bert "
                     f"and base, got {got or 'none'}; give parts of one model"
                 )
-        shapes = {name: tuple(t.shape) for name, t in self._empty_decoder().state_dict().items()}
+        shapes = {name: tuple(t.shape) for name, t in self.empty_decoder().state_dict().items()}
         for name, tensor in self.trained.decoder.items():
             if shapes.get(name) != tuple(tensor.shape):
                 raise InvalidRequestError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from groundserve.errors import InvalidRequestError, MissingExtraError, UnsupportedError
 from groundserve.strict_json import shown
@@ -23,7 +23,6 @@ _SAMPLERS = get_args(Sampler)
 _MAX_TEXT = 2048
 # The table is made to this size, whatever the trained one has.
 _MAX_FRAMES = 2**16
-_ValueT = TypeVar("_ValueT", bool, int, str)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +60,7 @@ class VTGLLMConfig:
 
     @classmethod
     def read(cls, path: Path) -> VTGLLMConfig:
-        """Read a file.
-
-        Raises:
-            MissingExtraError: PyYAML is not installed.
-            InvalidRequestError: The file is missing or damaged, or a value is of another type.
-            UnsupportedError: It describes a model that is not computed here.
-        """
+        """Read a file."""
         try:
             import yaml
         except ImportError as error:
@@ -103,10 +96,8 @@ class VTGLLMConfig:
 
     @classmethod
     def _of(cls, values: _Values) -> VTGLLMConfig:
-        special_time_token = values.of("special_time_token", False)
-        sampler = values.of("sampler_type", cls.sampler_type)
+        config = cls(**{one.name: values.of(one.name, one.default) for one in fields(cls)})
         max_text = values.of("max_txt_len", 32)
-        max_frames = values.of("max_frame_pos", cls.max_frame_pos)
         # Nothing of the reference's own runs says what these compute.
         for refused, what in (
             (values.of("use_video_qformer", True), "use_video_qformer True"),
@@ -114,23 +105,18 @@ class VTGLLMConfig:
             (values.of("low_resource", False), "low_resource True"),
             (max_text > _MAX_TEXT, f"max_txt_len {max_text}, which scales the decoder's positions"),
             (
-                special_time_token and not values.of("added_time_token", False),
+                config.special_time_token and not values.of("added_time_token", False),
                 "special_time_token True without added_time_token, as training begins",
             ),
             (
-                values.of("qformer_text_input", False) and not special_time_token,
+                config.qformer_text_input and not config.special_time_token,
                 "qformer_text_input True and no time tokens",
             ),
-            (max_frames > _MAX_FRAMES, f"max_frame_pos {max_frames}"),
-            (sampler not in _SAMPLERS, f"sampler_type {shown(sampler)}"),
+            (config.max_frame_pos > _MAX_FRAMES, f"max_frame_pos {config.max_frame_pos}"),
+            (config.sampler_type not in _SAMPLERS, f"sampler_type {shown(config.sampler_type)}"),
         ):
             if refused:
                 raise UnsupportedError(f"{values.where}: a model with {what} is not served")
-        config = cls(
-            **{name: values.of(name, getattr(cls, name)) for name in _PLAIN},
-            sampler_type=sampler,  # type: ignore[arg-type]  # checked above
-            special_time_token=special_time_token,
-        )
         # By its path the reference knows the tower; of another one it makes another model.
         if config.vit_model and "eva_vit_g" not in config.vit_model:
             raise UnsupportedError(
@@ -140,22 +126,6 @@ class VTGLLMConfig:
         return config
 
 
-_PLAIN = (
-    "vit_model",
-    "q_former_model",
-    "llama_model",
-    "ckpt",
-    "image_size",
-    "num_query_token",
-    "max_frame_pos",
-    "max_time_pos",
-    "sample_num",
-    "real_time_stamp",
-    "qformer_text_input",
-    "time_embedding_interpolation",
-)
-
-
 class _Values:
     """The values of a YAML's `model`."""
 
@@ -163,7 +133,7 @@ class _Values:
         self.where = f"the part config {file}"
         self._values = values
 
-    def of(self, name: str, default: _ValueT) -> _ValueT:
+    def of(self, name: str, default: Any) -> Any:
         """Return a value of the default's type, which is that of the reference."""
         value = self._values.get(name, default)
         if type(value) is not type(default) or (type(value) is int and not 0 < value < 2**31):

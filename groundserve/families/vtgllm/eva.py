@@ -1,45 +1,51 @@
 """EVA's vision transformer, of which VTG-LLM reads every token of the last layer.
 
 Shape letters: n frames, S their side in pixels, P tokens of one (its patches and a class token),
-D_v width, H heads, d head size.
+D_v width.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import InstructBlipVisionConfig
+from transformers.models.instructblip.modeling_instructblip import (
+    InstructBlipEncoder,
+    InstructBlipVisionEmbeddings,
+)
 
 from groundserve.errors import UnsupportedError
+from groundserve.families.clip import ClipTowerConfig, embed_patches
 from groundserve.families.parts import tower_heads
 
-_EPSILON = 1e-6
 # No file says how many heads there are.
 _PUBLISHED_WIDTH, _PUBLISHED_HEADS, _PUBLISHED_BLOCKS = 1408, 16, 39
 _BEHIND_BLOCKS = ("norm.", "fc_norm.", "head.")
-_BLOCK = re.compile(r"blocks\.(\d+)\..+")
+_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
+# Name in the file -> transformers', outside of the blocks and within one.
+_NAMES = {
+    "cls_token": "embeddings.class_embedding",
+    "pos_embed": "embeddings.position_embedding",
+    "patch_embed.proj.weight": "embeddings.patch_embedding.weight",
+    "patch_embed.proj.bias": "embeddings.patch_embedding.bias",
+}
+_BLOCK_NAMES = {
+    "norm1": "layer_norm1",
+    "norm2": "layer_norm2",
+    "attn.qkv": "self_attn.qkv",
+    "attn.proj": "self_attn.projection",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaConfig:
-    """The geometry of a tower."""
-
-    hidden_size: int
-    """D_v."""
-    intermediate_size: int
-    """Width between the two layers of a block's MLP."""
-    num_hidden_layers: int
-    num_attention_heads: int
-    """H."""
-    image_size: int
-    """S."""
-    patch_size: int
+class EvaConfig(ClipTowerConfig):
+    """The geometry of a tower, which has a block of CLIP's sizes."""
 
     @classmethod
     def from_shapes(
@@ -51,10 +57,6 @@ class EvaConfig:
             shapes: Of every tensor.
             where: The file, for errors.
             num_heads: By hand; of another width than EVA-g's nothing else says it.
-
-        Raises:
-            InvalidRequestError: Nothing says how many heads it has.
-            UnsupportedError: It is no such tower.
         """
         needed = {
             "patch_embed.proj.weight": 4,
@@ -89,107 +91,35 @@ class EvaConfig:
             patch_size=patch_size,
         )
 
-    @property
-    def num_tokens(self) -> int:
-        """P."""
-        return (self.image_size // self.patch_size) ** 2 + 1
-
-    def frame_flop(self) -> float:
-        """Return the arithmetic of the tower for one frame; a multiply-add is 2."""
-        n, width = self.num_tokens, self.hidden_size
-        block = 2.0 * n * width * (4 * width + 2 * self.intermediate_size) + 4.0 * n * n * width
-        return self.num_hidden_layers * block + 2.0 * (n - 1) * width * 3 * self.patch_size**2
-
 
 class Eva(nn.Module):
     """The tower: frames -> every token of the last block, which no norm follows.
 
-    Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/eva_vit.py`. Names within are those of its file,
-    but for `qkv.bias`, which stands there as two of its thirds.
+    Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/eva_vit.py`, whose blocks are InstructBLIP's.
     """
 
-    def __init__(self, config: EvaConfig, attention: Any) -> None:
-        """Make it.
-
-        Args:
-            config: Its geometry.
-            attention: Of transformers, from which the blocks read their attention.
-        """
+    def __init__(self, config: EvaConfig) -> None:
         super().__init__()
-        self.patch_size = config.patch_size
-        # Convolution is what the reference computes; exported graphs have the same sum as one
-        # matrix product.
+        self.config = InstructBlipVisionConfig(**asdict(config))
+        self.config._attn_implementation = "sdpa"
         self.patches_as_matmul = False
-        self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
-        self.pos_embed = nn.Parameter(torch.empty(1, config.num_tokens, config.hidden_size))
-        self.patch_embed = nn.ModuleDict(
-            {"proj": nn.Conv2d(3, config.hidden_size, config.patch_size, config.patch_size)}
-        )
-        self.blocks = nn.ModuleList(
-            _Block(config, attention) for _ in range(config.num_hidden_layers)
-        )
+        self.embeddings = InstructBlipVisionEmbeddings(self.config)
+        self.encoder = InstructBlipEncoder(self.config)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Layers that hold attention."""
+        return cast(nn.ModuleList, self.encoder.layers)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode (n, 3, S, S) -> (n, P, D_v), the class token first."""
-        patches = self._embed_patches(pixel_values)
-        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
-        hidden_states = tokens + self.pos_embed
-        for block in self.blocks:
-            hidden_states = block(hidden_states)
-        return hidden_states
-
-    def _embed_patches(self, pixel_values: Tensor) -> Tensor:
-        projection = cast(nn.Conv2d, self.patch_embed["proj"])
-        if not self.patches_as_matmul:
-            # (n, D_v, s, s) -> (n, P - 1, D_v)
-            return cast(Tensor, projection(pixel_values)).flatten(2).transpose(1, 2)
-        size = self.patch_size
-        side = pixel_values.shape[-1] // size
-        patches = pixel_values.reshape(-1, 3, side, size, side, size)
-        # (n, s, s, 3, p, p) -> (n, P - 1, 3*p*p)
-        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, side * side, 3 * size * size)
-        bias = cast(Tensor, projection.bias)
-        return patches @ projection.weight.flatten(1).T + bias
-
-
-class _Block(nn.Module):
-    def __init__(self, config: EvaConfig, attention: Any) -> None:
-        super().__init__()
-        width, inner = config.hidden_size, config.intermediate_size
-        self.norm1 = nn.LayerNorm(width, eps=_EPSILON)
-        self.attn = _Attention(width, config.num_attention_heads, attention)
-        self.norm2 = nn.LayerNorm(width, eps=_EPSILON)
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, inner), "fc2": nn.Linear(inner, width)})
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Return (n, P, D_v)."""
-        hidden_states = hidden_states + self.attn(self.norm1(hidden_states))
-        inner = nn.functional.gelu(self.mlp["fc1"](self.norm2(hidden_states)))
-        return cast(Tensor, hidden_states + self.mlp["fc2"](inner))
-
-
-class _Attention(nn.Module):
-    is_causal = False  # which an implementation of transformers asks for
-
-    def __init__(self, width: int, num_heads: int, config: Any) -> None:
-        super().__init__()
-        self.config = config
-        self.num_heads = num_heads
-        self.scaling = (width // num_heads) ** -0.5
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Return (n, P, D_v), every token having read all."""
-        # (n, P, 3*D_v) -> three of (n, H, P, d)
-        query, key, value = (
-            one.reshape(*one.shape[:2], self.num_heads, -1).transpose(1, 2)
-            for one in self.qkv(hidden_states).chunk(3, dim=2)
+        embeddings = self.embeddings
+        patches = embed_patches(
+            embeddings.patch_embedding, pixel_values, as_matmul=self.patches_as_matmul
         )
-        attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](
-            self, query, key, value, None, scaling=self.scaling
-        )
-        return cast(Tensor, self.proj(attended.flatten(2)))
+        class_token = embeddings.class_embedding.expand(patches.shape[0], -1, -1)
+        tokens = torch.cat([class_token, patches], dim=1) + embeddings.position_embedding
+        return cast(Tensor, self.encoder(inputs_embeds=tokens).last_hidden_state)
 
 
 def tower_of_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -209,17 +139,22 @@ def tower_of_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def joined_biases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a tower's tensors by the names of `Eva`: the bias of query, key and value as one.
+def renamed_tower(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield a tower's tensors by the names of `Eva`: the bias of query, key and value as one.
 
     The key has none. A name whose other third is missing keeps its own, so that it is told.
     """
-    joined = dict(tensors)
-    for name, query in tensors.items():
-        prefix, found, end = name.rpartition("attn.q_bias")
-        value = tensors.get(f"{prefix}attn.v_bias")
-        if found and not end and value is not None:
-            del joined[name], joined[f"{prefix}attn.v_bias"]
-            bias = torch.cat([query, torch.zeros_like(value), value])
-            joined[f"{prefix}attn.qkv.bias"] = bias
-    return joined
+    for name, tensor in tensors.items():
+        block = _BLOCK.fullmatch(name)
+        if block is None:
+            yield _NAMES.get(name, name), tensor
+            continue
+        layer, _, kind = block[2].rpartition(".")
+        prefix = f"encoder.layers.{block[1]}."
+        value = tensors.get(f"blocks.{block[1]}.attn.v_bias")
+        query = tensors.get(f"blocks.{block[1]}.attn.q_bias")
+        if query is None or value is None or kind not in ("q_bias", "v_bias"):
+            yield f"{prefix}{_BLOCK_NAMES.get(layer, layer)}.{kind}", tensor
+        elif kind == "q_bias":
+            joined = torch.cat([query, torch.zeros_like(value), value])
+            yield f"{prefix}self_attn.qkv.bias", joined

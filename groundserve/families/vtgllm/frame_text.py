@@ -22,7 +22,7 @@ class FrameText:
     before: list[int]
     """Up to the time, BERT's beginning token included."""
     digits: list[int]
-    """Of the digits 0 to 9 and of the point."""
+    """Tokens of the digits 0 to 9 and of the point."""
     after: list[int]
     """Behind the time, BERT's end token included."""
 
@@ -32,9 +32,6 @@ class FrameText:
 
         Args:
             directory: Of BERT, without case.
-
-        Raises:
-            InvalidRequestError: Its vocabulary is missing or damaged.
 
         Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/blip2.py::init_tokenizer`, which adds one
         token to the vocabulary, and `vtgllm/models/vtgllm.py::from_config`, which adds these.

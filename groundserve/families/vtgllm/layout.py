@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from groundserve.errors import InvalidRequestError
-from groundserve.families.parts import PartSearch, write_choices
+from groundserve.families.parts import LlamaParts, PartSearch
 from groundserve.families.vtgllm.config import TIME_FILLS, TimeFill, VTGLLMConfig
 
 CONFIGS_NAME = "eval_configs"
 """Folder in which the reference has its YAML files."""
 
 _BERT_NAME = "bert-base-uncased"
-_BERT_PLACE = f"model/{_BERT_NAME}"
+BERT_PLACE = f"model/{_BERT_NAME}"
 
 # Found without reading YAML, which only who builds has a package for.
 _ARCH = re.compile(r"^\s*arch:\s*[\"']?vtgllm\b", re.MULTILINE)
@@ -30,7 +28,7 @@ _LOOKS = {
     "q_former": "InstructBLIP's .pth file, q_former_model in the YAML",
     "base": "a directory with Llama: config.json, weights, tokenizer.model; llama_model in the "
     "YAML",
-    "bert": f"a directory with BERT's config.json and vocab.txt, {_BERT_PLACE}",
+    "bert": f"a directory with BERT's config.json and vocab.txt, {BERT_PLACE}",
 }
 _TIME_FILL = "time_fill"
 _EVA_HEADS = "eva_heads"
@@ -39,7 +37,7 @@ PART_NAMES = (*_LOOKS, _TIME_FILL, _EVA_HEADS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class Parts(LlamaParts):
     """Where each part lies, and what the YAML says of them."""
 
     config: VTGLLMConfig
@@ -47,15 +45,11 @@ class Parts:
     checkpoint: Path
     eva: Path
     q_former: Path
-    base: Path
-    """Directory of the decoder before it was trained, with its tokenizer."""
     bert: Path
     """Directory of the Q-Former's sizes and vocabulary."""
     time_fill: TimeFill
     """What seconds that training never saw are embedded as."""
     eva_heads: int | None
-    choices: Mapping[str, str]
-    """Of `time_fill` and `eva_heads` what was given, for a copy."""
 
 
 def is_layout(directory: Path) -> bool:
@@ -68,17 +62,8 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
 
     Args:
         directory: The one that paths in the YAML are relative to.
-        given: Of `config`, `checkpoint`, `eva`, `q_former`, `base` and `bert` files or directories,
-            looked for as they are and then below `directory`; of `time_fill` one of `TIME_FILLS`;
-            of `eva_heads` a number.
-
-    Raises:
-        InvalidRequestError: A part is missing or cannot be read, or there are several of which one
-            is to be named.
-        UnsupportedError: The YAML describes a model that is not computed here.
+        given: As of `PartSearch`, by `PART_NAMES`.
     """
-    if not os.path.isdir(directory):  # Path's own raises where a name is too long
-        raise InvalidRequestError(f"checkpoint {directory}: no such directory")
     search = PartSearch(
         directory,
         given,
@@ -107,36 +92,38 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     return Parts(
         config=config,
         config_name=files[0].name,
-        **{name: paths[0] for name, paths in found.items()},
+        checkpoint=found["checkpoint"][0],
+        eva=found["eva"][0],
+        q_former=found["q_former"][0],
+        base=found["base"][0],
+        bert=found["bert"][0],
         time_fill=time_fill,
         eva_heads=eva_heads,
         choices=search.choices,
     )
 
 
-def copy_parts(parts: Parts, base_files: Sequence[Path], directory: Path) -> None:
-    """Write a copy of the parts, found by a YAML that says where they are."""
-    # Each by a name of its own: in a cache of the hub a file is named by its content.
-    config = replace(
-        parts.config,
+def copy_config(config: VTGLLMConfig) -> VTGLLMConfig:
+    """Return the YAML of a copy: in a cache of the hub a file is named by its content."""
+    return replace(
+        config,
         ckpt="model/vtgllm.pth",
         vit_model="model/eva_vit_g.pth",
         q_former_model="model/instruct_blip.pth",
         llama_model="model/llama",
     )
-    copies = [
-        (parts.checkpoint, config.ckpt),
-        (parts.eva, config.vit_model),
-        (parts.q_former, config.q_former_model),
-        *((file, f"{config.llama_model}/{file.name}") for file in base_files),
-        *((file, f"{_BERT_PLACE}/{file.name}") for file in bert_files(parts.bert)),
-    ]
-    for file, place in copies:
-        (directory / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, directory / place)
-    (directory / CONFIGS_NAME).mkdir()
-    config.write(directory / CONFIGS_NAME / "copy.yaml")
-    write_choices(directory, parts.choices)
+
+
+def copy_places(parts: Parts, base_files: Sequence[Path]) -> dict[str, Path]:
+    """Return where in a copy, as `copy_config` says, each file that is read goes."""
+    config = copy_config(parts.config)
+    return {
+        config.ckpt: parts.checkpoint,
+        config.vit_model: parts.eva,
+        config.q_former_model: parts.q_former,
+        **{f"{config.llama_model}/{file.name}": file for file in base_files},
+        **{f"{BERT_PLACE}/{file.name}": file for file in bert_files(parts.bert)},
+    }
 
 
 def bert_files(directory: Path) -> list[Path]:
@@ -153,7 +140,7 @@ def _find_config(search: PartSearch) -> Sequence[Path]:
 
 
 def _find_bert(directory: Path) -> Sequence[Path]:
-    places = (directory / _BERT_PLACE, directory / _BERT_NAME)
+    places = (directory / BERT_PLACE, directory / _BERT_NAME)
     return [place for place in places if (place / "config.json").is_file()][:1]
 
 

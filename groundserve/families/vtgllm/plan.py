@@ -23,19 +23,8 @@ def plan_video(
 ) -> VideoPlan:
     """Sample the frames, each a unit of its own.
 
-    Args:
-        index: Of the whole video.
-        options: `num_frames`; the family has no other.
-        spec: Of the model.
-        limits: Ceilings on T. A lower one than the model's holds for who gives no `num_frames`.
-
     Returns:
         Its `model_seconds` are spelled in the prompt and, rounded, choose rows of the embedding.
-
-    Raises:
-        InvalidRequestError: `num_frames` is past the model's or the server's ceiling.
-        MediaError: The video is longer than the embedding of seconds.
-        UnsupportedError: Another option is given.
     """
     options.check_known("num_frames", family="vtgllm")
     num_frames = _num_frames(options.num_frames, spec, limits)

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
 from groundserve.families.vtgllm.times import TIME_TOKENS, time_sentence
 from groundserve.options import AnswerOptions, Task
 from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
 from groundserve.tokenizers.llama_tokenizer import BEGIN, END, UNKNOWN
-from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    pass
 
 VIDEO_PLACEHOLDER = "<ImageHere>"
 
@@ -50,37 +49,14 @@ _HIGHLIGHTS = (
 _SUMMARY = "Crucial moments in the video"
 
 
-def read_tokenizer(directory: Path, *, time_tokens: bool) -> Tokenizer:
-    """Return the tokenizer of the decoder's folder, with what VTG-LLM adds to it.
-
-    Args:
-        directory: Of the Llama checkpoint that the decoder was made of.
-        time_tokens: Whether the model spells times in tokens of their own.
-
-    Raises:
-        InvalidRequestError: A file is missing or damaged.
-        UnsupportedError: The tokenizer is not as Llama's.
-
-    Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/vtgllm.py`.
-    """
-    return read_llama_tokenizer(
-        directory, special=(VIDEO_PLACEHOLDER,), added=TIME_TOKENS if time_tokens else ()
-    )
-
-
 class TimeTokenizer:
-    """See `groundserve.families.base.AnswerTokenizer`.
+    """Prompts of questions, and the text of answers.
 
     Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/conversation/conversation_video_batch.py` and
     `evaluate.py`.
     """
 
     def __init__(self, tokenizer: AddedTokensLlamaTokenizer, *, time_tokens: bool) -> None:
-        """Take over the tokenizer of a model.
-
-        Raises:
-            EngineMismatchError: It lacks a token that the model adds.
-        """
         needed = (VIDEO_PLACEHOLDER, *(TIME_TOKENS if time_tokens else ()))
         missing = [token for token in needed if token not in tokenizer.added_ids]
         if missing:
@@ -97,12 +73,7 @@ class TimeTokenizer:
 
     @classmethod
     def from_file(cls, path: Path, *, time_tokens: bool) -> TimeTokenizer:
-        """Load a `tokenizer.json` as `groundserve build` writes it.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
-            EngineMismatchError: It is not of this model.
-        """
+        """Load a `tokenizer.json` as `groundserve build` writes it."""
         return cls(AddedTokensLlamaTokenizer.from_file(path), time_tokens=time_tokens)
 
     @property
@@ -115,16 +86,6 @@ class TimeTokenizer:
 
         All up to the last frame's time is the same whatever is asked; where times are ordinary
         text, up to the end of their sentence.
-
-        Args:
-            query: What is looked for (tasks "moment" and "highlights"), nothing ("captions",
-                "summary"), or the question.
-            options: `task`, `raw` and `control_tokens`.
-            seen: Its `model_seconds`, which the prompt lists.
-
-        Raises:
-            InvalidRequestError: The query holds `<ImageHere>`, or nothing to look for.
-            UnsupportedError: VTG-LLM does not know the task.
         """
         text = word_question(query, options)
         if VIDEO_PLACEHOLDER in text:
@@ -144,11 +105,7 @@ class TimeTokenizer:
         )
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """Return an answer as the reference does: time tokens apart, cut at its end.
-
-        Raises:
-            EngineMismatchError: The tokenizer is not that of the decoder.
-        """
+        """Return an answer as the reference does: time tokens apart, cut at its end."""
         ids = list(token_ids)
         for token in (UNKNOWN, BEGIN):
             if ids[:1] == [self._tokenizer.special_id(token)]:
@@ -169,10 +126,6 @@ def word_question(query: str, options: AnswerOptions) -> str:
     """Put a question as its task does, or leave it as it is where it is raw.
 
     Source: gyxxyg/VTG-LLM ce13f3e, `prompts/` and `evaluate.py`.
-
-    Raises:
-        InvalidRequestError: There is nothing to look for.
-        UnsupportedError: VTG-LLM does not know the task.
     """
     if options.raw:
         return query
@@ -181,12 +134,12 @@ def word_question(query: str, options: AnswerOptions) -> str:
             return _MOMENT.format(_description(query, "moment"))
         case "highlights":
             return _HIGHLIGHTS.format(_description(query, "highlights"))
-        case "captions" | "summary" as task:
-            return _CAPTIONS if task == "captions" else _HIGHLIGHTS.format(_SUMMARY)
-        case "chat":
+        case "captions":
+            return _CAPTIONS
+        case "summary":
+            return _HIGHLIGHTS.format(_SUMMARY)
+        case _:
             return query
-        case task:
-            raise UnsupportedError(f"vtgllm has no task {task}; it has: {', '.join(TASKS)}")
 
 
 def _description(query: str, task: Task) -> str:

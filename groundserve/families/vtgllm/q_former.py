@@ -1,18 +1,19 @@
 """The Q-Former: queries, the same for every frame, that read what the vision tower saw of it.
 
 Shape letters: n frames, Q queries, L tokens of a frame's sentence, R = Q + L, P tokens of the
-tower, D_v their width, D width of the Q-Former, H heads, d head size.
+tower, D_v their width, D width of the Q-Former.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import InstructBlipQFormerConfig
+from transformers.models.instructblip.modeling_instructblip import InstructBlipQFormerEncoder
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.strict_json import shown
@@ -39,12 +40,7 @@ class QFormerConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> QFormerConfig:
-        """Read config.json of BERT.
-
-        Raises:
-            InvalidRequestError: A size is no whole number.
-            UnsupportedError: It is of another model, or has another activation or epsilon.
-        """
+        """Read config.json of BERT."""
         for name, value in (
             ("model_type", "bert"),
             ("hidden_act", "gelu"),
@@ -91,54 +87,39 @@ class QFormerConfig:
 
 
 class QFormer(nn.Module):
-    """Queries, and a sentence's tokens behind them, through BERT's layers.
+    """Queries, and a sentence's tokens behind them, through the layers of InstructBLIP's Q-Former.
 
-    Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/Qformer.py`. The names within are those of its
-    checkpoint, below `Qformer.bert.`.
+    Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/Qformer.py`.
     """
 
-    def __init__(
-        self,
-        config: QFormerConfig,
-        attention: Any,
-        *,
-        read_width: int,
-        num_words: int,
-    ) -> None:
+    def __init__(self, config: QFormerConfig, *, read_width: int, num_words: int) -> None:
         """Make it.
 
         Args:
             config: Its geometry.
-            attention: Of transformers, from which the layers read their attention.
             read_width: D_v.
             num_words: Rows of the table of words; 0 where it reads no sentence.
         """
         super().__init__()
         width = config.hidden_size
+        sizes = InstructBlipQFormerConfig(
+            **asdict(config), encoder_hidden_size=read_width, cross_attention_frequency=_CROSS_EVERY
+        )
         self.embeddings = nn.ModuleDict({"LayerNorm": nn.LayerNorm(width, eps=_EPSILON)})
+        self.encoder = InstructBlipQFormerEncoder(sizes)
         if num_words:
             self.embeddings["word_embeddings"] = nn.Embedding(num_words, width)
             self.embeddings["position_embeddings"] = nn.Embedding(
                 config.max_position_embeddings, width
             )
-        self.encoder = nn.ModuleDict(
-            {
-                "layer": nn.ModuleList(
-                    _Layer(
-                        config,
-                        attention,
-                        read_width=None if number % _CROSS_EVERY else read_width,
-                        reads_text=num_words > 0,
-                    )
-                    for number in range(config.num_hidden_layers)
-                )
-            }
-        )
+        else:
+            for layer in self.layers:  # words have an MLP of their own
+                del layer.intermediate, layer.output
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention."""
-        return cast(nn.ModuleList, self.encoder["layer"])
+        """Layers that hold attention."""
+        return cast(nn.ModuleList, self.encoder.layer)
 
     def forward(self, queries: Tensor, read: Tensor, text_ids: Tensor | None = None) -> Tensor:
         """Read each frame.
@@ -151,111 +132,15 @@ class QFormer(nn.Module):
         Returns:
             (n, R, D).
         """
-        num_queries = queries.shape[1]
         rows = queries
         if text_ids is not None:
             words = self.embeddings["word_embeddings"](text_ids)
             places = torch.arange(text_ids.shape[1], device=text_ids.device)
             words = words + self.embeddings["position_embeddings"](places)
             rows = torch.cat([queries, words], dim=1)
-        hidden_states = self.embeddings["LayerNorm"](rows)
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, read, num_queries)
-        return cast(Tensor, hidden_states)
-
-
-class _Layer(nn.Module):
-    def __init__(
-        self, config: QFormerConfig, attention: Any, *, read_width: int | None, reads_text: bool
-    ) -> None:
-        super().__init__()
-        self.attention = _Attention(config, attention, read_width=config.hidden_size)
-        self.crossattention = (
-            None if read_width is None else _Attention(config, attention, read_width=read_width)
+        read_rows = self.encoder(
+            self.embeddings["LayerNorm"](rows),
+            encoder_hidden_states=read,
+            query_length=queries.shape[1],
         )
-        # Queries and words each have an MLP of their own.
-        self.intermediate_query, self.output_query = _mlp(config)
-        self.intermediate: _Intermediate | None = None
-        self.output: _Output | None = None
-        if reads_text:
-            self.intermediate, self.output = _mlp(config)
-
-    def forward(self, hidden_states: Tensor, read: Tensor, num_queries: int) -> Tensor:
-        """Return (n, R, D)."""
-        hidden_states = self.attention(hidden_states, hidden_states)
-        queries, words = hidden_states[:, :num_queries], hidden_states[:, num_queries:]
-        if self.crossattention is not None:
-            queries = self.crossattention(queries, read)
-        queries = self.output_query(self.intermediate_query(queries), queries)
-        if self.intermediate is None or self.output is None:
-            return cast(Tensor, queries)
-        return torch.cat([queries, self.output(self.intermediate(words), words)], dim=1)
-
-
-class _Attention(nn.Module):
-    def __init__(self, config: QFormerConfig, attention: Any, *, read_width: int) -> None:
-        super().__init__()
-        self.self = _Heads(config, attention, read_width=read_width)
-        self.output = _Output(config.hidden_size, config.hidden_size)
-
-    def forward(self, hidden_states: Tensor, read: Tensor) -> Tensor:
-        """Return (n, R, D)."""
-        return cast(Tensor, self.output(self.self(hidden_states, read), hidden_states))
-
-
-class _Heads(nn.Module):
-    is_causal = False  # which an implementation of transformers asks for
-
-    def __init__(self, config: QFormerConfig, attention: Any, *, read_width: int) -> None:
-        super().__init__()
-        width = config.hidden_size
-        self.config = attention
-        self.num_heads = config.num_attention_heads
-        self.scaling = (width // self.num_heads) ** -0.5
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(read_width, width)
-        self.value = nn.Linear(read_width, width)
-
-    def forward(self, hidden_states: Tensor, read: Tensor) -> Tensor:
-        """Return (n, R, D), every row having read all of `read`."""
-
-        def heads(projected: Tensor) -> Tensor:
-            # (n, *, D) -> (n, H, *, d)
-            split = projected.reshape(*projected.shape[:2], self.num_heads, -1)
-            return split.transpose(1, 2)
-
-        attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](
-            self,
-            heads(self.query(hidden_states)),
-            heads(self.key(read)),
-            heads(self.value(read)),
-            None,
-            scaling=self.scaling,
-        )
-        return cast(Tensor, attended.flatten(2))
-
-
-class _Intermediate(nn.Module):
-    def __init__(self, width: int, inner: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(width, inner)
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Return (n, *, intermediate_size)."""
-        return nn.functional.gelu(self.dense(hidden_states))
-
-
-class _Output(nn.Module):
-    def __init__(self, inner: int, width: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(inner, width)
-        self.LayerNorm = nn.LayerNorm(width, eps=_EPSILON)
-
-    def forward(self, hidden_states: Tensor, residual: Tensor) -> Tensor:
-        """Return (n, *, D)."""
-        return cast(Tensor, self.LayerNorm(self.dense(hidden_states) + residual))
-
-
-def _mlp(config: QFormerConfig) -> tuple[_Intermediate, _Output]:
-    width, inner = config.hidden_size, config.intermediate_size
-    return _Intermediate(width, inner), _Output(inner, width)
+        return cast(Tensor, read_rows.last_hidden_state)

@@ -37,7 +37,7 @@ class VTGLLMSpec:
 
     @property
     def max_feature_tokens(self) -> int:
-        """See `groundserve.families.base.ModelSpec`."""
+        """Most tokens of a video in FEATURES."""
         return self.num_frames * self.tokens_per_frame
 
     def num_visual_tokens(self, num_frames: int) -> int:

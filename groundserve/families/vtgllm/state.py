@@ -51,21 +51,17 @@ class TrainedState:
     """The tensors of the trained file, mapped into memory, by the reference's names."""
 
     vision: Mapping[str, Tensor]
-    """Of the vision stage, all of them or some."""
+    """Tensors of the vision stage, all of them or some."""
     front: Mapping[str, Tensor]
     decoder: Mapping[str, Tensor]
-    """Of the decoder, by transformers' names, all of them or some."""
+    """Tensors of the decoder, by transformers' names, all of them or some."""
     adapter: Adapter
     left_aside: tuple[str, ...]
     """Names of what the model that the YAML describes has no use for."""
 
     @classmethod
     def open(cls, parts: Parts) -> TrainedState:
-        """Read the names; of tensors what is small.
-
-        Raises:
-            InvalidRequestError: The file is damaged, or holds what no stage has.
-        """
+        """Read the names; of tensors what is small."""
         where = f"the part checkpoint {parts.checkpoint.name}"
         config = parts.config
         tensors = dict(_renamed(read_torch_file(parts.checkpoint, inside=INSIDE)))

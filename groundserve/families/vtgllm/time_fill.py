@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from groundserve.families.base import FindingRow
 from groundserve.families.vtgllm.config import TimeFill
 
 
@@ -34,6 +35,23 @@ def fill_seconds(table: Tensor, fill: TimeFill) -> Tensor:
     elif fill == "corrected" and trained:
         _interpolate(filled, trained)
     return filled
+
+
+def seconds_finding(table: Tensor, fill: TimeFill) -> FindingRow:
+    """Say which seconds the model knows, and what stands for the others."""
+    trained = table.ne(0).any(dim=1).nonzero().flatten().tolist()
+    known = f"{len(trained)} of {len(table)} trained"
+    if trained:
+        known += f", the last is {trained[-1]} s"
+    if len(trained) == len(table):
+        return "seconds", "ok", known
+    others = {
+        "none": "the others add nothing",
+        "reference": "the others are filled as the reference does, those behind it with values "
+        "that grow out of any range; time_fill=corrected interpolates",
+        "corrected": "the others are interpolated, which is not what the reference does",
+    }
+    return "seconds", "warn" if fill == "reference" else "ok", f"{known}; {others[fill]}"
 
 
 def _fill_as_reference(table: Tensor, trained: list[int]) -> None:

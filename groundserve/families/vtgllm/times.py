@@ -10,7 +10,7 @@ TIME_TOKENS = (
     *("<TIME_FIVE>", "<TIME_SIX>", "<TIME_SEVEN>", "<TIME_EIGHT>", "<TIME_NINE>"),
     "<TIME_DOT>",
 )
-"""Of the digits 0 to 9, and of the point."""
+"""Tokens of the digits 0 to 9, and of the point."""
 
 LENGTH = 6
 """Tokens of a time."""

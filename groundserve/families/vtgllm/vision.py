@@ -10,16 +10,18 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers.models.instructblip.modeling_instructblip import (
+    InstructBlipQFormerMultiHeadAttention,
+)
 
 from groundserve.families.modules import VisionModule
 from groundserve.families.vtgllm.eva import Eva, EvaConfig
 from groundserve.families.vtgllm.q_former import QFormer, QFormerConfig
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""Of pixels in [0, 1], by channel."""
+"""Statistics of pixels in [0, 1], by channel."""
 STD = (0.26862954, 0.26130258, 0.27577711)
-"""Of pixels in [0, 1], by channel."""
+"""Statistics of pixels in [0, 1], by channel."""
 
 
 class VisionEncoder(VisionModule):
@@ -45,23 +47,20 @@ class VisionEncoder(VisionModule):
             num_words: As of `QFormer`.
         """
         super().__init__()
-        # Nothing but which attention all layers compute.
-        self.config = PreTrainedConfig()
-        self.config._attn_implementation = "sdpa"
-        self.visual_encoder = Eva(eva, self.config)
+        self.visual_encoder = Eva(eva)
+        # One choice of attention for both.
+        self.config = self.visual_encoder.config
         self.ln_vision = nn.LayerNorm(eva.hidden_size)
         self.query_tokens = nn.Parameter(torch.empty(1, num_queries, q_former.hidden_size))
-        self.q_former = QFormer(
-            q_former,
-            self.config,
-            read_width=eva.hidden_size,
-            num_words=num_words,
-        )
+        self.q_former = QFormer(q_former, read_width=eva.hidden_size, num_words=num_words)
+        for module in self.q_former.modules():
+            if isinstance(module, InstructBlipQFormerMultiHeadAttention):
+                module.config = self.config
 
     @property
     def layers(self) -> nn.ModuleList:
-        """Those that hold attention."""
-        return nn.ModuleList([*self.visual_encoder.blocks, *self.q_former.layers])
+        """Layers that hold attention."""
+        return nn.ModuleList([*self.visual_encoder.layers, *self.q_former.layers])
 
     def prepare_export(self) -> None:
         """Embed patches by a matrix product."""

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 
 from torch import Tensor
 
-from groundserve.families.vtgllm.eva import EvaConfig, joined_biases, tower_of_file
+from groundserve.families.vtgllm.eva import EvaConfig, renamed_tower, tower_of_file
 from groundserve.families.vtgllm.layout import Parts
 from groundserve.families.vtgllm.state import INSIDE, TOWER, TrainedState
 from groundserve.weights.torch_archive import read_torch_file
@@ -16,13 +16,7 @@ _Q_FORMER = "Qformer.bert."
 
 
 def read_eva_config(parts: Parts, trained: TrainedState) -> EvaConfig:
-    """Read the tower's sizes.
-
-    Raises:
-        InvalidRequestError: Its own file, which is read where no tower was trained, is damaged; or
-            nothing says how many heads it has.
-        UnsupportedError: It is no such tower.
-    """
+    """Read the tower's sizes."""
     where, tower = f"the part checkpoint {parts.checkpoint.name}", trained.tower
     if not tower:
         where, tower = f"the part eva {parts.eva.name}", _tower(parts)
@@ -40,9 +34,6 @@ def read_vision_tensors(
         trained: Goes before them.
         names: Of `VisionEncoder`'s own. What is trained beside is returned, too, so that it is
             told.
-
-    Raises:
-        InvalidRequestError: A file is damaged.
     """
     found = _our_names(trained.vision)
     if missing := names - found.keys():
@@ -59,7 +50,13 @@ def _tower(parts: Parts) -> dict[str, Tensor]:
 
 
 def _our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        f"q_former.{name.removeprefix(_Q_FORMER)}" if name.startswith(_Q_FORMER) else name: tensor
-        for name, tensor in joined_biases(tensors).items()
-    }
+    tower = {n.removeprefix(TOWER): t for n, t in tensors.items() if n.startswith(TOWER)}
+    found = {TOWER + name: tensor for name, tensor in renamed_tower(tower)}
+    for name, tensor in tensors.items():
+        if name.startswith(_Q_FORMER):
+            # What transformers calls the inner module as the outer one.
+            own = name.removeprefix(_Q_FORMER).replace("attention.self.", "attention.attention.")
+            found[f"q_former.{own}"] = tensor
+        elif not name.startswith(TOWER):
+            found[name] = tensor
+    return found

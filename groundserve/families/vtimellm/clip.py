@@ -54,12 +54,7 @@ class ClipConfig(ClipTowerConfig):
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], *, num_heads: int | None = None) -> ClipConfig:
-        """Read config.json of a directory of transformers, of the tower alone or of all of CLIP.
-
-        Raises:
-            InvalidRequestError: A size is no whole number, or the width no multiple of the heads.
-            UnsupportedError: It is of another model, or has another activation than OpenAI's.
-        """
+        """Read config.json of a directory of transformers, of the tower alone or of all of CLIP."""
         tower = raw
         if raw.get("model_type") == "clip" and isinstance(raw.get("vision_config"), dict):
             # Of a config within another one transformers writes down what is not its default. The
@@ -91,12 +86,7 @@ class ClipConfig(ClipTowerConfig):
     def from_tensors(
         cls, tensors: Mapping[str, Tensor], *, num_heads: int | None = None
     ) -> ClipConfig:
-        """Read the shapes of a tower's tensors, by their names in OpenAI's file.
-
-        Raises:
-            InvalidRequestError: Nothing says how many heads it has.
-            UnsupportedError: It is no vision transformer.
-        """
+        """Read the shapes of a tower's tensors, by their names in OpenAI's file."""
         needed = {
             "conv1.weight": 4,
             "positional_embedding": 2,
@@ -140,17 +130,7 @@ class ClipSource:
 
     @classmethod
     def open(cls, path: Path, *, num_heads: int | None = None) -> ClipSource:
-        """Read what tells the geometry.
-
-        Args:
-            path: OpenAI's file, or a directory of transformers.
-            num_heads: By hand.
-
-        Raises:
-            InvalidRequestError: A file is missing or damaged, or nothing says how many heads the
-                tower has.
-            UnsupportedError: It is no CLIP with a vision transformer.
-        """
+        """Read what tells the geometry."""
         if path.is_dir():
             raw = read_json(path / "config.json")
             return cls(path=path, config=ClipConfig.from_dict(raw, num_heads=num_heads))
@@ -159,17 +139,13 @@ class ClipSource:
 
     @property
     def files(self) -> list[Path]:
-        """Those that decide what it computes."""
+        """Files that decide what it computes."""
         if self.path.is_dir():
             return [self.path / "config.json", *all_weight_files(self.path)]
         return [self.path]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tower's tensors and the projection's, by transformers' names within it.
-
-        Raises:
-            InvalidRequestError: A file is missing or damaged.
-        """
+        """Return the tower's tensors and the projection's, by transformers' names within it."""
         if not self.path.is_dir():
             return dict(_renamed(_openai_tensors(self.path).items()))
         found = read_all_tensors(self.path, _is_visual)

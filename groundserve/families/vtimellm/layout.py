@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.parts import PartSearch
+from groundserve.families.parts import LlamaParts, PartSearch
 
 PROJECTOR_NAME = "mm_projector.bin"
 """The projector, in the folder of the first stage."""
@@ -28,22 +28,16 @@ _LOOKS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class Parts(LlamaParts):
     """Where each part lies."""
 
     clip: Path
     """OpenAI's file, or a directory of transformers."""
-    base: Path
-    """Directory of the decoder before it was adapted, with its tokenizer."""
     projector: Path
     adapters: tuple[Path, ...]
     """Directories, in the order in which they are merged."""
     antialias: bool
     clip_heads: int | None
-    choices: Mapping[str, str]
-    """Of `antialias` and `clip_heads` what was given, for a copy."""
-    left_aside: tuple[str, ...]
-    """What was found as well and is not used, by name."""
 
 
 def is_layout(directory: Path) -> bool:
@@ -61,15 +55,8 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
 
     Args:
         directory: That `is_layout`, or any where all parts are given.
-        given: Of `clip`, `base`, `projector` and `adapter` files or directories, looked for as they
-            are and then below `directory`; of `antialias` "on" or "off"; of `clip_heads` a number.
-
-    Raises:
-        InvalidRequestError: A part is missing, or there are several of which one is to be named.
-        UnsupportedError: It is the model with ChatGLM3.
+        given: As of `PartSearch`; `antialias` is "on" or "off".
     """
-    if not os.path.isdir(directory):  # Path's own raises where a name is too long
-        raise InvalidRequestError(f"checkpoint {directory}: no such directory")
     if not any(_stages(directory)) and any(_stages(directory / "checkpoints")):
         directory = directory / "checkpoints"
     search = PartSearch(
@@ -81,18 +68,18 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
         switches={"antialias": ("on", "off")},
         numbers=("clip_heads",),
     )
-    layout = _Layout(search)
-    clip = search.part("clip", layout.clip)
-    projector = search.part("projector", layout.projector)
-    adapters = search.part("adapter", layout.adapters)
-    base = search.part("base", layout.base)
+    clip = search.part("clip", partial(_find_clip, search))
+    projector = search.part("projector", partial(_find_projector, search))
+    adapters = search.part("adapter", partial(_find_adapters, search))
+    base = search.part("base", partial(_find_base, search, adapters))
     antialias = search.switch("antialias", "off")
     heads = search.number("clip_heads")
     search.refuse_missing()
+    inside = projector[0] / PROJECTOR_NAME
     return Parts(
         clip=clip[0],
         base=base[0],
-        projector=_inside(projector[0], PROJECTOR_NAME),
+        projector=inside if projector[0].is_dir() else projector[0],
         adapters=adapters,
         antialias=antialias == "on",
         clip_heads=heads,
@@ -101,83 +88,73 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     )
 
 
-class _Layout:
-    """Where each part lies in the folders of the stages and beside them."""
+def _find_clip(search: PartSearch) -> Sequence[Path]:
+    """Find OpenAI's file; of several the archive as published; else a directory."""
+    from groundserve.weights.torch_archive import is_script_archive  # needs PyTorch
 
-    def __init__(self, search: PartSearch) -> None:
-        self._search = search
-        self._directory = search.directory
+    files = sorted((search.directory / "clip").glob("*.pt"))
+    folders = [path for path in _folders(search) if _model_type(path).startswith("clip")]
+    chosen = files if len(files) == 1 else [one for one in files if is_script_archive(one)]
+    if not files:
+        chosen = folders
+    if len(chosen) != 1 and (files or folders):
+        raise search.several("clip", chosen or files)
+    search.leave_aside(path for path in [*files, *folders] if path not in chosen)
+    return chosen
 
-    def clip(self) -> Sequence[Path]:
-        """Find OpenAI's file; of several the archive as published; else a directory."""
-        from groundserve.weights.torch_archive import is_script_archive  # needs PyTorch
 
-        files = sorted((self._directory / "clip").glob("*.pt"))
-        folders = [path for path in self._search.folders if _model_type(path).startswith("clip")]
-        chosen = files if len(files) == 1 else [one for one in files if is_script_archive(one)]
-        if not files:
-            chosen = folders
-        if len(chosen) != 1 and (files or folders):
-            raise self._search.several("clip", chosen or files)
-        self._search.leave_aside(path for path in [*files, *folders] if path not in chosen)
-        return chosen
+def _find_projector(search: PartSearch) -> Sequence[Path]:
+    path = _stages_of_variant(search).get(1)
+    return (path,) if path and (path / PROJECTOR_NAME).is_file() else ()
 
-    def projector(self) -> Sequence[Path]:
-        """Find the first stage's."""
-        path = self._stages_of_variant().get(1)
-        return (path,) if path and (path / PROJECTOR_NAME).is_file() else ()
 
-    def adapters(self) -> Sequence[Path]:
-        """Find those of the stages from the second on."""
-        stages = self._stages_of_variant()
-        found = {
-            stage: path
-            for stage, path in sorted(stages.items())
-            if stage > 1 and (path / _ADAPTER_CONFIG).is_file()
-        }
-        gap = [stage for stage in range(2, max(found, default=1)) if stage not in found]
-        if gap:
-            raise InvalidRequestError(
-                f"{self._search.where}: {found[max(found)].name} was trained upon stage {gap[0]}, "
-                "which is missing; an adapter goes with all before it"
-            )
-        used = set(found.values())
-        self._search.leave_aside(
-            path
-            for path in self._search.folders
-            if (path / _ADAPTER_CONFIG).is_file() and path not in used
+def _find_adapters(search: PartSearch) -> Sequence[Path]:
+    """Find those of the stages from the second on."""
+    found = {
+        stage: path
+        for stage, path in sorted(_stages_of_variant(search).items())
+        if stage > 1 and (path / _ADAPTER_CONFIG).is_file()
+    }
+    gap = [stage for stage in range(2, max(found, default=1)) if stage not in found]
+    if gap:
+        raise InvalidRequestError(
+            f"{search.where}: {found[max(found)].name} was trained upon stage {gap[0]}, "
+            "which is missing; an adapter goes with all before it"
         )
-        return tuple(found.values())
+    others = (path for path in _folders(search) if (path / _ADAPTER_CONFIG).is_file())
+    search.leave_aside(path for path in others if path not in found.values())
+    return tuple(found.values())
 
-    def base(self) -> Sequence[Path]:
-        """Find the one decoder; of several that which the adapters say they were trained on."""
-        found = [path for path in self._search.folders if _may_be_base(path)]
-        if len(found) <= 1:
-            return found
-        adapters = self._search.found("adapter")
-        trained_on = {_base_name(path / _ADAPTER_CONFIG) for path in adapters}
-        named = [path for path in found if path.name in trained_on]
-        if len(named) != 1:
-            raise self._search.several("base", found)
-        self._search.leave_aside(path for path in found if path not in named)
-        return named
 
-    def _stages_of_variant(self) -> dict[int, Path]:
-        variants: dict[str, dict[int, Path]] = {}
-        for variant, stage, path in _stages(self._directory):
-            variants.setdefault(variant, {})[stage] = path
-        served = {name: one for name, one in variants.items() if _NOT_SERVED not in name.lower()}
-        where = self._search.where
-        if variants and not served:
-            raise UnsupportedError(
-                f"{where}: VTimeLLM with ChatGLM3 is not served; the one with Vicuna is"
-            )
-        if len(served) > 1:
-            raise InvalidRequestError(
-                f"{where}: there are several models ({', '.join(sorted(served))}); name the "
-                "parts of one with --part projector=PATH --part adapter=PATH --part base=PATH"
-            )
-        return next(iter(served.values()), {})
+def _find_base(search: PartSearch, adapters: Sequence[Path]) -> Sequence[Path]:
+    """Find the one decoder; of several that which the adapters say they were trained on."""
+    found = [path for path in _folders(search) if _may_be_base(path)]
+    if len(found) <= 1:
+        return found
+    configs = [_read(path / _ADAPTER_CONFIG) for path in adapters]
+    trained_on = {Path(str(one.get("base_model_name_or_path", ""))).name for one in configs}
+    named = [path for path in found if path.name in trained_on]
+    if len(named) != 1:
+        raise search.several("base", found)
+    search.leave_aside(path for path in found if path not in named)
+    return named
+
+
+def _stages_of_variant(search: PartSearch) -> dict[int, Path]:
+    variants: dict[str, dict[int, Path]] = {}
+    for variant, stage, path in _stages(search.directory):
+        variants.setdefault(variant, {})[stage] = path
+    served = {name: one for name, one in variants.items() if _NOT_SERVED not in name.lower()}
+    if variants and not served:
+        raise UnsupportedError(
+            f"{search.where}: VTimeLLM with ChatGLM3 is not served; the one with Vicuna is"
+        )
+    if len(served) > 1:
+        raise InvalidRequestError(
+            f"{search.where}: there are several models ({', '.join(sorted(served))}); name the "
+            "parts of one with --part projector=PATH --part adapter=PATH --part base=PATH"
+        )
+    return next(iter(served.values()), {})
 
 
 def _stages(directory: Path) -> Iterator[tuple[str, int, Path]]:
@@ -192,8 +169,8 @@ def _stages(directory: Path) -> Iterator[tuple[str, int, Path]]:
             yield match["variant"], int(match["stage"]), path
 
 
-def _inside(path: Path, name: str) -> Path:
-    return path / name if path.is_dir() else path
+def _folders(search: PartSearch) -> list[Path]:
+    return sorted(path for path in search.directory.iterdir() if path.is_dir())
 
 
 def _may_be_base(directory: Path) -> bool:
@@ -205,10 +182,6 @@ def _may_be_base(directory: Path) -> bool:
 
 def _model_type(directory: Path) -> str:
     return str(_read(directory / "config.json").get("model_type", ""))
-
-
-def _base_name(config: Path) -> str:
-    return Path(str(_read(config).get("base_model_name_or_path", ""))).name
 
 
 def _read(path: Path) -> dict[str, object]:

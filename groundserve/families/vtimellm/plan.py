@@ -18,19 +18,9 @@ def plan_video(
 ) -> VideoPlan:
     """Sample the frames, each a unit of its own and one visual token.
 
-    Args:
-        index: Of the whole video.
-        options: `clip_seconds`; the family has no other.
-        spec: Of the model.
-        limits: Ceilings on T.
-
     Returns:
         Its `time_range_seconds` is the clip, cut at the video's end, or the whole video: an
         answer's times are hundredths of it.
-
-    Raises:
-        InvalidRequestError: The clip starts past the video's end.
-        UnsupportedError: Another option is given, or T is past the ceiling.
     """
     options.check_known("clip_seconds", family="vtimellm")
     check_fixed_num_frames("vtimellm", spec.num_frames, limits)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.errors import InvalidRequestError
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
 from groundserve.options import AnswerOptions
 from groundserve.tokenizers.llama_tokenizer import END, LlamaTokenizer
@@ -34,7 +34,7 @@ _CAPTIONS = (
 
 
 class VicunaTokenizer:
-    """See `groundserve.families.base.AnswerTokenizer`.
+    """Prompts of questions, and the text of answers.
 
     Source: huangb23/VTimeLLM c34ae56, `vtimellm/mm_utils.py::tokenizer_image_token` and
     `vtimellm/inference.py::inference`.
@@ -47,12 +47,7 @@ class VicunaTokenizer:
 
     @classmethod
     def from_file(cls, path: Path) -> VicunaTokenizer:
-        """Load a `tokenizer.json` as `groundserve build` writes it.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
-            EngineMismatchError: It is not of a Llama model.
-        """
+        """Load a `tokenizer.json` as `groundserve build` writes it."""
         return cls(LlamaTokenizer.from_file(path))
 
     @property
@@ -64,15 +59,6 @@ class VicunaTokenizer:
         """Return the prompt of one question.
 
         All up to the video's block is the same whatever is asked.
-
-        Args:
-            query: What is looked for (task "moment"), nothing ("captions"), or the question.
-            options: `task`, `raw` and `control_tokens`.
-            seen: Not read: the prompt says nothing of the video.
-
-        Raises:
-            InvalidRequestError: The query holds `<video>`, or nothing to look for.
-            UnsupportedError: VTimeLLM does not know the task.
         """
         text = word_question(query, options)
         if VIDEO_PLACEHOLDER in text:
@@ -87,11 +73,7 @@ class VicunaTokenizer:
         )
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """Return an answer as the reference does.
-
-        Raises:
-            EngineMismatchError: The tokenizer is not that of the decoder.
-        """
+        """Return an answer as the reference does."""
         # An end that is spelled in ordinary tokens is taken off, too.
         return self._tokenizer.decode(token_ids).strip().removesuffix(END).strip()
 
@@ -100,24 +82,12 @@ def word_question(query: str, options: AnswerOptions) -> str:
     """Put a question as its task does, or leave it as it is where it is raw.
 
     Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py`.
-
-    Raises:
-        InvalidRequestError: There is nothing to look for.
-        UnsupportedError: VTimeLLM does not know the task.
     """
-    if options.raw:
+    if options.raw or options.task == "chat":
         return query
-    match options.task:
-        case "moment":
-            sentence = query.strip().lower().removesuffix(".")
-            if not sentence.strip():
-                raise InvalidRequestError(
-                    "QUERY must say what to look for with task moment, got no words"
-                )
-            return _MOMENT.format(sentence)
-        case "captions":
-            return _CAPTIONS
-        case "chat":
-            return query
-        case task:
-            raise UnsupportedError(f"vtimellm has no task {task}; it has: moment, captions, chat")
+    if options.task == "captions":
+        return _CAPTIONS
+    sentence = query.strip().lower().removesuffix(".")
+    if not sentence.strip():
+        raise InvalidRequestError("QUERY must say what to look for with task moment, got no words")
+    return _MOMENT.format(sentence)

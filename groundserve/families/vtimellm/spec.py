@@ -23,5 +23,5 @@ class VTimeLLMSpec:
 
     @property
     def max_feature_tokens(self) -> int:
-        """See `groundserve.families.base.ModelSpec`."""
+        """Most tokens of a video in FEATURES."""
         return self.num_frames

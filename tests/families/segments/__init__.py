@@ -13,7 +13,7 @@ import numpy as np
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import TextFamily
 from groundserve.families.plans import DEFAULT_LIMITS, FrameStream, PlanInput, VideoPlan, units_of
-from groundserve.families.vtimellm.family import VTimeLLM
+from groundserve.families.vtimellm import VTimeLLM
 
 if TYPE_CHECKING:
     from groundserve.families.segments.checkpoint import SegmentsCheckpoint

@@ -13,8 +13,8 @@ from groundserve.families.base import AnswerTokenizer
 from groundserve.families.grounded_videollm.prompt import GroundedTokenizer
 from groundserve.families.grounded_videollm.tokenizer import read_tokenizer as read_grounded
 from groundserve.families.plans import SeenVideo
-from groundserve.families.vtgllm.prompt import TimeTokenizer
-from groundserve.families.vtgllm.prompt import read_tokenizer as read_vtgllm
+from groundserve.families.vtgllm.prompt import VIDEO_PLACEHOLDER, TimeTokenizer
+from groundserve.families.vtgllm.times import TIME_TOKENS
 from groundserve.families.vtimellm.prompt import VicunaTokenizer
 from groundserve.options import AnswerOptions
 from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
@@ -81,7 +81,8 @@ def vtimellm(folder, legacy):
 
 
 def vtgllm(folder, legacy, time_tokens):
-    read = read_vtgllm(llama(folder, VTGLLM_LLAMA, legacy), time_tokens=time_tokens)
+    directory, added = llama(folder, VTGLLM_LLAMA, legacy), TIME_TOKENS if time_tokens else ()
+    read = read_llama_tokenizer(directory, special=(VIDEO_PLACEHOLDER,), added=added)
     writer = AddedTokensLlamaTokenizer(read)
     return read, TimeTokenizer(writer, time_tokens=time_tokens), writer.decode
 

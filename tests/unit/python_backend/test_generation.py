@@ -71,7 +71,7 @@ class FakeDecoder:
         self.pasts.append(FakePast(max_positions))
         return self.pasts[-1]
 
-    def extend(self, embeddings, past, *, regime):
+    def extend(self, embeddings, past, *, regime, position_ids=None):
         self.passes.append(len(embeddings))
         self.regimes.append(regime)
         past.rows += embeddings[:, 0].tolist()

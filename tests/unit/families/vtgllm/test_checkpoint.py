@@ -43,7 +43,7 @@ def test_the_trained_file_goes_before_the_others_which_stand_in_for_it(open_chan
     tensors, base = trained_tensors(), torch.load(BASE, weights_only=True)["model"]
     name = "Qformer.bert.encoder.layer.0.attention.self.key.weight"
     assert not torch.equal(tensors[name], base[name])
-    key = "q_former.encoder.layer.0.attention.self.key.weight"
+    key = "q_former.encoder.layer.0.attention.attention.key.weight"
     assert torch.equal(open_changed(tensors).load_vision().state_dict()[key], tensors[name])
     del tensors[name]
     # A file of an older PEFT, whose base weights the reference passes over; the tower left out.

@@ -6,8 +6,10 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.plans import SeenVideo
-from groundserve.families.vtgllm.prompt import TimeTokenizer, read_tokenizer
+from groundserve.families.vtgllm.prompt import VIDEO_PLACEHOLDER, TimeTokenizer
+from groundserve.families.vtgllm.times import TIME_TOKENS
 from groundserve.options import AnswerOptions
+from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from tests.support.reference import VTGLLM, VTGLLM_LLAMA
 
 RECORDED = json.loads((VTGLLM / "cases.json").read_text("utf-8"))
@@ -37,7 +39,9 @@ def tokenizers(tmp_path_factory):
     opened = {}
     for time_tokens in (True, False):
         path = tmp_path_factory.mktemp("engines") / "tokenizer.json"
-        read_tokenizer(VTGLLM_LLAMA, time_tokens=time_tokens).save(str(path))
+        added = TIME_TOKENS if time_tokens else ()
+        tokenizer = read_llama_tokenizer(VTGLLM_LLAMA, special=(VIDEO_PLACEHOLDER,), added=added)
+        tokenizer.save(str(path))
         opened[time_tokens] = TimeTokenizer.from_file(path, time_tokens=time_tokens)
     return opened
 

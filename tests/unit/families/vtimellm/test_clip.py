@@ -59,7 +59,7 @@ def test_heads_are_64_wide_or_as_given(tmp_path):
     [
         ({"model_type": "siglip_vision_model"}, UnsupportedError, "model_type clip or clip_vision"),
         ({"hidden_act": "gelu"}, UnsupportedError, 'hidden_act quick_gelu.*got "gelu"'),
-        ({"num_attention_heads": 15}, UnsupportedError, "no CLIP has the sizes"),
+        ({"num_attention_heads": 15}, UnsupportedError, "no vision tower has the sizes"),
     ],
 )
 def test_a_config_of_another_model_is_refused(change, kind, message):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from groundserve.families.plans import FrameStream, VideoPlan
-from groundserve.families.videoitg.family import VideoITG
+from groundserve.families.videoitg import VideoITG
 from groundserve.families.videoitg.grid import pooling_weights
 from groundserve.limits import Limits
 from python_backend.cache import CacheKeys, keys
