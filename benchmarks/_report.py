@@ -29,6 +29,11 @@ _PACKAGES = (
     "decord",
     "pillow",
     "nvidia-pytriton",
+    "triton",
+    "nvidia-cudnn-cu13",
+    "flash-attn",
+    "tensorrt",
+    "tensorrt_llm",
     "tensorrt-rtx-cu13",
     "nvidia-dali-cuda130",
 )

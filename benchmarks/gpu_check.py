@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.report import Part, Report, header
+from benchmarks.gpu.report import Part, Report
 from benchmarks.gpu.size import FULL, SMALL, Size
 from benchmarks.gpu.worker import Worker
 
@@ -38,13 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     size = SMALL if args.small else FULL
     scale = SMALL_SCALE if args.small else 1.0
     planned = parts(size, args)
-    report = Report(
-        args.out,
-        header=header(
-            "speed and parity of the PyTorch stages on a GPU", device=args.device, size=size.name
-        ),
-        budget_seconds=60 * args.minutes,
-    )
+    report = Report(args.out, device=args.device, size=size.name, budget_seconds=60 * args.minutes)
     # Ends it here where the file cannot be written; later that costs the file only.
     report.save()
     print_plan(planned, minutes=args.minutes, scale=scale)
@@ -90,35 +84,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def parts(size: Size, args: argparse.Namespace) -> list[Part]:
     """Return what is measured, the most important first."""
-    main_frames = size.main_frames
     speed = "benchmarks.gpu.speed:measure_"
     variants = "benchmarks.gpu.variants:measure_"
     parity = "benchmarks.gpu.parity:check_"
     return [
         Part(name="ceilings", seconds=15, target="benchmarks.gpu.ceilings:measure_ceilings"),
         Part(
-            name="main request",
-            seconds=60,
-            target=speed + "request",
-            arguments=(main_frames,),
+            name="main request", seconds=60, target=speed + "request", arguments=(size.main_frames,)
         ),
         Part(name="reference", seconds=90, target=speed + "reference"),
-        Part(
-            name="digits parity",
-            seconds=40,
-            target=parity + "digits",
-        ),
-        Part(
-            name="full-size parity",
-            seconds=40,
-            target=parity + "full_size",
-        ),
+        Part(name="digits parity", seconds=40, target=parity + "digits"),
+        Part(name="full-size parity", seconds=40, target=parity + "full_size"),
         Part(name="kernel orders", seconds=60, target=speed + "orders"),
         Part(name="other lengths", seconds=60, target=speed + "sweep"),
-        Part(name="upload", seconds=15, target=speed + "upload"),
         Part(name="compilation", seconds=120, target=variants + "compilation"),
         Part(name="reference, tuned", seconds=90, target=variants + "tuned_reference"),
-        Part(name="encode batches", seconds=40, target=variants + "batches"),
         Part(
             name="engines",
             seconds=60,
@@ -131,7 +111,6 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
             target="benchmarks.gpu.media:measure_media",
             arguments=(args.media,),
         ),
-        Part(name="CUDA graphs", seconds=30, target=variants + "graphs"),
     ]
 
 

@@ -2,8 +2,6 @@
 
     python -m benchmarks.plan_size vision DIR --gpu-arch sm_89 [--gpu-arch ...] [--out JSON]
     python -m benchmarks.plan_size scorer DIR --gpu-arch sm_89 [--hidden-size 3584 ...]
-    python -m benchmarks.plan_size clip DIR --gpu-arch sm_89
-    python -m benchmarks.plan_size vtgllm|grounded_videollm DIR --gpu-arch sm_89 [--num-layers 2]
 
 Random weights of 16 bits; graph and plan stay in DIR. Peak memory is that of the whole process.
 """
@@ -13,137 +11,67 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from benchmarks._report import write_report
-from benchmarks.full_size_vision import filled, random_grounded_videollm, random_vtgllm
+from benchmarks.gpu.models import random_grounding, random_vision
 from benchmarks.gpu.size import FULL
-from benchmarks.gpu.vision_inputs import vision_inputs
-from engine_build.families.modules import MixedVisionModule
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
-from engine_build.families.vtimellm.mixed_precision import MixedClipTower
-from engine_build.families.vtimellm.vision_plan import clip_shapes, export_clip_tower
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import build_plan, token_scorer_shapes, vision_shapes
 from engine_build.triton.__main__ import REFERENCE_FAMILY, REFERENCE_MODEL
 from groundserve.engines.tensorrt_library import TensorRTTarget
-from groundserve.families import get_family
-from groundserve.families.base import ModelSpec
 from groundserve.families.default_video import default_plan
-from groundserve.families.grounded_videollm.spec import PHI_3_5
-from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
-from groundserve.families.videoitg.decoder import GroundingModel
-from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.families.vtgllm.spec import VTGLLMSpec
-from groundserve.families.vtimellm.clip import ClipConfig
-from groundserve.families.vtimellm.vision import VisionEncoder as ClipVisionEncoder
 
 MAX_TOKENS = 20_480
-TEXT_VISION: dict[str, tuple[Callable[[int | None], MixedVisionModule], ModelSpec]] = {
-    "vtgllm": (random_vtgllm, VTGLLMSpec()),
-    "grounded_videollm": (random_grounded_videollm, PHI_3_5),
-}
-"""Families whose frames come resized: their vision stage, and what serving knows of the model."""
+DTYPE = torch.bfloat16
 
 
-def random_vision() -> MixedVisionEncoder:
-    """Return SigLIP so400m, 384 px, as far as its last layer but one."""
-    with torch.device("meta"):
-        tower = KNOWN_TOWERS["siglip-so400m-patch14-384"]
-        model = VisionEncoder(tower, select_layer=-2).to(torch.bfloat16)
-    return MixedVisionEncoder(filled(model), dtype=torch.bfloat16)
-
-
-def random_clip() -> MixedClipTower:
-    """Return CLIP's ViT-L/14, 224 px, which VTimeLLM has."""
-    sizes = ClipConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        image_size=224,
-        patch_size=14,
-        projection_dim=768,
-    )
-    with torch.device("meta"):
-        model = ClipVisionEncoder(sizes, antialias=False).to(torch.float16)
-    return MixedClipTower(filled(model), dtype=torch.float16)
-
-
-def decoder_config(
-    *, num_layers: int, hidden_size: int, num_heads: int, num_kv_heads: int, intermediate_size: int
-) -> CheckpointConfig:
-    """Return a decoder of Qwen2's shape, in the sizes given."""
-    return replace(
+def random_scorer(args: argparse.Namespace) -> MixedTokenScorer:
+    """Return a decoder of Qwen2's shape with its head, in the sizes asked for."""
+    config = replace(
         FULL.checkpoint,
         vocab_size=16,
         mm_hidden_size=8,
-        hidden_size=hidden_size,
-        intermediate_size=intermediate_size,
-        num_hidden_layers=num_layers,
-        num_attention_heads=num_heads,
-        num_key_value_heads=num_kv_heads,
+        hidden_size=args.hidden_size,
+        intermediate_size=args.intermediate_size,
+        num_hidden_layers=args.num_layers,
+        num_attention_heads=args.num_heads,
+        num_key_value_heads=args.num_kv_heads,
     )
-
-
-def random_scorer(config: CheckpointConfig) -> MixedTokenScorer:
-    """Return a decoder and head of these sizes."""
-    with torch.device("meta"):
-        model = GroundingModel(config).to(torch.bfloat16)
-    model = filled(model)
-    head_size = config.hidden_size // config.num_attention_heads
-    half = torch.arange(0, head_size, 2) / head_size
-    model.decoder.rotary_emb.inv_freq = config.rope_theta**-half
-    return MixedTokenScorer(model, dtype=torch.bfloat16, max_tokens=MAX_TOKENS)
+    model = random_grounding(replace(FULL, checkpoint=config), dtype=DTYPE, device="cpu")
+    return MixedTokenScorer(model, dtype=DTYPE, max_tokens=MAX_TOKENS)
 
 
 def main() -> None:
     """Export and build one plan."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=["vision", "scorer", "clip", *TEXT_VISION])
+    parser.add_argument("stage", choices=["vision", "scorer"])
     parser.add_argument("directory", type=Path, help="empty folder for graph and plan")
     parser.add_argument("--gpu-arch", action="append", required=True)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--num-layers", type=int, help="of the scorer; at most, of both towers")
+    parser.add_argument("--num-layers", type=int, default=28, help="of the scorer")
     parser.add_argument("--hidden-size", type=int, default=512, help="of the scorer")
     parser.add_argument("--num-heads", type=int, default=4, help="of the scorer")
     parser.add_argument("--num-kv-heads", type=int, default=1, help="of the scorer")
     parser.add_argument("--intermediate-size", type=int, default=2048, help="of the scorer")
     args = parser.parse_args()
     graph = args.directory / "model.onnx"
+    usual = default_plan(REFERENCE_FAMILY, REFERENCE_MODEL)
     started = time.perf_counter()
     if args.stage == "vision":
-        encoder = random_vision()
-        inputs, usual = vision_inputs(encoder)
-        shapes = vision_shapes(inputs, usual)
-        num_layers = len(encoder.layers)
+        # SigLIP so400m, 384 px, as far as its last layer but one.
+        encoder = MixedVisionEncoder(random_vision(FULL, dtype=DTYPE, device="cpu"), dtype=DTYPE)
+        inputs = VisionInputs.of(REFERENCE_FAMILY, REFERENCE_MODEL)
+        shapes, num_layers = vision_shapes(inputs, usual), len(encoder.layers)
         export_mixed_vision_encoder(encoder, graph, inputs)
         del encoder
-    elif args.stage == "clip":
-        tower = random_clip()
-        shapes = clip_shapes(tower)
-        num_layers = len(tower.layers)
-        export_clip_tower(tower, graph)
-        del tower
-    elif args.stage in TEXT_VISION:
-        make, spec = TEXT_VISION[args.stage]
-        stage = make(args.num_layers)
-        family = get_family(args.stage)
-        inputs = VisionInputs.of(family, spec)
-        shapes = vision_shapes(inputs, default_plan(family, spec))
-        num_layers = len(stage.layers)
-        export_mixed_vision_encoder(stage, graph, inputs)
-        del stage
     else:
-        sizes = ("hidden_size", "num_heads", "num_kv_heads", "intermediate_size")
-        of_scorer = {name: getattr(args, name) for name in sizes}
-        scorer = random_scorer(decoder_config(num_layers=args.num_layers or 28, **of_scorer))
-        usual = default_plan(REFERENCE_FAMILY, REFERENCE_MODEL)
+        scorer = random_scorer(args)
         shapes = token_scorer_shapes(
             hidden_size=scorer.hidden_size, max_tokens=MAX_TOKENS, usual=usual
         )

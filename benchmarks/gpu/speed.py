@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +17,6 @@ from benchmarks.gpu.timing import (
     is_gpu,
     peak_gib,
     summary,
-    synchronize,
     time_in_turn,
     time_once,
 )
@@ -154,25 +152,3 @@ def _first_calls(bench: Bench) -> list[float]:
         longer = Request(frames=request.frames, pooling=request.pooling, text_ids=text_ids)
         times.append(time_once(lambda: bench.ground(features, longer), bench.device))  # noqa: B023
     return times
-
-
-def measure_upload(bench: Bench) -> dict[str, Any]:
-    """Time the way up of the main request's frames, from pageable and from pinned memory."""
-    request = random_request(bench.size, bench.size.main_frames, device=bench.device)
-    host = request.frames.cpu()
-    row: dict[str, Any] = {"frames": len(host), "bytes": host.nbytes}
-    memories = {"pageable": host}
-    if is_gpu(bench.device):
-        memories["pinned"] = host.pin_memory()
-    for name, memory in memories.items():
-        (times,) = time_in_turn(
-            lambda: request.frames.copy_(memory, non_blocking=True),  # noqa: B023
-            device=bench.device,
-        )
-        median_ms = summary(times)["median_ms"]
-        row[name] = summary(times) | {"gb_per_second": host.nbytes / median_ms / 1e6}
-    started = time.perf_counter()
-    bench.stages[0].encode(host.numpy(), request.pooling[None])
-    synchronize(bench.device)
-    row["encode_from_host_memory_ms"] = (time.perf_counter() - started) * 1000
-    return row

@@ -22,9 +22,6 @@ from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.media.resize import ResizeRule
 
-PLAN_PIXELS = "PIXEL_VALUES"
-"""Input of a vision plan that takes pixel values: float16 (n, 3, S, S)."""
-
 VISUAL_TOKEN_ID = -200
 """In a prompt's ids, the place of the video's block; no vocabulary has it."""
 

@@ -1,1 +1,0 @@
-"""Grounded-VideoLLM's vision stage, as TensorRT computes it."""

@@ -1,1 +1,0 @@
-"""VTG-LLM's vision stage, as TensorRT computes it."""

@@ -1,1 +1,0 @@
-"""VTimeLLM's vision stage, as TensorRT computes it."""
