@@ -21,7 +21,8 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,31 +57,19 @@ class Run:
     logits: Logits
     wall_ms: float
     cpu_ms: dict[str, float]
-    """Of all processes that worked on it, by what they are."""
-
-    @classmethod
-    def of(cls, call: Callable[[], Logits], pids: Iterable[int]) -> Run:
-        """Make the call; `pids` are the processes that work on it."""
-        processes = [psutil.Process(pid) for pid in pids]
-        before, started = [cpu_seconds(process) for process in processes], time.perf_counter()
-        logits = call()
-        wall = time.perf_counter() - started
-        cpu_ms: dict[str, float] = {}
-        for process, seconds in zip(processes, before, strict=True):
-            name = "this process" if process.pid == os.getpid() else name_of(process)
-            spent = 1000 * (cpu_seconds(process) - seconds)
-            cpu_ms[name] = cpu_ms.get(name, 0.0) + spent
-        return cls(logits, wall_ms=1000 * wall, cpu_ms=cpu_ms)
-
-    @property
-    def total_cpu_ms(self) -> float:
-        """Of all processes together."""
-        return sum(self.cpu_ms.values())
+    """What each kind of process that worked on it used."""
 
 
-def descendants(pid: int) -> set[int]:
-    """Return the processes below one."""
-    return {process.pid for process in tree(pid)} - {pid}
+def run_once(call: Callable[[], Logits], processes: Sequence[psutil.Process]) -> Run:
+    """Make a call on which these processes work."""
+    before, started = [cpu_seconds(process) for process in processes], time.perf_counter()
+    logits = call()
+    wall = time.perf_counter() - started
+    cpu_ms: dict[str, float] = defaultdict(float)
+    for process, seconds in zip(processes, before, strict=True):
+        name = "this process" if process.pid == os.getpid() else name_of(process)
+        cpu_ms[name] += 1000 * (cpu_seconds(process) - seconds)
+    return Run(logits, wall_ms=1000 * wall, cpu_ms=cpu_ms)
 
 
 def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> dict[str, Any]:
@@ -95,7 +84,7 @@ def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> 
         tritonclient.grpc.InferenceServerClient(server.grpc_address) as plain,
     ):
         assert server.pid is not None, "it is started"
-        own_pid, server_pid = os.getpid(), server.pid
+        server_pid = server.pid
         calls: dict[str, Callable[[], Logits]] = {
             "pipeline": lambda: pipeline.score(data, QUERY, options).queries[0].frame_logits,
             "ensemble": lambda: plain.infer(MODEL, ensemble_inputs(data, QUERY, options)).as_numpy(
@@ -105,10 +94,9 @@ def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> 
         }
 
         def ask(way: str) -> Run:
-            of_server = {server_pid} | descendants(server_pid)
-            if way == "pipeline":
-                return Run.of(calls[way], {own_pid} | descendants(own_pid) - of_server)
-            return Run.of(calls[way], {own_pid} | of_server)
+            of_server, (own, *below) = tree(server_pid), tree(os.getpid())
+            workers = [one for one in below if one not in of_server]
+            return run_once(calls[way], [own, *(workers if way == "pipeline" else of_server)])
 
         orders = itertools.cycle(itertools.permutations(WAYS))
         for repeat, order in zip(range(WARM_UP + repeats), orders, strict=False):
@@ -130,7 +118,7 @@ def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> 
 def summarise(runs: dict[str, list[Run]]) -> dict[str, Any]:
     """Return the times of each way, and what the others take more than the pipeline."""
     wall = {way: [one.wall_ms for one in found] for way, found in runs.items()}
-    cpu = {way: [one.total_cpu_ms for one in found] for way, found in runs.items()}
+    cpu = {way: [sum(one.cpu_ms.values()) for one in found] for way, found in runs.items()}
     return {
         **{f"{way}_ms": spread(wall[way]) for way in runs},
         **{f"{way}_cpu_ms": spread(cpu[way]) for way in runs},

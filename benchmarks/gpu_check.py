@@ -88,7 +88,7 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
     variants = "benchmarks.gpu.variants:measure_"
     parity = "benchmarks.gpu.parity:check_"
     return [
-        Part(name="ceilings", seconds=15, target="benchmarks.gpu.ceilings:measure_ceilings"),
+        Part(name="ceilings", seconds=15, target=speed + "ceilings"),
         Part(
             name="main request", seconds=60, target=speed + "request", arguments=(size.main_frames,)
         ),

@@ -17,7 +17,7 @@ import argparse
 import io
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._command import existing_file, positive, run
-from benchmarks._floor import net_flop
 from benchmarks._machine import Peaks, measure_peaks
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import Usage, measured
+from benchmarks.gpu.size import NetFlop, Size
 from groundserve import ScoreOptions
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.vision_inputs import VisionInputs
@@ -91,36 +91,32 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
     image_size = stream.size
     assert image_size is not None, "a family of one image size"
     questions = pipeline.parse_questions([QUERY])
-    with VideoSource.from_path(video, limits=pipeline.limits) as source:
+    with ExitStack() as stack:
+        source = stack.enter_context(VideoSource.from_path(video, limits=pipeline.limits))
         opening = pipeline.extractor.workers.open(source, deadline=deadline)
         with costs.timed("probe"):
-            opened = opening.__enter__()
-        try:
-            plan = manifest.seam.plan(opened.index, options, model, pipeline.limits)
-            plan_inputs = inputs.of_plan(plan)
-            features = []
-            buffer = FrameBuffer()
-            for chunk in cut_chunks(plan, inputs.streams):
-                for group in chunk.groups:
-                    with costs.timed("cut"):
-                        segments = opened.cut(group.frame_indices)
-                    with costs.timed("decode"):
-                        decoded = pipeline.decoder.decode(segments, deadline=deadline)
-                    _run_bare_decoder(
-                        costs, segments, image_size=image_size, limits=pipeline.limits
-                    )
-                    frames = np.asarray(decoded.frames)
-                    costs.moved("cut", segments.data, segments.data)
-                    costs.moved("decode", segments.data, frames)
-                    buffer.put(decoded.frames)
-                with costs.timed("encode"):
-                    (frames_of,) = chunk.streams
-                    taken = buffer.take(frames_of.num_frames, num_left=frames_of.num_left)
-                    units = gather_units(taken, frames_of.units)
-                    features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
-                costs.moved("encode", np.asarray(units), features[-1])
-        finally:
-            opening.__exit__(None, None, None)
+            opened = stack.enter_context(opening)
+        plan = manifest.seam.plan(opened.index, options, model, pipeline.limits)
+        plan_inputs = inputs.of_plan(plan)
+        features = []
+        buffer = FrameBuffer()
+        for chunk in cut_chunks(plan, inputs.streams):
+            for group in chunk.groups:
+                with costs.timed("cut"):
+                    segments = opened.cut(group.frame_indices)
+                with costs.timed("decode"):
+                    decoded = pipeline.decoder.decode(segments, deadline=deadline)
+                _run_bare_decoder(costs, segments, image_size=image_size, limits=pipeline.limits)
+                frames = np.asarray(decoded.frames)
+                costs.moved("cut", segments.data, segments.data)
+                costs.moved("decode", segments.data, frames)
+                buffer.put(decoded.frames)
+            with costs.timed("encode"):
+                (frames_of,) = chunk.streams
+                taken = buffer.take(frames_of.num_frames, num_left=frames_of.num_left)
+                units = gather_units(taken, frames_of.units)
+                features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
+            costs.moved("encode", np.asarray(units), features[-1])
     all_features = np.concatenate(features)
     with costs.timed("ground"):
         logits = ground_questions(all_features, questions, pipeline.grounder, deadline=deadline)
@@ -197,9 +193,8 @@ def main() -> None:
         repeats = [run_stages(pipeline, video, options, peaks) for _ in range(args.repeats)]
         (text_ids,) = pipeline.parse_questions([QUERY]).text_ids
         num_frames = len(pipeline.score(video, QUERY, options).frame_indices)
-    flop = net_flop(
-        Checkpoint.open(args.checkpoint), num_frames=num_frames, num_text_tokens=len(text_ids)
-    )
+    checkpoint = Checkpoint.open(args.checkpoint)
+    flop = NetFlop.of(Size.of(checkpoint, num_frames=num_frames, num_text_tokens=len(text_ids)))
     results = {
         "num_frames": num_frames,
         "net_flop": {"encode": flop.encode, "ground": flop.ground},
