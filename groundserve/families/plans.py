@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from groundserve.errors import UnsupportedError
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
-from groundserve.media.resize import ResizeRule
+from groundserve.media.outputs import ResizeRule
 
 VISUAL_TOKEN_ID = -200
 """In a prompt's ids, the place of the video's block; no vocabulary has it."""
