@@ -1,7 +1,6 @@
 """What engines for a GPU need of each model family: its network, in each library's terms.
 
-A family without a folder here has no profile that compiles engines. Nor has one of head "text",
-whose folder holds its vision stage alone: no engine of ours generates text.
+A family without a folder here has no profile that compiles engines.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from groundserve.engines.profiles import Precision
 from groundserve.errors import UnsupportedError
-from groundserve.families import get_family
 from groundserve.families.base import FamilyCheckpoint
 
 if TYPE_CHECKING:
@@ -69,17 +67,14 @@ def get_gpu_family(name: str, profile: str) -> GpuFamily:
     Raises:
         UnsupportedError: It has nothing of the kind.
     """
-    refused = UnsupportedError(
-        f"the family {name} has no engines for the profile {profile}; build it with "
-        "--profile torch --device cuda for a GPU, or with --profile cpu"
-    )
-    if get_family(name).head == "text":
-        raise refused
     module = f"{__name__}.{name}"
     try:
         family: GpuFamily = import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:  # a library that is not installed
             raise
-        raise refused from None
+        raise UnsupportedError(
+            f"the family {name} has no engines for the profile {profile}; build it with "
+            "--profile torch --device cuda for a GPU, or with --profile cpu"
+        ) from None
     return family

@@ -1,6 +1,7 @@
 """Plans at the real sizes, built without a GPU: they fuse, and they fit into a small machine.
 
-Variants of the vision plan are built with two layers of the real widths (test_tensorrt_plan.py).
+Variants of the vision plan are built with two layers of the real widths (test_tensorrt_plan.py);
+`benchmarks/results/plan_size_*.json` has them at full size.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ MAX_MEMORY_GIB = 16
     ("stage", "num_layers", "weights_mb", "max_kernels_a_layer"),
     [
         # SigLIP so400m, 384 px, 26 of 27 layers; 411 M weights of 16 bits.
-        pytest.param("vision", 26, 790, 10, id="so400m"),
+        pytest.param(["vision"], 26, 790, 10, id="so400m"),
         # 28 layers, head size and S of the real decoder, at a seventh of its width.
-        pytest.param("scorer", 28, 210, 16, id="qwen2_narrow"),
+        pytest.param(["scorer"], 28, 210, 16, id="qwen2_narrow"),
     ],
 )
 def test_a_full_size_plan_is_fused_in_every_layer(
     tmp_path, stage, num_layers, weights_mb, max_kernels_a_layer
 ):
     options = ["--gpu-arch", "sm_89", "--gpu-arch", "sm_120"]
-    command = [sys.executable, "-m", "benchmarks.plan_size", stage, *options, str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.plan_size", *stage, *options, str(tmp_path)]
     run = subprocess.run(
         command,
         cwd=REPOSITORY,

@@ -175,10 +175,9 @@ def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class EncoderLayer(nn.Module):
-    """A layer of SigLIP's tower: attention, then an MLP; a norm before each, a sum behind."""
+    """A layer of a vision tower: attention, then an MLP; a norm before each, a sum behind."""
 
     def __init__(self, layer: SiglipEncoderLayer, dtype: torch.dtype) -> None:
-        """Take over a layer's weights; `dtype` is that of the products."""
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
         self.norm_1, self.norm_2 = LayerNorm(layer.layer_norm1), LayerNorm(layer.layer_norm2)
@@ -187,7 +186,7 @@ class EncoderLayer(nn.Module):
         self.out = Product(attention.out_proj, dtype=dtype)
         self.up, self.down = Product(mlp.fc1, dtype=dtype), Product(mlp.fc2, dtype=dtype)
         self.activation = mlp.activation_fn
-        self.num_heads = attention.num_heads
+        self.num_heads: int = attention.num_heads
         self.scale = (attention.out_proj.in_features // self.num_heads) ** -0.5
 
     def forward(self, residual: Tensor) -> Tensor:
