@@ -19,7 +19,7 @@ import groundserve
 from groundserve.families import family_names
 
 REPOSITORY = Path(__file__).parent.parent.parent
-APPLICATIONS = {"__main__", "cli", "scoring", "batch", "gateway", "serving"}
+APPLICATIONS = {"__main__", "cli", "scoring", "batch", "serving"}
 STAGES = {"engine_build", "python_backend", "train"}
 PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
 PAGE = REPOSITORY / "docs" / "architecture.md"
@@ -128,7 +128,7 @@ def draw_page(page: str) -> str:
 def test_the_page_has_the_folders_that_there_are():
     page = PAGE.read_text("utf-8")
     assert draw_page(page) == page, "draw it anew with: python -m tests.unit.test_structure"
-    assert len(page.split()) <= 1100
+    assert len(page.replace("|", "").split()) <= 1100
 
 
 def test_no_import_circle():
