@@ -14,14 +14,11 @@ import psutil
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """One piece of work."""
+    """One piece of work; memory is each process's largest since it began, summed."""
 
     wall_seconds: float
-    """Until it was done."""
     cpu_seconds: float
-    """Of all processes together."""
     peak_rss_mib: float
-    """Each process's largest resident memory since it began, summed: no less than was ever held."""
 
 
 class UsageMeter:
@@ -45,11 +42,7 @@ def measured() -> Iterator[UsageMeter]:
 
 
 def tree_cpu_seconds(pid: int) -> float:
-    """Return the processor seconds of a process and its descendants, those that ended included.
-
-    Of those that ended, what their parents have waited for; a process that its parent left behind
-    is counted nowhere.
-    """
+    """Return the processor seconds of a process, its descendants and those it waited for."""
     total = 0.0
     for process in tree(pid):
         with suppress(psutil.NoSuchProcess):  # its parent, asked after or before, has it

@@ -61,15 +61,7 @@ _MODULES = {"ours": "groundserve", "pyav": "av", "opencv": "cv2"}
 def run_cell(
     cell: Cell, media: Path, libraries: list[str], *, repeats: int, cell_seconds: float
 ) -> dict[str, Any]:
-    """Measure all libraries in turns.
-
-    Args:
-        cell: What to decode.
-        media: Folder of the videos.
-        libraries: Their names in `LIBRARIES`.
-        repeats: Rounds at most.
-        cell_seconds: No further round is begun once those before took this long together.
-    """
+    """Measure all libraries in turns, and begin no further round after `cell_seconds`."""
     path = make_video(media, **cell.video)
     read_through(path)
     indices = [int(index) for index in cell.frame_indices()[0]]

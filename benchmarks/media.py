@@ -75,7 +75,7 @@ def make_video(folder: Path, *, codec: Codec, height: int, gop: int, seconds: in
 
     Args:
         folder: Where it is kept, by a name that says all the other arguments.
-        codec: Of the video stream; VP9 is in WebM, the others in MP4.
+        codec: VP9 is in WebM, the others in MP4.
         height: Pixels, even; the width is 16/9 of it, rounded to an even number.
         gop: Frames from one key frame to the next.
         seconds: Length at 30 frames a second; over 120 it must be a multiple of 100.

@@ -94,18 +94,9 @@ async def put_load(
     num_clients: int = 0,
     rate: float = 0.0,
 ) -> dict[str, Any]:
-    """Put a load on a server, of so many clients or so many requests a second.
+    """Put a load on a server: so many clients, or so many requests a second.
 
-    Args:
-        send: Asks one request.
-        video: An MP4.
-        pids: Roots of all processes whose time counts.
-        numbers: Of the questions, none of which comes twice.
-        cached_share: Of the requests.
-        warm_up_seconds: Before anything is measured.
-        seconds: That are measured.
-        num_clients: Each asks again once it is answered.
-        rate: Of a Poisson process.
+    Counted is the time of the processes that have these roots; no question comes twice.
     """
     rng, samples = random.Random(0), list[Sample]()
     began = time.perf_counter()

@@ -73,13 +73,9 @@ class Costs:
         """Book what a stage read and made."""
         self.num_bytes[stage] = self.num_bytes.get(stage, 0) + sum(a.nbytes for a in arrays)
 
-    def wall_seconds(self, stage: str) -> float:
-        """Return the time of all chunks."""
-        return sum(usage.wall_seconds for usage in self.usage[stage])
-
-    def cpu_seconds(self, stage: str) -> float:
-        """Return the processor time of all chunks and processes."""
-        return sum(usage.cpu_seconds for usage in self.usage[stage])
+    def seconds(self, stage: str, clock: str) -> float:
+        """Return the time of all chunks, "wall_seconds" or "cpu_seconds"."""
+        return float(sum(getattr(usage, clock) for usage in self.usage[stage]))
 
 
 def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Peaks) -> Costs:
@@ -158,14 +154,14 @@ def stage_rows(repeats: list[Costs], net_seconds: dict[str, float]) -> dict[str,
     """Return each stage's medians over the repeats, its floor and the share of it reached."""
     rows = {}
     for stage in STAGES:
-        wall = spread([costs.wall_seconds(stage) for costs in repeats])
+        wall = spread([costs.seconds(stage, "wall_seconds") for costs in repeats])
         # Of a floor that is timed itself, the best.
         floors = [c.floor_seconds[stage] for c in repeats if stage in c.floor_seconds]
         floor = net_seconds.get(stage, min(floors, default=None))
         rows[stage] = {
             "wall_seconds": wall,
             # A mean: of children that ended the kernel counts in hundredths of a second.
-            "cpu_seconds": mean(costs.cpu_seconds(stage) for costs in repeats),
+            "cpu_seconds": mean(costs.seconds(stage, "cpu_seconds") for costs in repeats),
             "bytes": repeats[0].num_bytes.get(stage),
             "floor_seconds": floor,
             "share_of_floor": None if floor is None else floor / wall["median"],

@@ -63,13 +63,10 @@ class Report:
     def run(
         self, part: Part, runner: Callable[[Part], dict[str, Any]], *, scale: float = 1.0
     ) -> None:
-        """Run a part that still fits, and write the file.
+        """Run a part that still fits, and write the file; `scale` is of its seconds.
 
-        Args:
-            part: What to run.
-            runner: Returns the part's outcome whatever becomes of it: `status` "ok" with
-                `results`, "not run" with `why`, or "failed" with `error`.
-            scale: Of its seconds, for sizes other than the full one.
+        The runner returns an outcome whatever becomes of the part: `status` "ok" with `results`,
+        "not run" with `why`, or "failed" with `error`.
         """
         started = time.monotonic()
         left, needed = self._ends - started, part.seconds * scale
