@@ -8,7 +8,6 @@ import importlib
 import pydoc
 import subprocess
 import sys
-from collections.abc import Iterator
 from fnmatch import fnmatch
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -98,12 +97,6 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (
-        one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
-
-
 def draw_map() -> str:
     """Return the folders two levels deep by layer, each with the first line of its docstring."""
     rows: dict[str, list[str]] = {name: [] for name in ALLOWED}
@@ -142,37 +135,31 @@ def test_no_import_circle():
     TopologicalSorter(graph).prepare()
 
 
-def test_imports_in_functions_are_few():
-    trees = [ast.parse(path.read_text("utf-8")) for path in source_files()]
-    local = {
-        (number, one.lineno)
-        for number, tree in enumerate(trees)
-        for function in functions(tree)
-        for one in ast.walk(function)
-        if isinstance(one, ast.Import | ast.ImportFrom)
-    }
-    assert len(local) <= MAX_LOCAL_IMPORTS
-
-
 def test_files_and_functions_are_short_and_docstrings_say_something():
-    files, long, empty = set(), set(), []
+    files, long, empty, local = set(), set(), [], set()
     for path in source_files("benchmarks", "scripts"):
         place, text = path.relative_to(REPOSITORY).as_posix(), path.read_text("utf-8")
         tree = ast.parse(text)
         if text.count("\n") > MAX_FILE_LINES:
             files.add(place)
-        for one in functions(tree):
-            said = one.body[0] if ast.get_docstring(one) else None
-            of_docstring = said.end_lineno - said.lineno + 1 if said else 0
-            if one.end_lineno - one.lineno + 1 - of_docstring > MAX_FUNCTION_LINES:
-                long.add(f"{place} {one.name}")
-        classes = [one for one in ast.walk(tree) if isinstance(one, ast.ClassDef)]
-        for one in (tree, *classes, *functions(tree)):
-            if (ast.get_docstring(one) or "").startswith(("Of ", "See ", "Those ")):
+        for one in ast.walk(tree):
+            if not isinstance(
+                one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
+            ):
+                continue
+            said = ast.get_docstring(one, clean=False) or ""
+            if said.startswith(("Of ", "See ", "Those ")):
                 empty.append(f"{place}:{getattr(one, 'lineno', 1)}")
+            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+                of_docstring = len(said.splitlines())
+                if one.end_lineno - one.lineno + 1 - of_docstring > MAX_FUNCTION_LINES:
+                    long.add(f"{place} {one.name}")
+                inner = [x for x in ast.walk(one) if isinstance(x, ast.Import | ast.ImportFrom)]
+                local |= {(place, x.lineno) for x in inner if place.startswith(PACKAGES)}
     assert files <= LONG_FILES
     assert long <= LONG_FUNCTIONS
     assert len(empty) <= MAX_EMPTY_DOCSTRINGS, empty
+    assert len(local) <= MAX_LOCAL_IMPORTS
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:
