@@ -62,7 +62,9 @@ def run_cell(
     cell: Cell, media: Path, libraries: list[str], *, repeats: int, cell_seconds: float
 ) -> dict[str, Any]:
     """Measure all libraries in turns, and begin no further round after `cell_seconds`."""
-    path = make_video(media, **cell.video)
+    path = make_video(
+        media, codec=cell.codec, height=cell.height, gop=cell.gop, seconds=cell.seconds
+    )
     read_through(path)
     indices = [int(index) for index in cell.frame_indices()[0]]
     image_size = IMAGE_SIZE if cell.output == "resized" else None

@@ -27,6 +27,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -229,9 +230,8 @@ def check_resumable(report: dict[str, Any], settings: dict[str, Any], path: Path
         )
 
 
-def say(text: str) -> None:
-    """Tell whoever waits."""
-    print(text, file=sys.stderr, flush=True)
+say = partial(print, file=sys.stderr, flush=True)
+"""Tells whoever waits."""
 
 
 def parse() -> argparse.Namespace:

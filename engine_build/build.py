@@ -94,11 +94,10 @@ def build(
         MissingExtraError: A library that builds the profile's engines is not installed.
     """
     stages = get_profile(profile)
-    stages.choose(device, precision)
+    device, precision = stages.choose(device, precision)
     # What would stop the build later is looked at before the checkpoint is read and hashed.
     name = recognise_family(checkpoint) if family is None else family
     gpu_family = get_gpu_family(name, stages.name) if stages.compiles else None
-    device, precision = stages.choose(device, precision)
     _check_precision(get_family(name), precision)
     if stages.grounder == "tensorrt_llm":
         check_builder()

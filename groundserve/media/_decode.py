@@ -64,7 +64,7 @@ def decode_segments(
     )
     # What as many frames as one expects together take is known beforehand. One alone, which is
     # within the limits, may be larger.
-    made = Targets(segments.num_frames, outputs, most_pixels=num_pixels)
+    made = _Targets(segments.num_frames, outputs, most_pixels=num_pixels)
     # One a thread: each keeps tables from one frame to the next.
     converters: SimpleQueue[FrameConverter] = SimpleQueue()
     for _ in range(num_decoders):
@@ -202,7 +202,7 @@ class Decoded:
     """Frames made for outputs, all together: one that two outputs have counts twice."""
 
 
-class Targets:
+class _Targets:
     """The targets of all segments, which threads write in any order."""
 
     def __init__(
@@ -215,7 +215,6 @@ class Targets:
         self._num_packets = 0
 
     def outputs_of(self, target: int) -> list[int]:
-        """Return the places of the outputs that have a target."""
         return [number for number, made in enumerate(self._made) if target in made.rows]
 
     def put(self, target: int, output: int, pixels: NDArray[np.uint8]) -> None:
@@ -226,12 +225,10 @@ class Targets:
         frames[made.rows[target]] = pixels
 
     def have(self, target: int) -> None:
-        """Note that a target is stored for all of its outputs."""
         with self._lock:
             self._missing.remove(target)
 
     def add_packets(self, num_packets: int) -> None:
-        """Count packets that were decoded."""
         with self._lock:
             self._num_packets += num_packets
 
@@ -243,7 +240,7 @@ class Targets:
                 "the video is damaged there"
             )
         return Decoded(
-            outputs=tuple(made.frames for made in self._made),
+            outputs=tuple(made.frames for made in self._made if made.frames is not None),
             packets_decoded=self._num_packets,
             frames_converted=sum(len(made.rows) for made in self._made),
         )
@@ -254,41 +251,32 @@ class _Output:
 
     def __init__(self, output: FrameOutput, num_targets: int, *, most_pixels: int) -> None:
         self.rows = {int(target): row for row, target in enumerate(output.places(num_targets))}
-        self._size = output.image_size
         self._most_pixels = most_pixels
-        self._frames: NDArray[np.uint8] | None = None
-
-    @property
-    def frames(self) -> NDArray[np.uint8]:
-        """uint8 (k, S, S, 3), once all are stored."""
-        if self._frames is None:
-            assert self._size is not None, "frames as decoded are of all targets"
-            return self._empty((self._size, self._size, 3))  # k is 0
-        return self._frames
+        size = output.image_size
+        # As decoded the first frame decides, which alone tells H and W for certain.
+        self.frames = None if size is None else self._empty((size, size, 3))
 
     def frames_for(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return where a frame is to be stored; the first one decides on the size.
+        """Return where a frame is to be stored.
 
         Raises:
             MediaError: Frames as decoded differ in size.
         """
-        # Only a decoded frame tells H and W for certain, rotation included.
-        if self._frames is None:
+        if self.frames is None:
             height, width, _ = pixels.shape
-            is_large = height * width > self._most_pixels
-            if self._size is None and len(self.rows) > 1 and is_large:
+            if len(self.rows) > 1 and height * width > self._most_pixels:
                 raise MediaError(
                     "the video's frames differ in size from what it announces: "
                     f"{width} x {height} pixels are more; re-encode it, or ask for one frame at a "
                     "time"
                 )
-            self._frames = self._empty(pixels.shape)
-        if pixels.shape != self._frames.shape[1:]:
+            self.frames = self._empty(pixels.shape)
+        if pixels.shape != self.frames.shape[1:]:
             raise MediaError(
                 "the video's frames differ in size, and are wanted as decoded: re-encode it in "
                 "one size, or ask for an image_size"
             )
-        return self._frames
+        return self.frames
 
     def _empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         return np.empty((len(self.rows), *shape), np.uint8)

@@ -231,11 +231,7 @@ def _let_go(worker: WorkerProcess) -> None:
 
 
 def _decode_outputs(
-    worker: WorkerProcess,
-    segments: Segments,
-    outputs: Sequence[FrameOutput],
-    *,
-    deadline: Deadline,
+    worker: WorkerProcess, segments: Segments, outputs: Sequence[FrameOutput], *, deadline: Deadline
 ) -> list[NDArray[np.uint8]]:
     # Before anything is copied to the worker, who would refuse it too late.
     limits = worker.limits
@@ -245,16 +241,11 @@ def _decode_outputs(
             f"got {segments.num_frames}"
         )
     check_outputs(outputs, segments.num_frames, limits)
-
+    targets = {targets_name(number): output.targets for number, output in enumerate(outputs)}
     answer = worker.call(
         "decode",
         deadline=deadline,
-        arrays=segments.arrays
-        | {
-            targets_name(number): output.targets
-            for number, output in enumerate(outputs)
-            if output.targets is not None
-        },
+        arrays=segments.arrays | {name: one for name, one in targets.items() if one is not None},
         check=lambda answer: _check_decoded(answer, segments, outputs),
         stream=vars(segments.stream),
         outputs=[{"image_size": one.image_size, "resize": one.resize} for one in outputs],
