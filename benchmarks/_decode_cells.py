@@ -40,12 +40,6 @@ class Cell:
             f"{self.seek}_{self.output}"
         )
 
-    @property
-    def video(self) -> dict[str, Any]:
-        """Arguments of `make_video`."""
-        names = ("codec", "height", "gop", "seconds")
-        return {name: getattr(self, name) for name in names}
-
     def frame_indices(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return int64 (m,) ordinals, and the seconds by which each wanted frame moved."""
         num_source_frames = self.seconds * FRAMES_PER_SECOND

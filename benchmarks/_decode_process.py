@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from typing import Any, Self
 
 from benchmarks._decoders import LIBRARIES, MAX_JOB_SECONDS, Decode, Job
@@ -63,7 +64,7 @@ def _run(decode: Decode, job: Job) -> dict[str, Any]:
     with measured() as meter:
         frames = decode(job)
     signal.alarm(0)
-    return {**meter.usage.to_dict(), "shape": list(frames.shape)}
+    return {**asdict(meter.usage), "shape": list(frames.shape)}
 
 
 def main(name: str) -> None:

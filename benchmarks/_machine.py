@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,17 +26,8 @@ GEMM_SIZES: tuple[Size, ...] = (
 )
 """(m, k, n): both products of SigLIP's MLP over four frames of 196 patches, a decoder's, a cube."""
 INSTRUCTION_SETS = (
-    "avx2",
-    "fma",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_bf16",
-    "asimd",
-    "asimddp",
-    "i8mm",
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "i8mm"),
 )
 """Those that decide how fast float32 and 8-bit products are, by the kernel's names."""
 _WINDOW_SECONDS = 0.08
@@ -57,10 +47,6 @@ class Peaks:
     """Unsigned by signed 8-bit products with 32-bit sums, ONNX Runtime's best."""
     copy_gb_per_second: float
     """One core's copy of 256 MiB; bytes copied, each of which is read and written."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what a report holds."""
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Peaks:
@@ -92,8 +78,12 @@ def measure_peaks() -> Peaks:
     products = {
         (library, size): make(size) for library, make in makers.items() for size in GEMM_SIZES
     }
-    with _torch_threads(threads):
-        seconds = _best_seconds(products)
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    seconds = _best_seconds(products)
+    torch.set_num_threads(before)
     rates: dict[str, float] = dict.fromkeys(makers, 0.0)
     for (library, size), best in seconds.items():
         rates[library] = max(rates[library], 2 * math.prod(size) / best / 1e9)
@@ -107,10 +97,7 @@ def measure_peaks() -> Peaks:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return the processor, what it can, and what the kernel says of its clock.
-
-    None of what cannot be read here.
-    """
+    """Return the processor, what it can, and what the kernel says of its clock, where it does."""
     processor = _processor()
     flags = set((processor.get("flags") or processor.get("Features") or "").split())
     return {
@@ -124,18 +111,6 @@ def describe_machine() -> dict[str, Any]:
         "is_virtual": "hypervisor" in flags,
         "memory_gib": psutil.virtual_memory().total / 1024**3,
     }
-
-
-@contextmanager
-def _torch_threads(num_threads: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _torch_product(size: Size) -> Callable[[], Any]:

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from benchmarks._floor import checkpoint_size
 from benchmarks.gpu.reference import Reference
+from benchmarks.gpu.size import Size
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.families.videoitg.sampling import sample_frames
@@ -69,7 +69,7 @@ class ReferenceProcedure:
         tokenizer, pad_token_id = checkpoint.load_tokenizer()
         self._tokenizer = QueryTokenizer(tokenizer, pad_token_id=pad_token_id)
         self._model = Reference(
-            checkpoint_size(checkpoint, num_frames=1, num_text_tokens=1),
+            Size.of(checkpoint, num_frames=1, num_text_tokens=1),
             checkpoint.load_vision(),
             checkpoint.load_grounding(),
             dtype=torch.float32,

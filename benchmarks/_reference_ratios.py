@@ -33,11 +33,8 @@ def ratio_row(
 ) -> dict[str, Any]:
     """Return one entry of `ratios`: how many times faster ours is.
 
-    Args:
-        pairs: At least one.
-        needed: Least time of the networks that the question needs, in float32.
-        ours: Of what ours computes for a new video, by stage.
-        reference: The same of the reference.
+    The floors are of what the question needs, in float32, and of what either side computes for a
+    new video.
     """
     errors = [pair["logit_error"] for pair in pairs if pair["logit_error"] is not None]
     row: dict[str, Any] = {
@@ -64,10 +61,6 @@ def ratio_at_equal_peaks(pairs: Sequence[Pair], *, times_faster: float) -> dict[
 
     Its networks' time is divided by `times_faster`, all else is as measured: what a reader with
     another processor may expect, since libraries differ by what they make of a processor.
-
-    Args:
-        pairs: At least one.
-        times_faster: The machine's peak over that of the reference's library, >= 1.
     """
     ratios = []
     for pair in pairs:

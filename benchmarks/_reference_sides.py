@@ -51,13 +51,9 @@ Score = Callable[[Ask], Scored]
 
 
 def run_side(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
-    """Open a side in a new process, ask about another video, then what is timed.
+    """Open a side in a new process, ask about another video, then what is timed, one by one.
 
-    Args:
-        name: Which side.
-        place: Checkpoint directory of the reference, engine directory of ours.
-        warm_up: Asked before anything is timed.
-        asks: Timed one by one.
+    Its place is the checkpoint directory of the reference, the engine directory of ours.
     """
     # A fork would inherit this process's threads and what its libraries have set up.
     context = multiprocessing.get_context("spawn")

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ _PACKAGES = (
     "decord",
     "pillow",
     "nvidia-pytriton",
+    "triton",
+    "nvidia-cudnn-cu13",
+    "flash-attn",
+    "tensorrt",
+    "tensorrt_llm",
     "tensorrt-rtx-cu13",
     "nvidia-dali-cuda130",
 )
@@ -83,19 +89,10 @@ def make_report(
     errors: Sequence[str] = (),
     peaks: Peaks | None = None,
 ) -> dict[str, Any]:
-    """Return what a report says.
+    """Return what a report says of what `describe_video` returned and what was timed.
 
     What is not installed has no version, and what is no checkout, or lies where git is not, no
     commit: that must not cost a measurement.
-
-    Args:
-        question: What the results answer, one line.
-        results: The figures.
-        inputs: What was measured with; see `describe_video`.
-        warm_up: What ran before anything was timed.
-        repeats: Of each timed piece.
-        errors: What failed, each with its reason.
-        peaks: The machine's ceilings, where they were measured.
     """
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     own = resource.getrusage(resource.RUSAGE_SELF)
@@ -110,7 +107,7 @@ def make_report(
             "cores": os.cpu_count(),
             "processor": platform.machine(),
             **describe_machine(),
-            "peaks": None if peaks is None else peaks.to_dict(),
+            "peaks": None if peaks is None else asdict(peaks),
             "python": platform.python_version(),
             "packages": {name: package_version(name) for name in _PACKAGES},
         },

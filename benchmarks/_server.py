@@ -1,4 +1,4 @@
-"""A server to measure, and what its processes are."""
+"""A server to measure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import tritonclient.grpc
 
 from groundserve import ScoreOptions
@@ -39,12 +38,3 @@ def ensemble_inputs(
         tensor.set_data_from_numpy(array)
         inputs.append(tensor)
     return inputs
-
-
-def name_of(process: psutil.Process) -> str:
-    """Return a model's name for its stub, "media worker" for a worker, else the program's."""
-    words = process.cmdline()
-    for word in words:
-        if "/model_repository/" in word:
-            return f"model {Path(word.split('/model_repository/')[1]).parts[0]}"
-    return "media worker" if "groundserve.media._worker" in words else process.name()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -14,18 +14,11 @@ import psutil
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """One piece of work."""
+    """One piece of work; memory is each process's largest since it began, summed."""
 
     wall_seconds: float
-    """Until it was done."""
     cpu_seconds: float
-    """Of all processes together."""
     peak_rss_mib: float
-    """Each process's largest resident memory since it began, summed: no less than was ever held."""
-
-    def to_dict(self) -> dict[str, float]:
-        """Return what a report holds."""
-        return asdict(self)
 
 
 class UsageMeter:
@@ -49,17 +42,11 @@ def measured() -> Iterator[UsageMeter]:
 
 
 def tree_cpu_seconds(pid: int) -> float:
-    """Return the processor seconds of a process and its descendants, those that ended included.
-
-    Of those that ended, what their parents have waited for; a process that its parent left behind
-    is counted nowhere.
-    """
+    """Return the processor seconds of a process, its descendants and those it waited for."""
     total = 0.0
     for process in tree(pid):
-        try:
+        with suppress(psutil.NoSuchProcess):  # its parent, asked after or before, has it
             total += cpu_seconds(process)
-        except psutil.NoSuchProcess:
-            continue  # its parent, which is asked after or before, has it
     return total
 
 
@@ -84,19 +71,13 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 def tree_peak_rss_mib(pid: int) -> float:
     """Return the sum of each living process's largest resident memory so far."""
-    peaks = []
+    total = 0.0
     for process in tree(pid):
-        try:
-            peaks.append(peak_rss_mib(process.pid))
-        except (FileNotFoundError, ProcessLookupError, IndexError):
-            continue  # ended meanwhile: no such folder, or no such line in it
-    return sum(peaks)
-
-
-def peak_rss_mib(pid: int) -> float:
-    """Return a process's largest resident memory so far."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
+        # A process that ended meanwhile has no such folder, or no such line in it.
+        with suppress(FileNotFoundError, ProcessLookupError, IndexError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            total += int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return round(total, 1)
 
 
 def tree(pid: int) -> list[psutil.Process]:

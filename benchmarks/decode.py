@@ -13,21 +13,9 @@ library that fails is marked with its error. Videos that are missing are made fi
 
 `--out` keeps one JSON a cell; a cell that is there is not run again, so a run may be stopped.
 `--plan` prints the cells to run. A further round of a cell is begun only while it has taken less
-than `--cell-seconds`. `--summary` writes one JSON of all cells in
-`--out`, whose "results" have
-
-    measured_on {commit and processor: number of cells}
-    libraries   {name: {"version", "how"}}
-    cells       [{codec, height, gop, seconds, num_frames, seek, output, num_decoded_targets,
-                  shift_seconds: {mean, max},
-                  libraries: {name: {wall_seconds: [one a round], cpu_seconds: [...], peak_rss_mib,
-                      shape} or {"error"}},
-                  ratios: {wall_seconds|cpu_seconds: {other library: its time over ours, the
-                      median over rounds}}}]
-    summary     {exact|keyframe|full: {wall_seconds|cpu_seconds: {num_cells, num_fastest,
-                      share_fastest, median_ratio, worst: {cell, ratio, library}, lost}}}
-
-Ours is fastest where no other takes less than 0.97 of its time.
+than `--cell-seconds`. `--summary` writes one JSON of all cells in `--out`: each with its shifts,
+the seconds of each library and round and the ratios of the others to ours, and over all how often
+ours is fastest, which it is where no other takes less than 0.97 of its time.
 """
 
 from __future__ import annotations
@@ -73,16 +61,10 @@ _MODULES = {"ours": "groundserve", "pyav": "av", "opencv": "cv2"}
 def run_cell(
     cell: Cell, media: Path, libraries: list[str], *, repeats: int, cell_seconds: float
 ) -> dict[str, Any]:
-    """Measure all libraries in turns.
-
-    Args:
-        cell: What to decode.
-        media: Folder of the videos.
-        libraries: Their names in `LIBRARIES`.
-        repeats: Rounds at most.
-        cell_seconds: No further round is begun once those before took this long together.
-    """
-    path = make_video(media, **cell.video)
+    """Measure all libraries in turns, and begin no further round after `cell_seconds`."""
+    path = make_video(
+        media, codec=cell.codec, height=cell.height, gop=cell.gop, seconds=cell.seconds
+    )
     read_through(path)
     indices = [int(index) for index in cell.frame_indices()[0]]
     image_size = IMAGE_SIZE if cell.output == "resized" else None
@@ -137,6 +119,37 @@ def one_line(result: dict[str, Any]) -> str:
     return "; ".join(words)
 
 
+def write_summary(path: Path, folder: Path, *, repeats: int) -> None:
+    """Write one report of all cells in a folder."""
+    cells = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    libraries = {
+        name: {"version": package_version(one.distribution), "how": one.how}
+        for name, one in LIBRARIES.items()
+    }
+    results = {
+        # A run that was stopped may go on with another commit, or on another machine.
+        "measured_on": Counter(f"{one['commit']}, {one['cpu_model']}" for one in cells),
+        "libraries": libraries,
+        "cells": cells,
+        "summary": summarise(cells),
+    }
+    write_report(
+        path,
+        "who decodes the frames asked for fastest",
+        results,
+        inputs=list({one["input"]["name"]: one["input"] for one in cells}.values()),
+        warm_up="one frame of the same video, in each process",
+        repeats=repeats,
+        errors=[
+            f"{one['codec']} {one['height']}p, GOP {one['gop']}, {name}: {library['error']}"
+            for one in cells
+            for name, library in one["libraries"].items()
+            if "error" in library
+        ],
+        peaks=measure_peaks(),
+    )
+
+
 def main() -> None:
     """Run the cells that are not there yet, then sum up all that are."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -174,31 +187,7 @@ def main() -> None:
         write_text(file, json.dumps(result, indent=2) + "\n")
         print(f"{number}/{len(missing)} {cell.name}: {one_line(result)}", flush=True)
     if args.summary is not None:
-        cells = [json.loads(file.read_text()) for file in sorted(args.out.glob("*.json"))]
-        write_report(
-            args.summary,
-            "who decodes the frames asked for fastest",
-            {
-                # A run that was stopped may go on with another commit, or on another machine.
-                "measured_on": Counter(f"{one['commit']}, {one['cpu_model']}" for one in cells),
-                "libraries": {
-                    name: {"version": package_version(one.distribution), "how": one.how}
-                    for name, one in LIBRARIES.items()
-                },
-                "cells": cells,
-                "summary": summarise(cells),
-            },
-            inputs=list({one["input"]["name"]: one["input"] for one in cells}.values()),
-            warm_up="one frame of the same video, in each process",
-            repeats=args.repeats,
-            errors=[
-                f"{one['codec']} {one['height']}p, GOP {one['gop']}, {name}: {library['error']}"
-                for one in cells
-                for name, library in one["libraries"].items()
-                if "error" in library
-            ],
-            peaks=measure_peaks(),
-        )
+        write_summary(args.summary, args.out, repeats=args.repeats)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ who comes after a way that other processes worked on finds the caches cold.
 
 Beside the time, the processor seconds of every process that worked on a request are counted: this
 one, which is the client as well, and either the pipeline's media workers or the server with its
-models and theirs; the report tells the latter apart. What a server does once, at the first request
-of each instance of a model, is no part of it: such requests go before the first pair.
+models and theirs. What a server does once, at the first request of each instance of a model, is no
+part of it: such requests go before the first pair.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from benchmarks._command import existing_file, positive, run
 from benchmarks._machine import measure_peaks
 from benchmarks._report import describe_video, spread, write_report
-from benchmarks._server import FIRST_REQUESTS, MODEL, ensemble_inputs, name_of, server_of
+from benchmarks._server import FIRST_REQUESTS, MODEL, ensemble_inputs, server_of
 from benchmarks._usage import cpu_seconds, tree
 from engine_build import build
 from groundserve import Client, ScoreOptions
@@ -55,32 +55,17 @@ class Run:
 
     logits: Logits
     wall_ms: float
-    cpu_ms: dict[str, float]
-    """Of all processes that worked on it, by what they are."""
-
-    @classmethod
-    def of(cls, call: Callable[[], Logits], pids: Iterable[int]) -> Run:
-        """Make the call; `pids` are the processes that work on it."""
-        processes = [psutil.Process(pid) for pid in pids]
-        before, started = [cpu_seconds(process) for process in processes], time.perf_counter()
-        logits = call()
-        wall = time.perf_counter() - started
-        cpu_ms: dict[str, float] = {}
-        for process, seconds in zip(processes, before, strict=True):
-            name = "this process" if process.pid == os.getpid() else name_of(process)
-            spent = 1000 * (cpu_seconds(process) - seconds)
-            cpu_ms[name] = cpu_ms.get(name, 0.0) + spent
-        return cls(logits, wall_ms=1000 * wall, cpu_ms=cpu_ms)
-
-    @property
-    def total_cpu_ms(self) -> float:
-        """Of all processes together."""
-        return sum(self.cpu_ms.values())
+    cpu_ms: float
+    """What all processes that worked on it used."""
 
 
-def descendants(pid: int) -> set[int]:
-    """Return the processes below one."""
-    return {process.pid for process in tree(pid)} - {pid}
+def run_once(call: Callable[[], Logits], processes: Sequence[psutil.Process]) -> Run:
+    """Make a call on which these processes work."""
+    before, started = [cpu_seconds(process) for process in processes], time.perf_counter()
+    logits = call()
+    wall = time.perf_counter() - started
+    cpu = sum(cpu_seconds(process) for process in processes) - sum(before)
+    return Run(logits, wall_ms=1000 * wall, cpu_ms=1000 * cpu)
 
 
 def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> dict[str, Any]:
@@ -95,7 +80,7 @@ def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> 
         tritonclient.grpc.InferenceServerClient(server.grpc_address) as plain,
     ):
         assert server.pid is not None, "it is started"
-        own_pid, server_pid = os.getpid(), server.pid
+        server_pid = server.pid
         calls: dict[str, Callable[[], Logits]] = {
             "pipeline": lambda: pipeline.score(data, QUERY, options).queries[0].frame_logits,
             "ensemble": lambda: plain.infer(MODEL, ensemble_inputs(data, QUERY, options)).as_numpy(
@@ -105,10 +90,9 @@ def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> 
         }
 
         def ask(way: str) -> Run:
-            of_server = {server_pid} | descendants(server_pid)
-            if way == "pipeline":
-                return Run.of(calls[way], {own_pid} | descendants(own_pid) - of_server)
-            return Run.of(calls[way], {own_pid} | of_server)
+            of_server, (own, *below) = tree(server_pid), tree(os.getpid())
+            workers = [one for one in below if one not in of_server]
+            return run_once(calls[way], [own, *(workers if way == "pipeline" else of_server)])
 
         orders = itertools.cycle(itertools.permutations(WAYS))
         for repeat, order in zip(range(WARM_UP + repeats), orders, strict=False):
@@ -130,11 +114,10 @@ def measure(video: Path, engines: Path, options: ScoreOptions, repeats: int) -> 
 def summarise(runs: dict[str, list[Run]]) -> dict[str, Any]:
     """Return the times of each way, and what the others take more than the pipeline."""
     wall = {way: [one.wall_ms for one in found] for way, found in runs.items()}
-    cpu = {way: [one.total_cpu_ms for one in found] for way, found in runs.items()}
+    cpu = {way: [one.cpu_ms for one in found] for way, found in runs.items()}
     return {
         **{f"{way}_ms": spread(wall[way]) for way in runs},
         **{f"{way}_cpu_ms": spread(cpu[way]) for way in runs},
-        **{f"{way}_cpu_ms_by_process": medians([one.cpu_ms for one in runs[way]]) for way in runs},
         "added_percent": {way: added_percent(wall["pipeline"], wall[way]) for way in WAYS[1:]},
         "added_cpu_percent": {way: added_percent(cpu["pipeline"], cpu[way]) for way in WAYS[1:]},
     }
@@ -144,12 +127,6 @@ def added_percent(first: list[float], second: list[float]) -> float:
     """Return the median over all pairs of what the second takes more than the first."""
     pairs = zip(first, second, strict=True)
     return float(np.median([100 * (after / before - 1) for before, after in pairs]))
-
-
-def medians(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Return the median of each part over all rows; a row without it has 0 of it."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: float(np.median([row.get(name, 0.0) for row in rows])) for name in names}
 
 
 def main() -> None:

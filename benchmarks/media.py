@@ -75,7 +75,7 @@ def make_video(folder: Path, *, codec: Codec, height: int, gop: int, seconds: in
 
     Args:
         folder: Where it is kept, by a name that says all the other arguments.
-        codec: Of the video stream; VP9 is in WebM, the others in MP4.
+        codec: VP9 is in WebM, the others in MP4.
         height: Pixels, even; the width is 16/9 of it, rounded to an even number.
         gop: Frames from one key frame to the next.
         seconds: Length at 30 frames a second; over 120 it must be a multiple of 100.
@@ -95,7 +95,12 @@ def make_video(folder: Path, *, codec: Codec, height: int, gop: int, seconds: in
         if seconds <= _ENCODED_SECONDS:
             _encode(part, codec=codec, height=height, gop=gop, num_frames=_frames(seconds))
         else:
-            _check_pieces(gop, seconds)
+            if seconds % _PIECE_SECONDS or _frames(_PIECE_SECONDS) % gop:
+                raise ValueError(
+                    f"a video of more than 120 seconds must be a multiple of {_PIECE_SECONDS}, and "
+                    f"its gop divide {_frames(_PIECE_SECONDS)}, got {seconds} seconds and a gop of "
+                    f"{gop}"
+                )
             piece = make_video(folder, codec=codec, height=height, gop=gop, seconds=_PIECE_SECONDS)
             repeats = ("-stream_loop", str(seconds // _PIECE_SECONDS - 1))
             _run_ffmpeg(*repeats, "-i", str(piece), "-c", "copy", str(part))
@@ -108,14 +113,6 @@ def make_video(folder: Path, *, codec: Codec, height: int, gop: int, seconds: in
 
 def _frames(seconds: int) -> int:
     return seconds * FRAMES_PER_SECOND
-
-
-def _check_pieces(gop: int, seconds: int) -> None:
-    if seconds % _PIECE_SECONDS or _frames(_PIECE_SECONDS) % gop:
-        raise ValueError(
-            f"a video of more than 120 seconds must be a multiple of {_PIECE_SECONDS}, and its "
-            f"gop divide {_frames(_PIECE_SECONDS)}, got {seconds} seconds and a gop of {gop}"
-        )
 
 
 def _encode(path: Path, *, codec: Codec, height: int, gop: int, num_frames: int) -> None:

@@ -19,7 +19,6 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,8 @@ _OUTCOMES = {"failure": "failed", "error": "failed", "skipped": "skipped"}
 _MESSAGE_CHARACTERS = 2000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """One test in one run."""
-
-    test: str
-    """Its file's module and its name."""
-    outcome: str
-    """"passed", "failed" or "skipped"."""
-    seconds: float
-    message: str
+Call = dict[str, Any]
+"""One test in one run: "test", "outcome" (passed, failed or skipped), "seconds", "message"."""
 
 
 def run_once(selection: str, arguments: list[str]) -> list[Call]:
@@ -66,13 +57,14 @@ def read_report(text: str) -> list[Call]:
     for case in ElementTree.fromstring(text).iter("testcase"):
         # A test whose teardown fails as well has two.
         told = [child for child in case if child.tag in _OUTCOMES]
+        message = "\n".join(child.text or "" for child in told)[-_MESSAGE_CHARACTERS:]
         calls.append(
-            Call(
-                test=f"{case.get('classname')}::{case.get('name')}",
-                outcome=_OUTCOMES[told[0].tag] if told else "passed",
-                seconds=float(case.get("time", 0.0)),
-                message="\n".join(child.text or "" for child in told)[-_MESSAGE_CHARACTERS:],
-            )
+            {
+                "test": f"{case.get('classname')}::{case.get('name')}",
+                "outcome": _OUTCOMES[told[0].tag] if told else "passed",
+                "seconds": float(case.get("time", 0.0)),
+                "message": message,
+            }
         )
     return calls
 
@@ -80,29 +72,21 @@ def read_report(text: str) -> list[Call]:
 def summarise(runs: list[list[Call]]) -> dict[str, Any]:
     """Return what became of each test over all runs."""
     by_test: dict[str, list[Call]] = defaultdict(list)
-    for call in (call for calls in runs for call in calls):
-        by_test[call.test].append(call)
-    return {
-        "runs": len(runs),
-        "tests": {
-            test: {
-                **dict.fromkeys(("passed", "failed", "skipped"), 0),
-                **Counter(call.outcome for call in calls),
-                "seconds": {
-                    **spread([call.seconds for call in calls]),
-                    "min": min(call.seconds for call in calls),
-                    "max": max(call.seconds for call in calls),
-                },
-            }
-            for test, calls in by_test.items()
-        },
-        "failures": [
-            {"run": number, "test": call.test, "message": call.message}
-            for number, calls in enumerate(runs, start=1)
-            for call in calls
-            if call.outcome == "failed"
-        ],
-    }
+    failures = []
+    for number, calls in enumerate(runs, start=1):
+        for call in calls:
+            by_test[call["test"]].append(call)
+            if call["outcome"] == "failed":
+                failures.append({"run": number, **call})
+    tests = {}
+    for test, calls in by_test.items():
+        seconds = [call["seconds"] for call in calls]
+        tests[test] = {
+            **dict.fromkeys(("passed", "failed", "skipped"), 0),
+            **Counter(call["outcome"] for call in calls),
+            "seconds": {**spread(seconds), "min": min(seconds), "max": max(seconds)},
+        }
+    return {"runs": len(runs), "tests": tests, "failures": failures}
 
 
 def main() -> None:
@@ -122,7 +106,7 @@ def main() -> None:
         results = summarise(runs)
         report = make_report("does a test hold every time", results, repeats=number)
         write_text(args.out, f"{json.dumps(report, indent=2)}\n")
-        outcomes = Counter(call.outcome for call in runs[-1])
+        outcomes = Counter(call["outcome"] for call in runs[-1])
         took = time.perf_counter() - started
         print(f"{number}/{args.times}: {dict(outcomes)} ({took:.1f} s)", flush=True)
     if results["failures"]:

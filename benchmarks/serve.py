@@ -31,6 +31,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +55,6 @@ from scripts import fetch_clips
 WAYS = ("grpc", "client")
 OPTIONS = '{"num_frames": 10, "sampling": "infer", "sample_fps": 5}'
 Send = Callable[[bytes, str], Awaitable[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """What is put on a server: so many clients, or so many requests a second."""
-
-    num_clients: int = 0
-    rate: float = 0.0
-    cached_share: float
-    """Of the requests."""
-    warm_up_seconds: float
-    """Before anything is measured."""
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,27 +83,28 @@ async def connected(way: str, address: str, options: ScoreOptions, timeout: floa
 
 
 async def put_load(
-    send: Send, video: bytes, load: Load, pids: Sequence[int], numbers: Iterator[int]
+    send: Send,
+    video: bytes,
+    pids: Sequence[int],
+    numbers: Iterator[int],
+    *,
+    cached_share: float,
+    warm_up_seconds: float,
+    seconds: float,
+    num_clients: int = 0,
+    rate: float = 0.0,
 ) -> dict[str, Any]:
-    """Put a load on a server.
+    """Put a load on a server: so many clients, or so many requests a second.
 
-    Args:
-        send: Asks one request.
-        video: An MP4.
-        load: How often.
-        pids: Roots of all processes whose time counts.
-        numbers: Of the questions, none of which comes twice.
-
-    Returns:
-        The figures; see `summarise`.
+    Counted is the time of the processes that have these roots; no question comes twice.
     """
     rng, samples = random.Random(0), list[Sample]()
     began = time.perf_counter()
-    start = began + load.warm_up_seconds
-    end = start + load.seconds
+    start = began + warm_up_seconds
+    end = start + seconds
 
     async def ask(due: float) -> None:
-        asked = video if rng.random() < load.cached_share else unseen(video)
+        asked = video if rng.random() < cached_share else unseen(video)
         try:
             await send(asked, f"When is number {next(numbers)} shown?")
             code = "ok"
@@ -137,10 +126,10 @@ async def put_load(
 
     async with asyncio.TaskGroup() as tasks:
         cpu_seconds = tasks.create_task(read_processor_time())
-        for _ in range(load.num_clients):
+        for _ in range(num_clients):
             tasks.create_task(client())
         due = began
-        while load.rate and (due := due + rng.expovariate(load.rate)) < end:
+        while rate and (due := due + rng.expovariate(rate)) < end:
             await asyncio.sleep(due - time.perf_counter())
             tasks.create_task(ask(due))
     return summarise(samples, start=start, end=end, cpu_seconds=cpu_seconds.result())
@@ -193,12 +182,16 @@ async def measure(
             for _ in range(FIRST_REQUESTS):
                 await send(video, f"When is number {next(numbers)} shown?")
 
-            async def put(send: Send = send, share: float = share, **load: Any) -> dict[str, Any]:
-                timed = {"warm_up_seconds": args.warm_up_seconds, "seconds": args.seconds}
-                return await put_load(
-                    send, video, Load(cached_share=share, **timed, **load), pids, numbers
-                )
-
+            put = partial(
+                put_load,
+                send,
+                video,
+                pids,
+                numbers,
+                cached_share=share,
+                warm_up_seconds=args.warm_up_seconds,
+                seconds=args.seconds,
+            )
             closed = {f"{n} clients": await put(num_clients=n) for n in args.clients}
             capacity = max(one["answers_per_second"] for one in closed.values())
             opened = {

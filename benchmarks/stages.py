@@ -17,7 +17,7 @@ import argparse
 import io
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._command import existing_file, positive, run
-from benchmarks._floor import net_flop
 from benchmarks._machine import Peaks, measure_peaks
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import Usage, measured
+from benchmarks.gpu.size import NetFlop, Size
 from groundserve import ScoreOptions
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.vision_inputs import VisionInputs
@@ -73,13 +73,9 @@ class Costs:
         """Book what a stage read and made."""
         self.num_bytes[stage] = self.num_bytes.get(stage, 0) + sum(a.nbytes for a in arrays)
 
-    def wall_seconds(self, stage: str) -> float:
-        """Return the time of all chunks."""
-        return sum(usage.wall_seconds for usage in self.usage[stage])
-
-    def cpu_seconds(self, stage: str) -> float:
-        """Return the processor time of all chunks and processes."""
-        return sum(usage.cpu_seconds for usage in self.usage[stage])
+    def seconds(self, stage: str, clock: str) -> float:
+        """Return the time of all chunks, "wall_seconds" or "cpu_seconds"."""
+        return float(sum(getattr(usage, clock) for usage in self.usage[stage]))
 
 
 def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Peaks) -> Costs:
@@ -91,36 +87,32 @@ def run_stages(pipeline: Pipeline, video: Path, options: ScoreOptions, peaks: Pe
     image_size = stream.size
     assert image_size is not None, "a family of one image size"
     questions = pipeline.parse_questions([QUERY])
-    with VideoSource.from_path(video, limits=pipeline.limits) as source:
+    with ExitStack() as stack:
+        source = stack.enter_context(VideoSource.from_path(video, limits=pipeline.limits))
         opening = pipeline.extractor.workers.open(source, deadline=deadline)
         with costs.timed("probe"):
-            opened = opening.__enter__()
-        try:
-            plan = manifest.seam.plan(opened.index, options, model, pipeline.limits)
-            plan_inputs = inputs.of_plan(plan)
-            features = []
-            buffer = FrameBuffer()
-            for chunk in cut_chunks(plan, inputs.streams):
-                for group in chunk.groups:
-                    with costs.timed("cut"):
-                        segments = opened.cut(group.frame_indices)
-                    with costs.timed("decode"):
-                        decoded = pipeline.decoder.decode(segments, deadline=deadline)
-                    _run_bare_decoder(
-                        costs, segments, image_size=image_size, limits=pipeline.limits
-                    )
-                    frames = np.asarray(decoded.frames)
-                    costs.moved("cut", segments.data, segments.data)
-                    costs.moved("decode", segments.data, frames)
-                    buffer.put(decoded.frames)
-                with costs.timed("encode"):
-                    (frames_of,) = chunk.streams
-                    taken = buffer.take(frames_of.num_frames, num_left=frames_of.num_left)
-                    units = gather_units(taken, frames_of.units)
-                    features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
-                costs.moved("encode", np.asarray(units), features[-1])
-        finally:
-            opening.__exit__(None, None, None)
+            opened = stack.enter_context(opening)
+        plan = manifest.seam.plan(opened.index, options, model, pipeline.limits)
+        plan_inputs = inputs.of_plan(plan)
+        features = []
+        buffer = FrameBuffer()
+        for chunk in cut_chunks(plan, inputs.streams):
+            for group in chunk.groups:
+                with costs.timed("cut"):
+                    segments = opened.cut(group.frame_indices)
+                with costs.timed("decode"):
+                    decoded = pipeline.decoder.decode(segments, deadline=deadline)
+                _run_bare_decoder(costs, segments, image_size=image_size, limits=pipeline.limits)
+                frames = np.asarray(decoded.frames)
+                costs.moved("cut", segments.data, segments.data)
+                costs.moved("decode", segments.data, frames)
+                buffer.put(decoded.frames)
+            with costs.timed("encode"):
+                (frames_of,) = chunk.streams
+                taken = buffer.take(frames_of.num_frames, num_left=frames_of.num_left)
+                units = gather_units(taken, frames_of.units)
+                features.append(np.asarray(pipeline.encoder.encode(units, *plan_inputs)))
+            costs.moved("encode", np.asarray(units), features[-1])
     all_features = np.concatenate(features)
     with costs.timed("ground"):
         logits = ground_questions(all_features, questions, pipeline.grounder, deadline=deadline)
@@ -162,14 +154,14 @@ def stage_rows(repeats: list[Costs], net_seconds: dict[str, float]) -> dict[str,
     """Return each stage's medians over the repeats, its floor and the share of it reached."""
     rows = {}
     for stage in STAGES:
-        wall = spread([costs.wall_seconds(stage) for costs in repeats])
+        wall = spread([costs.seconds(stage, "wall_seconds") for costs in repeats])
         # Of a floor that is timed itself, the best.
         floors = [c.floor_seconds[stage] for c in repeats if stage in c.floor_seconds]
         floor = net_seconds.get(stage, min(floors, default=None))
         rows[stage] = {
             "wall_seconds": wall,
             # A mean: of children that ended the kernel counts in hundredths of a second.
-            "cpu_seconds": mean(costs.cpu_seconds(stage) for costs in repeats),
+            "cpu_seconds": mean(costs.seconds(stage, "cpu_seconds") for costs in repeats),
             "bytes": repeats[0].num_bytes.get(stage),
             "floor_seconds": floor,
             "share_of_floor": None if floor is None else floor / wall["median"],
@@ -197,9 +189,8 @@ def main() -> None:
         repeats = [run_stages(pipeline, video, options, peaks) for _ in range(args.repeats)]
         (text_ids,) = pipeline.parse_questions([QUERY]).text_ids
         num_frames = len(pipeline.score(video, QUERY, options).frame_indices)
-    flop = net_flop(
-        Checkpoint.open(args.checkpoint), num_frames=num_frames, num_text_tokens=len(text_ids)
-    )
+    checkpoint = Checkpoint.open(args.checkpoint)
+    flop = NetFlop.of(Size.of(checkpoint, num_frames=num_frames, num_text_tokens=len(text_ids)))
     results = {
         "num_frames": num_frames,
         "net_flop": {"encode": flop.encode, "ground": flop.ground},

@@ -27,19 +27,20 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks._command import positive, run
-from benchmarks._floor import NetFlop, net_flop
 from benchmarks._machine import Peaks, describe_machine, measure_peaks
 from benchmarks._reference_ratios import Pair, ratio_at_equal_peaks, ratio_row, sample
 from benchmarks._reference_sides import Answer, Ask, SideName, run_side
 from benchmarks._report import commit, describe_video, make_report, write_text
 from benchmarks._server import FIRST_REQUESTS
 from benchmarks.gpu.models import relative_error
+from benchmarks.gpu.size import NetFlop, Size
 from benchmarks.media import Codec, make_video
 from groundserve.engines.manifest import Manifest
 from groundserve.families.videoitg.checkpoint import Checkpoint
@@ -194,12 +195,8 @@ class Run:
     def _flop(self, num_frames: int, *, second: bool, all_layers: bool = False) -> NetFlop:
         tokenizer, pad_token_id = self.checkpoint.load_tokenizer()
         text_ids = QueryTokenizer(tokenizer, pad_token_id=pad_token_id).text_ids(QUERIES[second])
-        return net_flop(
-            self.checkpoint,
-            num_frames=num_frames,
-            num_text_tokens=len(text_ids),
-            all_layers=all_layers,
-        )
+        size = Size.of(self.checkpoint, num_frames=num_frames, num_text_tokens=len(text_ids))
+        return NetFlop.of(size, all_layers=all_layers)
 
 
 def logit_error(reference: Answer, ours: Answer, workload: Workload) -> float | None:
@@ -233,9 +230,8 @@ def check_resumable(report: dict[str, Any], settings: dict[str, Any], path: Path
         )
 
 
-def say(text: str) -> None:
-    """Tell whoever waits."""
-    print(text, file=sys.stderr, flush=True)
+say = partial(print, file=sys.stderr, flush=True)
+"""Tells whoever waits."""
 
 
 def parse() -> argparse.Namespace:
@@ -261,18 +257,10 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    """Run what is asked for and not done yet."""
-    args = parse()
+def prepare(args: argparse.Namespace, workloads: Sequence[Workload]) -> Run:
+    """Make the videos, measure the peaks and read what `--resume` goes on with."""
     checkpoint = Checkpoint.open(args.checkpoint)
     clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
-    engines: dict[SideName, Path] = {"in_process": args.engines, "triton": args.engines}
-    if args.engines_int8 is not None:
-        engines["int8_keyframes"] = args.engines_int8
-    for directory in set(engines.values()):
-        Manifest.load(directory)  # one without engines is refused before any video is made
-    asked = [work for work in WORKLOADS if work.ratio in args.only]
-    workloads = [work for work in asked if work.ours in engines]
     settings: dict[str, Any] = {
         "cpu_model": describe_machine()["cpu_model"],
         "checkpoint": checkpoint.describe(),
@@ -299,19 +287,37 @@ def main() -> None:
     inputs = {video["name"]: video for video in before.get("inputs", ())}
     inputs |= {path.name: describe_video(path) for path in sorted(set(videos.values()))}
     ratios = before["results"]["ratios"] if before else {}
-    runner = Run(
+    return Run(
         checkpoint=checkpoint,
-        engines=engines,
+        engines=engines_of(args),
         warm_up=clips / "bikes.mp4",
         videos=videos,
         peaks=peaks,
         commit=commit(),
         settings=settings,
         inputs=list(inputs.values()),
-        left_out={work.ratio: "no --engines-int8" for work in asked if work not in workloads},
+        left_out={ratio: "no --engines-int8" for ratio in args.only if ratio not in videos},
         out=args.out,
         pairs={ratio: row["all_pairs"] for ratio, row in ratios.items()},
     )
+
+
+def engines_of(args: argparse.Namespace) -> dict[SideName, Path]:
+    """Return the engine directory of each side of ours that can be asked."""
+    engines: dict[SideName, Path] = {"in_process": args.engines, "triton": args.engines}
+    if args.engines_int8 is not None:
+        engines["int8_keyframes"] = args.engines_int8
+    return engines
+
+
+def main() -> None:
+    """Run what is asked for and not done yet."""
+    args = parse()
+    engines = engines_of(args)
+    for directory in set(engines.values()):
+        Manifest.load(directory)  # one without engines is refused before any video is made
+    workloads = [work for work in WORKLOADS if work.ratio in args.only and work.ours in engines]
+    runner = prepare(args, workloads)
     to_do = [
         work
         for work in workloads

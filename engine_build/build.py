@@ -18,7 +18,7 @@ from engine_build.triton.layout import RepositoryLayout
 from engine_build.triton.render import render_repository
 from engine_build.trtllm import PINNED_VERSION, check_builder
 from groundserve._version import __version__
-from groundserve.engines.engine_use import EngineUse, find_use
+from groundserve.engines.engine_use import find_use
 from groundserve.engines.manifest import (
     DECODER_NAME,
     FORMAT_VERSION,
@@ -95,23 +95,16 @@ def build(
         MissingExtraError: A library that builds the profile's engines is not installed.
     """
     stages = get_profile(profile)
-    stages.choose(device, precision)
+    device, precision = stages.choose(device, precision)
     # What would stop the build later is looked at before the checkpoint is read and hashed.
     name = recognise_family(checkpoint) if family is None else family
     gpu_family = get_gpu_family(name, stages.name) if stages.compiles else None
-    device, precision = stages.choose(device, precision)
     _check_precision(get_family(name), precision)
     if stages.grounder == "tensorrt_llm":
         check_builder()
     if timing_cache is not None:
         _check_timing_cache(timing_cache)
     tensorrt = _tensorrt_target(stages, gpu_archs)
-    target = Target(
-        profile=stages.name,
-        device=device,
-        precision=precision,
-        library=tensorrt.library if tensorrt else None,
-    )
     out = Path(out_dir)
     if out.is_symlink():  # what it points to is replaced, not the link
         out = out.resolve()
@@ -123,28 +116,40 @@ def build(
         family=opened_family,
         checkpoint=opened,
         gpu_family=gpu_family,
-        target=target,
+        target=Target(
+            profile=stages.name,
+            device=device,
+            precision=precision,
+            library=tensorrt.library if tensorrt else None,
+        ),
         tensorrt=tensorrt,
         timing_cache=timing_cache,
         on_step=on_step,
     )
+    return _write(out, writer, num_nvdec=num_nvdec, check=check or (lambda directory: None))
+
+
+def _write(
+    out: Path, writer: EngineWriter, *, num_nvdec: int, check: Callable[[Path], None]
+) -> Manifest:
+    """Write the directory, or keep the one that is there."""
+    family, opened, target = writer.family, writer.checkpoint, writer.target
     source = opened.describe()
     tokenizer, pad_token_id = opened.load_tokenizer()
     model = opened.model_spec(pad_token_id=pad_token_id)
-    check_family(opened_family, opened, model)
-    layout = RepositoryLayout(target=target, num_nvdec=num_nvdec).of_model(opened_family, model)
-    builder = _builder_versions(layout, tensorrt)
+    check_family(family, opened, model)
+    layout = RepositoryLayout(target=target, num_nvdec=num_nvdec).of_model(family, model)
+    builder = _builder_versions(layout, writer.tensorrt)
     existing = _existing_manifest(out)
     if (
         existing is not None
-        and existing.family == opened_family.name
+        and existing.family == family.name
         and existing.checkpoint == source
         and existing.builder == builder
         and existing.target == target
     ):
-        on_step("up to date")
-        if check is not None:
-            check(out)
+        writer.on_step("up to date")
+        check(out)
         return existing
     # Beside `out`: a rename between file systems is a copy, and not at once.
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
@@ -156,8 +161,7 @@ def build(
     try:
         tokenizer.save(str(partial / TOKENIZER_NAME))
         manifest = _fill(partial, writer, layout, model, source, builder)
-        if check is not None:
-            check(partial)
+        check(partial)
         _replace(out, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -178,7 +182,12 @@ def _replace(out: Path, partial: Path) -> None:
     """Put the new directory in the place of what is there, which is away for two renames only."""
     use = find_use(out)
     if use is not None:
-        _warn_of_use(out, use)
+        logger.warning(
+            "%s is in use by a server (pid %s), which goes on with the engines it has loaded; for "
+            "the new ones start another `groundserve serve`, on other ports",
+            out,
+            ", ".join(map(str, use.pids)) or "unknown here, as in another container",
+        )
     old = out.parent / f".{out.name}.old-{os.getpid()}"
     try:
         if out.exists():
@@ -189,16 +198,6 @@ def _replace(out: Path, partial: Path) -> None:
             old.rename(out)
         raise InvalidRequestError(f"cannot replace {out}: {error.strerror}") from error
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _warn_of_use(out: Path, use: EngineUse) -> None:
-    who = ", ".join(map(str, use.pids)) or "unknown here, as in another container"
-    logger.warning(
-        "%s is in use by a server (pid %s), which goes on with the engines it has loaded; for the "
-        "new ones start another `groundserve serve`, on other ports",
-        out,
-        who,
-    )
 
 
 def _fill(

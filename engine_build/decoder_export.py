@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from onnxscript import ir
 from torch import nn
 from torch.export import Dim
 
@@ -32,7 +33,6 @@ from groundserve.families.plans import PlanInput
 from groundserve.families.rotary import RotaryTables
 
 if TYPE_CHECKING:
-    from onnxscript import ir
     from transformers import PreTrainedModel
 
     from groundserve.families.modules import FrontModule
@@ -112,8 +112,6 @@ def export_decoder(
             positions without `RotaryTables`, or does not attend to all of them.
         MissingExtraError: onnxruntime-genai, whose builder writes the graph, is not installed.
     """
-    from onnxscript import ir
-
     name = type(model).__name__
     if name not in _BUILDERS:
         raise UnsupportedError(
@@ -180,8 +178,6 @@ def export_decoder(
 
 def _take_positions(model: ir.Model) -> None:
     """Have a graph told where in its tables the new positions are, instead of counting them."""
-    from onnxscript import ir
-
     positions = ir.val(
         "position_ids", dtype=ir.DataType.INT64, shape=("batch_size", "sequence_length")
     )

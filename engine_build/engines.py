@@ -14,6 +14,7 @@ from engine_build.decoder_export import export_decoder, export_front, write_toke
 from engine_build.families import GpuFamily
 from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.onnx_int8 import quantize_vision_encoder
+from engine_build.tensorrt_engines import PlanBuilder
 from engine_build.trtllm import build_engine
 from groundserve.engines.manifest import (
     CHECKPOINT_NAME,
@@ -136,8 +137,6 @@ class EngineWriter:
     ) -> None:
         precision, grounder = self.target.precision, self.target.stages.grounder
         if self.tensorrt is not None:
-            from engine_build.tensorrt_engines import PlanBuilder
-
             plans = PlanBuilder(
                 family=gpu_family,
                 checkpoint=checkpoint,

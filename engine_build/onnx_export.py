@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from onnxscript import ir
 from torch import Tensor, nn
 from torch.export import Dim
 from transformers import AttentionInterface
@@ -26,8 +27,6 @@ from groundserve.families.plans import PlanInput
 from groundserve.families.vision_inputs import VisionInputs
 
 if TYPE_CHECKING:
-    from onnxscript import ir
-
     from groundserve.families.modules import GroundingModule, VisionModule
 
 OPSET = 20

@@ -28,12 +28,12 @@ TENSORRT_OPSET = 23
 def export_mixed_vision_encoder(
     model: MixedVisionModule, path: Path, inputs: VisionInputs, *, opset: int = TENSORRT_OPSET
 ) -> None:
-    """Write the vision stage; dynamic in the units and in what the plan varies.
+    """Write the vision stage, in any precision; dynamic in the units and what the plan varies.
 
     Args:
-        model: In any of the precisions.
+        model: The stage.
         path: File to write; the weights go to `<path>.data` beside it.
-        inputs: Of the model.
+        inputs: What the stage takes.
         opset: Below 23, attention becomes MatMul-Softmax-MatMul; for comparisons.
     """
     export_vision_graph(model, path, inputs, opset=opset, weights_apart=True)
@@ -42,13 +42,7 @@ def export_mixed_vision_encoder(
 def export_token_scorer(
     model: TokenScorerModule, path: Path, *, opset: int = TENSORRT_OPSET
 ) -> None:
-    """Write the grounding stage's decoder and head; dynamic S.
-
-    Args:
-        model: In any of the precisions.
-        path: File to write; the weights go to `<path>.data` beside it.
-        opset: As for the vision stage.
-    """
+    """Write the grounding stage's decoder and head, in any precision; dynamic S."""
     # Any length but 1, which the exporter would take for a constant.
     embeds = torch.zeros((5, model.hidden_size), dtype=model.dtype)
     export_graph(

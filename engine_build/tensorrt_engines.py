@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine_build.exported_plan import build_exported_plan, build_vision_plan
 from engine_build.families import GpuFamily
-from engine_build.onnx_tensorrt import export_token_scorer
+from engine_build.onnx_tensorrt import export_mixed_vision_encoder, export_token_scorer
 from engine_build.tensorrt_plan import (
     DEFAULT_MAX_TOKENS,
-    PlanReport,
+    ShapeRange,
+    build_plan,
     token_scorer_shapes,
+    vision_shapes,
 )
 from groundserve.engines.manifest import GROUNDING_PLAN_NAME, VISION_PLAN_NAME
 from groundserve.engines.profiles import Precision
@@ -36,31 +39,48 @@ class PlanBuilder:
     precision: Precision
     timing_cache: Path | None
 
-    def build_vision_plan(self) -> PlanReport:
+    def build_vision_plan(self) -> None:
         """Write `vision_encoder.plan`."""
-        return build_vision_plan(
-            self.family.vision_encoder(self.checkpoint, precision=self.precision),
-            self.directory / VISION_PLAN_NAME,
-            inputs=self.inputs,
-            usual=self.usual,
-            target=self.target,
-            timing_cache=self.timing_cache,
+        encoder = self.family.vision_encoder(self.checkpoint, precision=self.precision)
+        self._build(
+            VISION_PLAN_NAME,
+            lambda graph: export_mixed_vision_encoder(encoder, graph, self.inputs),
+            shapes=vision_shapes(self.inputs, self.usual),
+            num_layers=len(encoder.layers),
         )
 
-    def build_grounding_plan(self) -> PlanReport:
+    def build_grounding_plan(self) -> None:
         """Write `grounding.plan`."""
+        max_tokens = self.model.max_tokens or DEFAULT_MAX_TOKENS
         scorer = self.family.token_scorer(
-            self.checkpoint,
-            precision=self.precision,
-            max_tokens=self.model.max_tokens or DEFAULT_MAX_TOKENS,
+            self.checkpoint, precision=self.precision, max_tokens=max_tokens
         )
-        return build_exported_plan(
+        self._build(
+            GROUNDING_PLAN_NAME,
             lambda graph: export_token_scorer(scorer, graph),
-            self.directory / GROUNDING_PLAN_NAME,
             shapes=token_scorer_shapes(
-                hidden_size=scorer.hidden_size, max_tokens=scorer.max_tokens, usual=self.usual
+                hidden_size=scorer.hidden_size, max_tokens=max_tokens, usual=self.usual
             ),
             num_layers=len(scorer.layers),
-            target=self.target,
-            timing_cache=self.timing_cache,
         )
+
+    def _build(
+        self,
+        name: str,
+        export: Callable[[Path], None],
+        *,
+        shapes: Mapping[str, ShapeRange],
+        num_layers: int,
+    ) -> None:
+        # Beside the plan: a graph with its weights may not fit where temporary files usually go.
+        with tempfile.TemporaryDirectory(dir=self.directory) as scratch:
+            graph = Path(scratch) / "graph.onnx"
+            export(graph)
+            build_plan(
+                graph,
+                self.directory / name,
+                target=self.target,
+                shapes=shapes,
+                num_layers=num_layers,
+                timing_cache_path=self.timing_cache,
+            )

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_TOKENS = 20_480
 """S of the grounding plan where the checkpoint sets no limit of its own."""
-DEFAULT_WORKSPACE_BYTES = 8 * 1024**3
+_WORKSPACE_BYTES = 8 * 1024**3
 """Most memory of one layer's scratch space on the GPU."""
 _OPT_TEXT_TOKENS = 100  # a question
 # A line of the layer list that closes a verbose build. Kernels of fused attention, such as
@@ -31,7 +31,7 @@ _KERNEL = re.compile(r"^Name: (\S+), LayerType", re.MULTILINE)
 _FUSED = "mha"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ShapeRange:
     """Shapes of one input that a plan takes; `opt_shape` is what it is fastest at."""
 
@@ -80,10 +80,12 @@ def vision_shapes(inputs: VisionInputs, usual: VideoPlan) -> dict[str, ShapeRang
     shapes = {}
     for stream in inputs.streams:
         dims = stream.shape(1)[1:]
-        shapes[stream.name] = _chunks(most, dims, dims, dims)
+        shapes[stream.name] = ShapeRange((1, *dims), (most, *dims), (most, *dims))
     for one, array in zip(inputs.plan_inputs, inputs.of_plan(usual), strict=True):
         smallest = tuple(1 if dim < 0 else dim for dim in one.dims)
-        shapes[one.name] = _chunks(most, smallest, array.shape[1:], one.max_dims)
+        shapes[one.name] = ShapeRange(
+            (1, *smallest), (most, *array.shape[1:]), (most, *one.max_dims)
+        )
     return shapes
 
 
@@ -98,13 +100,8 @@ def token_scorer_shapes(
         usual: Plan of a usual video, whose length the plan is fastest at.
     """
     opt_tokens = min(usual.num_visual_tokens + _OPT_TEXT_TOKENS, max_tokens)
-    return {
-        "INPUTS_EMBEDS": ShapeRange(
-            min_shape=(1, hidden_size),
-            opt_shape=(opt_tokens, hidden_size),
-            max_shape=(max_tokens, hidden_size),
-        )
-    }
+    lengths = (1, opt_tokens, max_tokens)
+    return {"INPUTS_EMBEDS": ShapeRange(*((length, hidden_size) for length in lengths))}
 
 
 def build_plan(
@@ -115,7 +112,6 @@ def build_plan(
     shapes: Mapping[str, ShapeRange],
     num_layers: int,
     timing_cache_path: Path | None = None,
-    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
 ) -> PlanReport:
     """Build the plan of one graph.
 
@@ -127,7 +123,6 @@ def build_plan(
         num_layers: Attention layers of the model; a plan that fuses fewer is refused.
         timing_cache_path: Read when it exists and written after the build, so that the next build
             on the same GPU is short; `tensorrt_rtx` has no such thing and refuses one.
-        workspace_bytes: Most scratch memory of one layer on the GPU.
 
     Raises:
         EngineMismatchError: TensorRT cannot read the graph or build it, or an attention layer is
@@ -142,14 +137,13 @@ def build_plan(
             f"timing_cache_path must be None with {library.name}, which times nothing while it "
             f"builds, got {timing_cache_path.name}"
         )
-    trt = library.module
     log = make_build_log(library)
-    builder = trt.Builder(log)
+    builder = library.module.Builder(log)
     network = library.create_network(builder)
     started = time.perf_counter()
-    _parse(trt, network, log, onnx_path)
+    _parse(library.module, network, log, onnx_path)
     parsed = time.perf_counter()
-    config = _configure(library, builder, target, shapes, workspace_bytes)
+    config = _configure(library, builder, target, shapes)
     cache = _load_timing_cache(config, timing_cache_path)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -157,14 +151,13 @@ def build_plan(
             f"{library.name} {library.version} cannot build {onnx_path.name} for "
             f"{', '.join(target.gpu_archs)}: {log.first_error()}"
         )
-    built = time.perf_counter()
     report = PlanReport(
         library=f"{library.name} {library.version}",
         gpu_archs=target.gpu_archs,
         parse_seconds=parsed - started,
-        build_seconds=built - parsed,
+        build_seconds=time.perf_counter() - parsed,
         plan_bytes=plan.nbytes,
-        num_attention_layers=_count_attention_layers(trt, network),
+        num_attention_layers=_count_attention_layers(library.module, network),
         num_fused_kernels=log.num_fused_kernels,
         num_kernels=log.num_kernels,
     )
@@ -180,24 +173,8 @@ def build_plan(
     plan_path.write_bytes(plan)
     if cache is not None and timing_cache_path is not None:
         timing_cache_path.write_bytes(cache.serialize())
-    logger.info(
-        "%s: %d MiB in %.1f s, %d attention layers",
-        plan_path.name,
-        report.plan_bytes // 1024**2,
-        report.parse_seconds + report.build_seconds,
-        num_fused,
-    )
+    logger.info("%s: %d bytes in %.1f s", plan_path.name, plan.nbytes, report.build_seconds)
     return report
-
-
-def _chunks(
-    most_units: int, smallest: tuple[int, ...], usual: tuple[int, ...], largest: tuple[int, ...]
-) -> ShapeRange:
-    return ShapeRange(
-        min_shape=(1, *smallest),
-        opt_shape=(most_units, *usual),
-        max_shape=(most_units, *largest),
-    )
 
 
 def make_build_log(library: TensorRTLibrary) -> Any:
@@ -243,12 +220,11 @@ def _configure(
     builder: Any,
     target: TensorRTTarget,
     shapes: Mapping[str, ShapeRange],
-    workspace_bytes: int,
 ) -> Any:
     trt = library.module
     config = builder.create_builder_config()
     library.set_gpu_archs(config, target.gpu_archs)
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     # What the graph says is float32 stays so: by default its products would be rounded to TF32.
     config.clear_flag(trt.BuilderFlag.TF32)
     # Prints the layer list, and lets an inspector name kernels later.

@@ -22,13 +22,11 @@ CLIP_QUERY = "Which frames show a seven?"
 
 
 def run(*args: str) -> str:
-    """Run one command and return what it printed."""
+    """Run one command and return what it printed; its errors and notes pass through."""
     print(f"\n$ {shlex.join(args)}", flush=True)
-    command = [str(BIN / args[0]), *args[1:]]
-    # stderr passes through: errors and notes are printed there.
-    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    print(finished.stdout, end="", flush=True)
-    return finished.stdout
+    said = subprocess.check_output([str(BIN / args[0]), *args[1:]], text=True)
+    print(said, end="", flush=True)
+    return said
 
 
 def draw_video(out: Path) -> tuple[Path, list[dict[str, object]]]:

@@ -93,12 +93,10 @@ def main() -> None:
     run_and_kill(batch, directory, num_done=num_rows // 4)
     run("groundserve", "batch", "status", str(directory))
     run(*batch, "--resume")
-    paths, columns = directory.rglob("*.parquet"), ["id", "error_kind"]
-    rows = [
-        tuple(row.values())
-        for one in paths
-        for row in pq.read_table(one, columns=columns).to_pylist()
+    tables = [
+        pq.read_table(one, columns=["id", "error_kind"]) for one in directory.rglob("*.parquet")
     ]
+    rows = [tuple(row.values()) for table in tables for row in table.to_pylist()]
     num_failed = sum(kind is not None for kind in errors.values())
     print(f"\n{len(rows)} rows for {len(errors)} ids, {num_failed} of them with their error")
     print(f"{time.perf_counter() - started:.1f} s in all")

@@ -3,10 +3,9 @@
     TREE/.venv/bin/python scripts/surface.py record new.json
     python scripts/surface.py compare old.json new.json --allow reasons.txt
 
-A recording is of the tree that the interpreter imports, which may be older than this script: it is
-asked through public names alone. Answers are compared to the bit; times, places, ports and
-identities are not. A line of the allow list is a pattern of paths (`*` is any text), ` # ` and the
-reason.
+A recording is of the tree that the interpreter imports, asked through public names alone. Answers
+are compared to the bit; times, places, ports and identities are not. A line of the allow list is a
+pattern of paths (`*` is any text), ` # ` and the reason.
 """
 
 import fnmatch
@@ -22,11 +21,13 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import is_dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import typer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -138,10 +139,8 @@ def list_models(clips: Path) -> dict[str, dict[str, Any]]:
 
 def run(folder: Path, *args: object) -> dict[str, Any]:
     """Run a command in a folder; its steps, which tell times, are left out."""
-    words = [PROGRAM, *map(str, args)]
-    done = subprocess.run(
-        words, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    done = subprocess.run([PROGRAM, *map(str, args)], cwd=folder, **how)
     said = [line for line in done.stderr.splitlines() if not re.match(r"\[\d+\.\d s\] ", line)]
     return {"code": done.returncode, "stdout": _values(done.stdout), "stderr": said}
 
@@ -209,7 +208,7 @@ def record_model(name: str, model: dict[str, Any], work: Path, clips: Path) -> d
     source = ["--checkpoint", model["checkpoint"]]
     for part, paths in model["parts"].items():
         source += [word for path in paths for word in ("--part", f"{part}={path}")]
-    found: dict[str, Any] = {"build": run(work, "build", *source, "--out", engines, "--json")}
+    found = {"build": run(work, "build", *source, "--out", engines, "--json")}
     found["files"] = read_files(engines)
     verb, kind = ("score", ScoreOptions) if family == "videoitg" else ("ask", AnswerOptions)
     lines = {label: [verb, *_arguments(asked), "--json"] for label, asked in cases.items()}
@@ -221,12 +220,11 @@ def record_model(name: str, model: dict[str, Any], work: Path, clips: Path) -> d
         found["pipeline"] = _answers(getattr(pipeline, verb), calls)
     with Pipeline.from_checkpoint(model["checkpoint"], parts=model["parts"]) as pipeline:
         found["pipeline of checkpoint"] = _answers(getattr(pipeline, verb), calls)
-    serve = [PROGRAM, "serve", "--engines", str(engines), "--allow-root", str(clips), "--json"]
-    serve += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    serve = [PROGRAM, "serve", "--engines", engines, "--allow-root", clips, "--json"]
+    serve += [word for port in ("http", "grpc", "metrics") for word in (f"--{port}-port", "0")]
     with (work / "serve.log").open("a") as log:
         server = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=log)
     try:
-        assert server.stdout is not None
         ready = json.loads(server.stdout.readline())
         with Client(ready["grpc"]) as client:
             found["client"] = _answers(getattr(client, verb), calls)
@@ -253,15 +251,14 @@ def ask_triton(address: str, family: str, cases: dict[str, Any]) -> dict[str, An
             array = np.array(list(values), dtype)
             tensors.append(triton.InferInput(name, [len(values)], kind))
             tensors[-1].set_data_from_numpy(array)
-        answer = triton.InferenceServerClient(address.removeprefix("grpc://")).infer(
-            family, tensors
-        )
+        server = triton.InferenceServerClient(address.removeprefix("grpc://"))
+        answer = server.infer(family, tensors)
         return {one.name: answer.as_numpy(one.name) for one in answer.get_response().outputs}
 
     requests: dict[str, dict[str, Any]] = {}
     for label, asked in cases.items():
-        queries = [query.encode() for query in asked["queries"]]
         video, options = Path(asked["video"]).read_bytes(), json.dumps(asked["options"]).encode()
+        queries = [query.encode() for query in asked["queries"]]
         requests[label] = {"VIDEO": video, "QUERY": queries, "OPTIONS": [options]}
     good = {"VIDEO": video, "QUERY": [b"x"]}
     requests |= {
@@ -302,25 +299,19 @@ def _arguments(asked: dict[str, Any]) -> list[str]:
     words = [asked["video"], *(word for one in asked["queries"] for word in ("--query", one))]
     for key, value in asked["options"].items():
         text = ":".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        name = "--" + key.replace("_", "-")
-        words += [name] if value is True else [name, text]
+        words += [f"--{key.replace('_', '-')}", *([] if value is True else [text])]
     return words
 
 
 def _values(text: str) -> Any:
-    """Return JSON, or lines of it, as values; any other text as it is."""
     for read in (json.loads, lambda text: [json.loads(line) for line in text.splitlines()]):
-        try:
+        with suppress(ValueError):
             return read(text)
-        except ValueError:
-            continue
     return text
 
 
 def read_files(folder: Path, names: str = "*") -> dict[str, Any]:
     """Return what each file holds: text, rows and JSON as values, all else as a hash."""
-    import pyarrow.parquet as pq
-
     found: dict[str, Any] = {}
     for path in filter(Path.is_file, folder.rglob(names)):
         name = str(path.relative_to(folder))
@@ -369,8 +360,8 @@ def record(out: Path, only: str = "", clips: Path = Path(sys.prefix) / "clips") 
             "tensors": (read_files, tree / "triton_models", "config.pbtxt"),
             **{section: (record_commands, section, work, clips) for section in LINES},
         }
-        for name, model in list_models(clips).items():
-            calls[name] = (record_model, name, model, work, clips)
+        models = list_models(clips)
+        calls |= {name: (record_model, name, one, work, clips) for name, one in models.items()}
         calls = {name: calls[name] for name in only.split(",") if name} or calls
         found = {}
         with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as pool:

@@ -26,13 +26,7 @@ _NUM_FRAMES = 8
 
 
 def check_engines(bench: Bench, engine_dir: Path | None, checkpoint: Path | None) -> PartResult:
-    """Check and time the engines of a directory.
-
-    Args:
-        bench: Its device is where the engines run.
-        engine_dir: As `groundserve build` writes it; nothing runs where None.
-        checkpoint: What it was built from; the shipped one where None.
-    """
+    """Check and time the engines of a directory, built of a checkpoint or of the shipped one."""
     if engine_dir is None:
         found = {name: importlib.util.find_spec(name) is not None for name in _PACKAGES}
         return NotRun(f"no directory given with --engines; importable: {found}")

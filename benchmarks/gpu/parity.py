@@ -100,7 +100,7 @@ def _compare(
         for (_, logits), (_, others) in zip(got, expected, strict=True)
         for one, other in zip(logits, others, strict=True)
     ]
-    overlaps = [np.intersect1d(best(one), best(other)).size for one, other in rows]
+    overlaps = [np.intersect1d(_best(one), _best(other)).size for one, other in rows]
     return {
         "feature_relative_error": max(
             relative_error(one[0], other[0]) for one, other in zip(got, expected, strict=True)
@@ -116,8 +116,7 @@ def _compare(
     }
 
 
-def best(logits: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the places of the best frames."""
+def _best(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.argsort(-logits, kind="stable")[:_NUM_SELECTED]
 
 

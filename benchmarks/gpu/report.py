@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import package_version
+from benchmarks._report import make_report, write_text
 
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "numpy",
-    "triton",
-    "nvidia-cudnn-cu13",
-    "flash-attn",
-    "tensorrt",
-    "tensorrt_llm",
-    "nvidia-dali-cuda130",
-)
 _SMI_FIELDS = (
     "name",
     "driver_version",
@@ -66,97 +50,53 @@ class Part:
 class Report:
     """Runs parts and keeps their results."""
 
-    def __init__(self, path: Path, *, header: dict[str, Any], budget_seconds: float) -> None:
+    def __init__(self, path: Path, *, device: str, size: str, budget_seconds: float) -> None:
+        """Begin the report; asks no CUDA."""
         self._path = path
-        self._header = header
-        self._budget_seconds = budget_seconds
-        self._started = time.monotonic()
+        self._header = make_report("speed and parity of the PyTorch stages on a GPU", {})
+        self._header["size"] = size
+        self._header["machine"] |= {"device": device, "nvidia_smi": nvidia_smi()}
+        self._ends = time.monotonic() + budget_seconds
         self.parts: list[dict[str, Any]] = []
         self.targets: list[dict[str, Any]] = []
 
     def run(
         self, part: Part, runner: Callable[[Part], dict[str, Any]], *, scale: float = 1.0
-    ) -> dict[str, Any]:
-        """Run a part that still fits, and write the file.
+    ) -> None:
+        """Run a part that still fits, and write the file; `scale` is of its seconds.
 
-        Args:
-            part: What to run.
-            runner: Returns the part's outcome whatever becomes of it: `status` "ok" with
-                `results`, "not run" with `why`, or "failed" with `error`.
-            scale: Of its seconds, for sizes other than the full one.
-
-        Returns:
-            What the report says of it.
+        The runner returns an outcome whatever becomes of the part: `status` "ok" with `results`,
+        "not run" with `why`, or "failed" with `error`.
         """
         started = time.monotonic()
-        left = self._budget_seconds - (started - self._started)
-        if part.seconds * scale > left:
-            needed = part.seconds * scale
-            outcome = {
-                "status": "not run",
-                "why": f"{left:.0f} s were left, it may take {needed:.0f}",
-            }
+        left, needed = self._ends - started, part.seconds * scale
+        if needed > left:
+            why = f"{left:.0f} s were left, it may take {needed:.0f}"
+            outcome: dict[str, Any] = {"status": "not run", "why": why}
         else:
-            print(f"{started - self._started:6.0f} s  {part.name}", flush=True)
+            print(f"{left:6.0f} s left  {part.name}", flush=True)
             outcome = runner(part)
-        entry = {"part": part.name, **outcome, "seconds": time.monotonic() - started}
-        self.parts.append(entry)
+        self.parts.append({"part": part.name, **outcome, "seconds": time.monotonic() - started})
         try:
             self.save()
         except OSError as error:
             # Written with the next part, if there is room again.
             print(f"{self._path} is not written: {error.strerror}", flush=True)
-        return entry
 
     def save(self) -> None:
         """Write what there is; NaN and infinity become null, which JSON lacks."""
-        report = {
-            **self._header,
-            "targets": self.targets,
-            "parts": self.parts,
-        }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed, so that a run which is killed while it writes leaves the file before.
-        partial = self._path.with_name(self._path.name + ".partial")
-        partial.write_text(json.dumps(finite(report), indent=2) + "\n", "utf-8")
-        partial.replace(self._path)
-
-
-def header(question: str, *, device: str, size: str) -> dict[str, Any]:
-    """Return what a report says about where and on what it ran; asks no CUDA."""
-    return {
-        "question": question,
-        "command": " ".join(["python -m benchmarks.gpu_check", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _run(["git", "rev-parse", "--short", "HEAD"]) or None,
-        "size": size,
-        "machine": {
-            "device": device,
-            "nvidia_smi": nvidia_smi(),
-            "cores": os.cpu_count(),
-            "processor": platform.machine(),
-            "python": platform.python_version(),
-            "packages": {name: package_version(name) for name in _PACKAGES},
-        },
-    }
+        report = {**self._header, "targets": self.targets, "parts": self.parts}
+        write_text(self._path, json.dumps(finite(report), indent=2) + "\n")
 
 
 def nvidia_smi() -> dict[str, str] | None:
     """Return clocks, power and temperature as nvidia-smi reads them, None where it is absent."""
-    words = _run(["nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader"])
-    if not words:
-        return None
-    return dict(zip(_SMI_FIELDS, words.splitlines()[0].split(", "), strict=False))
-
-
-def _run(command: list[str]) -> str:
-    if shutil.which(command[0]) is None:
-        return ""
+    command = ["nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return None
+    return dict(zip(_SMI_FIELDS, done.stdout.strip().splitlines()[0].split(", "), strict=False))
 
 
 def finite(value: Any) -> Any:

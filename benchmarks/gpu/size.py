@@ -1,4 +1,4 @@
-"""The sizes that are measured, and the arithmetic they need.
+"""The sizes that are measured, and the arithmetic they need, which a machine's peak makes a floor.
 
 Shape letters: T frames, g grid side, N = T*g*g visual tokens, Q text tokens, S = N + Q, P patches a
 frame, D decoder width, D_v vision width.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from benchmarks._machine import Peaks
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.grid import grid_side
 
@@ -27,6 +29,18 @@ class Size:
     """T of the request that the targets speak of."""
     other_frames: tuple[int, ...]
     """T of the other requests."""
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, *, num_frames: int, num_text_tokens: int) -> Size:
+        """Return a checkpoint's dimensions with one request."""
+        return cls(
+            name=checkpoint.name,
+            checkpoint=checkpoint.config,
+            tower=checkpoint.vision_config,
+            num_text_tokens=num_text_tokens,
+            main_frames=num_frames,
+            other_frames=(),
+        )
 
     @property
     def num_vision_layers(self) -> int:
@@ -58,6 +72,33 @@ class Size:
         num_visual = num_tokens - self.num_text_tokens
         projector = 2 * num_visual * (config.mm_hidden_size * width + width**2)
         return config.decoder_flop(num_tokens) + projector
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetFlop:
+    """What the networks compute for one video and one question."""
+
+    encode: float
+    ground: float
+    """Projector and decoder."""
+
+    @classmethod
+    def of(cls, size: Size, *, all_layers: bool = False) -> NetFlop:
+        """Count by a model's dimensions.
+
+        With `all_layers` the vision layers behind the one that is used count, which the reference
+        computes; its norm and pooling head never do.
+        """
+        layers = size.tower.num_hidden_layers if all_layers else size.num_vision_layers
+        return cls(
+            encode=size.vision_flop(size.main_frames, num_layers=layers),
+            ground=size.grounding_flop(size.main_frames),
+        )
+
+    def seconds(self, peaks: Peaks, *, is_int8: bool = False) -> dict[str, float]:
+        """Return the least time of each; only vision is ever in 8 bits."""
+        rate = peaks.int8_gemm_gops if is_int8 else peaks.sgemm_gflops
+        return {"encode": self.encode / (rate * 1e9), "ground": peaks.gemm_seconds(self.ground)}
 
 
 FULL = Size(

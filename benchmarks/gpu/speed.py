@@ -1,8 +1,7 @@
-"""Milliseconds of requests at full size, ours and the reference's."""
+"""The device's best rates, and milliseconds of requests at full size, ours and the reference's."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,11 +13,12 @@ import torch
 import python_backend.cuda
 from benchmarks.gpu.models import Bench, Request, random_request, relative_error
 from benchmarks.gpu.reference import HAS_FLASH_ATTENTION, Reference
+from benchmarks.gpu.report import nvidia_smi
 from benchmarks.gpu.timing import (
     is_gpu,
     peak_gib,
     summary,
-    synchronize,
+    time_call,
     time_in_turn,
     time_once,
 )
@@ -37,6 +37,45 @@ def kernel_order(order: KernelOrder) -> Iterator[KernelOrder]:
         yield order
     finally:
         python_backend.cuda.KERNEL_ORDER = before
+
+
+def measure_ceilings(bench: Bench) -> dict[str, Any]:
+    """Time a large matrix product of random numbers and a large copy."""
+    gpu = is_gpu(bench.device)
+    side, copy_bytes = (8192, 4 * 1024**3) if gpu else (256, 16 * 1024**2)
+    factors = [torch.randn(side, side, dtype=bench.dtype, device=bench.device) for _ in range(2)]
+    product = torch.empty_like(factors[0])
+    matmul_ms = time_call(lambda: torch.mm(*factors, out=product), bench.device, repeats=40)
+    after_matmul = nvidia_smi()
+    if gpu:
+        copy_bytes = min(copy_bytes, torch.cuda.mem_get_info(bench.device)[0] // 4)
+    source = torch.randint(0, 256, (copy_bytes,), dtype=torch.uint8, device=bench.device)
+    target = torch.empty_like(source)
+    copy_ms = time_call(lambda: target.copy_(source), bench.device, repeats=20)
+    bench.ceiling_tflops = 2 * side**3 / matmul_ms / 1e9
+    return {
+        "device": _describe(bench.device),
+        "dtype": str(bench.dtype),
+        "matmul_side": side,
+        "matmul_tflops": bench.ceiling_tflops,
+        "copy_bytes": copy_bytes,
+        "copy_tb_per_second_read_and_written": 2 * copy_bytes / copy_ms / 1e9,
+        "nvidia_smi_after_matmul": after_matmul,
+    }
+
+
+def _describe(device: str) -> dict[str, Any]:
+    if not is_gpu(device):
+        return {"name": device}
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "memory_gib": properties.total_memory / 1024**3,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
 
 
 def measure_request(bench: Bench, num_frames: int, *, seconds: float = 20.0) -> dict[str, Any]:
@@ -154,25 +193,3 @@ def _first_calls(bench: Bench) -> list[float]:
         longer = Request(frames=request.frames, pooling=request.pooling, text_ids=text_ids)
         times.append(time_once(lambda: bench.ground(features, longer), bench.device))  # noqa: B023
     return times
-
-
-def measure_upload(bench: Bench) -> dict[str, Any]:
-    """Time the way up of the main request's frames, from pageable and from pinned memory."""
-    request = random_request(bench.size, bench.size.main_frames, device=bench.device)
-    host = request.frames.cpu()
-    row: dict[str, Any] = {"frames": len(host), "bytes": host.nbytes}
-    memories = {"pageable": host}
-    if is_gpu(bench.device):
-        memories["pinned"] = host.pin_memory()
-    for name, memory in memories.items():
-        (times,) = time_in_turn(
-            lambda: request.frames.copy_(memory, non_blocking=True),  # noqa: B023
-            device=bench.device,
-        )
-        median_ms = summary(times)["median_ms"]
-        row[name] = summary(times) | {"gb_per_second": host.nbytes / median_ms / 1e6}
-    started = time.perf_counter()
-    bench.stages[0].encode(host.numpy(), request.pooling[None])
-    synchronize(bench.device)
-    row["encode_from_host_memory_ms"] = (time.perf_counter() - started) * 1000
-    return row

@@ -43,16 +43,10 @@ def time_once(call: Call, device: str) -> float:
 def time_in_turn(
     *calls: Call, device: str, repeats: int = 15, seconds: float = 15.0
 ) -> list[list[float]]:
-    """Time calls in turn, so that what else moves (clocks, heat) falls on all of them.
+    """Return the milliseconds of each call, made in turn after a warm-up.
 
-    Args:
-        calls: Each is warmed up first.
-        device: Where they run.
-        repeats: Of each.
-        seconds: Fewer repeats are made, but at least 3, where they would take longer.
-
-    Returns:
-        For each call its milliseconds.
+    So what else moves (clocks, heat) falls on all of them. Where they would take longer than
+    `seconds`, fewer repeats are made, but at least 3.
     """
     for _ in range(_WARM_UP):
         round_ms = sum(time_once(call, device) for call in calls)

@@ -11,13 +11,8 @@ import gc
 import importlib
 import json
 import multiprocessing
-import os
-import signal
-import tempfile
-import threading
 import traceback
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -25,17 +20,6 @@ from benchmarks.gpu.report import NotRun, Part, finite
 from benchmarks.gpu.size import Size
 
 _GRACE_SECONDS = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Answer:
-    """What comes back from a worker."""
-
-    outcome: dict[str, Any]
-    ceiling_tflops: float | None
-    """What the bench knows by now, for the worker that follows."""
-    goes_on: bool
-    """Whether this worker takes another part."""
 
 
 class Worker:
@@ -46,90 +30,52 @@ class Worker:
         self._ceiling_tflops: float | None = None
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def run(self, part: Part, *, limit_seconds: float) -> dict[str, Any]:
-        """Run a part; see `Report.run` for what comes back.
-
-        Args:
-            part: What to run.
-            limit_seconds: After so long the process is killed.
-        """
+        """Run a part, for so long at most; `Report.run` says what comes back."""
         connection = self._connect()
         try:
             connection.send(part)
             if not connection.poll(limit_seconds):
                 self.close()
                 return _failed(f"stopped after {limit_seconds:.0f} s")
-            answer: _Answer = connection.recv()
+            outcome, self._ceiling_tflops = connection.recv()
         except (EOFError, OSError):
-            return _failed(f"its process {self._cause_of_death()}")
-        self._ceiling_tflops = answer.ceiling_tflops
-        if not answer.goes_on:
+            assert self._process is not None
+            self._process.join(_GRACE_SECONDS)
+            code = self._process.exitcode
             self.close()
-        return answer.outcome
+            return _failed(f"its process ended with code {code} (-9: out of host memory?)")
+        if outcome["status"] == "failed":
+            self.close()
+        return dict(outcome)
 
     def close(self) -> None:
-        """End the process and whatever it started, and remove its temporary files."""
-        if self._process is not None and self._process.pid is not None:
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                # It ended, or is too young to have a group of its own.
-                self._process.kill()
+        """End the process."""
+        if self._process is not None and self._connection is not None:
+            self._process.kill()
             self._process.join()
-        if self._connection is not None:
             self._connection.close()
-        if self._scratch is not None:
-            self._scratch.cleanup()
-        self._process = self._connection = self._scratch = None
+        self._process = self._connection = None
 
     def _connect(self) -> Connection:
         if self._connection is None:
             # Not forked: a copy of a process with threads or a CUDA context is of no use.
             context = multiprocessing.get_context("spawn")
-            ours, theirs = context.Pipe()
-            # What a part that is killed leaves, plans among it, must not fill the disk.
-            self._scratch = tempfile.TemporaryDirectory(
-                prefix="gpu_check-", ignore_cleanup_errors=True
-            )
-            self._process = context.Process(
-                target=_serve,
-                args=(theirs, self._size, self._device, self._ceiling_tflops, self._scratch.name),
-            )
+            self._connection, theirs = context.Pipe()
+            arguments = (theirs, self._size, self._device, self._ceiling_tflops)
+            self._process = context.Process(target=_serve, args=arguments)
             self._process.start()
             theirs.close()
-            self._connection = ours
         return self._connection
-
-    def _cause_of_death(self) -> str:
-        assert self._process is not None
-        self._process.join(_GRACE_SECONDS)
-        code = self._process.exitcode
-        self.close()
-        if code is None:
-            return "closed its connection and was ended"
-        if code < 0:
-            # A real-time signal has no name here.
-            known = {one.value: one.name for one in signal.Signals}
-            name = known.get(-code, f"signal {-code}")
-            hint = "; out of host memory?" if name == "SIGKILL" else ""
-            return f"was ended by {name}{hint}"
-        return f"ended with code {code}"
 
 
 def _failed(error: str) -> dict[str, Any]:
     return {"status": "failed", "error": error}
 
 
-def _serve(
-    connection: Connection, size: Size, device: str, ceiling_tflops: float | None, scratch: str
-) -> None:
-    """Run parts until one fails or the other end is closed."""
-    os.setsid()
-    os.environ["TMPDIR"] = tempfile.tempdir = scratch
-    pid = os.getpid()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _serve(connection: Connection, size: Size, device: str, ceiling_tflops: float | None) -> None:
+    """Run parts until the other end is closed."""
     bench: Any = None
     while True:
         try:
@@ -137,8 +83,7 @@ def _serve(
         except EOFError:
             return
         try:
-            if bench is None:
-                bench = _make_bench(size, device, ceiling_tflops)
+            bench = bench or _make_bench(size, device, ceiling_tflops)
             outcome = _call(bench, part)
             _settle(device)
         except Exception as error:  # noqa: BLE001 - the other parts still run
@@ -146,21 +91,7 @@ def _serve(
             text = f"{type(error).__name__}: {error}"[:2000].encode(errors="backslashreplace")
             outcome = _failed(text.decode())
             outcome["traceback"] = traceback.format_exc(limit=-6)
-        if os.getpid() != pid:
-            # A copy of this process, forked by the part: its answer would be taken for the next.
-            os._exit(1)
-        goes_on = outcome["status"] != "failed"
-        ceiling_tflops = getattr(bench, "ceiling_tflops", ceiling_tflops)
-        connection.send(_Answer(outcome=outcome, ceiling_tflops=ceiling_tflops, goes_on=goes_on))
-        if not goes_on:
-            return
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.killpg(0, signal.SIGKILL)
+        connection.send((outcome, getattr(bench, "ceiling_tflops", ceiling_tflops)))
 
 
 def _make_bench(size: Size, device: str, ceiling_tflops: float | None) -> Any:

@@ -1,4 +1,4 @@
-"""checkpoint -> TensorRT-LLM checkpoint -> engine: the production form of the decoder."""
+"""The decoder as an engine of TensorRT-LLM."""
 
 from engine_build.trtllm.build import PINNED_VERSION, build_engine, check_builder
 from engine_build.trtllm.limits import EngineLimits

@@ -44,7 +44,6 @@ def build_engine(
     family: GpuFamily,
     model: ModelSpec,
     precision: Precision,
-    max_num_tokens: int | None = None,
     timing_cache: Path | None = None,
 ) -> None:
     """Build the decoder's engine for the GPU of this machine.
@@ -57,7 +56,6 @@ def build_engine(
         family: Which has the network.
         model: Of the checkpoint.
         precision: bf16, or fp16 for comparisons (a large decoder may overflow in it).
-        max_num_tokens: Most tokens of one pass; None: two of the longest requests.
         timing_cache: File in which TensorRT keeps timings, read when it exists and written after
             the build; None: kept nowhere.
 
@@ -71,10 +69,7 @@ def build_engine(
         raise UnsupportedError(
             "TensorRT-LLM's fused attention computes in bf16 or fp16, got precision fp32"
         )
-    limits = EngineLimits.for_model(
-        model, mlp_width=family.mlp_width(checkpoint), max_num_tokens=max_num_tokens
-    )
-
+    limits = EngineLimits.for_model(model, mlp_width=family.mlp_width(checkpoint))
     program = check_builder()
     gpu_arch = _gpu_arch()
     engine_dir.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,8 @@ _DEFAULT_MAX_INPUT_LEN = 20_480
 # Room for text beside the visual tokens in the shape that kernels are tuned for.
 _TYPICAL_TEXT_TOKENS = 1_024
 # Two long sequences saturate a GPU; four let short ones share a pass.
-_DEFAULT_MAX_BATCH_SIZE = 4
-_DEFAULT_SEQUENCES_A_PASS = 2
+_MAX_BATCH_SIZE = 4
+_SEQUENCES_A_PASS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,62 +35,29 @@ class EngineLimits:
     opt_num_tokens: int
     """Tokens in the pass that kernels are chosen for."""
 
-    def __post_init__(self) -> None:
-        """Check each size and how they fit together.
-
-        Raises:
-            UnsupportedError: A size cannot be built.
-        """
-        for name in ("max_batch_size", "max_input_len", "opt_num_tokens"):
-            if getattr(self, name) < 1:
-                raise UnsupportedError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.max_num_tokens < self.max_input_len:
-            raise UnsupportedError(
-                f"max_num_tokens must hold one sequence of max_input_len {self.max_input_len} "
-                f"tokens, got {self.max_num_tokens}"
-            )
-        if self.max_num_tokens > self.max_batch_size * self.max_input_len:
-            raise UnsupportedError(
-                "max_num_tokens must not exceed max_batch_size * max_input_len = "
-                f"{self.max_batch_size * self.max_input_len}, got {self.max_num_tokens}"
-            )
-        if self.opt_num_tokens > self.max_num_tokens:
-            raise UnsupportedError(
-                f"opt_num_tokens must not exceed max_num_tokens {self.max_num_tokens}, "
-                f"got {self.opt_num_tokens}"
-            )
-
     @classmethod
-    def for_model(
-        cls, model: ModelSpec, *, mlp_width: int, max_num_tokens: int | None = None
-    ) -> EngineLimits:
+    def for_model(cls, model: ModelSpec, *, mlp_width: int) -> EngineLimits:
         """Return the sizes for a model: its longest request, two of them in a pass.
 
         Args:
             model: Of the checkpoint.
-            mlp_width: Columns of the decoder's gate projection.
-            max_num_tokens: Most tokens of a pass, where memory asks for less or allows more.
+            mlp_width: Columns of the decoder's gate projection. The builder fuses it with the up
+                projection, and their output is the widest tensor of a pass.
 
         Raises:
-            UnsupportedError: The longest request does not fit in what was asked for, or TensorRT
-                cannot hold such a pass.
+            UnsupportedError: TensorRT cannot hold the longest request.
         """
         max_input_len = _max_input_len(model)
-        bound = largest_num_tokens(mlp_width)
-        # `max_input_len` at least: a model whose longest request passes the bound is refused below.
-        if max_num_tokens is None:
-            max_num_tokens = max(
-                max_input_len, min(_DEFAULT_SEQUENCES_A_PASS * max_input_len, bound)
-            )
-        if max_num_tokens > bound:
+        largest = _MAX_ELEMENTS // (2 * mlp_width)
+        if max_input_len > largest:
             raise UnsupportedError(
-                f"max_num_tokens must be <= {bound}, got {max_num_tokens}: the fused MLP's output "
-                f"of {2 * mlp_width} columns would pass TensorRT's 2^31-1 elements"
+                f"the longest request of {max_input_len} tokens must be <= {largest}: the fused "
+                f"MLP's output of {2 * mlp_width} columns would pass TensorRT's 2^31-1 elements"
             )
         return cls(
-            max_batch_size=_DEFAULT_MAX_BATCH_SIZE,
+            max_batch_size=_MAX_BATCH_SIZE,
             max_input_len=max_input_len,
-            max_num_tokens=max_num_tokens,
+            max_num_tokens=min(_SEQUENCES_A_PASS * max_input_len, largest),
             opt_num_tokens=opt_num_tokens(model),
         )
 
@@ -98,14 +65,6 @@ class EngineLimits:
 def opt_num_tokens(model: ModelSpec) -> int:
     """Return the tokens of a usual pass: the visual budget, and room for text."""
     return min(_max_input_len(model), model.max_feature_tokens + _TYPICAL_TEXT_TOKENS)
-
-
-def largest_num_tokens(mlp_width: int) -> int:
-    """Return the most tokens of a pass whose widest tensor TensorRT can still hold.
-
-    That tensor is the output of gate and up projection, which the builder fuses into one.
-    """
-    return _MAX_ELEMENTS // (2 * mlp_width)
 
 
 def _max_input_len(model: ModelSpec) -> int:

@@ -20,10 +20,7 @@ from numpy.typing import NDArray
 from groundserve.errors import UnsupportedError
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
-from groundserve.media.resize import ResizeRule
-
-PLAN_PIXELS = "PIXEL_VALUES"
-"""Input of a vision plan that takes pixel values: float16 (n, 3, S, S)."""
+from groundserve.media.outputs import ResizeRule
 
 VISUAL_TOKEN_ID = -200
 """In a prompt's ids, the place of the video's block or of a part of it; no vocabulary has it."""

@@ -12,8 +12,7 @@ The caller's process needs numpy only; PyAV and Pillow are imported by the worke
 """
 
 from groundserve.media.index import VideoIndex
-from groundserve.media.outputs import FrameOutput
-from groundserve.media.resize import ResizeRule
+from groundserve.media.outputs import FrameOutput, ResizeRule
 from groundserve.media.segments import Segments
 from groundserve.media.source import VideoSource
 from groundserve.media.stream import StreamInfo

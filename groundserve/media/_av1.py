@@ -34,13 +34,9 @@ class _Sequence:
 
 
 def unreferenced(packets: Sequence[bytes], extradata: bytes) -> list[bool]:
-    """Say of each packet whether the others decode to the same frames without it.
+    """Say of each packet, a temporal unit, whether the others decode to the same without it.
 
     Any number of them may be left out.
-
-    Args:
-        packets: Temporal units, in decode order.
-        extradata: The stream's, as the container has it.
 
     Raises:
         ValueError: This is not understood.

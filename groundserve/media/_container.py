@@ -80,33 +80,24 @@ def select_video_stream(container: InputContainer) -> VideoStream:
     Raises:
         MediaError: There is none, or its codec is not decoded here.
     """
-    streams = [s for s in container.streams.video if not is_cover_picture(s)]
-    if not streams:
+    streams = container.streams.video
+    videos = (one for one in streams if not one.disposition & Disposition.attached_pic)
+    selected = next(videos, None)
+    if selected is None:
         raise MediaError("the file has no video stream")
-    selected = streams[0]
-    check_codec(selected)
-    for stream in container.streams:
-        if stream is not selected:
-            # Their packets then end in the demuxer, before anything is made of them.
-            stream.discard = Discard.all
-    return selected
-
-
-def is_cover_picture(stream: VideoStream) -> bool:
-    """Whether a stream is a picture attached to the file, as in music with an album cover."""
-    return bool(stream.disposition & Disposition.attached_pic)
-
-
-def check_codec(stream: VideoStream) -> None:
-    """Raise MediaError when the stream's decoder is not white-listed; PyAV asks nobody."""
     # `codec_whitelist` is for the decoders that FFmpeg opens when it probes. The one that decodes
-    # is opened by PyAV, without a list.
-    decoder = stream.codec_context.name if stream.codec_context else "unknown"
+    # is opened by PyAV, which asks nobody.
+    decoder = selected.codec_context.name if selected.codec_context else "unknown"
     if decoder not in DECODERS:
         raise MediaError(
             f"the video's codec must be one of {', '.join(DECODERS)}, got {decoder}; "
             "re-encode it, for instance to H.264"
         )
+    for stream in container.streams:
+        if stream is not selected:
+            # Their packets then end in the demuxer, before anything is made of them.
+            stream.discard = Discard.all
+    return selected
 
 
 def decoder_options(limits: Limits) -> dict[str, str]:

@@ -9,17 +9,21 @@ Of the packets between, those that neither a target nor a later packet needs are
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress, groupby
 
 import numpy as np
+from av.packet import Packet
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from groundserve.media import _av1, _h264
 from groundserve.media._mux import write_segment
 from groundserve.media._packets import PacketTable
 from groundserve.media._reader import PacketReader
-from groundserve.media._references import needed_packets
 from groundserve.media.segments import Segments
+from groundserve.media.stream import StreamInfo
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,11 +40,7 @@ class Cut:
     """int32: ranks of the targets, increasing."""
 
     def keep(self, is_kept: NDArray[np.bool_]) -> Cut:
-        """Return the cut without some of its packets, each of which has a frame, no target's.
-
-        Args:
-            is_kept: bool (k,).
-        """
+        """Return the cut of some of its packets, bool (k,); each other has a frame, no target's."""
         if is_kept.all():
             return self
         kept_ranks = self.ranks[is_kept]
@@ -59,10 +59,7 @@ def cut_segments(
 ) -> Segments:
     """Copy what decoding the frames needs; one segment per key packet that decoding starts at.
 
-    Args:
-        reader: The open video.
-        frame_indices: int64 (m,), ordinals of the targets, increasing.
-        max_bytes: See `OpenVideo.cut`.
+    The arguments are those of `OpenVideo.cut`.
 
     Raises:
         MediaError: The packets cannot be read again, or not be stored.
@@ -82,18 +79,14 @@ def cut_segments(
         files,
         [cut.local_frames for cut in cuts],
         # One decoded frame stands for all segments, so the others are not decoded here.
-        stream=reader.appearance(files[0]).to_stream(tuple(cut.num_frames for cut in cuts)),
+        stream=StreamInfo(
+            **reader.appearance(files[0]), frame_counts=tuple(cut.num_frames for cut in cuts)
+        ),
     )
 
 
 def plan_cuts(table: PacketTable, targets: NDArray[np.int64]) -> list[Cut]:
-    """Group targets, given as positions in presentation order, by the packet to start at.
-
-    Args:
-        table: All packets of the video.
-        targets: int64 (m,), positions in decode order of the targets, which are given in
-            presentation order.
-    """
+    """Group targets, int64 (m,) positions in order of presentation, by the packet to start at."""
     starts = [_start_position(table, int(target)) for target in targets]
     return [
         _plan_cut(table, start, np.array([target for _, target in group]))
@@ -146,3 +139,42 @@ def _copy(reader: PacketReader, planned: Cut) -> tuple[bytes, Cut]:
     is_needed = needed_packets(packets, reader.stream, is_target)
     cut = planned.keep(is_needed)
     return write_segment(list(compress(packets, is_needed)), cut.ranks, reader.stream), cut
+
+
+_FINDERS: dict[str, Callable[[Sequence[bytes], bytes], list[bool]]] = {
+    "av1": _av1.unreferenced,
+    "h264": _h264.unreferenced,
+}
+"""By FFmpeg's canonical name of the codec."""
+
+
+def needed_packets(
+    packets: Sequence[Packet[VideoStream]], stream: VideoStream, is_target: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Say which packets the targets, bool (k,), need: all that are not known to be needless.
+
+    Of others no target is made, and nothing that is decoded later refers to them. The bitstream
+    itself decides: flags of the container may be wrong, and would then change pixels. Whatever is
+    not understood is kept, and so are all packets of the other codecs:
+
+    - HEVC: FFmpeg gives up a picture whose reference picture set lists one that is missing, though
+      it is not referred to, so the pictures marked as unreferenced are not enough to know.
+    - VP9: also a frame that refreshes no slot leaves its motion vectors, segmentation and loop
+      filter deltas to the next one. VP8 likewise keeps probabilities.
+    - Motion JPEG has key frames only; of MPEG-4 and MPEG-2 there is little left to serve.
+
+    Args:
+        packets: k packets in decode order, from one where decoding starts.
+        stream: The stream that they were read from.
+        is_target: Whose frames are asked for.
+    """
+    codec = stream.codec_context
+    find = _FINDERS.get(codec.codec.canonical_name)
+    # Parameters that a packet brings beside its data are not looked into.
+    if find is None or any(packet.has_sidedata("new_extradata") for packet in packets):
+        return np.ones_like(is_target)
+    try:
+        is_unreferenced = find([bytes(packet) for packet in packets], codec.extradata or b"")
+    except ValueError:
+        return np.ones_like(is_target)
+    return is_target | ~np.array(is_unreferenced)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from queue import SimpleQueue
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media._announced import open_announced, read_announced
 from groundserve.media._container import (
     check_codec_size,
     check_size,
@@ -23,10 +26,9 @@ from groundserve.media._container import (
     select_video_stream,
 )
 from groundserve.media._memory import max_decoders
-from groundserve.media._packets import is_hidden_packet
+from groundserve.media._packets import is_hidden_packet, open_announced, read_announced
 from groundserve.media._resize import FrameConverter
 from groundserve.media._side_by_side import run_behind, run_side_by_side
-from groundserve.media._targets import Decoded, Targets
 from groundserve.media.outputs import FrameOutput
 from groundserve.media.segments import Segments
 
@@ -43,12 +45,8 @@ def decode_segments(
     other, and those of the last pictures have nothing to do. Fewer segments than threads have
     several threads each, and one more that converts what they decoded.
 
-    Args:
-        segments: n files with m targets, all of one video.
-        outputs: What is made of them, as `check_outputs` lets in. Frames as decoded must have one
-            size and, where there are several, at most the pixels that the file announces.
-        num_threads: Threads that decode.
-        limits: Ceilings on a frame's size.
+    Outputs are as `check_outputs` lets in. Frames as decoded must have one size and, where there
+    are several, at most the pixels that the file announces.
 
     Raises:
         MediaError: No frame comes out for a target. The reference's decoder (decord) gives another
@@ -66,7 +64,7 @@ def decode_segments(
     )
     # What as many frames as one expects together take is known beforehand. One alone, which is
     # within the limits, may be larger.
-    made = Targets(segments.num_frames, outputs, most_pixels=num_pixels)
+    made = _Targets(segments.num_frames, outputs, most_pixels=num_pixels)
     # One a thread: each keeps tables from one frame to the next.
     converters: SimpleQueue[FrameConverter] = SimpleQueue()
     for _ in range(num_decoders):
@@ -106,12 +104,7 @@ def decode_segments(
 def decode_all(
     stream: VideoStream, packets: Iterable[Packet[VideoStream]], limits: Limits
 ) -> Iterator[VideoFrame]:
-    """Yield frames in presentation order, as far as the decoder gets.
-
-    Args:
-        stream: An open segment's video; its decoder is used up.
-        packets: All that hold data, in decode order.
-        limits: Ceilings on a frame's size.
+    """Yield frames in presentation order, as far as the stream's decoder gets, which is used up.
 
     Raises:
         MediaError: A frame is past the limits on its size, also one that does not come out.
@@ -153,9 +146,7 @@ class _OpenSegment:
     ) -> None:
         self.num_bytes = num_bytes
         self.num_decoded = 0
-        self._container = container
-        self._stream = stream
-        self._packets = packets
+        self._container, self._stream, self._packets = container, stream, packets
         self._targets = targets
 
     def decode_targets(self, limits: Limits) -> Iterator[tuple[int, VideoFrame]]:
@@ -198,3 +189,94 @@ def _open_all(segments: Segments, *, num_threads: int) -> Iterator[_OpenSegment]
         targets = {shown[rank]: first_target + i for i, rank in enumerate(local_frames)}
         yield _OpenSegment(container, stream, packets, targets, len(file))
         first_target += len(local_frames)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decoded:
+    """The targets of segments, and what they took."""
+
+    outputs: tuple[NDArray[np.uint8], ...]
+    """For each output uint8 (k, S, S, 3), RGB, in the order of the targets."""
+    packets_decoded: int
+    frames_converted: int
+    """Frames made for outputs, all together: one that two outputs have counts twice."""
+
+
+class _Targets:
+    """The targets of all segments, which threads write in any order."""
+
+    def __init__(
+        self, num_targets: int, outputs: Sequence[FrameOutput], *, most_pixels: int
+    ) -> None:
+        self._lock = threading.Lock()
+        self._made = [_Output(output, num_targets, most_pixels=most_pixels) for output in outputs]
+        self._missing = set(range(num_targets))
+        self._num_targets = num_targets
+        self._num_packets = 0
+
+    def outputs_of(self, target: int) -> list[int]:
+        return [number for number, made in enumerate(self._made) if target in made.rows]
+
+    def put(self, target: int, output: int, pixels: NDArray[np.uint8]) -> None:
+        """Store a target's frame for one output."""
+        made = self._made[output]
+        with self._lock:
+            frames = made.frames_for(pixels)
+        frames[made.rows[target]] = pixels
+
+    def have(self, target: int) -> None:
+        with self._lock:
+            self._missing.remove(target)
+
+    def add_packets(self, num_packets: int) -> None:
+        with self._lock:
+            self._num_packets += num_packets
+
+    def to_decoded(self) -> Decoded:
+        """Return all targets, once all threads are done."""
+        if self._missing:
+            raise MediaError(
+                f"frame {min(self._missing)} of the {self._num_targets} asked for does not decode: "
+                "the video is damaged there"
+            )
+        return Decoded(
+            outputs=tuple(made.frames for made in self._made if made.frames is not None),
+            packets_decoded=self._num_packets,
+            frames_converted=sum(len(made.rows) for made in self._made),
+        )
+
+
+class _Output:
+    """One array of frames."""
+
+    def __init__(self, output: FrameOutput, num_targets: int, *, most_pixels: int) -> None:
+        self.rows = {int(target): row for row, target in enumerate(output.places(num_targets))}
+        self._most_pixels = most_pixels
+        size = output.image_size
+        # As decoded the first frame decides, which alone tells H and W for certain.
+        self.frames = None if size is None else self._empty((size, size, 3))
+
+    def frames_for(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return where a frame is to be stored.
+
+        Raises:
+            MediaError: Frames as decoded differ in size.
+        """
+        if self.frames is None:
+            height, width, _ = pixels.shape
+            if len(self.rows) > 1 and height * width > self._most_pixels:
+                raise MediaError(
+                    "the video's frames differ in size from what it announces: "
+                    f"{width} x {height} pixels are more; re-encode it, or ask for one frame at a "
+                    "time"
+                )
+            self.frames = self._empty(pixels.shape)
+        if pixels.shape != self.frames.shape[1:]:
+            raise MediaError(
+                "the video's frames differ in size, and are wanted as decoded: re-encode it in "
+                "one size, or ask for an image_size"
+            )
+        return self.frames
+
+    def _empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        return np.empty((len(self.rows), *shape), np.uint8)

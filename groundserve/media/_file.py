@@ -17,13 +17,31 @@ than a broadcast of 20 Mbit/s sends in 100 s without a picture. A file of 16 GiB
 hole would otherwise be read to its end."""
 
 
-class CountedFile:
-    """Reads a descriptor at an offset of its own, until it has read too much for nothing."""
+class _Seekable:
+    """A file of a known size with an offset of its own."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._offset = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to an offset and return it."""
+        # SEEK_SET, and whatever else, counts from 0.
+        start = {os.SEEK_CUR: self._offset, os.SEEK_END: self._size}
+        self._offset = start.get(whence, 0) + offset
+        return self._offset
+
+    def tell(self) -> int:
+        """Return the offset."""
+        return self._offset
+
+
+class CountedFile(_Seekable):
+    """Reads a descriptor, which stays the caller's, until it has read too much for nothing."""
 
     def __init__(self, fd: int) -> None:
-        """Read from the start of `fd`, which stays the caller's."""
+        super().__init__(os.fstat(fd).st_size)
         self._fd = fd
-        self._offset = 0
         self._count = 0
 
     def restart_count(self) -> None:
@@ -48,38 +66,16 @@ class CountedFile:
             )
         return data
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset and return it."""
-        # SEEK_SET, and whatever else, counts from 0.
-        start = {os.SEEK_CUR: self._offset, os.SEEK_END: os.fstat(self._fd).st_size}
-        self._offset = start.get(whence, 0) + offset
-        return self._offset
 
-    def tell(self) -> int:
-        """Return the offset."""
-        return self._offset
-
-
-class FileInMemory:
-    """Reads bytes where they lie; `io.BytesIO` would hold a copy of them all."""
+class FileInMemory(_Seekable):
+    """Reads uint8 (B,) where it lies; `io.BytesIO` would hold a copy of it all."""
 
     def __init__(self, data: memoryview) -> None:
-        """Read from the start of uint8 (B,)."""
+        super().__init__(len(data))
         self._data = data
-        self._offset = 0
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, none at the end."""
         data = self._data[self._offset : self._offset + size].tobytes()
         self._offset += len(data)
         return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset and return it."""
-        start = {os.SEEK_CUR: self._offset, os.SEEK_END: len(self._data)}
-        self._offset = start.get(whence, 0) + offset
-        return self._offset
-
-    def tell(self) -> int:
-        """Return the offset."""
-        return self._offset

@@ -8,11 +8,11 @@ pictures of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from groundserve.media._bits import BitReader
-from groundserve.media._nal_units import message_types, split_nal_units, unescape
 
 _SLICE, _IDR_SLICE, _SEI, _SPS, _AUD, _FILLER = 1, 5, 6, 7, 9, 12
 _PARTITIONS = (2, 3, 4)
@@ -40,11 +40,7 @@ class _Picture:
 def unreferenced(packets: Sequence[bytes], extradata: bytes) -> list[bool]:
     """Say of each packet whether the others decode to the same pictures without it.
 
-    Any number of them may be left out.
-
-    Args:
-        packets: From a picture where decoding starts, in decode order.
-        extradata: The stream's, as the container has it.
+    Any number of them may be left out. They begin with a picture where decoding starts.
 
     Raises:
         ValueError: This is not understood, or there are fields.
@@ -158,3 +154,70 @@ def _read_picture(units: list[bytes], frame_num_bits: int) -> _Picture:
         is_idr=is_idr,
         can_start=is_idr or _RECOVERY_POINT in messages,
     )
+
+
+_START_CODE = b"\0\0\1"
+
+
+def split_nal_units(packet: bytes, length_bytes: int | None) -> list[bytes]:
+    """Return the NAL units of a packet, at least one.
+
+    Before each is a length of so many bytes, or a start code where that is None.
+
+    Raises:
+        ValueError: It is not such a packet.
+    """
+    if length_bytes is None:
+        before, *units = packet.split(_START_CODE)
+        if before.strip(b"\0"):
+            raise ValueError("bytes before the first start code")
+        units = [unit.rstrip(b"\0") for unit in units]
+    else:
+        units = []
+        at = 0
+        while at < len(packet):
+            start = at + length_bytes
+            at = start + int.from_bytes(packet[at:start], "big")
+            units.append(packet[start:at])
+        # FFmpeg would see another unit begin there.
+        if at != len(packet) or any(_START_CODE in unit for unit in units):
+            raise ValueError("lengths that are none")
+    if not units or not all(units):
+        raise ValueError("no unit, or an empty one")
+    return units
+
+
+def unescape(payload: bytes) -> bytes:
+    """Take out the bytes that keep a payload from looking like a start code."""
+    return re.sub(b"\0\0\3", b"\0\0", payload)
+
+
+def message_types(payload: bytes) -> set[int]:
+    """Return the kinds of the messages in one unit of supplemental information.
+
+    Raises:
+        ValueError: A message ends behind the unit.
+    """
+    data = unescape(payload).rstrip(b"\0")
+    types = set()
+    at = 0
+    # The last byte is the stop bit's.
+    while at < len(data) - 1:
+        kind, at = _read_sum(data, at)
+        size, at = _read_sum(data, at)
+        types.add(kind)
+        at += size
+    if at > len(data):
+        raise ValueError("a message of more bytes than there are")
+    return types
+
+
+def _read_sum(data: bytes, at: int) -> tuple[int, int]:
+    """Return a number given as bytes to add, of which all but the last are 255, and its end."""
+    total = 0
+    while at < len(data):
+        total += data[at]
+        at += 1
+        if data[at - 1] != 0xFF:
+            return total, at
+    raise ValueError("a message without an end")

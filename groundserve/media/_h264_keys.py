@@ -50,13 +50,7 @@ _IS_PREDICTED = _predicted_slices()
 def find_h264_keys(
     fd: int, offsets: NDArray[np.int64], sizes: NDArray[np.int64], extradata: bytes
 ) -> NDArray[np.uint8]:
-    """Tell key samples from others.
-
-    Args:
-        fd: The file.
-        offsets: int64 (P,), first byte of each sample.
-        sizes: int64 (P,), bytes of each, within the file.
-        extradata: The decoder configuration record (`avcC`).
+    """Tell key samples, at these offsets and of these sizes within the file, from others.
 
     Returns:
         uint8 (P,): NOT_KEY, KEY or ASK.
@@ -100,10 +94,7 @@ def _classify(
 ) -> tuple[NDArray[np.uint8], bool]:
     """Walk the units of all samples side by side, up to the first slice of each.
 
-    Args:
-        heads: uint8 (P, H), first bytes of each sample, and what follows a shorter one.
-        sizes: int64 (P,), bytes of each sample.
-        length_bytes: Bytes of the length before each unit.
+    Of each sample `heads`, uint8 (P, H), has the first bytes, and what follows a shorter one.
 
     Returns:
         uint8 (P,), what is known; whether there is a parameter set before a slice.

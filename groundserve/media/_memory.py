@@ -46,12 +46,8 @@ def needed_address_space(limits: Limits, *, num_threads: int) -> int:
 def max_decoders(num_pixels: int, limits: Limits, *, num_threads: int) -> int:
     """Return how many decoders of one thread have room where one decoder of `num_threads` has.
 
-    Each has reference pictures of its own, so of the largest pictures that are let in it is one.
-
-    Args:
-        num_pixels: Of a picture, W x H; not more than `max_frame_pixels`.
-        limits: Ceilings on a video.
-        num_threads: What `needed_address_space` was told.
+    Each has reference pictures of its own, of `num_pixels` at most: of the largest that are let in
+    it is one.
     """
     room = _pictures_bytes(limits.max_frame_pixels, limits, num_threads=num_threads)
     return max(1, room // _pictures_bytes(num_pixels, limits, num_threads=1))

@@ -127,8 +127,8 @@ def _check_edits(edits: memoryview | None) -> None:
 
 
 def _sizes(box: memoryview | None) -> NDArray[np.int64]:
-    _require(box is not None and len(box) >= 12)
-    assert box is not None
+    box = _present(box)
+    _require(len(box) >= 12)
     size, num_samples = struct.unpack_from(">II", box, 4)
     _require(0 < num_samples <= MAX_SAMPLES)
     if size:
@@ -148,13 +148,13 @@ def _offsets(
     num_chunks = _count(box)
     # Every chunk has a sample.
     _require(0 < num_chunks <= len(sizes))
-    assert box is not None
-    chunks = _numbers(box[8:], dtype, num_chunks)
+    chunks = _numbers(_present(box)[8:], dtype, num_chunks)
     num_runs = _count(runs)
     _require(0 < num_runs <= num_chunks)
-    assert runs is not None
     # (num_runs, 3): first chunk from 1, samples in each chunk, sample description.
-    first, in_chunk, description = _numbers(runs[8:], ">u4", 3 * num_runs).reshape(-1, 3).T
+    first, in_chunk, description = (
+        _numbers(_present(runs)[8:], ">u4", 3 * num_runs).reshape(-1, 3).T
+    )
     chunks_in_run = np.diff(first, append=num_chunks + 1)
     _require(first[0] == 1 and chunks_in_run.min() > 0 and np.all(description == 1))
     _require(in_chunk.min() > 0 and in_chunk.max() <= len(sizes))
@@ -171,9 +171,8 @@ def _delays(box: memoryview | None, num_samples: int) -> NDArray[np.int64]:
     if not num_runs:
         return np.zeros(num_samples, np.int64)
     _require(num_runs <= num_samples)
-    assert box is not None
     # (num_runs, 2): samples, offset; signed whatever the version says.
-    counts, offsets = _numbers(box[8:], ">i4", 2 * num_runs).reshape(-1, 2).T
+    counts, offsets = _numbers(_present(box)[8:], ">i4", 2 * num_runs).reshape(-1, 2).T
     _require(counts.min() > 0 and int(counts.sum()) == num_samples)
     _require(offsets.min() > -(2**31))
     # FFmpeg moves decoding times back so far that no offset is below 0, the last two runs aside.
@@ -190,15 +189,19 @@ def _numbers(data: memoryview, dtype: str, count: int) -> NDArray[np.int64]:
 
 def _count(box: memoryview | None) -> int:
     """Return the number of entries that a table announces, behind its version and flags."""
-    _require(box is not None and len(box) >= 8)
-    return int(struct.unpack_from(">I", box, 4)[0])  # type: ignore[arg-type]
+    box = _present(box)
+    _require(len(box) >= 8)
+    return int(struct.unpack_from(">I", box, 4)[0])
 
 
 def _only(box: memoryview, name: bytes) -> memoryview:
-    found = _at_most_one(box, name)
-    _require(found is not None)
-    assert found is not None
-    return found
+    return _present(_at_most_one(box, name))
+
+
+def _present(box: memoryview | None) -> memoryview:
+    if box is None:
+        raise UnclearIndexError
+    return box
 
 
 def _at_most_one(box: memoryview, name: bytes) -> memoryview | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
+from operator import attrgetter
 
 import numpy as np
 from av.container import InputContainer
@@ -93,17 +94,11 @@ def _is_candidate(container: InputContainer, stream: VideoStream) -> bool:
 def _read_entries(stream: VideoStream) -> tuple[NDArray[np.int64], ...]:
     """Return int64 (P,) each: decoding times, sizes, offsets and flags of FFmpeg's own index."""
     entries = stream.index_entries
+    columns = [attrgetter(name) for name in ("timestamp", "size", "pos", "flags")]
     blocks = []
     for first in range(0, len(entries), _BLOCK_ENTRIES):
         block = entries[first : first + _BLOCK_ENTRIES]
-        blocks.append(
-            [
-                np.fromiter((entry.timestamp for entry in block), np.int64, len(block)),
-                np.fromiter((entry.size for entry in block), np.int64, len(block)),
-                np.fromiter((entry.pos for entry in block), np.int64, len(block)),
-                np.fromiter((entry.flags for entry in block), np.int64, len(block)),
-            ]
-        )
+        blocks.append([np.fromiter(map(read, block), np.int64, len(block)) for read in columns])
     return tuple(np.concatenate(column) for column in zip(*blocks, strict=True))
 
 

@@ -27,13 +27,9 @@ def write_segment(
 ) -> bytes:
     """Make a file that presents packet i, given in decode order, as its frame `ranks[i]`.
 
-    MP4, or Matroska for codecs that MP4 cannot hold (VP8). Rotation goes along with the stream's
-    parameters. There is no edit list, so no frame is hidden. The packets are changed.
-
-    Args:
-        packets: k packets in decode order; they are changed.
-        ranks: int64 (k,): the place of each packet's frame in presentation order.
-        template: The stream that they were read from.
+    MP4, or Matroska for codecs that MP4 cannot hold (VP8). Rotation goes along with the parameters
+    of `template`, the stream that they were read from. There is no edit list, so no frame is
+    hidden. The packets are changed.
 
     Raises:
         MediaError: The muxer does not store these packets as they are.

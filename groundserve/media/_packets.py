@@ -15,7 +15,10 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from groundserve.errors import MediaError
-from groundserve.limits import Limits
+from groundserve.limits import MIB, Limits
+from groundserve.media._container import open_segment
+from groundserve.media._file import FileInMemory
+from groundserve.media._sandbox import allow_more_memory
 from groundserve.media.index import VideoIndex
 
 MAX_FRAMES_PER_SECOND = 240
@@ -86,12 +89,7 @@ def is_hidden_packet(packet: Packet[VideoStream]) -> bool:
 def list_packets(
     packets: Iterator[Packet[VideoStream]], stream: VideoStream, limits: Limits
 ) -> PacketTable:
-    """Demux the whole stream, nothing is decoded.
-
-    Args:
-        packets: All that hold data, in decode order.
-        stream: The stream that they are of.
-        limits: Ceilings on the video.
+    """Demux the whole stream; nothing is decoded.
 
     Raises:
         MediaError: A packet has no time, one lies past `max_duration_seconds`, or there are more
@@ -100,7 +98,7 @@ def list_packets(
     # 3 x 8 and 3 x 1 bytes a packet; a list's integers would take 28 bytes and more, each.
     pts, dts, sizes = array("q"), array("q"), array("q")
     is_key, is_discard, is_hidden = array("b"), array("b"), array("b")
-    time_base = _time_base(stream)
+    unit = time_base(stream)
     start = stream.start_time
     # One more than allowed, for `check_count` to see that there are too many.
     for packet in islice(packets, max_packets(limits) + 1):
@@ -111,7 +109,7 @@ def list_packets(
             )
         # Streams without a start time begin with their first packet.
         start = packet.pts if start is None else start
-        check_duration(float((packet.pts - start) * time_base), limits)
+        check_duration(float((packet.pts - start) * unit), limits)
         pts.append(packet.pts)
         dts.append(packet.pts if packet.dts is None else packet.dts)
         sizes.append(packet.size)
@@ -139,6 +137,8 @@ def describe(container: InputContainer, stream: VideoStream, table: PacketTable)
     positions = table.frame_positions
     if not len(positions):
         raise MediaError("the video has no frames")
+    if not stream.average_rate:
+        raise MediaError("the file announces no frame rate; remux it, for instance to MP4")
     # (N,) in stream units, sorted, so equal times are neighbors.
     pts = table.pts[positions]
     if repeats := int(np.count_nonzero(np.diff(pts) == 0)):
@@ -149,9 +149,9 @@ def describe(container: InputContainer, stream: VideoStream, table: PacketTable)
     # Sorted by now: the earliest frame's, not the first packet's.
     start = int(pts[0]) if stream.start_time is None else stream.start_time
     return VideoIndex(
-        average_fps=_average_fps(stream),
+        average_fps=float(stream.average_rate),
         # Subtracted as integers: exact, however late on the clock the stream begins.
-        pts_seconds=(pts - start) * float(_time_base(stream)),
+        pts_seconds=(pts - start) * float(time_base(stream)),
         is_key=table.is_key[positions],
         width=stream.codec_context.width,
         height=stream.codec_context.height,
@@ -178,23 +178,64 @@ def check_count(num_packets: int, limits: Limits) -> None:
         )
 
 
-def announced_seconds(stream: VideoStream) -> float:
-    """Return the duration in the stream's header, 0 where there is none."""
-    return float((stream.duration or 0) * _time_base(stream))
-
-
 def max_packets(limits: Limits) -> int:
     """Return the most packets that a video may have."""
     return int(limits.max_duration_seconds * MAX_FRAMES_PER_SECOND) + 1
 
 
-def _average_fps(stream: VideoStream) -> float:
-    if not stream.average_rate:
-        raise MediaError("the file announces no frame rate; remux it, for instance to MP4")
-    return float(stream.average_rate)
-
-
-def _time_base(stream: VideoStream) -> Fraction:
+def time_base(stream: VideoStream) -> Fraction:
+    """Return the unit of the stream's times, in seconds."""
     if not stream.time_base:
         raise MediaError("the video stream has no time base")
     return stream.time_base
+
+
+_OPEN_BYTES = 64 * MIB
+"""Memory to open any segment, besides what its frames take."""
+_OPEN_BYTES_A_FRAME = 128
+"""Memory for one frame of the index; measured: 36, and up to twice that while it grows."""
+
+
+def open_announced(file: memoryview, num_frames: int) -> InputContainer:
+    """Open a segment, uint8 (B,), which may come from the wire, with the frames it announces.
+
+    A header of some kilobytes can announce 90 million packets, and FFmpeg takes 36 bytes for each
+    when it opens the file (measured: 3.2 GB).
+
+    Raises:
+        MediaError: It has fewer bytes than frames.
+        MemoryError: Its index takes more memory than so many frames need.
+    """
+    # A packet with data takes a byte at least, so this is known before FFmpeg sees the header.
+    if num_frames > len(file):
+        raise _other_frames(num_frames)
+    with allow_more_memory(_OPEN_BYTES + _OPEN_BYTES_A_FRAME * num_frames):
+        return open_segment(FileInMemory(file))
+
+
+def read_announced(
+    container: InputContainer, stream: VideoStream, *, num_frames: int, num_bytes: int
+) -> list[Packet[VideoStream]]:
+    """Return the packets of a segment of `num_bytes`.
+
+    Raises:
+        MediaError: It holds other frames than those announced, or packets that overlap.
+    """
+    packets: list[Packet[VideoStream]] = []
+    num_found = 0
+    for packet in read_packets(container, stream):
+        # A hidden packet gives no frame, so the description does not count it.
+        num_found += not is_hidden_packet(packet)
+        # The index may name the same bytes for many packets, and each packet is a copy of its own.
+        num_bytes -= packet.size
+        # Not only at the end: the list of packets is itself what must not grow without bound.
+        if num_found > num_frames or num_bytes < 0:
+            break
+        packets.append(packet)
+    if num_found != num_frames or num_bytes < 0:
+        raise _other_frames(num_frames)
+    return packets
+
+
+def _other_frames(num_frames: int) -> MediaError:
+    return MediaError(f"a segment does not hold the {num_frames} frames announced in STREAM")

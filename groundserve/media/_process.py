@@ -22,8 +22,7 @@ from groundserve.errors import (
     UnavailableError,
 )
 from groundserve.limits import MIB, Limits
-from groundserve.media._config import WorkerConfig
-from groundserve.media._wire import Channel, Message, NotReceivedError, WireError
+from groundserve.media._wire import Channel, Message, NotReceivedError, WireError, WorkerConfig
 from groundserve.runtime.deadline import Deadline
 from groundserve.triton_messages import DECODER_DIED
 
@@ -73,15 +72,15 @@ class WorkerProcess:
         check: Callable[[Message], None] | None = None,
         **fields: object,
     ) -> Message:
-        """Have the worker do a job.
+        """Have the worker do a job, whose arguments are arrays and what JSON can hold.
 
         Args:
             job: Name of one of the worker's jobs.
             deadline: When the worker is killed.
             fd: Descriptor that goes along; it stays the caller's.
-            arrays: Arguments that are arrays.
+            arrays: Arguments.
             check: Raises WireError for an answer that no honest worker gives.
-            fields: Arguments that JSON can hold.
+            fields: Arguments.
 
         Raises:
             MediaError, InvalidRequestError: The worker's answer.

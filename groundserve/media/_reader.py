@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import av
 import numpy as np
@@ -14,19 +16,25 @@ from numpy.typing import NDArray
 
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from groundserve.media._container import check_size, open_container, select_video_stream
-from groundserve.media._describe import Appearance, describe_segment
+from groundserve.media._container import (
+    check_size,
+    open_container,
+    open_segment,
+    select_video_stream,
+)
+from groundserve.media._decode import decode_all
 from groundserve.media._file import CountedFile
 from groundserve.media._mp4_index import list_indexed_packets
 from groundserve.media._packets import (
     PacketTable,
-    announced_seconds,
     check_count,
     check_duration,
     describe,
     list_packets,
     read_packets,
+    time_base,
 )
+from groundserve.media._resize import quarter_turns
 
 _CONFIRMED_PACKETS = 4
 """Read at the start of an indexed file, to see that FFmpeg gives what the list says."""
@@ -42,23 +50,20 @@ class PacketReader:
     stream: VideoStream
 
     def __init__(self, fd: int, limits: Limits) -> None:
-        """Open and list all packets: from the index where that is clear, else by demuxing all.
+        """Open a file, whose descriptor stays the caller's, and list all packets.
 
-        Args:
-            fd: Descriptor of the file, which stays the caller's.
-            limits: Ceilings on the video.
+        They come from the index where that is clear, else by demuxing all.
 
         Raises:
-            MediaError: See `CountedFile`, `select_video_stream`, `check_size`, `list_packets`,
-                `describe`.
+            MediaError: It is not a video that is served here, or past a limit.
         """
         self._fd = fd
         self._limits = limits
-        self._appearance: Appearance | None = None
+        self._appearance: dict[str, Any] | None = None
         self._open()
         try:
             # The header's word, to refuse early; what counts is found by listing the packets.
-            check_duration(announced_seconds(self.stream), limits)
+            check_duration(float((self.stream.duration or 0) * time_base(self.stream)), limits)
             check_count(self.stream.frames, limits)
             self.table = self._list()
             self.index = describe(self.container, self.stream, self.table)
@@ -68,10 +73,6 @@ class PacketReader:
 
     def read(self, first: int, stop: int) -> list[Packet[VideoStream]]:
         """Return the packets at positions first..stop-1, seeking where the container allows it.
-
-        Args:
-            first: Position of the first packet, in decode order.
-            stop: Position behind the last one.
 
         Raises:
             MediaError: Reading a second time gives other packets than the first.
@@ -91,7 +92,7 @@ class PacketReader:
             raise MediaError("the file's packets differ from one reading to the next")
         return packets
 
-    def appearance(self, first_segment: bytes) -> Appearance:
+    def appearance(self, first_segment: bytes) -> dict[str, Any]:
         """Return what frames look like, found out at the first cut and the same for the others."""
         if self._appearance is None:
             self._appearance = describe_segment(first_segment, self.stream, self._limits)
@@ -191,3 +192,28 @@ def _prepend(
 ) -> Iterator[Packet[VideoStream]]:
     yield first
     yield from rest
+
+
+def describe_segment(file: bytes, video: VideoStream, limits: Limits) -> dict[str, Any]:
+    """Return fields of `StreamInfo`: a segment's first frame alone tells how it is to be rotated.
+
+    Where nothing decodes, what probing found of `video`, the stream that the segment was cut out
+    of, is returned: asking for a frame will fail.
+
+    Raises:
+        MediaError: The frame's size is past a limit.
+    """
+    with open_segment(io.BytesIO(file)) as container:
+        stream = select_video_stream(container)
+        # One thread gives a frame as soon as it can; several would first fill their queue.
+        stream.codec_context.thread_type = "NONE"
+        # All packets go in, the decoder takes as many as it needs for one frame.
+        frame = next(decode_all(stream, list(read_packets(container, stream)), limits), None)
+        # From the whole file, which FFmpeg has probed; a segment is opened without probing.
+        codec = video.codec_context
+        codec_name = codec.codec.canonical_name
+        shape = (codec.pix_fmt or "unknown", codec.width, codec.height, 0)
+        if frame is not None:
+            shape = (frame.format.name, frame.width, frame.height, quarter_turns(frame) * 90)
+        names = ("pixel_format", "width", "height", "rotation")
+        return {"codec_name": codec_name, **dict(zip(names, shape, strict=True))}

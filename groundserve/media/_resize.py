@@ -1,4 +1,4 @@
-"""Make RGB arrays of decoded frames, upright and of a model's size; see `resize.ResizeRule`."""
+"""Make RGB arrays of decoded frames, upright and of a model's size; see `outputs.ResizeRule`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,6 @@ class FrameConverter:
     """
 
     def __init__(self, outputs: Sequence[FrameOutput], limits: Limits) -> None:
-        """Make nothing yet.
-
-        Args:
-            outputs: Their sizes and rules.
-            limits: Ceiling on the pixels of a frame that is yet to be cropped.
-        """
         self._outputs = outputs
         self._limits = limits
         self._to_rgb = _RgbConverter()
@@ -46,12 +40,7 @@ class FrameConverter:
     def __call__(
         self, frame: VideoFrame, numbers: Sequence[int]
     ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Yield uint8 (S, S, 3), RGB, or (H, W, 3) as decoded, for some of the outputs.
-
-        Args:
-            frame: As decoded.
-            numbers: Places of the outputs, with which the pixels come.
-        """
+        """Yield places of outputs with uint8 (S, S, 3), RGB, or (H, W, 3) as decoded."""
         rgb: NDArray[np.uint8] | None = None
         for number in numbers:
             if number in self._filters:

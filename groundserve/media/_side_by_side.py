@@ -14,12 +14,8 @@ def run_side_by_side(
 ) -> None:
     """Call `work` with each, those that cost most first, so that threads end at about one time.
 
-    Args:
-        work: Called from several threads at once. What it raises is raised here: of several errors
-            that of the first thing. After one, what has not begun does not begin.
-        things: In their order.
-        num_threads: Calls at once.
-        cost: Roughly, in any unit.
+    What it raises is raised here: of several errors that of the first thing. After one, what has
+    not begun does not begin.
 
     Raises:
         MemoryError: A thread cannot be started.
@@ -39,9 +35,7 @@ def run_side_by_side(
 def run_behind(work: Callable[[T], None], things: Iterable[T]) -> None:
     """Call `work` with one after another, in a thread, while the next one is made in this.
 
-    Args:
-        work: What it raises is raised here; then nothing more is made.
-        things: Two exist at a time, the one that is worked on and the next.
+    Two things exist at a time. What `work` raises is raised here; then nothing more is made.
 
     Raises:
         MemoryError: The thread cannot be started.

@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.limits import Limits
 from groundserve.runtime.deadline import Deadline
 
 P = ParamSpec("P")
@@ -32,12 +33,12 @@ _DTYPES = {"bool", "float64", "int32", "int64", "uint8"}
 
 
 def targets_name(output: int) -> str:
-    """Return the name of the array of `FrameOutput.targets` of one output, by its place."""
+    """Name the array of `FrameOutput.targets` of one output."""
     return f"targets_{output}"
 
 
 def frames_name(output: int) -> str:
-    """Return the name of the array of frames that is made for one output."""
+    """Name the array of frames that is made for one output."""
     return f"frames_{output}"
 
 
@@ -85,17 +86,12 @@ class Channel:
     def send(
         self, message: Message, fd: int | None = None, *, deadline: Deadline | None = None
     ) -> None:
-        """Send a message, and with it a copy of a descriptor.
-
-        Args:
-            message: What to say.
-            fd: Descriptor to send along; it stays the caller's.
-            deadline: When to give up; never where None.
-        """
+        """Send a message, and with it a copy of a descriptor, which stays the caller's."""
         self._deadline = deadline
         layout = [[name, a.dtype.name, a.shape] for name, a in message.arrays.items()]
         header = json.dumps({"fields": message.fields, "arrays": layout}).encode()
-        self._send_prefix(_PREFIX.pack(len(header)), fd)
+        prefix, fds = _PREFIX.pack(len(header)), [] if fd is None else [fd]
+        self._when_ready(socket.send_fds, self._peer, [prefix], fds)
         self._send_bytes(memoryview(header))
         for array in message.arrays.values():
             # An array without elements cannot be cast to bytes.
@@ -103,11 +99,9 @@ class Channel:
                 self._send_bytes(np.ascontiguousarray(array).data.cast("B"))
 
     def receive(self, *, max_bytes: int, deadline: Deadline | None = None) -> Message:
-        """Receive a message whose arrays take at most `max_bytes` together, no descriptor.
+        """Receive a message without a descriptor.
 
-        Args:
-            max_bytes: Of the arrays; more is refused before memory is taken.
-            deadline: When to give up; never where None.
+        Arrays of more than `max_bytes` together are refused before memory is taken.
         """
         self._deadline = deadline
         return self._receive_rest(self._receive_bytes(_PREFIX.size), max_bytes)
@@ -155,9 +149,6 @@ class Channel:
                 raise WireError("the peer is gone")
             view = view[received:]
 
-    def _send_prefix(self, prefix: bytes, fd: int | None) -> None:
-        self._when_ready(socket.send_fds, self._peer, [prefix], [] if fd is None else [fd])
-
     def _send_bytes(self, view: memoryview) -> None:
         while view:
             view = view[self._when_ready(self._peer.send, view) :]
@@ -191,3 +182,24 @@ def _check_layout(name: str, dtype: str, shape: list[int]) -> tuple[str, str, tu
     if dtype not in _DTYPES or not all(isinstance(n, int) and n >= 0 for n in shape):
         raise ValueError("an array of another kind")
     return name, dtype, tuple(shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """Fixed for a worker's life."""
+
+    address_space_bytes: int
+    """`RLIMIT_AS`: virtual memory."""
+    num_threads: int
+    limits: Limits
+
+    def to_json(self) -> str:
+        """Render as one command-line argument."""
+        return json.dumps(vars(self) | {"limits": vars(self.limits)})
+
+    @classmethod
+    def from_json(cls, text: str) -> WorkerConfig:
+        """Read `to_json`'s text."""
+        # No checks: the text comes from `to_json` in the process that starts this one.
+        fields = json.loads(text)
+        return cls(**fields | {"limits": Limits(**fields["limits"])})

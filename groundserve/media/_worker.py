@@ -20,7 +20,6 @@ import av.subtitles.stream
 
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import MIB
-from groundserve.media._config import WorkerConfig
 from groundserve.media._container import DEMUXERS
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
@@ -32,7 +31,14 @@ from groundserve.media._sandbox import (
     die_with_peer,
     limit_resources,
 )
-from groundserve.media._wire import Channel, Message, WireError, frames_name, targets_name
+from groundserve.media._wire import (
+    Channel,
+    Message,
+    WireError,
+    WorkerConfig,
+    frames_name,
+    targets_name,
+)
 from groundserve.media.outputs import FrameOutput
 from groundserve.media.segments import Segments
 from groundserve.media.stream import StreamInfo

@@ -26,9 +26,8 @@ class VideoIndex:
     is_key: NDArray[np.bool_]
     """bool (N,): decoding can start here."""
     width: int
-    """Coded pixels, before rotation."""
     height: int
-    """Coded pixels, before rotation."""
+    """Both in coded pixels, before rotation."""
     codec_name: str
     """FFmpeg's name of the codec, such as "h264"."""
     container_name: str

@@ -4,14 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
-from groundserve.media.resize import ResizeRule, check_resize_rule
+
+ResizeRule = Literal["square", "short_side", "bilinear"]
+"""How an upright frame of any size becomes S x S pixels.
+
+- "square": RGB, then Pillow's bicubic filter to S x S; the aspect is not kept. Source:
+  transformers 4.47.1, `image_transforms.resize`.
+- "short_side": RGB, then Pillow's bicubic filter to S pixels on the shorter side and, with the
+  aspect kept, a whole number on the longer one, rounded down; of that the S in the middle. Source:
+  torchvision 0.16.2, `transforms.functional.resize` and `center_crop` of a Pillow image.
+- "bilinear": FFmpeg's `scale` filter to S x S in the decoder's own pixel format, then RGB; the
+  aspect is not kept. Source: decord 0.6.0, `VideoReader(width=S, height=S)`.
+"""
+
+
+def check_resize_rule(rule: str, *, image_size: int | None) -> None:
+    """Check a rule; with frames as decoded, of no size, goes "square" alone, the default.
+
+    Raises:
+        InvalidRequestError: It is none, or does not go with the size.
+    """
+    rules = get_args(ResizeRule)
+    if rule not in rules:
+        raise InvalidRequestError(f"resize must be one of {', '.join(rules)}, got {rule!r}")
+    if image_size is None and rule != "square":
+        raise InvalidRequestError(
+            f"resize {rule!r} needs an image_size, got None, which leaves frames as decoded"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,11 +57,6 @@ class FrameOutput:
 
 def check_outputs(outputs: Sequence[FrameOutput], num_targets: int, limits: Limits) -> None:
     """Check what is asked for, before anything is decoded.
-
-    Args:
-        outputs: One at least.
-        num_targets: m of the segments.
-        limits: Ceilings on a frame's size.
 
     Raises:
         InvalidRequestError: A size is out of range, a rule is none or goes with no size, places are

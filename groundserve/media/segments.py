@@ -104,12 +104,10 @@ class Segments:
         """Yield each file with its targets."""
         # Slices of this share its memory: no file is copied.
         data = np.ascontiguousarray(self.data).data
-        for i, local_frames in enumerate(self._local_frames_by_segment()):
-            yield data[self.offsets[i] : self.offsets[i + 1]], local_frames
-
-    def _local_frames_by_segment(self) -> list[NDArray[np.int32]]:
         # n pieces by their n - 1 inner borders.
-        return np.split(self.local_frames, self.local_offsets[1:-1])
+        by_segment = np.split(self.local_frames, self.local_offsets[1:-1])
+        for i, local_frames in enumerate(by_segment):
+            yield data[self.offsets[i] : self.offsets[i + 1]], local_frames
 
 
 def _offsets_of(parts: Sequence[bytes] | Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:

@@ -28,12 +28,9 @@ class VideoSource(Closing):
     """
 
     def __init__(self, fd: int, *, identity: str | None = None) -> None:
-        """Own `fd`; without an identity it is computed from the bytes when it is asked for.
+        """Own the descriptor of a regular file or of sealed memory.
 
-        Args:
-            fd: Descriptor of a regular file or of sealed memory.
-            identity: Value of the property `identity`; None: the SHA-256 of the bytes, computed
-                when it is asked for.
+        Without an identity it is the SHA-256 of the bytes, computed when it is asked for.
         """
         self._fd = fd
         self._given_identity = identity
@@ -43,11 +40,7 @@ class VideoSource(Closing):
     def from_bytes(
         cls, data: bytes | memoryview | NDArray[np.uint8], *, limits: Limits
     ) -> VideoSource:
-        """Copy an encoded file into sealed anonymous memory.
-
-        Args:
-            data: The encoded file; an array has any shape and is C-contiguous.
-            limits: Ceilings on its size.
+        """Copy an encoded file into sealed anonymous memory; an array must be C-contiguous.
 
         Raises:
             MediaError: No bytes, or more than `limits.max_upload_bytes`.
@@ -64,11 +57,7 @@ class VideoSource(Closing):
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str], *, limits: Limits) -> VideoSource:
-        """Open a regular file; whether the caller may read it has been decided before.
-
-        Args:
-            path: The file; links in it are followed.
-            limits: Ceilings on its size.
+        """Open a regular file, following links; whether the caller may read it has been decided.
 
         Raises:
             MediaError: It cannot be opened, is not a regular file, is empty, or is larger than
@@ -160,8 +149,7 @@ def file_identity(status: os.stat_result) -> str:
 
 
 def _sha256(fd: int) -> str:
-    digest = hashlib.sha256()
-    offset = 0
+    digest, offset = hashlib.sha256(), 0
     while block := os.pread(fd, MIB, offset):
         digest.update(block)
         offset += len(block)

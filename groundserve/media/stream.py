@@ -69,11 +69,7 @@ class StreamInfo:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read `to_json`'s text.
-
-        Raises:
-            InvalidRequestError: It is not one, or breaks a rule.
-        """
+        """Read `to_json`'s text; errors as of `from_fields`."""
         return cls.from_fields(parse_object(text, "STREAM"))
 
     @classmethod

@@ -17,13 +17,11 @@ from groundserve.errors import (
     UnavailableError,
 )
 from groundserve.limits import Limits
-from groundserve.media._config import WorkerConfig
-from groundserve.media._decode_call import decode_outputs
 from groundserve.media._memory import needed_address_space
 from groundserve.media._process import WorkerProcess
+from groundserve.media._wire import Message, WireError, WorkerConfig, frames_name, targets_name
 from groundserve.media.index import VideoIndex, check_frame_indices
-from groundserve.media.outputs import FrameOutput
-from groundserve.media.resize import ResizeRule
+from groundserve.media.outputs import FrameOutput, ResizeRule, check_outputs
 from groundserve.media.segments import Segments
 from groundserve.media.source import VideoSource
 from groundserve.media.stream import StreamInfo
@@ -71,7 +69,7 @@ class OpenVideo:
     ) -> NDArray[np.uint8]:
         """Do what `MediaWorkers.decode` does, in the worker that this video occupies already."""
         output = FrameOutput(image_size=image_size, resize=resize)
-        (frames,) = decode_outputs(self._worker, segments, [output], deadline=self._deadline)
+        (frames,) = _decode_outputs(self._worker, segments, [output], deadline=self._deadline)
         return frames
 
 
@@ -93,11 +91,10 @@ class MediaWorkers(Closing):
         """Start nothing yet: each process starts at its first job.
 
         Args:
-            limits: Ceilings on a video; the workers apply them.
+            limits: Ceilings on a video.
             num_workers: Videos that can be read at one time, >= 1.
             num_cpus: Cores that the workers share; None: all that this process may use.
-            address_space_bytes: Virtual memory of one worker; None: what the largest video that
-                is let in takes.
+            address_space_bytes: Of one worker; None: what the largest video let in takes.
 
         Raises:
             MissingExtraError: PyAV or Pillow is not installed.
@@ -156,26 +153,7 @@ class MediaWorkers(Closing):
         resize: ResizeRule = "square",
         deadline: Deadline,
     ) -> NDArray[np.uint8]:
-        """Decode the targets of segments in any free worker.
-
-        Args:
-            segments: From `OpenVideo.cut`, in this process or another.
-            image_size: Side S to resize to; None leaves frames as they are, which must then have
-                one size.
-            resize: How they come to that side.
-            deadline: When to give up.
-
-        Returns:
-            uint8 (m, S, S, 3) RGB in the order of the targets, or (m, H, W, 3) after rotation.
-
-        Raises:
-            InvalidRequestError: `image_size` or the number of targets is out of range, or `resize`
-                is no rule, or not one for an `image_size` of None.
-            MediaError: A target does not decode, or is past a limit.
-            DeadlineExceededError: No worker became free, or it took too long.
-            RequestCancelledError: Nobody waits for it any more.
-            UnavailableError: The worker died.
-        """
+        """Do what `decode_outputs` does for one output of all targets."""
         output = FrameOutput(image_size=image_size, resize=resize)
         (frames,) = self.decode_outputs(segments, [output], deadline=deadline)
         return frames
@@ -183,7 +161,7 @@ class MediaWorkers(Closing):
     def decode_outputs(
         self, segments: Segments, outputs: Sequence[FrameOutput], *, deadline: Deadline
     ) -> list[NDArray[np.uint8]]:
-        """Decode the targets of segments once, for several outputs.
+        """Decode the targets of segments once, in any free worker.
 
         Args:
             segments: From `OpenVideo.cut`, in this process or another.
@@ -191,14 +169,18 @@ class MediaWorkers(Closing):
             deadline: When to give up.
 
         Returns:
-            Of each output uint8 (k, S, S, 3), as `decode` returns it.
+            For each output uint8 (k, S, S, 3), RGB in the order of the targets, or as decoded
+            (m, H, W, 3) after rotation.
 
         Raises:
             InvalidRequestError: An output is not such, or there are too many targets.
-            GroundserveError: As `decode`.
+            MediaError: A target does not decode, or is past a limit.
+            DeadlineExceededError: No worker became free, or it took too long.
+            RequestCancelledError: Nobody waits for it any more.
+            UnavailableError: The worker died.
         """
         with self._lease(deadline) as worker:
-            return decode_outputs(worker, segments, outputs, deadline=deadline)
+            return _decode_outputs(worker, segments, outputs, deadline=deadline)
 
     @property
     def limits(self) -> Limits:
@@ -208,10 +190,8 @@ class MediaWorkers(Closing):
     def work_done(self) -> dict[str, int]:
         """Return what decoding took so far, all workers together, whatever the machine's speed.
 
-        Returns:
-            `packets_decoded`, the packets given to decoders, and `frames_converted`, the frames
-            made for outputs, both without jobs that failed; `bytes_moved`, those of the arrays that
-            were sent to workers or came from them.
+        `packets_decoded` were given to decoders, `frames_converted` made for outputs, both without
+        jobs that failed; `bytes_moved` are those of the arrays to and from workers.
         """
         # A worker has one job at a time, so no two threads add to one counter.
         names = ("packets_decoded", "frames_converted", "bytes_moved")
@@ -248,3 +228,52 @@ def _let_go(worker: WorkerProcess) -> None:
     if worker.pid is not None:
         with suppress(DeadlineExceededError, UnavailableError):
             worker.call("close", deadline=Deadline.after(_CLOSE_SECONDS))
+
+
+def _decode_outputs(
+    worker: WorkerProcess, segments: Segments, outputs: Sequence[FrameOutput], *, deadline: Deadline
+) -> list[NDArray[np.uint8]]:
+    # Before anything is copied to the worker, who would refuse it too late.
+    limits = worker.limits
+    if segments.num_frames > limits.max_num_frames:
+        raise InvalidRequestError(
+            f"segments must have at most {limits.max_num_frames} targets (max_num_frames), "
+            f"got {segments.num_frames}"
+        )
+    check_outputs(outputs, segments.num_frames, limits)
+    targets = {targets_name(number): output.targets for number, output in enumerate(outputs)}
+    answer = worker.call(
+        "decode",
+        deadline=deadline,
+        arrays=segments.arrays | {name: one for name, one in targets.items() if one is not None},
+        check=lambda answer: _check_decoded(answer, segments, outputs),
+        stream=vars(segments.stream),
+        outputs=[{"image_size": one.image_size, "resize": one.resize} for one in outputs],
+    )
+    worker.work_done.update(answer.fields)
+    return [answer.arrays[frames_name(number)] for number in range(len(outputs))]
+
+
+def _check_decoded(answer: Message, segments: Segments, outputs: Sequence[FrameOutput]) -> None:
+    """Raise WireError unless there is a frame for each target, and counts that can be."""
+    if answer.arrays.keys() != {frames_name(number) for number in range(len(outputs))}:
+        raise WireError("other arrays than frames")
+    num_converted = 0
+    for number, output in enumerate(outputs):
+        frames = answer.arrays[frames_name(number)]
+        num_wanted = len(output.places(segments.num_frames))
+        num_frames, *sides, num_channels = frames.shape if frames.ndim == 4 else (-1, 0, 0, 0)
+        has_size = output.image_size is None or sides == [output.image_size] * 2
+        if (num_frames, num_channels) != (num_wanted, 3) or not has_size:
+            raise WireError(f"frames of shape {frames.shape}")
+        if frames.dtype != np.uint8:
+            raise WireError(f"frames of {frames.dtype.name}")
+        num_converted += num_wanted
+    # A packet has a byte at least.
+    ceilings = {"packets_decoded": segments.data.nbytes, "frames_converted": num_converted}
+    if answer.fields.keys() != ceilings.keys():
+        raise WireError("other counts")
+    for name, count in answer.fields.items():
+        # `isinstance` would take JSON's true for 1.
+        if type(count) is not int or not 1 <= count <= ceilings[name]:
+            raise WireError(f"{name} out of range")

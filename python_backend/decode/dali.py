@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from groundserve.errors import EngineMismatchError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.media import Segments
-from groundserve.media.resize import ResizeRule
+from groundserve.media.outputs import ResizeRule
 from groundserve.runtime.deadline import Deadline
 from groundserve.runtime.gpu import current_gpu_arch
 from python_backend.arrays import Array, concatenate

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from groundserve.families.plans import FrameStream
 from groundserve.media import FrameOutput, MediaWorkers, Segments
-from groundserve.media.resize import check_resize_rule
+from groundserve.media.outputs import check_resize_rule
 from groundserve.runtime.deadline import Deadline
 from python_backend.decode.base import DecodedFrames
 from python_backend.meter import Meter, count_deaths

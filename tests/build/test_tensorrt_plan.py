@@ -9,10 +9,7 @@ import torch
 
 from engine_build.families.videoitg.mixed_precision import MixedVisionEncoder
 from engine_build.onnx_tensorrt import export_mixed_vision_encoder
-from engine_build.tensorrt_plan import (
-    build_plan,
-    vision_shapes,
-)
+from engine_build.tensorrt_plan import build_plan, vision_shapes
 from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
@@ -71,60 +68,35 @@ def test_the_so400m_encoder_builds_with_every_layer_fused(so400m, target, tmp_pa
     assert (report.num_attention_layers, report.num_fused_kernels) == (2, 2)
 
 
+def build(graph, tmp_path, target, **options):
+    """Build the plan of a graph of the digits encoder."""
+    plan, more = tmp_path / "vision.plan", {"shapes": VISION_SHAPES, "num_layers": 3, **options}
+    return build_plan(graph, plan, target=target, **more)
+
+
 def test_bf16_is_refused_where_the_gpu_has_none(vision_graph, target, tmp_path):
     with pytest.raises(EngineMismatchError, match=r"cannot build bf16_23\.onnx for sm_75: "):
-        build_plan(
-            vision_graph("bf16"),
-            tmp_path / "vision.plan",
-            target=replace(target, gpu_archs=("sm_75",)),
-            shapes=VISION_SHAPES,
-            num_layers=3,
-        )
+        build(vision_graph("bf16"), tmp_path, replace(target, gpu_archs=("sm_75",)))
 
 
 def test_the_attention_operator_is_never_taken_apart(vision_graph, target, tmp_path):
     with pytest.raises(EngineMismatchError, match="not supported by a dedicated kernel"):
-        build_plan(
-            vision_graph("fp32"),
-            tmp_path / "vision.plan",
-            target=target,
-            shapes=VISION_SHAPES,
-            num_layers=3,
-        )
+        build(vision_graph("fp32"), tmp_path, target)
 
 
 def test_a_plan_whose_attention_is_not_fused_is_refused(vision_graph, target, tmp_path):
     """In float32 the plain pattern builds, with P x P numbers in memory."""
     with pytest.raises(EngineMismatchError, match=r"3 attention layers and .* fused 0 of them"):
-        build_plan(
-            vision_graph("fp32", 20),
-            tmp_path / "vision.plan",
-            target=target,
-            shapes=VISION_SHAPES,
-            num_layers=3,
-        )
+        build(vision_graph("fp32", 20), tmp_path, target)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_graph_that_cannot_be_read_gives_the_parsers_reason(target, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"\x08\x17 this is no graph")
     with pytest.raises(EngineMismatchError, match=r"cannot read model\.onnx: .*(parse|model)"):
-        build_plan(
-            tmp_path / "model.onnx",
-            tmp_path / "model.plan",
-            target=target,
-            shapes=VISION_SHAPES,
-            num_layers=3,
-        )
+        build(tmp_path / "model.onnx", tmp_path, target)
 
 
 def test_a_timing_cache_is_refused_by_a_library_without_one(target, tmp_path):
     with pytest.raises(InvalidRequestError, match=r"must be None with tensorrt_rtx.*got timing"):
-        build_plan(
-            tmp_path / "model.onnx",
-            tmp_path / "model.plan",
-            target=target,
-            shapes=VISION_SHAPES,
-            num_layers=3,
-            timing_cache_path=tmp_path / "timing.cache",
-        )
+        build(tmp_path / "none", tmp_path, target, timing_cache_path=tmp_path / "timing.cache")

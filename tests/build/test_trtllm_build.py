@@ -74,14 +74,13 @@ def unwritable(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("machine")
 def test_build_engine_end_to_end(tmp_path, unwritable):
     opened = Checkpoint.open(TINY)
-    build_tiny(tmp_path / "out" / "trtllm", precision="bf16", max_num_tokens=30000)
+    build_tiny(tmp_path / "out" / "trtllm", precision="bf16")
     engine_dir = tmp_path / "out" / "trtllm"
     assert {path.name for path in engine_dir.iterdir()} == {"config.json", "rank0.engine"}
     assert [path.name for path in engine_dir.parent.iterdir()] == ["trtllm"]
     assert [path.name for path in unwritable.iterdir()] == ["model.cache"]
     config = json.loads((engine_dir / "config.json").read_text())
     assert config["groundserve"] == {"gpu_arch": GPU_ARCH, "tensorrt": "10.14.1.48"}
-    assert config["build_config"]["max_num_tokens"] == 30000
     # The front in PyTorch, the engine behind it, as a server opens them.
     narrow = opened.load_grounding(dtype=torch.bfloat16)
     write_embeddings(narrow, tmp_path / "embeddings.safetensors")

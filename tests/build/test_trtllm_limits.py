@@ -8,7 +8,6 @@ import pytest
 
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from engine_build.trtllm import EngineLimits
-from engine_build.trtllm.limits import largest_num_tokens
 from groundserve.errors import UnsupportedError
 
 MLP_WIDTH = 18_944  # the released model's
@@ -24,14 +23,8 @@ def test_limits_of_the_full_size_model():
     )
 
 
-def test_largest_num_tokens_is_the_last_that_fits():
-    largest = largest_num_tokens(MLP_WIDTH)
-    assert largest * 37888 < 2**31 <= (largest + 1) * 37888
-    EngineLimits.for_model(REFERENCE_MODEL, mlp_width=MLP_WIDTH, max_num_tokens=largest)
-    with pytest.raises(UnsupportedError, match=f"max_num_tokens must be <= {largest}"):
-        EngineLimits.for_model(REFERENCE_MODEL, mlp_width=MLP_WIDTH, max_num_tokens=largest + 1)
-
-
-def test_limits_refuse_a_pass_that_cannot_hold_the_longest_request():
-    with pytest.raises(UnsupportedError, match="must hold one sequence of max_input_len 20480"):
-        EngineLimits.for_model(REFERENCE_MODEL, mlp_width=MLP_WIDTH, max_num_tokens=8192)
+def test_a_request_that_tensorrt_cannot_hold_is_refused():
+    largest = (2**31 - 1) // (2 * MLP_WIDTH)
+    assert limits_of(max_tokens=largest).max_num_tokens == largest
+    with pytest.raises(UnsupportedError, match=f"must be <= {largest}"):
+        limits_of(max_tokens=largest + 1)

@@ -1,4 +1,7 @@
-"""The shape of the source tree: who may import whom, and what `import groundserve` needs."""
+"""The shape of the source tree: who may import whom, and what `import groundserve` needs.
+
+`python -m tests.unit.test_structure` draws the map of docs/architecture.md anew.
+"""
 
 import ast
 import importlib
@@ -6,6 +9,7 @@ import pydoc
 import subprocess
 import sys
 from fnmatch import fnmatch
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,8 +18,10 @@ import groundserve
 from groundserve.families import family_names
 
 REPOSITORY = Path(__file__).parent.parent.parent
-APPLICATIONS = {"__main__", "cli", "scoring", "batch", "gateway", "serving"}
+APPLICATIONS = {"__main__", "cli", "scoring", "batch", "serving"}
 STAGES = {"engine_build", "python_backend", "train"}
+PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
+PAGE = REPOSITORY / "docs" / "architecture.md"
 # Layer -> layers it may import. Ends (triton_models, benchmarks, tests) may import anything.
 ALLOWED = {
     "library": {"library"},
@@ -36,6 +42,17 @@ KNOWS_A_FAMILY = {
     ("groundserve/evaluation/highlight_answers.py", "vtgllm"): "whose answers are read",
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
     ("groundserve/exports/lmms_eval.py", "videoitg"): "by whose rule benchmarks sample",
+}
+MAX_LOCAL_IMPORTS = 198  # in functions, of what is heavy and may be absent
+MAX_FUNCTION_LINES, MAX_FILE_LINES = 60, 400
+MAX_EMPTY_DOCSTRINGS = 174
+# What is longer yet.
+LONG_FILES = {"python_backend/pipeline.py", "train/loop.py", "train/families/videoitg/layout.py"}
+LONG_FUNCTIONS = {
+    *(f"groundserve/cli/{name}.py command" for name in ("ask", "batch", "build", "doctor", "eval")),
+    *(f"groundserve/cli/{name}.py command" for name in ("eval_qa", "export", "score", "serve")),
+    "python_backend/features.py extract",
+    "python_backend/generate/questions.py answer_questions",
 }
 # A program in which nothing can be imported but numpy, the standard library and groundserve.
 NUMPY_ONLY = """
@@ -71,9 +88,78 @@ def layer(module: str) -> str | None:
     return parts[0] if parts[0] in ALLOWED else None
 
 
-def source_files() -> list[Path]:
-    folders = ("groundserve", "engine_build", "python_backend", "train")
-    return [path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
+def source_files(*more: str) -> list[Path]:
+    return [one for name in (*PACKAGES, *more) for one in sorted((REPOSITORY / name).rglob("*.py"))]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def draw_map() -> str:
+    """Return the folders two levels deep by layer, each with the first line of its docstring."""
+    rows: dict[str, list[str]] = {name: [] for name in ALLOWED}
+    for path in source_files():
+        place = path.relative_to(REPOSITORY)
+        if place.name == "__init__.py" and len(place.parts) <= 3:
+            said = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+            line = said.splitlines()[0].rstrip(".")
+            rows[layer(module_of(path))].append(f"| `{place.parent.as_posix()}/` | {line} |")
+    lines = []
+    for name, found in rows.items():
+        others = ", ".join(sorted(ALLOWED[name] - {name}))
+        lines += [f"| **{name}**, imports {others or 'itself alone'} | |", *found]
+    return "\n".join(["| folder | holds |", "| --- | --- |", *lines])
+
+
+def draw_page(page: str) -> str:
+    before, rest = page.split("<!-- map -->\n")
+    return f"{before}<!-- map -->\n{draw_map()}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+
+
+def test_the_page_has_the_folders_that_there_are():
+    page = PAGE.read_text("utf-8")
+    assert draw_page(page) == page, "draw it anew with: python -m tests.unit.test_structure"
+    assert len(page.replace("|", "").split()) <= 1100
+
+
+def test_no_import_circle():
+    """Of what modules import when they are loaded; graphlib names the circle it finds."""
+    paths = {module_of(path): path for path in source_files()}
+    graph = {}
+    for own, path in paths.items():
+        loaded = [name for name, at_top in imports(path) if at_top]
+        found = {name if name in paths else name.rpartition(".")[0] for name in loaded}
+        graph[own] = found & paths.keys() - {own}
+    TopologicalSorter(graph).prepare()
+
+
+def test_files_and_functions_are_short_and_docstrings_say_something():
+    files, long, empty, local = set(), set(), [], set()
+    for path in source_files("benchmarks", "scripts"):
+        place, text = path.relative_to(REPOSITORY).as_posix(), path.read_text("utf-8")
+        tree = ast.parse(text)
+        if text.count("\n") > MAX_FILE_LINES:
+            files.add(place)
+        for one in ast.walk(tree):
+            if not isinstance(
+                one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
+            ):
+                continue
+            said = ast.get_docstring(one, clean=False) or ""
+            if said.startswith(("Of ", "See ", "Those ")):
+                empty.append(f"{place}:{getattr(one, 'lineno', 1)}")
+            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+                of_docstring = len(said.splitlines())
+                if one.end_lineno - one.lineno + 1 - of_docstring > MAX_FUNCTION_LINES:
+                    long.add(f"{place} {one.name}")
+                inner = [x for x in ast.walk(one) if isinstance(x, ast.Import | ast.ImportFrom)]
+                local |= {(place, x.lineno) for x in inner if place.startswith(PACKAGES)}
+    assert files <= LONG_FILES
+    assert long <= LONG_FUNCTIONS
+    assert len(empty) <= MAX_EMPTY_DOCSTRINGS, empty
+    assert len(local) <= MAX_LOCAL_IMPORTS
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:
@@ -93,7 +179,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
 def test_imports_go_one_way():
     wrong = []
     for path in source_files():
-        own = layer(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
+        own = layer(module_of(path))
         for module, at_top in imports(path):
             target = layer(module)
             if target is None:
@@ -190,3 +276,7 @@ def test_pytest_leaves_no_folder_of_tests_out(request):
     tests = REPOSITORY / "tests"
     folders = {part for path in tests.rglob("test_*.py") for part in path.relative_to(tests).parts}
     assert not [name for name in folders if any(fnmatch(name, pattern) for pattern in patterns)]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(draw_page(PAGE.read_text("utf-8")), "utf-8")
