@@ -24,9 +24,9 @@ class CacheKeys:
     """The keys of one video on one server."""
 
     identity: str
-    """Of the video's content, `VideoSource.identity`."""
+    """`VideoSource.identity`."""
     manifest: Manifest
-    """Of the engine; only what the encoder depends on counts."""
+    """Only what the encoder depends on counts."""
     limits: Limits
     """A video past them is refused when it is probed, so under others it is probed again."""
 
