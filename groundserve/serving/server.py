@@ -7,10 +7,12 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+import psutil
 
 from groundserve.engines.engine_use import mark_in_use
 from groundserve.engines.manifest import REPOSITORY_NAME, Manifest
@@ -24,7 +26,7 @@ from groundserve.serving.command import EXIT_TIMEOUT_SECONDS, LOOPBACK, server_c
 from groundserve.serving.events import log_event
 from groundserve.serving.memory import MemoryNeeds, check_room, memory_needs, read_configs
 from groundserve.serving.ports import check_ports, reserve_ports
-from groundserve.serving.processes import ProcessInfo, Stub
+from groundserve.serving.processes import Stub
 from groundserve.serving.run_folder import RunFolder, remove_dead
 from groundserve.serving.settings import model_environment, open_log, reason_in_log
 from groundserve.serving.signals import signals_deferred
@@ -46,7 +48,7 @@ class TritonServer:
     It ends with the thread that started it.
     """
 
-    answers_later: Set[str] = frozenset({"front", "front_stream", "generation"})
+    answers_later = frozenset({"front", "front_stream", "generation"})
     """Models whose processes take requests up and answer them later."""
 
     def __init__(
@@ -232,7 +234,7 @@ class TritonServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _remove(self, family: Set[ProcessInfo]) -> None:
+    def _remove(self, family: set[psutil.Process]) -> None:
         if self._process is not None:
             processes.kill_processes(family | processes.session_tree(self._process.pid))
             self._process.wait()
