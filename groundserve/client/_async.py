@@ -64,7 +64,7 @@ class AsyncClient(BaseClient):
         Raises:
             asyncio.CancelledError: The task was cancelled; all others as `Client.score`.
         """
-        request = ScoreRequest.parse(
+        request = ScoreRequest(
             video=video,
             video_uri=video_uri,
             queries=queries,
@@ -93,7 +93,7 @@ class AsyncClient(BaseClient):
         Raises:
             asyncio.CancelledError: The task was cancelled; all others as `Client.ask`.
         """
-        request = AnswerRequest.parse(
+        request = AnswerRequest(
             video=video,
             video_uri=video_uri,
             queries=queries,

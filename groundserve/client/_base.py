@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 
@@ -68,12 +69,14 @@ class BaseClient:
         """Return what takes a request to its end; its time begins now.
 
         Raises:
-            InvalidRequestError: The timeout is none, or this is another process.
+            InvalidRequestError: The timeout is none, on_text is async, or this is another process.
             RequestCancelledError: The client is closed.
         """
         seconds = self._timeout_seconds
         if timeout_seconds is not None:
             seconds = check_timeout(timeout_seconds)
+        if inspect.iscoroutinefunction(on_text):
+            raise InvalidRequestError("on_text must be a function, and no async one")
         self._connection.check_process()
         self._connection.check_open()
         return Exchange(

@@ -19,7 +19,6 @@ from groundserve.client._connection import Answer, Call, Connection, Deliver, Te
 from groundserve.client._request import Request, Result
 from groundserve.errors import GroundserveError, UnavailableError
 from groundserve.runtime.deadline import Deadline
-from groundserve.triton_messages import HEAD
 
 T = TypeVar("T")
 
@@ -58,15 +57,11 @@ class Exchange(Generic[Result]):
     """One request on its way."""
 
     connection: Connection
-    """To the server."""
     waiting: Waiting
-    """How the caller waits."""
     deadline: Deadline
-    """Of the whole request."""
     retries: int
     """How often it may begin again after UnavailableError."""
     request: Request[Result]
-    """What is asked."""
     on_text: OnText | None = None
     """Told the text of answers as it comes; from then on nothing is tried again."""
     _has_told: bool = field(default=False, init=False)
@@ -121,7 +116,10 @@ class Exchange(Generic[Result]):
         def tell(number: int, text: str) -> None:
             self._has_told = True
             assert self.on_text is not None, "or the server sends no pieces"
-            self.on_text(number, text)
+            try:
+                self.on_text(number, text)
+            except StopIteration as error:  # Python lets none pass through a coroutine or a future
+                raise RuntimeError("on_text raised StopIteration") from error
 
         def prepare(deliver: Deliver) -> Call:
             seconds = self.deadline.remaining_seconds()
@@ -131,7 +129,7 @@ class Exchange(Generic[Result]):
                 seconds=seconds,
                 server_seconds=seconds - way_back * (self.request.head == "text"),
                 request_id=self.request.request_id,
-                parameters={HEAD: self.request.head},
+                head=self.request.head,
                 deliver=deliver,
                 on_text=self.on_text and tell,
             )

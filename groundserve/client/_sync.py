@@ -77,7 +77,7 @@ class Client(BaseClient):
             RequestCancelledError: The client is closed, or was meanwhile.
             GroundserveError: The server failed.
         """
-        request = ScoreRequest.parse(
+        request = ScoreRequest(
             video=video,
             video_uri=video_uri,
             queries=queries,
@@ -118,7 +118,7 @@ class Client(BaseClient):
         Raises:
             GroundserveError: As `score`, each class for the same fault.
         """
-        request = AnswerRequest.parse(
+        request = AnswerRequest(
             video=video,
             video_uri=video_uri,
             queries=queries,
