@@ -107,7 +107,7 @@ class Answers:
 
     answers: list[Answer]
     generation: GenerationInfo
-    """Of the work on all of them."""
+    """The work on all of them."""
 
 
 class TextStream:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointStages:
-    """A checkpoint as it is, without an engine directory; see `Stages`."""
+    """A checkpoint as it is, without an engine directory; opens what `EngineDirectory` does."""
 
     checkpoint: FamilyCheckpoint | TextCheckpoint
     tokenizer: Tokenizer
@@ -91,34 +91,34 @@ class CheckpointStages:
     def open_decoder(
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
-        """See `Stages.open_decoder`; FFmpeg's threads are the workers'."""
+        """Open the decode stage; FFmpeg's threads are the workers'."""
         streams = VisionInputs.of(self.manifest.seam, self.manifest.model).streams
         return PyAVDecoder(workers, streams=streams, meter=meter)
 
     def open_encoder(self, *, num_threads: int) -> TorchEncoder:
-        """See `Stages.open_encoder`."""
+        """Open the vision stage."""
         return open_torch_encoder(self.checkpoint, self.manifest, num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> TorchGrounder:
-        """See `Stages.open_grounder`."""
+        """Open the grounding stage."""
         _ = self.manifest.frames_seam  # or it is refused
         checkpoint = cast(FamilyCheckpoint, self.checkpoint)
         return open_torch_grounder(checkpoint, self.manifest, num_threads=num_threads)
 
     def open_generator(self, *, num_threads: int) -> Generator:
-        """See `Stages.open_generator`."""
+        """Open the generation stage."""
         _ = self.manifest.text_seam  # or it is refused
         checkpoint = cast(TextCheckpoint, self.checkpoint)
         return open_torch_generator(checkpoint, self.manifest, num_threads=num_threads)
 
     def open_tokenizer(self) -> QueryTokenizer:
-        """See `Stages.open_tokenizer`."""
+        """Open the tokenizer of a family that scores frames."""
         family = self.manifest.frames_seam
         with self._tokenizer_file() as path:
             return family.open_tokenizer(path, self.manifest.model)
 
     def open_answer_tokenizer(self) -> AnswerTokenizer:
-        """See `Stages.open_answer_tokenizer`."""
+        """Open the tokenizer of a family that answers in text."""
         family = self.manifest.text_seam
         with self._tokenizer_file() as path:
             return family.open_tokenizer(path, self.manifest.model)

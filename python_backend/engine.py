@@ -68,7 +68,7 @@ class EngineDirectory:
 
     What is opened is of that manifest: a build may replace the directory at any time, so each
     `open_` reads the manifest again afterwards and raises EngineMismatchError where it changed.
-    What each opens: see `Stages`.
+    PyTorch's threads are those of the whole process.
     """
 
     path: Path
@@ -103,7 +103,7 @@ class EngineDirectory:
     def open_decoder(
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
-        """See `Stages.open_decoder`."""
+        """Open the decode stage; `num_threads` are those of DALI."""
         streams = VisionInputs.of(self.manifest.seam, self.manifest.model).streams
         pyav = PyAVDecoder(workers, streams=streams, meter=meter)
         if self.manifest.decoder == "pyav":
@@ -119,7 +119,7 @@ class EngineDirectory:
         )
 
     def open_encoder(self, *, num_threads: int) -> VisionEncoder:
-        """See `Stages.open_encoder`."""
+        """Open the vision stage."""
         with self._unchanged():
             match self.manifest.stages.encoder:
                 case "torch":
@@ -132,7 +132,7 @@ class EngineDirectory:
             return OnnxRuntimeEncoder(self.path / VISION_ONNX_NAME, num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
-        """See `Stages.open_grounder`."""
+        """Open the grounding stage; UnsupportedError where the family answers in text."""
         frames_family = self.manifest.frames_seam
         scorer: TokenScorer
         with self._unchanged():
@@ -156,7 +156,7 @@ class EngineDirectory:
             return EngineGrounder(front, scorer)
 
     def open_generator(self, *, num_threads: int) -> Generator:
-        """See `Stages.open_generator`."""
+        """Open the generation stage; UnsupportedError where the family scores frames."""
         family = self.manifest.text_seam
         with self._unchanged():
             match self.manifest.stages.grounder:
@@ -180,13 +180,13 @@ class EngineDirectory:
         )
 
     def open_tokenizer(self) -> QueryTokenizer:
-        """See `Stages.open_tokenizer`."""
+        """Open the tokenizer of a family that scores frames."""
         family = self.manifest.frames_seam
         with self._unchanged():
             return family.open_tokenizer(self.path / TOKENIZER_NAME, self.manifest.model)
 
     def open_answer_tokenizer(self) -> AnswerTokenizer:
-        """See `Stages.open_answer_tokenizer`."""
+        """Open the tokenizer of a family that answers in text."""
         family = self.manifest.text_seam
         with self._unchanged():
             return family.open_tokenizer(self.path / TOKENIZER_NAME, self.manifest.model)

@@ -39,7 +39,6 @@ class Asked(Protocol):
         Raises:
             InvalidRequestError: There is one.
         """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -45,10 +45,9 @@ from python_backend.encode import VisionEncoder
 from python_backend.engine import EngineDirectory
 from python_backend.features import Asked, FeatureExtractor, VideoFeatures
 from python_backend.ground import Grounder, Questions
-from python_backend.heads import FramesHead, TextHead, open_head
+from python_backend.heads import FramesHead, Stages, TextHead, open_head
 from python_backend.meter import Counts, Meter
 from python_backend.select import select_for_questions
-from python_backend.stages import Stages
 from python_backend.stopwatch import Stopwatch
 
 
@@ -69,7 +68,7 @@ class Pipeline(Closing):
     """
 
     manifest: Manifest
-    """Of the engine directory; its `files` are empty when made from a checkpoint."""
+    """The engine directory's; its `files` are empty when made from a checkpoint."""
     extractor: FeatureExtractor
     """Decode and vision stages together; its workers are closed with the pipeline."""
     decoders: MediaWorkers

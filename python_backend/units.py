@@ -66,11 +66,11 @@ class Chunk:
     """Units that follow each other, whose frames are encoded together."""
 
     groups: tuple[Group, ...]
-    """Those that are decoded for it, after what the chunk before left."""
+    """Decoded for it, after what the chunk before left."""
     streams: tuple[StreamFrames, ...]
     """In the family's order."""
     first_unit: int
-    """Of the plan's."""
+    """Its place in the plan."""
 
     @property
     def num_units(self) -> int:

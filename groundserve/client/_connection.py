@@ -39,7 +39,7 @@ Deliver = Callable[[Answer], None]
 """Takes a call's answer, in a thread of gRPC's or ours; must not raise."""
 
 Piece = partial
-"""Of a text that comes in pieces: to be called where its caller waits."""
+"""One piece of a text that comes in several: to be called where its caller waits."""
 
 STREAM_MODEL = "front_stream"
 """What is called for an answer in pieces."""

@@ -29,8 +29,7 @@ _WAKE_SECONDS = 0.5
 """How long a wait may go on after its client was closed."""
 _MAX_WAY_BACK_SECONDS = 1.0
 _WAY_BACK_SHARE = 0.1
-"""Of the time that is left, for an answer in text, which is sent as far as it is when its time is
-up."""
+"""Part of the time that is left, for an answer in text: when its time is up it is sent as it is."""
 
 
 class Waiting(Protocol):
@@ -41,15 +40,12 @@ class Waiting(Protocol):
 
         Pieces of text that come before it are told.
         """
-        ...
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run what may take long and waits for no server."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
-        ...
 
 
 @dataclass(kw_only=True)

@@ -25,7 +25,7 @@ class DecodedFrames:
 
     @property
     def frames(self) -> Array:
-        """Those of the only stream."""
+        """What the only stream has."""
         (frames,) = self.streams
         return frames
 
@@ -44,4 +44,3 @@ class FrameDecoder(Protocol):
                 where None.
             deadline: When to give up.
         """
-        ...

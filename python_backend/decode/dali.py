@@ -86,7 +86,7 @@ class DaliDecoder:
     def decode(
         self, segments: Segments, *, shown: NDArray[np.bool_] | None = None, deadline: Deadline
     ) -> DecodedFrames:
-        """See `FrameDecoder.decode`; one call runs at a time, others wait.
+        """Implement `FrameDecoder.decode`; one call runs at a time, others wait.
 
         There is one stream, which shows all targets.
 

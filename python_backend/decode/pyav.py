@@ -41,7 +41,7 @@ class PyAVDecoder:
     def decode(
         self, segments: Segments, *, shown: NDArray[np.bool_] | None = None, deadline: Deadline
     ) -> DecodedFrames:
-        """See `FrameDecoder.decode`; the frames are numpy's."""
+        """Implement `FrameDecoder.decode`; the frames are numpy's."""
         if shown is None:
             shown = np.ones((segments.num_frames, len(self._streams)), np.bool_)
         outputs = [

@@ -22,8 +22,7 @@ class EncodeFunction(Protocol):
     """`VisionEncoder.encode` alone: in the server another model's, behind a call."""
 
     def __call__(self, *inputs: Array) -> Array:
-        """See `VisionEncoder.encode`."""
-        ...
+        """Implement `VisionEncoder.encode`."""
 
 
 class VisionEncoder(Protocol):
@@ -37,7 +36,6 @@ class VisionEncoder(Protocol):
                 (U, H, W, 3), RGB. Then its plan inputs, float32: with U units in front, or with 1
                 where it is the same for all.
         """
-        ...
 
 
 def split_inputs(inputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:

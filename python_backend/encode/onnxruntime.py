@@ -43,7 +43,7 @@ class OnnxRuntimeEncoder:
         self._resizes = not all(isinstance(dim, int) for dim in dims)
 
     def encode(self, *inputs: Array) -> NDArray[np.float32]:
-        """See `VisionEncoder.encode`."""
+        """Implement `VisionEncoder.encode`."""
         arrays = [to_host(array) for array in repeat_plan_inputs(inputs)]
         features: list[NDArray[np.float32]] = []
         at_once = self._units_in_graph or self._units_at_once(arrays[0][0])

@@ -21,7 +21,7 @@ class TensorRTEncoder:
         self._max_units = runner.max_shape(names[0])[0]
 
     def encode(self, *inputs: Array) -> Array:
-        """See `VisionEncoder.encode`; float16, on the GPU."""
+        """Implement `VisionEncoder.encode`; float16, on the GPU."""
         import torch
 
         arrays = [to_torch(one, self._runner.device) for one in inputs]

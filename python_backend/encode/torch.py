@@ -41,7 +41,7 @@ class TorchEncoder:
         self._model = model
 
     def encode(self, *inputs: Array) -> Array:
-        """See `VisionEncoder.encode`; on a GPU the features stay there, in 16 bits as float16."""
+        """Implement `VisionEncoder.encode`; features stay on a GPU, those of 16 bits as float16."""
         import torch
 
         from python_backend.cuda import fused_kernels

@@ -25,7 +25,6 @@ class Front(Protocol):
             features: (U, P, D), as `VisionEncoder.encode` returns them.
             inputs: Of the family's `front_arrays`.
         """
-        ...
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Array:
         """Return (S, H) of int64 (S,), wherever the decoder takes it.
@@ -33,7 +32,6 @@ class Front(Protocol):
         Raises:
             EngineMismatchError: An id is none of the table's: the tokenizer is another model's.
         """
-        ...
 
 
 class Past(Protocol):
@@ -42,7 +40,6 @@ class Past(Protocol):
     @property
     def num_positions(self) -> int:
         """How many there are."""
-        ...
 
     def crop(self, num_positions: int) -> None:
         """Forget all but the first, so that others can follow them.
@@ -50,7 +47,6 @@ class Past(Protocol):
         Args:
             num_positions: How many stay, of those there are.
         """
-        ...
 
 
 class Decoder(Protocol):
@@ -65,7 +61,6 @@ class Decoder(Protocol):
 
         Always 0 where all positions are rotated alike.
         """
-        ...
 
     def begin(self, max_positions: int) -> Any:
         """Return a `Past` of this decoder without a position.
@@ -73,7 +68,6 @@ class Decoder(Protocol):
         Args:
             max_positions: Room for so many, at most those of the model.
         """
-        ...
 
     def extend(self, embeddings: Array, past: Any, *, regime: int) -> NDArray[np.float32]:
         """Compute further positions, which the past has then, too.
@@ -87,7 +81,6 @@ class Decoder(Protocol):
         Returns:
             float32 (V,), logits of the last position.
         """
-        ...
 
 
 def check_token_ids(token_ids: NDArray[np.int64], vocab_size: int) -> None:

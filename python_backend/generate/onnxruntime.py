@@ -64,7 +64,7 @@ class OnnxRuntimeFront:
     def embed_video(
         self, features: Array, inputs: Sequence[NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """See `Front.embed_video`."""
+        """Implement `Front.embed_video`."""
         arrays = [to_host(one).astype(np.float32, copy=False) for one in (features, *inputs)]
         block: NDArray[np.float32]
         feeds = dict(zip(self._names, arrays, strict=True))
@@ -72,7 +72,7 @@ class OnnxRuntimeFront:
         return block
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Front.embed_text`."""
+        """Implement `Front.embed_text`."""
         check_token_ids(token_ids, len(self._table))
         return np.asarray(self._table[token_ids])
 
@@ -106,17 +106,17 @@ class OnnxRuntimeDecoder:
             )
 
     def regime(self, num_positions: int) -> int:
-        """See `Decoder.regime`."""
+        """Implement `Decoder.regime`."""
         return int(self._switch is not None and num_positions > self._switch)
 
     def begin(self, max_positions: int) -> OnnxRuntimePast:
-        """See `Decoder.begin`."""
+        """Implement `Decoder.begin`."""
         return OnnxRuntimePast(self._past_shapes, max_positions)
 
     def extend(
         self, embeddings: Array, past: OnnxRuntimePast, *, regime: int
     ) -> NDArray[np.float32]:
-        """See `Decoder.extend`."""
+        """Implement `Decoder.extend`."""
         num_positions = past.num_positions + len(embeddings)
         binding = self._session.io_binding()
         binding.bind_cpu_input(_EMBEDDINGS, np.ascontiguousarray(to_host(embeddings)[None]))
@@ -139,7 +139,7 @@ class OnnxRuntimeDecoder:
 
 
 class OnnxRuntimePast:
-    """See `Past`."""
+    """A `Past` of arrays that ONNX Runtime reads and writes in place."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, int]], max_positions: int) -> None:
         """Set memory aside, which the system gives when it is written to.
@@ -159,6 +159,6 @@ class OnnxRuntimePast:
         }
 
     def crop(self, num_positions: int) -> None:
-        """See `Past.crop`."""
+        """Implement `Past.crop`."""
         assert num_positions <= self.num_positions, "what is not there cannot stay"
         self.num_positions = num_positions

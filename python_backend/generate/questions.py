@@ -51,7 +51,7 @@ class Generation:
     prompt_tokens: int
     """Positions of all prompts behind the prefix."""
     seed: int | None
-    """Of the draws; None where nothing was drawn."""
+    """What draws began with; None where nothing was drawn."""
 
     @property
     def generated_tokens(self) -> int:
@@ -82,10 +82,9 @@ def answer_questions(
 
     Args:
         features: (U, P, D) of the whole video.
-        inputs: Of the family's `front_arrays`.
-        prompts: Of Q >= 1 questions on this video with these options. Each fits in the model
-            with `max_new_tokens` behind it.
-        options: `max_new_tokens`, and how tokens are picked.
+        inputs: The family's `front_arrays`.
+        prompts: Q >= 1, each of which fits in the model with `max_new_tokens` behind it.
+        options: How many tokens there may be, and how they are picked.
         front: Makes embeddings for the decoder.
         decoder: The model's.
         end_ids: Tokens that end an answer.
@@ -94,9 +93,6 @@ def answer_questions(
         meter: Counts positions and tokens, also of a request that fails.
         others_wait: Asked between two questions.
         on_token: Told each token, the questions one after another.
-
-    Returns:
-        The answers, once all have their turn.
 
     Raises:
         DeadlineExceededError: Time ran out before the first token.
@@ -179,22 +175,9 @@ def generate(
     meter: Meter,
     on_token: Callable[[int], None] | None = None,
 ) -> Generated:
-    """Answer one question behind a prefix.
+    """Answer one question, int64 (S,), S >= 1, behind a prefix; errors as `answer_questions`.
 
-    Args:
-        prefix: With room for the question and `max_new_tokens - 1` behind it.
-        suffix_ids: int64 (S,), S >= 1, of the question.
-        options: As `answer_questions`.
-        seed: Of `choose_seed`.
-        end_ids: As `answer_questions`.
-        meter: As `answer_questions`.
-        on_token: Told each token.
-
-    Raises:
-        DeadlineExceededError: Time ran out before the first token.
-        RequestCancelledError: Nobody waits for the answer any more.
-        EngineMismatchError: A token id is none of the model's.
-        GroundserveError: The decoder returned logits that are not finite.
+    The prefix has room for the question and `max_new_tokens - 1` behind it.
     """
     pick = open_sampler(options, seed)
     logits = prefix.follow(suffix_ids)

@@ -37,7 +37,7 @@ class TorchFront:
         self._embeddings = embeddings.to(device)
 
     def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Tensor:
-        """See `Front.embed_video`."""
+        """Implement `Front.embed_video`."""
         import torch
 
         weight = self._embeddings.weight
@@ -48,7 +48,7 @@ class TorchFront:
         return block
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Tensor:
-        """See `Front.embed_text`."""
+        """Implement `Front.embed_text`."""
         import torch
 
         check_token_ids(token_ids, self._embeddings.num_embeddings)
@@ -76,17 +76,17 @@ class TorchDecoder:
         self._rotary = next((one for one in model.modules() if isinstance(one, RotaryTables)), None)
 
     def regime(self, num_positions: int) -> int:
-        """See `Decoder.regime`."""
+        """Implement `Decoder.regime`."""
         return 0 if self._rotary is None else self._rotary.regime(num_positions)
 
     def begin(self, max_positions: int) -> TorchPast:
-        """See `Decoder.begin`."""
+        """Implement `Decoder.begin`."""
         from python_backend.generate.torch_past import TorchPast
 
         return TorchPast(self._model.config.num_hidden_layers, max_positions)
 
     def extend(self, embeddings: Array, past: TorchPast, *, regime: int) -> NDArray[np.float32]:
-        """See `Decoder.extend`."""
+        """Implement `Decoder.extend`."""
         import torch
 
         position_ids = None

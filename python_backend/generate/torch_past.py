@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class TorchPast:
-    """See `Past`; transformers' own grows by copying all there is for each new token."""
+    """A `Past`; transformers' own grows by copying all there is for each new token."""
 
     def __init__(self, num_layers: int, max_positions: int) -> None:
         """Set aside nothing yet: a layer does when it first runs, where and as it computes."""
@@ -23,11 +23,11 @@ class TorchPast:
 
     @property
     def num_positions(self) -> int:
-        """See `Past.num_positions`."""
+        """Implement `Past.num_positions`."""
         return self._layers[0].num_positions
 
     def crop(self, num_positions: int) -> None:
-        """See `Past.crop`."""
+        """Implement `Past.crop`."""
         assert num_positions <= self.num_positions, "what is not there cannot stay"
         for layer in self._layers:
             layer.num_positions = num_positions

@@ -24,7 +24,6 @@ class Grounder(Protocol):
             features: (U, P, D) of the whole video, as `VisionEncoder.encode` returns it.
             text_ids: int64 (L,), L >= 1, from its tokenizer.
         """
-        ...
 
 
 @runtime_checkable
@@ -34,7 +33,6 @@ class PackedGrounder(Grounder, Protocol):
     @property
     def max_num_tokens(self) -> int:
         """Most tokens, visual and text of all questions together, in one pass."""
-        ...
 
     def ground_packed(
         self, features: Array, text_ids: Sequence[NDArray[np.int64]]
@@ -46,7 +44,6 @@ class PackedGrounder(Grounder, Protocol):
             text_ids: Of each of q questions int64 (L,); visual and text tokens of all take at most
                 `max_num_tokens`.
         """
-        ...
 
 
 class TokenScorer(Protocol):
@@ -59,7 +56,6 @@ class TokenScorer(Protocol):
     @property
     def max_num_tokens(self) -> int:
         """Most tokens in one pass."""
-        ...
 
     def score(self, inputs_embeds: Sequence[Tensor]) -> list[Tensor]:
         """Return for each sequence float32 (S,), on the GPU; sequences do not see each other.
@@ -68,4 +64,3 @@ class TokenScorer(Protocol):
             inputs_embeds: For each sequence (S, D), contiguous, on the GPU, in the engine's dtype;
                 together at most `max_num_tokens` tokens.
         """
-        ...

@@ -39,18 +39,18 @@ class EngineGrounder:
 
     @property
     def max_num_tokens(self) -> int:
-        """See `PackedGrounder.max_num_tokens`."""
+        """Implement `PackedGrounder.max_num_tokens`."""
         return self._scorer.max_num_tokens
 
     def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Grounder.ground`."""
+        """Implement `Grounder.ground`."""
         frame_logits: NDArray[np.float32] = self.ground_packed(features, [text_ids])[0]
         return frame_logits
 
     def ground_packed(
         self, features: Array, text_ids: Sequence[NDArray[np.int64]]
     ) -> NDArray[np.float32]:
-        """See `PackedGrounder.ground_packed`."""
+        """Implement `PackedGrounder.ground_packed`."""
         import torch
 
         num_frames, tokens_per_frame, _ = features.shape

@@ -23,7 +23,7 @@ class Questions:
     """Q questions within a server's limits."""
 
     text_ids: Sequence[NDArray[np.int64]]
-    """Of each question int64 (L,)."""
+    """int64 (L,) for each question."""
     max_tokens: int | None
     """Visual and text tokens together, as `ModelSpec.max_tokens`."""
 
@@ -54,7 +54,7 @@ class Questions:
         return cls(text_ids=text_ids, max_tokens=model.max_tokens)
 
     def check_fit(self, plan: VideoPlan) -> None:
-        """See `Asked.check_fit`."""
+        """Implement `Asked.check_fit`."""
         self.check_tokens(plan.num_visual_tokens)
 
     def check_tokens(self, num_visual_tokens: int) -> None:

@@ -54,16 +54,13 @@ class Gpu(Protocol):
     @property
     def device(self) -> torch.device:
         """Where tensors go."""
-        ...
 
     @property
     def arch(self) -> str:
         """Its architecture, "sm_90"."""
-        ...
 
     def run(self, enqueue: Callable[[int], bool]) -> bool:
         """Call with a stream that waits for earlier work, and return once its work is done."""
-        ...
 
 
 class CudaGpu:
@@ -78,11 +75,11 @@ class CudaGpu:
 
     @property
     def arch(self) -> str:
-        """See `Gpu.arch`."""
+        """Implement `Gpu.arch`."""
         return current_gpu_arch() or "none"
 
     def run(self, enqueue: Callable[[int], bool]) -> bool:
-        """See `Gpu.run`."""
+        """Implement `Gpu.run`."""
         import torch
 
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
@@ -202,11 +199,11 @@ class TensorRTLLMTokenScorer:
 
     @property
     def max_num_tokens(self) -> int:
-        """See `TokenScorer.max_num_tokens`."""
+        """Implement `TokenScorer.max_num_tokens`."""
         return self._description.max_num_tokens
 
     def score(self, inputs_embeds: Sequence[Tensor]) -> list[Tensor]:
-        """See `TokenScorer.score`; more than one pass can hold is scored in several.
+        """Implement `TokenScorer.score`; more than one pass can hold is scored in several.
 
         Raises:
             InvalidRequestError: A sequence is empty or longer than the engine takes.

@@ -38,7 +38,7 @@ class TorchGrounder:
         self._model = model
 
     def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Grounder.ground`."""
+        """Implement `Grounder.ground`."""
         import torch
 
         from python_backend.cuda import fused_kernels

@@ -38,7 +38,7 @@ class CancellationToken:
     def __init__(self) -> None:
         token = secrets.token_hex(16)
         self.parameters = {_PARAMETER: token}
-        """Of BLS calls that are to end with this one."""
+        """For BLS calls that are to end with this one."""
         # Datagrams: connecting needs nobody who listens and accepts, a bound name is enough.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(_address(token))

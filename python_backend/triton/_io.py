@@ -140,7 +140,7 @@ class KeptRequest:
         self.request_id = read_request_id(request)
         """The caller's, always text."""
         self.shapes = {one.name(): tuple(one.shape()) for one in request.inputs()}
-        """Of the inputs, by name."""
+        """Each input's, by name."""
         self.is_cancelled = asked_in_turns(self._ask)
         """Tells whether Triton knows that the caller is gone: of calls by gRPC it does, of HTTP,
         a step of an ensemble or a BLS call it does not."""
