@@ -51,15 +51,7 @@ class CheckpointStages:
         parts: Mapping[str, Sequence[str | Path]] | None = None,
         device: Device | None = None,
     ) -> Self:
-        """Open a checkpoint, whose weights are not read yet.
-
-        Args:
-            place: Directory in the layout of the family's reference, or a hub id.
-            vision_tower: Directory or hub id of the vision tower, where not found beside it.
-            family: Name of the family; recognised where None.
-            parts: Of the family's `part_names` those that are not to be looked for in the
-                directory.
-            device: "cuda" to run on a GPU, in bf16; the CPU in fp32 where None.
+        """Open a checkpoint, whose weights are not read yet, as `Pipeline.from_checkpoint` does.
 
         Raises:
             InvalidRequestError: The checkpoint cannot be read.

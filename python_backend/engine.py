@@ -78,12 +78,9 @@ class EngineDirectory:
     def load(
         cls, path: str | Path, *, verify_files: bool = False, engine_id: str | None = None
     ) -> EngineDirectory:
-        """Read the manifest.
+        """Read the manifest, of the identity `engine_id` where one is given.
 
-        Args:
-            path: The directory.
-            verify_files: Also hash every file. A server does so once; its models do not repeat it.
-            engine_id: Identity that it must have; any where None.
+        A server verifies all files once; its models do not repeat it.
 
         Raises:
             EngineMismatchError: The manifest or a file does not match.

@@ -93,13 +93,7 @@ class FeatureExtractor:
         one computes and the others wait. Each of those holds its video open meanwhile: who waits
         for a worker while holding the lock of the features could wait for itself.
 
-        Args:
-            source: The open video, which the caller may read.
-            options: Of the family's head; only what decides which frames are seen is used here.
-            asked: What will be asked, to refuse what does not fit before any decoding.
-            decode: See `ChunkRunner`.
-            encode: See `ChunkRunner`.
-            deadline: Checked between chunks.
+        `asked` is held against the video's plan, to refuse what does not fit before any decoding.
 
         Raises:
             InvalidRequestError: The options, the video or a question break a rule.

@@ -86,11 +86,7 @@ def why_too_large(segments: Segments) -> str | None:
 
 
 def split(segments: Segments) -> list[slice]:
-    """Return runs of neighboring segments, in order, as long as both ceilings allow.
-
-    Args:
-        segments: Those of which `why_too_large` says nothing: each fits by itself.
-    """
+    """Return runs of neighboring segments, in order, as long as both ceilings allow."""
     decoder = decoder_bytes(segments.stream)
     picture = picture_bytes(segments.stream.width, segments.stream.height)
     parts: list[slice] = []

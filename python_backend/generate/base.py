@@ -19,12 +19,7 @@ class Front(Protocol):
     """What makes embeddings: of text by a table, of a video by a small network."""
 
     def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Array:
-        """Return (N, H), the video's block, wherever the decoder takes it.
-
-        Args:
-            features: (U, P, D), as `VisionEncoder.encode` returns them.
-            inputs: Of the family's `front_arrays`.
-        """
+        """Return (N, H) of (U, P, D) and the family's `front_arrays`, where the decoder takes it."""
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Array:
         """Return (S, H) of int64 (S,), wherever the decoder takes it.
@@ -42,11 +37,7 @@ class Past(Protocol):
         """How many there are."""
 
     def crop(self, num_positions: int) -> None:
-        """Forget all but the first, so that others can follow them.
-
-        Args:
-            num_positions: How many stay, of those there are.
-        """
+        """Forget all but the first so many, for others to follow them."""
 
 
 class Decoder(Protocol):
@@ -57,26 +48,18 @@ class Decoder(Protocol):
     """
 
     def regime(self, num_positions: int) -> int:
-        """Return the regime of sequences of so many positions: 0 of the short, never falling.
-
-        Always 0 where all positions are rotated alike.
-        """
+        """Return the regime of sequences of so many positions: 0 of the short, never falling."""
 
     def begin(self, max_positions: int) -> Any:
-        """Return a `Past` of this decoder without a position.
-
-        Args:
-            max_positions: Room for so many, at most those of the model.
-        """
+        """Return a `Past` without a position, with room for so many."""
 
     def extend(self, embeddings: Array, past: Any, *, regime: int) -> NDArray[np.float32]:
         """Compute further positions, which the past has then, too.
 
         Args:
             embeddings: (S, H), S >= 1, as a `Front` returns them.
-            past: Of this decoder, with room for them.
-            regime: Of `regime`, in which these are computed; at least that of all positions with
-                them.
+            past: This decoder's, with room for them.
+            regime: At least that of all positions with them.
 
         Returns:
             float32 (V,), logits of the last position.
@@ -84,11 +67,7 @@ class Decoder(Protocol):
 
 
 def check_token_ids(token_ids: NDArray[np.int64], vocab_size: int) -> None:
-    """Refuse ids of which a table of text embeddings has no row.
-
-    Raises:
-        EngineMismatchError: There is one.
-    """
+    """Raise EngineMismatchError where a table of text embeddings has no row for an id."""
     wrong = token_ids[(token_ids < 0) | (token_ids >= vocab_size)]
     if wrong.size:
         raise EngineMismatchError(

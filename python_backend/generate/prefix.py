@@ -30,7 +30,6 @@ class Prefix:
     def __init__(
         self, decoder: Decoder, front: Front, past: Any, *, regime: int, deadline: Deadline
     ) -> None:
-        """Take what `compute` has computed."""
         self._decoder = decoder
         self._front = front
         self._past = past
@@ -49,37 +48,20 @@ class Prefix:
         front: Front,
         deadline: Deadline,
     ) -> Self:
-        """Compute a prefix.
+        """Compute a prefix of (S, H), S >= 1, from `embed_prompt`, with room for what follows it.
 
-        Args:
-            embeddings: (S, H), S >= 1, of `embed_prompt`.
-            room: Most positions that will follow it.
-            regime: Of the decoder, that of the whole prompts that it will be part of.
-            decoder: The model's.
-            front: Makes embeddings for it.
-            deadline: Checked before each pass, here and later.
-
-        Raises:
-            DeadlineExceededError: Time ran out.
-            RequestCancelledError: Nobody waits any more.
+        The regime is that of the whole prompts that it will be part of. The deadline is checked
+        before each pass, here and later.
         """
         past = decoder.begin(len(embeddings) + room)
         _extend(decoder, embeddings, past, regime=regime, deadline=deadline)
         return cls(decoder, front, past, regime=regime, deadline=deadline)
 
     def follow(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Forget what followed the prefix, and follow it with a question, in the same regime.
-
-        Args:
-            token_ids: int64 (S,), S >= 1, all of text.
+        """Forget what followed the prefix, and follow it with int64 (S,), S >= 1, of a question.
 
         Returns:
             float32 (V,), logits of its last position.
-
-        Raises:
-            DeadlineExceededError: Time ran out.
-            RequestCancelledError: Nobody waits any more.
-            EngineMismatchError: A token id is none of the model's.
         """
         self._past.crop(self.num_positions)
         whole = self._decoder.regime(self.num_positions + len(token_ids))
@@ -89,12 +71,7 @@ class Prefix:
     def extend(
         self, token_ids: NDArray[np.int64], *, regime: int | None = None
     ) -> NDArray[np.float32]:
-        """Follow what there is with more; as `follow`.
-
-        Args:
-            token_ids: As `follow`.
-            regime: At least that of all there is then, which it is where None.
-        """
+        """Follow what there is with more, in at least the regime of all there is then."""
         if regime is None:
             regime = self._decoder.regime(self._past.num_positions + len(token_ids))
         embeddings = self._front.embed_text(token_ids)
@@ -108,11 +85,8 @@ def embed_prompt(token_ids: NDArray[np.int64], blocks: Sequence[Array], front: F
 
     Args:
         token_ids: int64 (L,), L >= 1, with `VISUAL_TOKEN_ID` for each block.
-        blocks: Of each of these places (N, H), in order.
-        front: Makes embeddings of text.
-
-    Raises:
-        EngineMismatchError: A token id is none of the model's.
+        blocks: (N, H) for each of these places, in order.
+        front: Makes embeddings of text; EngineMismatchError where an id is none of its table's.
     """
     parts: list[Array] = []
     start = 0

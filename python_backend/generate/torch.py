@@ -26,13 +26,6 @@ class TorchFront:
     def __init__(
         self, module: FrontModule, embeddings: nn.Embedding, *, device: str = "cpu"
     ) -> None:
-        """Move both to where they run.
-
-        Args:
-            module: In the decoder's dtype.
-            embeddings: The decoder's `get_input_embeddings()`.
-            device: `cpu`, `cuda` or `cuda:1`.
-        """
         self._module = module.to(device)
         self._embeddings = embeddings.to(device)
 
@@ -61,12 +54,6 @@ class TorchDecoder:
     """Runs a causal model of transformers."""
 
     def __init__(self, model: PreTrainedModel, *, device: str = "cpu") -> None:
-        """Move the model to where it runs.
-
-        Args:
-            model: In the dtype it computes in; on a CPU float32.
-            device: `cpu`, `cuda` or `cuda:1`.
-        """
         from groundserve.families.rotary import RotaryTables
 
         self._model = model.to(device)

@@ -18,12 +18,7 @@ class Grounder(Protocol):
     """Scores all frames of one video for one question."""
 
     def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return float32 (T,), logits before the sigmoid.
-
-        Args:
-            features: (U, P, D) of the whole video, as `VisionEncoder.encode` returns it.
-            text_ids: int64 (L,), L >= 1, from its tokenizer.
-        """
+        """Return float32 (T,), logits before the sigmoid, of (U, P, D) and int64 (L,)."""
 
 
 @runtime_checkable
@@ -39,10 +34,7 @@ class PackedGrounder(Grounder, Protocol):
     ) -> NDArray[np.float32]:
         """Return float32 (q, T), one row a question; each equals what `ground` returns alone.
 
-        Args:
-            features: As `ground` takes them; all questions are about this one video.
-            text_ids: Of each of q questions int64 (L,); visual and text tokens of all take at most
-                `max_num_tokens`.
+        Visual and text tokens of all q questions take at most `max_num_tokens`.
         """
 
 
@@ -60,7 +52,5 @@ class TokenScorer(Protocol):
     def score(self, inputs_embeds: Sequence[Tensor]) -> list[Tensor]:
         """Return for each sequence float32 (S,), on the GPU; sequences do not see each other.
 
-        Args:
-            inputs_embeds: For each sequence (S, D), contiguous, on the GPU, in the engine's dtype;
-                together at most `max_num_tokens` tokens.
+        Each is (S, D), contiguous, on the GPU, in the engine's dtype.
         """

@@ -28,12 +28,6 @@ class EngineGrounder:
     """
 
     def __init__(self, front: GroundingFront, scorer: TokenScorer) -> None:
-        """Take both halves.
-
-        Args:
-            front: Where the engine runs; see `EngineFamily.read_front`.
-            scorer: The engine, of the same dtype.
-        """
         self._projector, self._embed_tokens = front
         self._scorer = scorer
 

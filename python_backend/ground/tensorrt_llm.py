@@ -109,11 +109,7 @@ class EngineDescription:
 
     @classmethod
     def read(cls, path: Path) -> EngineDescription:
-        """Read config.json.
-
-        Raises:
-            EngineMismatchError: It is unreadable, or describes another kind of engine.
-        """
+        """Read config.json; EngineMismatchError where it is of another kind of engine."""
         try:
             config = json.loads(path.read_text("utf-8"))
             pretrained, build = config["pretrained_config"], config["build_config"]
@@ -164,11 +160,7 @@ class TensorRTLLMTokenScorer:
     """
 
     def __init__(self, engine_dir: Path, *, gpu: Gpu | None = None) -> None:
-        """Load the engine.
-
-        Args:
-            engine_dir: Directory with `config.json` and `rank0.engine`.
-            gpu: Where it runs; None: the current CUDA device.
+        """Load `config.json` and `rank0.engine` of a directory.
 
         Raises:
             EngineMismatchError: The engine was built by other versions, for another GPU, or its
@@ -203,12 +195,7 @@ class TensorRTLLMTokenScorer:
         return self._description.max_num_tokens
 
     def score(self, inputs_embeds: Sequence[Tensor]) -> list[Tensor]:
-        """Implement `TokenScorer.score`; more than one pass can hold is scored in several.
-
-        Raises:
-            InvalidRequestError: A sequence is empty or longer than the engine takes.
-            EngineMismatchError: The embeddings have another dtype or width than the engine.
-        """
+        """Implement `TokenScorer.score`; more than one pass can hold is scored in several."""
         for embeds in inputs_embeds:
             self._check_sequence(embeds)
         scores: list[Tensor] = []

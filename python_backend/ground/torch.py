@@ -20,13 +20,6 @@ class TorchGrounder:
     def __init__(
         self, model: GroundingModule, *, device: str = "cpu", in_turn: bool = False
     ) -> None:
-        """Move the model to where it runs.
-
-        Args:
-            model: In the dtype it computes in; on a CPU float32.
-            device: `cpu`, `cuda` or `cuda:1`.
-            in_turn: As `python_backend.cuda.place` takes it.
-        """
         import torch
 
         from python_backend.cuda import place
