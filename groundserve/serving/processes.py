@@ -81,9 +81,10 @@ def own_memory_bytes(pid: int) -> int:
 
 
 def _session(session_id: int) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        with suppress(OSError):  # it has ended
-            if os.getsid(process.pid) == session_id and _is_alive(process):
+    # Not `process_iter`, which may give the former owner of a number that was given away again.
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(pid) == session_id and _is_alive(process := psutil.Process(pid)):
                 yield process
 
 

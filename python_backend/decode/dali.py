@@ -84,8 +84,8 @@ class DaliDecoder:
         """Implement `FrameDecoder.decode` for one stream, which shows all targets.
 
         What DALI fails on is for the other decoder to judge: damage is an error there too, while a
-        stream that DALI or this GPU cannot decode costs time and not the request. One call runs at a
-        time, and what DALI has begun when time runs out it ends first.
+        stream that DALI or this GPU cannot decode costs time and not the request. One call runs at
+        a time, and what DALI has begun when time runs out it ends first.
         """
         assert shown is None or (shown.shape[1] == 1 and shown.all()), "PyAV decodes for several"
         reason = self._why_not(segments)

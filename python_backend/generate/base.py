@@ -19,7 +19,7 @@ class Front(Protocol):
     """What makes embeddings: of text by a table, of a video by a small network."""
 
     def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Array:
-        """Return (N, H) of (U, P, D) and the family's `front_arrays`, where the decoder takes it."""
+        """Return (N, H) of (U, P, D) and the family's `front_arrays`."""
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Array:
         """Return (S, H) of int64 (S,), wherever the decoder takes it.
