@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from groundserve.engines.manifest import (
     CHECKPOINT_NAME,
@@ -34,29 +34,16 @@ from groundserve.families.base import (
 )
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import MediaWorkers
-from python_backend.checkpoint import (
-    open_torch_encoder,
-    open_torch_generator,
-    open_torch_grounder,
-)
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
-from python_backend.encode import (
-    OnnxRuntimeEncoder,
-    TensorRTEncoder,
-    VisionEncoder,
-)
+from python_backend.encode import OnnxRuntimeEncoder, VisionEncoder
 from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront
-from python_backend.ground import (
-    EngineGrounder,
-    Grounder,
-    OnnxRuntimeGrounder,
-    TensorRTLLMTokenScorer,
-    TensorRTTokenScorer,
-    TokenScorer,
-)
+from python_backend.ground import Grounder, OnnxRuntimeGrounder
 from python_backend.meter import Meter
 from python_backend.stages import Generator
-from python_backend.tensorrt_runtime import PlanRunner
+
+if TYPE_CHECKING:
+    from python_backend.ground import TokenScorer
+    from python_backend.tensorrt_runtime import PlanRunner
 
 ENGINE_ID_VARIABLE = "GROUNDSERVE_ENGINE_ID"
 """Identity of the engines that a server began with; its models load no others."""
@@ -120,9 +107,13 @@ class EngineDirectory:
         with self._unchanged():
             match self.manifest.stages.encoder:
                 case "torch":
+                    from python_backend.torch_stages import open_torch_encoder
+
                     checkpoint = self._open_checkpoint()
                     return open_torch_encoder(checkpoint, self.manifest, num_threads=num_threads)
                 case "tensorrt":
+                    from python_backend.encode.tensorrt import TensorRTEncoder
+
                     plan = self._open_plan(VISION_PLAN_NAME)
                     inputs = VisionInputs.of(self.manifest.seam, self.manifest.model)
                     return TensorRTEncoder(plan, inputs.names)
@@ -131,26 +122,24 @@ class EngineDirectory:
     def open_grounder(self, *, num_threads: int) -> Grounder:
         """Open the grounding stage; UnsupportedError where the family answers in text."""
         frames_family = self.manifest.frames_seam
-        scorer: TokenScorer
         with self._unchanged():
             match self.manifest.stages.grounder:
                 case "torch":
+                    from python_backend.torch_stages import open_torch_grounder
+
                     return open_torch_grounder(
                         self._open_frames_checkpoint(), self.manifest, num_threads=num_threads
                     )
                 case "onnxruntime":
                     path = self.path / GROUNDING_ONNX_NAME
                     return OnnxRuntimeGrounder(path, num_threads=num_threads)
-                case "tensorrt":
-                    scorer = TensorRTTokenScorer(self._open_plan(GROUNDING_PLAN_NAME))
-                case "tensorrt_llm":
-                    scorer = TensorRTLLMTokenScorer(self.path / TRTLLM_NAME)
-            # Both scorers take embeddings; projector and table stand before them.
-            path = self.path / EMBEDDINGS_NAME
-            # Such engines are built of families alone that have it: see `engine_build.families`.
+            # The other profiles' engines take embeddings; projector and table stand before them.
+            # They are built of families alone that have a front: see `engine_build.families`.
+            from python_backend.ground.engine import EngineGrounder
+
             family = cast(EngineFamily[Any, Any], frames_family)
-            front = family.read_front(path, device=self.manifest.device)
-            return EngineGrounder(front, scorer)
+            front = family.read_front(self.path / EMBEDDINGS_NAME, device=self.manifest.device)
+            return EngineGrounder(front, self._open_scorer())
 
     def open_generator(self, *, num_threads: int) -> Generator:
         """Open the generation stage; UnsupportedError where the family scores frames."""
@@ -158,6 +147,8 @@ class EngineDirectory:
         with self._unchanged():
             match self.manifest.stages.grounder:
                 case "torch":
+                    from python_backend.torch_stages import open_torch_generator
+
                     return open_torch_generator(
                         self._open_text_checkpoint(), self.manifest, num_threads=num_threads
                     )
@@ -194,7 +185,18 @@ class EngineDirectory:
         yield
         Manifest.load_again(self.path, self.manifest.engine_id)
 
+    def _open_scorer(self) -> TokenScorer:
+        if self.manifest.stages.grounder == "tensorrt":
+            from python_backend.ground.tensorrt import TensorRTTokenScorer
+
+            return TensorRTTokenScorer(self._open_plan(GROUNDING_PLAN_NAME))
+        from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
+
+        return TensorRTLLMTokenScorer(self.path / TRTLLM_NAME)
+
     def _open_plan(self, name: str) -> PlanRunner:
+        from python_backend.tensorrt_runtime import PlanRunner
+
         target = TensorRTTarget.from_dict(self.manifest.builder["tensorrt"])
         return PlanRunner(self.path / name, target)
 

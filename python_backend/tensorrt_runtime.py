@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class PlanRunner:
@@ -33,8 +32,6 @@ class PlanRunner:
                 unreadable or damaged.
             UnavailableError: The GPU has no room for the plan's scratch memory.
         """
-        import torch
-
         library = target.load()
         target.check_gpu()
         self._trt = library.module
@@ -60,8 +57,6 @@ class PlanRunner:
     @property
     def device(self) -> torch.device:
         """Where inputs must lie and outputs will."""
-        import torch
-
         return torch.device("cuda")
 
     def max_shape(self, name: str) -> tuple[int, ...]:
@@ -88,8 +83,6 @@ class PlanRunner:
                 or shape than the plan takes.
             EngineMismatchError: TensorRT refuses a tensor, or to run.
         """
-        import torch
-
         self._check(inputs)
         # Shapes, addresses and the enqueued run belong together, and the context has one set of
         # them.
@@ -125,8 +118,6 @@ class PlanRunner:
         )
 
     def _enqueue(self) -> bool:
-        import torch
-
         # Every tensor belongs to the current stream, which goes on only after the run has ended:
         # memory that is freed from now on is not reused before that.
         current = torch.cuda.current_stream()
@@ -176,8 +167,6 @@ class PlanRunner:
 
 
 def _torch_dtype(trt: Any, dtype: Any) -> torch.dtype:
-    import torch
-
     return {
         trt.DataType.FLOAT: torch.float32,
         trt.DataType.HALF: torch.float16,

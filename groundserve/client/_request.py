@@ -108,7 +108,8 @@ class ScoreRequest(Request[ScoreResult]):
     ) -> None:
         check_span_options(span_threshold, span_gap_seconds)
         super().__init__(queries=check_queries(queries), options=check_options(options), **given)
-        self._spans = {"span_threshold": span_threshold, "span_gap_seconds": span_gap_seconds}
+        self._span_threshold = span_threshold
+        self._span_gap_seconds = span_gap_seconds
 
     def to_result(self, answer: Tensors) -> ScoreResult:
         """Return the scores, and the spans that are found in them here."""
@@ -121,7 +122,8 @@ class ScoreRequest(Request[ScoreResult]):
             video=self.video_name,
             info=VideoInfo.from_json(answer["INFO"][0]),
             **arrays,
-            **self._spans,
+            span_threshold=self._span_threshold,
+            span_gap_seconds=self._span_gap_seconds,
             request_id=self.request_id,
         )
 

@@ -65,7 +65,7 @@ def listen(name: str, host: str, port: int, backlog: int = 1) -> socket.socket:
 def port_holder(port: int) -> str:
     """Return who listens at a port, in words: its process id and how its command begins."""
     for one in psutil.net_connections("tcp"):
-        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid is not None:
+        if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,) and one.pid is not None:
             with suppress(psutil.Error):
                 # Not all: a server's secrets may stand among its options.
                 words = psutil.Process(one.pid).cmdline()[:_NUM_WORDS]

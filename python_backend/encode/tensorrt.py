@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
+
 from python_backend.arrays import Array, concatenate, to_torch
 
 if TYPE_CHECKING:
@@ -22,8 +24,6 @@ class TensorRTEncoder:
 
     def encode(self, *inputs: Array) -> Array:
         """Implement `VisionEncoder.encode`; float16, on the GPU."""
-        import torch
-
         arrays = [to_torch(one, self._runner.device) for one in inputs]
         num_units = len(arrays[0])
         # What all units share, too, the plan reads one after another.

@@ -6,10 +6,12 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from groundserve.families.vision_inputs import take_units
 from python_backend.arrays import Array, to_torch
+from python_backend.cuda import fused_kernels, place
 from python_backend.encode.base import split_inputs, units_at_once
 
 if TYPE_CHECKING:
@@ -31,8 +33,6 @@ class TorchEncoder:
             model: In the dtype it computes in; on a CPU float32.
             device: `cpu`, `cuda` or `cuda:1`.
         """
-        from python_backend.cuda import place
-
         place(model, model.config, model.layers, device=device)
         weight = next(model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
@@ -42,10 +42,6 @@ class TorchEncoder:
 
     def encode(self, *inputs: Array) -> Array:
         """Implement `VisionEncoder.encode`; features stay on a GPU, those of 16 bits as float16."""
-        import torch
-
-        from python_backend.cuda import fused_kernels
-
         on_gpu = self._device.type == "cuda"
         streams, plan_inputs = split_inputs(inputs)
         most_frames = _MAX_FRAMES_AT_ONCE_GPU if on_gpu else _MAX_FRAMES_AT_ONCE_CPU

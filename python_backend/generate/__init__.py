@@ -12,7 +12,6 @@ from python_backend.generate.questions import (
     finish,
     generate,
 )
-from python_backend.generate.torch import TorchDecoder, TorchFront
 
 __all__ = [
     "Decoder",
@@ -23,8 +22,6 @@ __all__ = [
     "OnnxRuntimeDecoder",
     "OnnxRuntimeFront",
     "Prefix",
-    "TorchDecoder",
-    "TorchFront",
     "Turns",
     "answer_questions",
     "embed_prompt",

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from groundserve.families.rotary import RotaryTables
 from python_backend.arrays import Array, to_torch
 from python_backend.generate.base import check_token_ids
+from python_backend.generate.torch_past import TorchPast
 from python_backend.interruption import look_before
 
 if TYPE_CHECKING:
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from groundserve.families.modules import FrontModule
-    from python_backend.generate.torch_past import TorchPast
 
 
 class TorchFront:
@@ -31,8 +33,6 @@ class TorchFront:
 
     def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Tensor:
         """Implement `Front.embed_video`."""
-        import torch
-
         weight = self._embeddings.weight
         # As they come: in 16 bits a second may be another one, and features may be pooled first.
         arrays = [to_torch(one, weight.device) for one in (features, *inputs)]
@@ -42,8 +42,6 @@ class TorchFront:
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Tensor:
         """Implement `Front.embed_text`."""
-        import torch
-
         check_token_ids(token_ids, self._embeddings.num_embeddings)
         with torch.inference_mode():
             rows: Tensor = self._embeddings(to_torch(token_ids, self._embeddings.weight.device))
@@ -54,8 +52,6 @@ class TorchDecoder:
     """Runs a causal model of transformers."""
 
     def __init__(self, model: PreTrainedModel, *, device: str = "cpu") -> None:
-        from groundserve.families.rotary import RotaryTables
-
         self._model = model.to(device)
         if device == "cpu":
             look_before(model.get_decoder().layers)
@@ -68,14 +64,10 @@ class TorchDecoder:
 
     def begin(self, max_positions: int) -> TorchPast:
         """Implement `Decoder.begin`."""
-        from python_backend.generate.torch_past import TorchPast
-
         return TorchPast(self._model.config.num_hidden_layers, max_positions)
 
     def extend(self, embeddings: Array, past: TorchPast, *, regime: int) -> NDArray[np.float32]:
         """Implement `Decoder.extend`."""
-        import torch
-
         position_ids = None
         if self._rotary is not None:
             position_ids = self._rotary.position_ids(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from python_backend.arrays import Array, to_torch
@@ -45,8 +46,6 @@ class EngineGrounder:
         self, features: Array, text_ids: Sequence[NDArray[np.int64]]
     ) -> NDArray[np.float32]:
         """Implement `PackedGrounder.ground_packed`."""
-        import torch
-
         num_frames, tokens_per_frame, _ = features.shape
         num_visual = num_frames * tokens_per_frame
         with torch.inference_mode():
@@ -66,6 +65,4 @@ class EngineGrounder:
         return visual.flatten(0, 1)
 
     def _append_text(self, visual: Tensor, text_ids: NDArray[np.int64]) -> Tensor:
-        import torch
-
         return torch.cat([visual, self._embed_tokens(to_torch(text_ids, visual.device))])

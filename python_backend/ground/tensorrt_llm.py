@@ -12,7 +12,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 from groundserve.errors import (
     EngineMismatchError,
@@ -23,10 +26,6 @@ from groundserve.errors import (
 )
 from groundserve.runtime.gpu import MPI_ENVIRONMENT, current_gpu_arch
 from python_backend.arrays import concatenate
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 _ARCHITECTURE_END = "ForGrounding"  # of what scores frames, in any family
 _ENGINE_NAME = "rank0.engine"
@@ -67,8 +66,6 @@ class CudaGpu:
     """The current CUDA device, with a stream of its own."""
 
     def __init__(self) -> None:
-        import torch
-
         self.device = torch.device("cuda", torch.cuda.current_device())
         # TensorRT adds synchronisation of its own on the default stream.
         self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call] # torch's own
@@ -80,8 +77,6 @@ class CudaGpu:
 
     def run(self, enqueue: Callable[[int], bool]) -> bool:
         """Implement `Gpu.run`."""
-        import torch
-
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         enqueued = enqueue(self._stream.cuda_stream)
         self._stream.synchronize()
@@ -168,8 +163,6 @@ class TensorRTLLMTokenScorer:
             UnavailableError: The GPU has no room for the engine's scratch memory.
             UnsupportedError: TensorRT-LLM is not installed.
         """
-        import torch
-
         self._description = EngineDescription.read(engine_dir / _CONFIG_NAME)
         session_class, tensorrt = _import_runtime(self._description)
         self._gpu: Gpu = gpu or CudaGpu()
@@ -235,8 +228,6 @@ class TensorRTLLMTokenScorer:
         return passes
 
     def _run(self, sequences: Sequence[Tensor]) -> list[Tensor]:
-        import torch
-
         lengths = [len(sequence) for sequence in sequences]
         host_lengths = torch.tensor(lengths, dtype=torch.int32)
         inputs = {

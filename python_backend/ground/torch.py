@@ -6,9 +6,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from python_backend.arrays import Array, to_torch
+from python_backend.cuda import fused_kernels, place
 
 if TYPE_CHECKING:
     from groundserve.families.modules import GroundingModule
@@ -20,10 +22,6 @@ class TorchGrounder:
     def __init__(
         self, model: GroundingModule, *, device: str = "cpu", in_turn: bool = False
     ) -> None:
-        import torch
-
-        from python_backend.cuda import place
-
         place(model, model.config, model.layers, device=device, in_turn=in_turn)
         # Not from a weight: in turn, that of a layer is elsewhere.
         self._device = torch.device(device)
@@ -32,10 +30,6 @@ class TorchGrounder:
 
     def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Implement `Grounder.ground`."""
-        import torch
-
-        from python_backend.cuda import fused_kernels
-
         on_gpu = self._device.type == "cuda"
         with torch.inference_mode(), fused_kernels() if on_gpu else nullcontext():
             logits = self._model(

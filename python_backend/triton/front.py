@@ -150,7 +150,7 @@ class TritonPythonModel:
 
     def _read(self, request: Any, kept: KeptRequest, started: float) -> Job:
         """Read all of a request; Triton takes its memory back when `execute` returns."""
-        called = read_parameters(kept).get(HEAD)
+        called: Any = read_parameters(kept).get(HEAD)
         # Whoever calls the ensemble named the family, and says nothing of heads.
         if called in get_args(Head):
             check_head(self._manifest.family, self._manifest.head, called=called)

@@ -22,14 +22,8 @@ from groundserve.limits import Limits
 from groundserve.media._resize import resize_short_side
 from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
-from python_backend.generate import (
-    OnnxRuntimeDecoder,
-    TorchDecoder,
-    TorchFront,
-    answer_questions,
-    embed_prompt,
-    finish,
-)
+from python_backend.generate import OnnxRuntimeDecoder, answer_questions, embed_prompt, finish
+from python_backend.generate.torch import TorchDecoder, TorchFront
 from python_backend.meter import Counts
 from tests.support.grounded_cases import PARTS, formula_frames
 from tests.support.reference import REPOSITORY
