@@ -22,8 +22,8 @@ from groundserve.families.base import (
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import MediaWorkers
 from python_backend.decode import FrameDecoder, PyAVDecoder
+from python_backend.generate import Generator
 from python_backend.meter import Meter
-from python_backend.stages import Generator
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -36,10 +36,9 @@ from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import MediaWorkers
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
 from python_backend.encode import OnnxRuntimeEncoder, VisionEncoder
-from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront
+from python_backend.generate import Generator, OnnxRuntimeDecoder, OnnxRuntimeFront
 from python_backend.ground import Grounder, OnnxRuntimeGrounder
 from python_backend.meter import Meter
-from python_backend.stages import Generator
 
 if TYPE_CHECKING:
     from python_backend.ground import TokenScorer

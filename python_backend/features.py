@@ -87,35 +87,21 @@ class FeatureExtractor:
         encode: EncodeFunction,
         deadline: Deadline,
     ) -> VideoFeatures:
-        """Find or compute the features of the frames that the options sample.
+        """Find or compute the features of the frames that the options sample, if what is asked fits.
 
         Of several requests for the same features, also in other processes that share the cache,
-        one computes and the others wait. Each of those holds its video open meanwhile: who waits
-        for a worker while holding the lock of the features could wait for itself.
-
-        `asked` is held against the video's plan, to refuse what does not fit before any decoding.
+        one computes and the others wait, each with its video open.
 
         Raises:
             InvalidRequestError: The options, the video or a question break a rule.
             DeadlineExceededError: Time ran out.
             UnavailableError: A worker process died, or the server works on enough costly videos.
-            GroundserveError: The encoder returned features that are not finite.
         """
         # Before anything is opened: what is wrong with a request costs it nothing else.
         options.check(self.limits)
         watch = Stopwatch()
-        inputs = VisionInputs.of(self.manifest.seam, self.manifest.model)
-        runner = ChunkRunner(
-            decode=decode,
-            encode=encode,
-            inputs=inputs,
-            num_encodes=self.num_encodes,
-            # What a decoder's address space is made for: see `groundserve.media._memory`.
-            max_segment_bytes=self.limits.max_upload_bytes,
-            watch=watch,
-            meter=self.meter,
-            deadline=deadline,
-        )
+        runner = self._runner(decode, encode, watch, deadline)
+        inputs = runner.inputs
         cached = self._cached(source, watch)
         is_hit = True
         index = cached.load_index()
@@ -132,12 +118,7 @@ class FeatureExtractor:
                     if encoded is None:
                         is_hit = False
                         encoded = runner.run(video, plan)
-                        self._check_tokens(encoded, plan)
-                        # Behind here it would look like a caller's fault, and stay in the cache.
-                        if not is_finite(encoded.features):
-                            raise GroundserveError(
-                                "the encoder returned features that are not finite"
-                            )
+                        self._check(encoded, plan)
                         cached.save(plan, encoded)
         return VideoFeatures(
             features=encoded.features,
@@ -184,7 +165,26 @@ class FeatureExtractor:
             asked.check_fit(plan)
         return plan
 
-    def _check_tokens(self, encoded: EncodedVideo, plan: VideoPlan) -> None:
+    def _runner(
+        self,
+        decode: DecodeFunction,
+        encode: EncodeFunction,
+        watch: Stopwatch,
+        deadline: Deadline,
+    ) -> ChunkRunner:
+        return ChunkRunner(
+            decode=decode,
+            encode=encode,
+            inputs=VisionInputs.of(self.manifest.seam, self.manifest.model),
+            num_encodes=self.num_encodes,
+            # What a decoder's address space is made for: see `groundserve.media._memory`.
+            max_segment_bytes=self.limits.max_upload_bytes,
+            watch=watch,
+            meter=self.meter,
+            deadline=deadline,
+        )
+
+    def _check(self, encoded: EncodedVideo, plan: VideoPlan) -> None:
         """Find a family's bug: what a question must fit beside was told before any decoding."""
         num_tokens = encoded.features.shape[0] * encoded.features.shape[1]
         if self.manifest.seam.head == "frames":
@@ -192,6 +192,9 @@ class FeatureExtractor:
         # Before a head of text there may be more, or fewer: its front pools them to its own number.
         most = self.manifest.model.max_feature_tokens
         assert num_tokens <= most, "memory is set aside for fewer"
+        # Behind here it would look like a caller's fault, and stay in the cache.
+        if not is_finite(encoded.features):
+            raise GroundserveError("the encoder returned features that are not finite")
 
     @contextmanager
     def _admitted(self, runner: ChunkRunner, plan: VideoPlan) -> Iterator[ChunkRunner]:

@@ -17,10 +17,9 @@ from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
 from python_backend.answers import Answers, Prompts, TextStream, read_answers
 from python_backend.arrays import Array
-from python_backend.generate import finish
+from python_backend.generate import Generator, finish
 from python_backend.ground import Grounder, Questions, ground_questions
 from python_backend.meter import Meter
-from python_backend.stages import Generator
 
 if TYPE_CHECKING:
     from python_backend.checkpoint import CheckpointStages
@@ -118,7 +117,7 @@ class TextHead:
 
         Raises:
             InvalidRequestError: As `Prompts.of`.
-            GroundserveError: As `answer_questions`.
+            GroundserveError: As `Generator.answer`.
         """
         prompts = queries.of(seen)
         generation = finish(

@@ -8,9 +8,9 @@ from groundserve.engines.manifest import Manifest
 from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
 from groundserve.weights.tensors import torch_dtype
 from python_backend.encode.torch import TorchEncoder
+from python_backend.generate import Generator
 from python_backend.generate.torch import TorchDecoder, TorchFront
 from python_backend.ground.torch import TorchGrounder
-from python_backend.stages import Generator
 
 
 def open_torch_encoder(

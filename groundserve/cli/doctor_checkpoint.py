@@ -116,8 +116,8 @@ def _largest_of_frames(
 def _largest_of_text(family: TextFamily[Any], spec: ModelSpec, opened: TextCheckpoint) -> float:
     from groundserve.scoring.text_noise import TextRequest
     from python_backend.encode.torch import TorchEncoder
+    from python_backend.generate import Generator
     from python_backend.generate.torch import TorchDecoder, TorchFront
-    from python_backend.stages import Generator
 
     vision, front, decoder = opened.load_vision(), opened.load_front(), opened.load_decoder()
     peaks = _watch(vision, front, decoder)

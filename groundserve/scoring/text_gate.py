@@ -121,8 +121,8 @@ def _run_reference(
 ) -> _Expected:
     """Run PyTorch in float32."""
     from python_backend.encode.torch import TorchEncoder
+    from python_backend.generate import Generator
     from python_backend.generate.torch import TorchDecoder, TorchFront
-    from python_backend.stages import Generator
 
     device = manifest.device
     encoded = request.encode(TorchEncoder(opened.load_vision(), device=device))

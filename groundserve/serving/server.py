@@ -70,8 +70,7 @@ class TritonServer:
         Args:
             engine_dir: As `groundserve build` writes it.
             host: IPv4 address to listen on; loopback only with the wheel's server.
-            http_port: Port of the HTTP API, which is not opened where None; 0 picks a free one,
-                here and below.
+            http_port: The HTTP API is not opened where None; 0 picks a free one, as for all ports.
             grpc_port: Port of the gRPC API.
             metrics_port: Port of the metrics, on loopback: what others see is the keeper's.
             allowed_roots: Folders below which `file:` URIs may point.
@@ -103,7 +102,6 @@ class TritonServer:
         """How many stubs each model is to have; none before `start`."""
         self._log_file = Path(log_file) if log_file is not None else None
         self._admin_secret = secrets.token_hex(32)
-        # From the start on.
         self._installation: triton.TritonInstallation
         self._model_variables: Mapping[str, str]
         self._memory: MemoryNeeds

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from collections.abc import Generator as PythonGenerator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -26,7 +27,7 @@ T = TypeVar("T")
 OnToken = Callable[[int, int], None]
 """Told the number of a question and the next token of its answer, as soon as that is known."""
 
-Turns: TypeAlias = Generator[None, None, T]
+Turns: TypeAlias = PythonGenerator[None, None, T]
 """Work that stops where others may come in between; `finish` returns its result."""
 
 
@@ -59,100 +60,127 @@ class Generation:
         return sum(len(answer.token_ids) for answer in self.answers)
 
 
-def answer_questions(
-    features: Array,
-    inputs: Sequence[NDArray[np.float32]],
-    prompts: Sequence[Prompt],
-    options: AnswerOptions,
-    *,
-    front: Front,
-    decoder: Decoder,
-    end_ids: frozenset[int],
-    deadline: Deadline,
-    meter: Meter,
-    others_wait: Callable[[], bool] = lambda: False,
-    on_token: OnToken | None = None,
-) -> Turns[Generation]:
-    """Answer one question after another; what all have in front is computed once in each regime.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Generator:
+    """The generation stage: a decoder, and what makes its embeddings."""
 
-    An answer is the same, to the bit, whatever else is asked with it.
+    front: Front
+    decoder: Decoder
 
-    A generator, which `finish` runs to its end: between two questions it stops where others wait.
-    The prefix is let go of for them, and computed again afterwards: one is held at a time.
+    def answer(
+        self,
+        features: Array,
+        inputs: Sequence[NDArray[np.float32]],
+        prompts: Sequence[Prompt],
+        options: AnswerOptions,
+        *,
+        end_ids: frozenset[int],
+        deadline: Deadline,
+        meter: Meter,
+        others_wait: Callable[[], bool] = lambda: False,
+        on_token: OnToken | None = None,
+    ) -> Turns[Generation]:
+        """Answer Q >= 1 questions on (U, P, D) of a video, with its family's `front_arrays`.
 
-    Args:
-        features: (U, P, D) of the whole video.
-        inputs: The family's `front_arrays`.
-        prompts: Q >= 1, each of which fits in the model with `max_new_tokens` behind it.
-        options: How many tokens there may be, and how they are picked.
-        front: Makes embeddings for the decoder.
-        decoder: The model's.
-        end_ids: Tokens that end an answer.
-        deadline: Checked before each pass. Once there is an answer's token, time that runs out
-            ends the answers where they are.
-        meter: Counts positions and tokens, also of a request that fails.
-        others_wait: Asked between two questions.
-        on_token: Told each token, the questions one after another.
+        What all have in front is computed once in each regime; an answer is the same, to the bit,
+        whatever else is asked with it. Once there is an answer's token, time that runs out ends
+        the answers where they are.
 
-    Raises:
-        DeadlineExceededError: Time ran out before the first token.
-        RequestCancelledError: Nobody waits for the answers any more.
-        EngineMismatchError: A token id is none of the model's.
-        GroundserveError: The decoder returned logits that are not finite.
-    """
-    prefix_ids = prompts[0].prefix_ids
-    for prompt in prompts:
-        assert np.array_equal(prompt.prefix_ids, prefix_ids), "questions on one video share it"
-    suffixes = [prompt.suffix_ids for prompt in prompts]
-    seed = choose_seed(options)
-    deadline.check()
-    embeddings = embed_prompt(prefix_ids, [front.embed_video(features, inputs)], front)
-    regimes = [decoder.regime(len(embeddings) + len(suffix_ids)) for suffix_ids in suffixes]
-    answers: dict[int, Generated] = {}
-    prefix_tokens = 0
-    try:
+        Raises:
+            DeadlineExceededError: Time ran out before the first token.
+            RequestCancelledError: Nobody waits for the answers any more.
+            EngineMismatchError: A token id is none of the model's.
+            GroundserveError: The decoder returned logits that are not finite.
+        """
+        seed = choose_seed(options)
+        deadline.check()
+        work = _Work(
+            generator=self,
+            embeddings=self._embed_shared(features, inputs, prompts),
+            suffixes=[prompt.suffix_ids for prompt in prompts],
+            options=options,
+            generate=partial(generate, options=options, seed=seed, end_ids=end_ids, meter=meter),
+            deadline=deadline,
+            meter=meter,
+            others_wait=others_wait,
+            on_token=on_token,
+        )
+        try:
+            yield from work.run()
+        except DeadlineExceededError:
+            if not work.answers:
+                raise
+        unanswered = Generated(token_ids=np.empty(0, np.int32), stop_reason="deadline")
+        return Generation(
+            answers=tuple(work.answers.get(number, unanswered) for number in range(len(prompts))),
+            prefix_tokens=sum(work.prefix_positions.values()),
+            prompt_tokens=sum(map(len, work.suffixes)),
+            seed=seed,
+        )
+
+    def _embed_shared(
+        self, features: Array, inputs: Sequence[NDArray[np.float32]], prompts: Sequence[Prompt]
+    ) -> Array:
+        prefix_ids = prompts[0].prefix_ids
+        for prompt in prompts:
+            assert np.array_equal(prompt.prefix_ids, prefix_ids), "questions on one video share it"
+        return embed_prompt(prefix_ids, [self.front.embed_video(features, inputs)], self.front)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Work:
+    """The questions of one request, and what is answered of them."""
+
+    generator: Generator
+    embeddings: Array
+    suffixes: Sequence[NDArray[np.int64]]
+    options: AnswerOptions
+    generate: Callable[..., Generated]
+    deadline: Deadline
+    meter: Meter
+    others_wait: Callable[[], bool]
+    on_token: OnToken | None
+    answers: dict[int, Generated] = field(default_factory=dict)
+    prefix_positions: dict[int, int] = field(default_factory=dict)
+    """By regime."""
+
+    def run(self) -> Turns[None]:
+        """Answer one after another; between two it stops where others wait.
+
+        The prefix is let go of for them, and computed again afterwards: one is held at a time.
+        """
+        num_shared, regime_of = len(self.embeddings), self.generator.decoder.regime
+        regimes = [regime_of(num_shared + len(suffix_ids)) for suffix_ids in self.suffixes]
         for regime in sorted(set(regimes)):
             numbers = [number for number, one in enumerate(regimes) if one == regime]
+            # Nothing follows the last token of an answer, so it needs no place.
+            longest = max(len(self.suffixes[number]) for number in numbers)
+            room = longest + self.options.max_new_tokens - 1
             prefix: Prefix | None = None  # one after another: no two are held at a time
             for number in numbers:
-                if answers and others_wait():
+                if self.answers and self.others_wait():
                     prefix = None
                     yield
-                if prefix is None:
-                    prefix = Prefix.compute(
-                        embeddings,
-                        # Nothing follows the last token of an answer, so it needs no place.
-                        room=max(len(suffixes[one]) for one in numbers)
-                        + options.max_new_tokens
-                        - 1,
-                        regime=regime,
-                        decoder=decoder,
-                        front=front,
-                        deadline=deadline,
-                    )
-                    meter.add("prefix_tokens", prefix.num_positions)
-                    if number == numbers[0]:
-                        prefix_tokens += prefix.num_positions
-                answers[number] = generate(
+                prefix = prefix or self._prefix(regime, room)
+                self.answers[number] = self.generate(
                     prefix,
-                    suffixes[number],
-                    options,
-                    seed=seed,
-                    end_ids=end_ids,
-                    meter=meter,
-                    on_token=on_token and partial(on_token, number),
+                    self.suffixes[number],
+                    on_token=self.on_token and partial(self.on_token, number),
                 )
             del prefix
-    except DeadlineExceededError:
-        if not answers:
-            raise
-    unanswered = Generated(token_ids=np.empty(0, np.int32), stop_reason="deadline")
-    return Generation(
-        answers=tuple(answers.get(number, unanswered) for number in range(len(prompts))),
-        prefix_tokens=prefix_tokens,
-        prompt_tokens=sum(map(len, suffixes)),
-        seed=seed,
-    )
+
+    def _prefix(self, regime: int, room: int) -> Prefix:
+        prefix = Prefix.compute(
+            self.embeddings,
+            room=room,
+            regime=regime,
+            decoder=self.generator.decoder,
+            front=self.generator.front,
+            deadline=self.deadline,
+        )
+        self.meter.add("prefix_tokens", prefix.num_positions)
+        self.prefix_positions[regime] = prefix.num_positions
+        return prefix
 
 
 def finish(turns: Turns[T]) -> T:
@@ -175,7 +203,7 @@ def generate(
     meter: Meter,
     on_token: Callable[[int], None] | None = None,
 ) -> Generated:
-    """Answer one question, int64 (S,), S >= 1, behind a prefix; errors as `answer_questions`.
+    """Answer one question, int64 (S,), S >= 1, behind a prefix; errors as `Generator.answer`.
 
     The prefix has room for the question and `max_new_tokens - 1` behind it.
     """
