@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +29,12 @@ from python_backend.meter import Meter, count_deaths
 from python_backend.stopwatch import Stopwatch
 from python_backend.units import decoded_pixels
 
+if TYPE_CHECKING:
+    from python_backend.answers import Prompts
+    from python_backend.ground import Questions
 
-class Asked(Protocol):
-    """What will be asked about a video, to be held against its plan before anything is decoded."""
-
-    def check_fit(self, plan: VideoPlan) -> None:
-        """Refuse a question for which the video leaves no room.
-
-        Raises:
-            InvalidRequestError: There is one.
-        """
+Asked: TypeAlias = "Questions | Prompts"
+"""What will be asked about a video, held against its plan before anything is decoded."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,10 +83,10 @@ class FeatureExtractor:
         encode: EncodeFunction,
         deadline: Deadline,
     ) -> VideoFeatures:
-        """Find or compute the features of the frames that the options sample, if what is asked fits.
+        """Find or compute the features of the frames that the options sample.
 
-        Of several requests for the same features, also in other processes that share the cache,
-        one computes and the others wait, each with its video open.
+        `asked` is held against the plan before any decoding. Of several requests for the same
+        features, also in other processes that share the cache, one computes and the others wait.
 
         Raises:
             InvalidRequestError: The options, the video or a question break a rule.
@@ -108,6 +104,8 @@ class FeatureExtractor:
         plan = self._plan(index, inputs, options, asked) if index else None
         encoded = cached.load(plan) if plan else None
         if plan is None or encoded is None:
+            # Before the lock of the features: who waits for a worker and holds that could wait for
+            # itself.
             with self._open(source, watch, deadline) as video:
                 if plan is None:
                     cached.save_index(video.index)
@@ -120,6 +118,17 @@ class FeatureExtractor:
                         encoded = runner.run(video, plan)
                         self._check(encoded, plan)
                         cached.save(plan, encoded)
+        return self._result(source, plan, encoded, is_hit=is_hit, timing_ms=watch.timing_ms)
+
+    def _result(
+        self,
+        source: VideoSource,
+        plan: VideoPlan,
+        encoded: EncodedVideo,
+        *,
+        is_hit: bool,
+        timing_ms: dict[str, float],
+    ) -> VideoFeatures:
         return VideoFeatures(
             features=encoded.features,
             frame_indices=plan.frame_indices,
@@ -136,7 +145,7 @@ class FeatureExtractor:
                 cache_hit=is_hit,
                 keyframe_shift_seconds=plan.shift_seconds,
                 video_bytes=source.size_bytes,
-                timing_ms=watch.timing_ms,
+                timing_ms=timing_ms,
             ),
         )
 

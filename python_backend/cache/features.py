@@ -127,7 +127,6 @@ class LastVideo:
     """
 
     def __init__(self, *, meter: Meter) -> None:
-        """Begin with nothing; hits and misses are counted."""
         self._meter = meter
         self._kept: _KeptVideo | None = None
 

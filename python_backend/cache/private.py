@@ -50,11 +50,7 @@ def check_private_directory(directory: Path) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a regular file that nobody else can change, in a private directory.
-
-    Args:
-        path: The file.
-        flags: Of `os.open`; a new file is for this user only.
+    """Open a regular file that nobody else can change; a new one is for this user only.
 
     Raises:
         NotPrivateError: Something else has this name.

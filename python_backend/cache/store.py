@@ -52,12 +52,9 @@ class EntryStore:
     """The files of one directory; all methods may be called from any thread."""
 
     def __init__(self, directory: Path, *, max_bytes: int, meter: Meter) -> None:
-        """Remove what dead processes left.
+        """Remove what dead processes left in a directory of `CacheConfig.prepare`.
 
-        Args:
-            directory: For this purpose alone; private, see `CacheConfig.prepare`.
-            max_bytes: Ceiling on all files; each writer passes it by one entry at most.
-            meter: Where evictions, corrupted entries and failures of the disk are counted.
+        Each writer passes the ceiling on all files by one entry at most.
         """
         self._directory = directory
         self._max_bytes = max_bytes
@@ -215,7 +212,7 @@ class EntryStore:
 
 
 def _appearance(status: os.stat_result) -> tuple[int, ...]:
-    """Return what changes when a file is written to or replaced, and not when it is read."""
+    # It changes when a file is written to or replaced, and not when it is read.
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 

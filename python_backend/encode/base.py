@@ -6,7 +6,7 @@ unit, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,11 +18,8 @@ _USUAL_FRAME_BYTES = 2 * MIB
 """More than a frame of any family whose decoder resizes them; one of 720p has 2.6 MiB."""
 
 
-class EncodeFunction(Protocol):
-    """`VisionEncoder.encode` alone: in the server another model's, behind a call."""
-
-    def __call__(self, *inputs: Array) -> Array:
-        """Implement `VisionEncoder.encode`."""
+EncodeFunction = Callable[..., Array]
+"""`VisionEncoder.encode` alone: in the server another model's, behind a call."""
 
 
 class VisionEncoder(Protocol):

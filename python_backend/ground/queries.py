@@ -48,7 +48,7 @@ class Questions:
         return cls(text_ids=text_ids, max_tokens=model.max_tokens)
 
     def check_fit(self, plan: VideoPlan) -> None:
-        """Implement `Asked.check_fit`."""
+        """Refuse before anything is decoded a question for which the video leaves no room."""
         self.check_tokens(plan.num_visual_tokens)
 
     def check_tokens(self, num_visual_tokens: int) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,21 +47,6 @@ _OUTPUT = "frame_token_scores"
 _NUM_PERF_KNOBS = 16
 
 
-class Gpu(Protocol):
-    """The device an engine runs on."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where tensors go."""
-
-    @property
-    def arch(self) -> str:
-        """Its architecture, "sm_90"."""
-
-    def run(self, enqueue: Callable[[int], bool]) -> bool:
-        """Call with a stream that waits for earlier work, and return once its work is done."""
-
-
 class CudaGpu:
     """The current CUDA device, with a stream of its own."""
 
@@ -72,11 +57,11 @@ class CudaGpu:
 
     @property
     def arch(self) -> str:
-        """Implement `Gpu.arch`."""
+        """Its architecture, "sm_90"."""
         return current_gpu_arch() or "none"
 
     def run(self, enqueue: Callable[[int], bool]) -> bool:
-        """Implement `Gpu.run`."""
+        """Call with a stream that waits for earlier work, and return once its work is done."""
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         enqueued = enqueue(self._stream.cuda_stream)
         self._stream.synchronize()
@@ -154,7 +139,7 @@ class TensorRTLLMTokenScorer:
     The engine has one execution context, so calls from several threads wait for each other.
     """
 
-    def __init__(self, engine_dir: Path, *, gpu: Gpu | None = None) -> None:
+    def __init__(self, engine_dir: Path, *, gpu: CudaGpu | None = None) -> None:
         """Load `config.json` and `rank0.engine` of a directory.
 
         Raises:
@@ -165,7 +150,7 @@ class TensorRTLLMTokenScorer:
         """
         self._description = EngineDescription.read(engine_dir / _CONFIG_NAME)
         session_class, tensorrt = _import_runtime(self._description)
-        self._gpu: Gpu = gpu or CudaGpu()
+        self._gpu = gpu or CudaGpu()
         _check("GPU", self._gpu.arch, self._description.gpu_arch)
         self._dtype: torch.dtype = getattr(torch, self._description.dtype)
         self._session = _open_session(session_class, engine_dir / _ENGINE_NAME)
