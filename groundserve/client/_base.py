@@ -56,9 +56,6 @@ class BaseClient:
         self._retries = retries
         self._connection = Connection(url, headers=headers, root_certificates=root_certificates)
 
-    def _is_ready(self) -> bool:
-        return self._connection.is_ready(self._timeout_seconds)
-
     def _exchange(
         self,
         request: Request[Result],
@@ -66,12 +63,7 @@ class BaseClient:
         timeout_seconds: float | None,
         on_text: OnText | None = None,
     ) -> Exchange[Result]:
-        """Return what takes a request to its end; its time begins now.
-
-        Raises:
-            InvalidRequestError: The timeout is none, on_text is async, or this is another process.
-            RequestCancelledError: The client is closed.
-        """
+        """Return what takes a request to its end; its time begins now."""
         seconds = self._timeout_seconds
         if timeout_seconds is not None:
             seconds = check_timeout(timeout_seconds)

@@ -139,8 +139,8 @@ class TritonServer:
             EngineMismatchError: The directory, this machine and the server do not go together.
             InvalidRequestError: A setting is wrong, or there is no engine directory.
             MissingExtraError: No tritonserver is installed.
-            UnavailableError: A port is taken, shared memory or the cache's disk is full, or the
-                server ended or is not ready in time.
+            UnavailableError: A port is taken, shared memory is full, or the server ended or is not
+                ready in time.
         """
         self._check()
         self._boot(timeout_seconds)
@@ -148,10 +148,8 @@ class TritonServer:
     def restart(self) -> None:
         """Start again at the same ports and with the same secret, after removing what is left.
 
-        A port of the metrics that was picked at the start may become another.
-
-        Raises:
-            UnavailableError: As `start`, and where the engine directory was rebuilt meanwhile.
+        A port of the metrics that was picked at the start may become another. UnavailableError also
+        where the engine directory was rebuilt meanwhile.
         """
         try:
             if self.is_running():  # what it still serves is not given up for nothing

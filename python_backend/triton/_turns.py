@@ -54,7 +54,6 @@ class TurnTaking:
     """One thread that gives each request a turn, the one that waits longest first."""
 
     def __init__(self) -> None:
-        """Start the thread, which ends with the process."""
         self._waiting: deque[Work] = deque()
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name="turns", daemon=True).start()

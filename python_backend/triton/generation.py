@@ -74,7 +74,6 @@ class TritonPythonModel:
     def _generate(
         self, tensors: Tensors, deadline: Deadline, send_token: OnToken
     ) -> Turns[Tensors]:
-        """Return what `ServedTextHead` asks for."""
         job = json.loads(tensors["JOB"][0])
         told: dict[str, Any] = job["seen"]
         # JSON has lists alone.

@@ -102,6 +102,17 @@ def test_a_request_id_that_a_log_could_not_show_is_refused(request_id):
         client.score(b"x", "x", request_id=request_id)
 
 
+def test_on_text_that_would_be_waited_for_is_refused():
+    async def on_text(number, text):
+        pytest.fail("it is never called")
+
+    with (
+        Client("grpc://127.0.0.1:9") as client,
+        pytest.raises(InvalidRequestError, match="on_text must be a function, and no async one"),
+    ):
+        client.ask(b"x", "x", on_text=on_text)
+
+
 def test_an_error_knows_the_request():
     with Client("grpc://127.0.0.1:9", timeout_seconds=5) as client:
         with pytest.raises(UnavailableError) as caught:
