@@ -69,14 +69,10 @@ class PlanRunner:
         return _torch_dtype(self._trt, self._engine.get_tensor_dtype(name))
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Enqueue one run.
+        """Enqueue one run; returns every output by name, newly allocated on the GPU.
 
-        Args:
-            inputs: Every input by name: contiguous, on the GPU, of the plan's dtype. Work on the
-                current stream may free or overwrite them as soon as this returns.
-
-        Returns:
-            Every output by name, newly allocated on the GPU.
+        Inputs are contiguous, on the GPU, of the plan's dtype. Work on the current stream may free
+        or overwrite them as soon as this returns.
 
         Raises:
             InvalidRequestError: An input is missing, unknown, or of another device, dtype, layout

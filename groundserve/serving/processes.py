@@ -89,7 +89,7 @@ def _session(session_id: int) -> Iterator[psutil.Process]:
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """Tell whether it has not ended; a zombie has, and holds nothing but its number."""
+    # A zombie has ended, and holds nothing but its number.
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -127,13 +127,7 @@ class DecodeMemory:
 
 
 def decode_memory(*, max_side_pixels: int, image_size: int, num_threads: int) -> DecodeMemory:
-    """Return the worst case over all videos.
-
-    Args:
-        max_side_pixels: Longest side of a video that is let in (`Limits.max_side_pixels`).
-        image_size: Side S of the frames that come out.
-        num_threads: Segments that are decoded side by side.
-    """
+    """Return the worst case over all videos that are let in."""
     # Larger videos never reach a GPU: `why_not_on_gpu`.
     side = min(max_side_pixels, MAX_SIDE_PIXELS)
     largest = picture_bytes(side, side)

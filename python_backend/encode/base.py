@@ -42,12 +42,7 @@ def split_inputs(inputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
 
 
 def units_at_once(most_frames: int, streams: Sequence[Array]) -> int:
-    """Return how many units PyTorch computes at once: fewer of several frames, or of large ones.
-
-    Args:
-        most_frames: Of usual size, in a stream; of larger ones as many as have the bytes of those.
-        streams: uint8, units in front.
-    """
+    """Return how many units PyTorch computes at once: fewer of several frames, or of large ones."""
     return max(1, min(_units_at_once(most_frames, frames) for frames in streams))
 
 

@@ -30,7 +30,6 @@ class OnnxRuntimeEncoder:
     """Runs `vision_encoder.onnx`, whose inputs are in the family's order, some units at a time."""
 
     def __init__(self, path: Path, *, num_threads: int) -> None:
-        """Open the graph; raises EngineMismatchError where it cannot be run."""
         self._session = open_session(path, num_threads=num_threads)
         inputs = self._session.get_inputs()
         self._names = [one.name for one in inputs]

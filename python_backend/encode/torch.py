@@ -27,12 +27,6 @@ class TorchEncoder:
     """Runs a family's `VisionModule`."""
 
     def __init__(self, model: VisionModule, *, device: str = "cpu") -> None:
-        """Move the model to where it runs.
-
-        Args:
-            model: In the dtype it computes in; on a CPU float32.
-            device: `cpu`, `cuda` or `cuda:1`.
-        """
         place(model, model.config, model.layers, device=device)
         weight = next(model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
