@@ -42,15 +42,7 @@ class Prompts:
         model: ModelSpec,
         limits: Limits,
     ) -> Self:
-        """Check what can be checked without a video.
-
-        Args:
-            queries: Q questions; one that is empty where the task takes none.
-            options: Of all of them.
-            family: Of the model.
-            tokenizer: The checkpoint's.
-            model: Its dimensions.
-            limits: Ceilings on number and length of questions and answers.
+        """Check what can be checked without a video; a question is empty where the task takes none.
 
         Raises:
             InvalidRequestError: The number of questions, the length of one, or an option breaks a
@@ -81,11 +73,7 @@ class Prompts:
         return prompts
 
     def check_fit(self, plan: VideoPlan) -> None:
-        """Refuse before anything is decoded what `of` refuses.
-
-        Raises:
-            InvalidRequestError: As `of`.
-        """
+        """Refuse before anything is decoded what `of` refuses."""
         self.of(plan.seen)
 
     def _check_room(
@@ -107,19 +95,13 @@ class Answers:
 
     answers: list[Answer]
     generation: GenerationInfo
-    """Of the work on all of them."""
+    """The work on all of them."""
 
 
 class TextStream:
     """The text of a request's answers, as their tokens come."""
 
     def __init__(self, tokenizer: AnswerTokenizer, on_text: OnText) -> None:
-        """Begin with nothing said.
-
-        Args:
-            tokenizer: Of the model.
-            on_text: Told each piece.
-        """
         self._tokenizer = tokenizer
         self._on_text = on_text
         self._token_ids: defaultdict[int, list[int]] = defaultdict(list)

@@ -22,19 +22,19 @@ from groundserve.families.base import (
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import MediaWorkers
 from python_backend.decode import FrameDecoder, PyAVDecoder
-from python_backend.encode import TorchEncoder
-from python_backend.generate import TorchDecoder, TorchFront
-from python_backend.ground import TorchGrounder
+from python_backend.generate import Generator
 from python_backend.meter import Meter
-from python_backend.stages import Generator
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from python_backend.encode.torch import TorchEncoder
+    from python_backend.ground.torch import TorchGrounder
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointStages:
-    """A checkpoint as it is, without an engine directory; see `Stages`."""
+    """A checkpoint as it is, without an engine directory; opens what `EngineDirectory` does."""
 
     checkpoint: FamilyCheckpoint | TextCheckpoint
     tokenizer: Tokenizer
@@ -51,15 +51,7 @@ class CheckpointStages:
         parts: Mapping[str, Sequence[str | Path]] | None = None,
         device: Device | None = None,
     ) -> Self:
-        """Open a checkpoint, whose weights are not read yet.
-
-        Args:
-            place: Directory in the layout of the family's reference, or a hub id.
-            vision_tower: Directory or hub id of the vision tower, where not found beside it.
-            family: Name of the family; recognised where None.
-            parts: Of the family's `part_names` those that are not to be looked for in the
-                directory.
-            device: "cuda" to run on a GPU, in bf16; the CPU in fp32 where None.
+        """Open a checkpoint, whose weights are not read yet, as `Pipeline.from_checkpoint` does.
 
         Raises:
             InvalidRequestError: The checkpoint cannot be read.
@@ -91,34 +83,40 @@ class CheckpointStages:
     def open_decoder(
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
-        """See `Stages.open_decoder`; FFmpeg's threads are the workers'."""
+        """Open the decode stage; FFmpeg's threads are the workers'."""
         streams = VisionInputs.of(self.manifest.seam, self.manifest.model).streams
         return PyAVDecoder(workers, streams=streams, meter=meter)
 
     def open_encoder(self, *, num_threads: int) -> TorchEncoder:
-        """See `Stages.open_encoder`."""
+        """Open the vision stage."""
+        from python_backend.torch_stages import open_torch_encoder
+
         return open_torch_encoder(self.checkpoint, self.manifest, num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> TorchGrounder:
-        """See `Stages.open_grounder`."""
+        """Open the grounding stage."""
+        from python_backend.torch_stages import open_torch_grounder
+
         _ = self.manifest.frames_seam  # or it is refused
         checkpoint = cast(FamilyCheckpoint, self.checkpoint)
         return open_torch_grounder(checkpoint, self.manifest, num_threads=num_threads)
 
     def open_generator(self, *, num_threads: int) -> Generator:
-        """See `Stages.open_generator`."""
+        """Open the generation stage."""
+        from python_backend.torch_stages import open_torch_generator
+
         _ = self.manifest.text_seam  # or it is refused
         checkpoint = cast(TextCheckpoint, self.checkpoint)
         return open_torch_generator(checkpoint, self.manifest, num_threads=num_threads)
 
     def open_tokenizer(self) -> QueryTokenizer:
-        """See `Stages.open_tokenizer`."""
+        """Open the tokenizer of a family that scores frames."""
         family = self.manifest.frames_seam
         with self._tokenizer_file() as path:
             return family.open_tokenizer(path, self.manifest.model)
 
     def open_answer_tokenizer(self) -> AnswerTokenizer:
-        """See `Stages.open_answer_tokenizer`."""
+        """Open the tokenizer of a family that answers in text."""
         family = self.manifest.text_seam
         with self._tokenizer_file() as path:
             return family.open_tokenizer(path, self.manifest.model)
@@ -130,50 +128,3 @@ class CheckpointStages:
             path = Path(folder) / TOKENIZER_NAME
             self.tokenizer.save(str(path))
             yield path
-
-
-def open_torch_encoder(
-    checkpoint: FamilyCheckpoint | TextCheckpoint, manifest: Manifest, *, num_threads: int
-) -> TorchEncoder:
-    """Read a checkpoint's vision stage in the manifest's arithmetic."""
-    from groundserve.weights.tensors import torch_dtype
-
-    _use_threads(num_threads)
-    dtype = torch_dtype(manifest.precision)
-    model = checkpoint.load_vision(dtype=dtype, device=manifest.device)
-    return TorchEncoder(model, device=manifest.device)
-
-
-def open_torch_grounder(
-    checkpoint: FamilyCheckpoint, manifest: Manifest, *, num_threads: int
-) -> TorchGrounder:
-    """Read a checkpoint's grounding stage in the manifest's arithmetic."""
-    from groundserve.weights.tensors import torch_dtype
-
-    _use_threads(num_threads)
-    dtype = torch_dtype(manifest.precision)
-    model = checkpoint.load_grounding(dtype=dtype, device=manifest.device)
-    return TorchGrounder(model, device=manifest.device)
-
-
-def open_torch_generator(
-    checkpoint: TextCheckpoint, manifest: Manifest, *, num_threads: int
-) -> Generator:
-    """Read a checkpoint's front and decoder in the manifest's arithmetic."""
-    from groundserve.weights.tensors import torch_dtype
-
-    _use_threads(num_threads)
-    dtype, device = torch_dtype(manifest.precision), manifest.device
-    decoder = checkpoint.load_decoder(dtype=dtype, device=device)
-    front = checkpoint.load_front(dtype=dtype, device=device)
-    return Generator(
-        front=TorchFront(front, decoder.get_input_embeddings(), device=device),
-        decoder=TorchDecoder(decoder, device=device),
-    )
-
-
-def _use_threads(num_threads: int) -> None:
-    """Have PyTorch use so many, in the whole process: it knows no threads of a model alone."""
-    import torch
-
-    torch.set_num_threads(num_threads)

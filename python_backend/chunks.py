@@ -78,13 +78,9 @@ class ChunkRunner:
     """What the video needs to have a group decoded; nothing where None."""
 
     def run(self, video: OpenVideo, plan: VideoPlan) -> EncodedVideo:
-        """Decode and encode the frames of a plan.
+        """Decode and encode the frames of a plan of this video, which a worker holds open.
 
         After an error nothing new begins; what runs is waited for, and its result dropped.
-
-        Args:
-            video: Held open by a worker until this returns.
-            plan: Of this video.
 
         Raises:
             InvalidRequestError: A frame does not decode, or the frames are as decoded and differ in
@@ -241,11 +237,7 @@ class ChunkRunner:
 
 
 def _check_announced(index: VideoIndex, stream: StreamInfo) -> None:
-    """Check that frames as decoded are no larger than those that chunks were cut for.
-
-    Raises:
-        MediaError: They are: the file announces another size than its first frame has.
-    """
+    """Raise MediaError where frames as decoded are larger than those that chunks were cut for."""
     if stream.width * stream.height > index.width * index.height:
         raise MediaError(
             f"the video's frames differ in size from what it announces: {stream.width} x "

@@ -55,16 +55,11 @@ def place(
     device: str,
     in_turn: bool = False,
 ) -> None:
-    """Move a model to a device; on a GPU its layers get fused attention.
+    """Move a model to a device, in its dtype; on a GPU its layers get fused attention.
 
-    Args:
-        model: Moved in place; its dtype stays.
-        config: The transformers config from which the layers read their attention; None where
-            they have none.
-        layers: Those that hold the attention.
-        device: `cpu`, `cuda` or `cuda:1`. On a CPU nothing else changes.
-        in_turn: Whether each layer's weights come to the device only while it runs, for a model
-            that has no room there as a whole.
+    `config` is the transformers config from which the layers read their attention; None where they
+    have none. `in_turn` has each layer's weights on the device only while it runs, for a model that
+    has no room there as a whole.
     """
     layers = list(layers)
     if in_turn:

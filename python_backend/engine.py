@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from groundserve.engines.manifest import (
     CHECKPOINT_NAME,
@@ -34,29 +34,15 @@ from groundserve.families.base import (
 )
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import MediaWorkers
-from python_backend.checkpoint import (
-    open_torch_encoder,
-    open_torch_generator,
-    open_torch_grounder,
-)
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
-from python_backend.encode import (
-    OnnxRuntimeEncoder,
-    TensorRTEncoder,
-    VisionEncoder,
-)
-from python_backend.generate import OnnxRuntimeDecoder, OnnxRuntimeFront
-from python_backend.ground import (
-    EngineGrounder,
-    Grounder,
-    OnnxRuntimeGrounder,
-    TensorRTLLMTokenScorer,
-    TensorRTTokenScorer,
-    TokenScorer,
-)
+from python_backend.encode import OnnxRuntimeEncoder, VisionEncoder
+from python_backend.generate import Generator, OnnxRuntimeDecoder, OnnxRuntimeFront
+from python_backend.ground import Grounder, OnnxRuntimeGrounder
 from python_backend.meter import Meter
-from python_backend.stages import Generator
-from python_backend.tensorrt_runtime import PlanRunner
+
+if TYPE_CHECKING:
+    from python_backend.ground import TokenScorer
+    from python_backend.tensorrt_runtime import PlanRunner
 
 ENGINE_ID_VARIABLE = "GROUNDSERVE_ENGINE_ID"
 """Identity of the engines that a server began with; its models load no others."""
@@ -68,7 +54,7 @@ class EngineDirectory:
 
     What is opened is of that manifest: a build may replace the directory at any time, so each
     `open_` reads the manifest again afterwards and raises EngineMismatchError where it changed.
-    What each opens: see `Stages`.
+    PyTorch's threads are those of the whole process.
     """
 
     path: Path
@@ -78,12 +64,9 @@ class EngineDirectory:
     def load(
         cls, path: str | Path, *, verify_files: bool = False, engine_id: str | None = None
     ) -> EngineDirectory:
-        """Read the manifest.
+        """Read the manifest, of the identity `engine_id` where one is given.
 
-        Args:
-            path: The directory.
-            verify_files: Also hash every file. A server does so once; its models do not repeat it.
-            engine_id: Identity that it must have; any where None.
+        A server verifies all files once; its models do not repeat it.
 
         Raises:
             EngineMismatchError: The manifest or a file does not match.
@@ -103,7 +86,7 @@ class EngineDirectory:
     def open_decoder(
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
     ) -> FrameDecoder:
-        """See `Stages.open_decoder`."""
+        """Open the decode stage; `num_threads` are those of DALI."""
         streams = VisionInputs.of(self.manifest.seam, self.manifest.model).streams
         pyav = PyAVDecoder(workers, streams=streams, meter=meter)
         if self.manifest.decoder == "pyav":
@@ -119,48 +102,52 @@ class EngineDirectory:
         )
 
     def open_encoder(self, *, num_threads: int) -> VisionEncoder:
-        """See `Stages.open_encoder`."""
+        """Open the vision stage."""
         with self._unchanged():
             match self.manifest.stages.encoder:
                 case "torch":
+                    from python_backend.torch_stages import open_torch_encoder
+
                     checkpoint = self._open_checkpoint()
                     return open_torch_encoder(checkpoint, self.manifest, num_threads=num_threads)
                 case "tensorrt":
+                    from python_backend.encode.tensorrt import TensorRTEncoder
+
                     plan = self._open_plan(VISION_PLAN_NAME)
                     inputs = VisionInputs.of(self.manifest.seam, self.manifest.model)
                     return TensorRTEncoder(plan, inputs.names)
             return OnnxRuntimeEncoder(self.path / VISION_ONNX_NAME, num_threads=num_threads)
 
     def open_grounder(self, *, num_threads: int) -> Grounder:
-        """See `Stages.open_grounder`."""
+        """Open the grounding stage; UnsupportedError where the family answers in text."""
         frames_family = self.manifest.frames_seam
-        scorer: TokenScorer
         with self._unchanged():
             match self.manifest.stages.grounder:
                 case "torch":
+                    from python_backend.torch_stages import open_torch_grounder
+
                     return open_torch_grounder(
                         self._open_frames_checkpoint(), self.manifest, num_threads=num_threads
                     )
                 case "onnxruntime":
                     path = self.path / GROUNDING_ONNX_NAME
                     return OnnxRuntimeGrounder(path, num_threads=num_threads)
-                case "tensorrt":
-                    scorer = TensorRTTokenScorer(self._open_plan(GROUNDING_PLAN_NAME))
-                case "tensorrt_llm":
-                    scorer = TensorRTLLMTokenScorer(self.path / TRTLLM_NAME)
-            # Both scorers take embeddings; projector and table stand before them.
-            path = self.path / EMBEDDINGS_NAME
-            # Such engines are built of families alone that have it: see `engine_build.families`.
+            # The other profiles' engines take embeddings; projector and table stand before them.
+            # They are built of families alone that have a front: see `engine_build.families`.
+            from python_backend.ground.engine import EngineGrounder
+
             family = cast(EngineFamily[Any, Any], frames_family)
-            front = family.read_front(path, device=self.manifest.device)
-            return EngineGrounder(front, scorer)
+            front = family.read_front(self.path / EMBEDDINGS_NAME, device=self.manifest.device)
+            return EngineGrounder(front, self._open_scorer())
 
     def open_generator(self, *, num_threads: int) -> Generator:
-        """See `Stages.open_generator`."""
+        """Open the generation stage; UnsupportedError where the family scores frames."""
         family = self.manifest.text_seam
         with self._unchanged():
             match self.manifest.stages.grounder:
                 case "torch":
+                    from python_backend.torch_stages import open_torch_generator
+
                     return open_torch_generator(
                         self._open_text_checkpoint(), self.manifest, num_threads=num_threads
                     )
@@ -180,13 +167,13 @@ class EngineDirectory:
         )
 
     def open_tokenizer(self) -> QueryTokenizer:
-        """See `Stages.open_tokenizer`."""
+        """Open the tokenizer of a family that scores frames."""
         family = self.manifest.frames_seam
         with self._unchanged():
             return family.open_tokenizer(self.path / TOKENIZER_NAME, self.manifest.model)
 
     def open_answer_tokenizer(self) -> AnswerTokenizer:
-        """See `Stages.open_answer_tokenizer`."""
+        """Open the tokenizer of a family that answers in text."""
         family = self.manifest.text_seam
         with self._unchanged():
             return family.open_tokenizer(self.path / TOKENIZER_NAME, self.manifest.model)
@@ -197,7 +184,18 @@ class EngineDirectory:
         yield
         Manifest.load_again(self.path, self.manifest.engine_id)
 
+    def _open_scorer(self) -> TokenScorer:
+        if self.manifest.stages.grounder == "tensorrt":
+            from python_backend.ground.tensorrt import TensorRTTokenScorer
+
+            return TensorRTTokenScorer(self._open_plan(GROUNDING_PLAN_NAME))
+        from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
+
+        return TensorRTLLMTokenScorer(self.path / TRTLLM_NAME)
+
     def _open_plan(self, name: str) -> PlanRunner:
+        from python_backend.tensorrt_runtime import PlanRunner
+
         target = TensorRTTarget.from_dict(self.manifest.builder["tensorrt"])
         return PlanRunner(self.path / name, target)
 

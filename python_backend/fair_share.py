@@ -29,11 +29,8 @@ class FairShare:
     def __init__(self, *, num_seats: int, num_decoders: int, light_pixels: int) -> None:
         """Nothing is held yet.
 
-        Args:
-            num_seats: Costly videos that are read at one time, >= 1.
-            num_decoders: Instances of `video_decode`; one is left to the others where there are
-                several.
-            light_pixels: Pixels that a video decodes to at most without being costly.
+        `num_seats` costly videos are read at one time, and one of several decoders is left to the
+        others. A video that decodes to `light_pixels` at most is none of them.
         """
         self._num_seats = num_seats
         self._light_pixels = light_pixels
@@ -43,10 +40,6 @@ class FairShare:
     @contextmanager
     def admit(self, num_pixels: int, deadline: Deadline) -> Iterator[Turn | None]:
         """Hold a seat where a video needs one, and give what it then needs for each group.
-
-        Args:
-            num_pixels: What all groups of the video decode to, before resizing.
-            deadline: When to stop waiting for a turn.
 
         Raises:
             UnavailableError: The video is costly and all seats are taken.
@@ -67,11 +60,7 @@ class FairShare:
 
 
 def read_light_pixels(default: int, environment: Mapping[str, str] = os.environ) -> int:
-    """Return what an operator sets, else the default.
-
-    Raises:
-        InvalidRequestError: It is not a whole number above 0.
-    """
+    """Return what an operator sets, else the default; InvalidRequestError where it is no number."""
     text = environment.get(LIGHT_PIXELS_VARIABLE, str(default))
     if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) or int(text) == 0:
         raise InvalidRequestError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,17 +29,12 @@ from python_backend.meter import Meter, count_deaths
 from python_backend.stopwatch import Stopwatch
 from python_backend.units import decoded_pixels
 
+if TYPE_CHECKING:
+    from python_backend.answers import Prompts
+    from python_backend.ground import Questions
 
-class Asked(Protocol):
-    """What will be asked about a video, to be held against its plan before anything is decoded."""
-
-    def check_fit(self, plan: VideoPlan) -> None:
-        """Refuse a question for which the video leaves no room.
-
-        Raises:
-            InvalidRequestError: There is one.
-        """
-        ...
+Asked: TypeAlias = "Questions | Prompts"
+"""What will be asked about a video, held against its plan before anything is decoded."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,45 +85,27 @@ class FeatureExtractor:
     ) -> VideoFeatures:
         """Find or compute the features of the frames that the options sample.
 
-        Of several requests for the same features, also in other processes that share the cache,
-        one computes and the others wait. Each of those holds its video open meanwhile: who waits
-        for a worker while holding the lock of the features could wait for itself.
-
-        Args:
-            source: The open video, which the caller may read.
-            options: Of the family's head; only what decides which frames are seen is used here.
-            asked: What will be asked, to refuse what does not fit before any decoding.
-            decode: See `ChunkRunner`.
-            encode: See `ChunkRunner`.
-            deadline: Checked between chunks.
+        `asked` is held against the plan before any decoding. Of several requests for the same
+        features, also in other processes that share the cache, one computes and the others wait.
 
         Raises:
             InvalidRequestError: The options, the video or a question break a rule.
             DeadlineExceededError: Time ran out.
             UnavailableError: A worker process died, or the server works on enough costly videos.
-            GroundserveError: The encoder returned features that are not finite.
         """
         # Before anything is opened: what is wrong with a request costs it nothing else.
         options.check(self.limits)
         watch = Stopwatch()
-        inputs = VisionInputs.of(self.manifest.seam, self.manifest.model)
-        runner = ChunkRunner(
-            decode=decode,
-            encode=encode,
-            inputs=inputs,
-            num_encodes=self.num_encodes,
-            # What a decoder's address space is made for: see `groundserve.media._memory`.
-            max_segment_bytes=self.limits.max_upload_bytes,
-            watch=watch,
-            meter=self.meter,
-            deadline=deadline,
-        )
+        runner = self._runner(decode, encode, watch, deadline)
+        inputs = runner.inputs
         cached = self._cached(source, watch)
         is_hit = True
         index = cached.load_index()
         plan = self._plan(index, inputs, options, asked) if index else None
         encoded = cached.load(plan) if plan else None
         if plan is None or encoded is None:
+            # Before the lock of the features: who waits for a worker and holds that could wait for
+            # itself.
             with self._open(source, watch, deadline) as video:
                 if plan is None:
                     cached.save_index(video.index)
@@ -139,13 +116,19 @@ class FeatureExtractor:
                     if encoded is None:
                         is_hit = False
                         encoded = runner.run(video, plan)
-                        self._check_tokens(encoded, plan)
-                        # Behind here it would look like a caller's fault, and stay in the cache.
-                        if not is_finite(encoded.features):
-                            raise GroundserveError(
-                                "the encoder returned features that are not finite"
-                            )
+                        self._check(encoded, plan)
                         cached.save(plan, encoded)
+        return self._result(source, plan, encoded, is_hit=is_hit, timing_ms=watch.timing_ms)
+
+    def _result(
+        self,
+        source: VideoSource,
+        plan: VideoPlan,
+        encoded: EncodedVideo,
+        *,
+        is_hit: bool,
+        timing_ms: dict[str, float],
+    ) -> VideoFeatures:
         return VideoFeatures(
             features=encoded.features,
             frame_indices=plan.frame_indices,
@@ -162,7 +145,7 @@ class FeatureExtractor:
                 cache_hit=is_hit,
                 keyframe_shift_seconds=plan.shift_seconds,
                 video_bytes=source.size_bytes,
-                timing_ms=watch.timing_ms,
+                timing_ms=timing_ms,
             ),
         )
 
@@ -191,7 +174,26 @@ class FeatureExtractor:
             asked.check_fit(plan)
         return plan
 
-    def _check_tokens(self, encoded: EncodedVideo, plan: VideoPlan) -> None:
+    def _runner(
+        self,
+        decode: DecodeFunction,
+        encode: EncodeFunction,
+        watch: Stopwatch,
+        deadline: Deadline,
+    ) -> ChunkRunner:
+        return ChunkRunner(
+            decode=decode,
+            encode=encode,
+            inputs=VisionInputs.of(self.manifest.seam, self.manifest.model),
+            num_encodes=self.num_encodes,
+            # What a decoder's address space is made for: see `groundserve.media._memory`.
+            max_segment_bytes=self.limits.max_upload_bytes,
+            watch=watch,
+            meter=self.meter,
+            deadline=deadline,
+        )
+
+    def _check(self, encoded: EncodedVideo, plan: VideoPlan) -> None:
         """Find a family's bug: what a question must fit beside was told before any decoding."""
         num_tokens = encoded.features.shape[0] * encoded.features.shape[1]
         if self.manifest.seam.head == "frames":
@@ -199,6 +201,9 @@ class FeatureExtractor:
         # Before a head of text there may be more, or fewer: its front pools them to its own number.
         most = self.manifest.model.max_feature_tokens
         assert num_tokens <= most, "memory is set aside for fewer"
+        # Behind here it would look like a caller's fault, and stay in the cache.
+        if not is_finite(encoded.features):
+            raise GroundserveError("the encoder returned features that are not finite")
 
     @contextmanager
     def _admitted(self, runner: ChunkRunner, plan: VideoPlan) -> Iterator[ChunkRunner]:

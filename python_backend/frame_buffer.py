@@ -27,14 +27,10 @@ class FrameBuffer:
         self._parts.append(frames)
 
     def take(self, num_frames: int, *, num_left: int) -> Array:
-        """Return the first frames.
+        """Return the first m >= 1 frames, uint8 (m, H, W, 3).
 
-        Args:
-            num_frames: m >= 1. The group put last has all that are beyond them.
-            num_left: So many stay, of all the last ones: at least those beyond.
-
-        Returns:
-            uint8 (m, H, W, 3).
+        The group put last has all that are beyond them. So many of the last ones stay as `num_left`
+        says: at least those beyond.
         """
         *before, last = self._parts
         end = num_frames - sum(map(len, before))

@@ -21,14 +21,7 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 @contextmanager
 def offered(data: NDArray[np.uint8]) -> Iterator[str]:
-    """Copy bytes to memory that other processes of this user can take while the block runs.
-
-    Args:
-        data: uint8 (B,), B >= 1.
-
-    Yields:
-        The place to give to `take`.
-    """
+    """Copy uint8 (B,) to memory that other processes of this user can `take` meanwhile."""
     fd = os.memfd_create("groundserve", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         view = np.ascontiguousarray(data).data
@@ -42,11 +35,7 @@ def offered(data: NDArray[np.uint8]) -> Iterator[str]:
 
 
 def take(place: str) -> NDArray[np.uint8]:
-    """Return the bytes that are offered, uint8 (B,), read-only and not copied.
-
-    Raises:
-        OSError: The giver has ended, or the process has no file descriptor left.
-    """
+    """Return the bytes that are offered, uint8 (B,), read-only and not copied."""
     fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
     try:
         # The mapping keeps the memory after the descriptor is closed, here and at the giver's. It

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,16 @@ from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
 from python_backend.answers import Answers, Prompts, TextStream, read_answers
 from python_backend.arrays import Array
-from python_backend.generate import finish
+from python_backend.generate import Generator, finish
 from python_backend.ground import Grounder, Questions, ground_questions
 from python_backend.meter import Meter
-from python_backend.stages import Generator, Stages
+
+if TYPE_CHECKING:
+    from python_backend.checkpoint import CheckpointStages
+    from python_backend.engine import EngineDirectory
+
+Stages: TypeAlias = "EngineDirectory | CheckpointStages"
+"""What opens the stages of a model, each when it is asked for."""
 
 
 def open_head(
@@ -52,7 +58,7 @@ class FramesHead:
         )
 
     def parse(self, queries: Sequence[str]) -> Questions:
-        """See `Questions.parse`."""
+        """Check and tokenize questions."""
         return Questions.parse(
             queries, tokenizer=self.tokenizer, model=self.model, limits=self.limits
         )
@@ -60,7 +66,7 @@ class FramesHead:
     def ground(
         self, features: Array, questions: Questions, *, deadline: Deadline
     ) -> NDArray[np.float32]:
-        """See `ground_questions`."""
+        """Run `ground_questions`."""
         return ground_questions(features, questions, self.grounder, deadline=deadline)
 
 
@@ -88,7 +94,7 @@ class TextHead:
         )
 
     def parse(self, queries: Sequence[str], options: AnswerOptions) -> Prompts:
-        """See `Prompts.parse`."""
+        """Check questions and make prompts of them."""
         return Prompts.parse(
             queries,
             options,
@@ -107,23 +113,11 @@ class TextHead:
         deadline: Deadline,
         on_text: OnText | None = None,
     ) -> Answers:
-        """Answer every question about one video.
-
-        All are checked before the first is answered.
-
-        Args:
-            features: (U, P, D) of the whole video, as `VisionEncoder.encode` returns it.
-            queries: Q questions.
-            seen: The video.
-            deadline: Checked between tokens. Where time runs out after the first, the answers end
-                there.
-            on_text: Told the text of the answers as it comes.
+        """Answer every question about one video; all are checked before the first is answered.
 
         Raises:
             InvalidRequestError: As `Prompts.of`.
-            DeadlineExceededError: Time ran out before the first token.
-            RequestCancelledError: Nobody waits for the answers any more.
-            GroundserveError: The decoder returned logits that are not finite.
+            GroundserveError: As `Generator.answer`.
         """
         prompts = queries.of(seen)
         generation = finish(

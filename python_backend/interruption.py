@@ -24,11 +24,7 @@ _of_thread = threading.local()
 
 @contextmanager
 def ending_with(deadline: Deadline) -> Iterator[None]:
-    """Have the passes that this thread makes in the block end with a request.
-
-    Args:
-        deadline: The request's; what its `check` raises is raised here.
-    """
+    """Have the passes that this thread makes in the block end with a request, by its `check`."""
     _of_thread.deadline = deadline
     try:
         yield

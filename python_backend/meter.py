@@ -32,11 +32,9 @@ class Meter(Protocol):
 
     def add(self, name: CounterName, amount: int = 1) -> None:
         """Count something that happened."""
-        ...
 
     def set_cache_bytes(self, num_bytes: int) -> None:
         """Tell how large the cache is now."""
-        ...
 
 
 class Counts:
@@ -53,12 +51,12 @@ class Counts:
         return self._counts[name]
 
     def add(self, name: CounterName, amount: int = 1) -> None:
-        """See `Meter.add`."""
+        """Implement `Meter.add`."""
         with self._lock:
             self._counts[name] += amount
 
     def set_cache_bytes(self, num_bytes: int) -> None:
-        """See `Meter.set_cache_bytes`."""
+        """Implement `Meter.set_cache_bytes`."""
         self.cache_bytes = num_bytes
 
 

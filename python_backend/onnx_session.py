@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 
 def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSession:
-    """Open a graph on the CPU.
-
-    Args:
-        path: The .onnx file.
-        num_threads: Threads of this session: cores / instances that run side by side.
+    """Open a graph on the CPU, with cores / instances that run side by side as threads.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.

@@ -45,10 +45,9 @@ from python_backend.encode import VisionEncoder
 from python_backend.engine import EngineDirectory
 from python_backend.features import Asked, FeatureExtractor, VideoFeatures
 from python_backend.ground import Grounder, Questions
-from python_backend.heads import FramesHead, TextHead, open_head
+from python_backend.heads import FramesHead, Stages, TextHead, open_head
 from python_backend.meter import Counts, Meter
 from python_backend.select import select_for_questions
-from python_backend.stages import Stages
 from python_backend.stopwatch import Stopwatch
 
 
@@ -69,7 +68,7 @@ class Pipeline(Closing):
     """
 
     manifest: Manifest
-    """Of the engine directory; its `files` are empty when made from a checkpoint."""
+    """The engine directory's; its `files` are empty when made from a checkpoint."""
     extractor: FeatureExtractor
     """Decode and vision stages together; its workers are closed with the pipeline."""
     decoders: MediaWorkers
@@ -137,8 +136,8 @@ class Pipeline(Closing):
             device: "cuda" to run on a GPU, in bf16; the CPU in fp32 where None.
             limits: As `open` takes it; so are all others.
             num_threads: Threads of PyTorch, in the whole process.
-            cache: Where features of earlier videos are kept.
-            meter: Where work is counted.
+            cache: As `open`.
+            meter: As `open`.
 
         Raises:
             InvalidRequestError: The checkpoint cannot be read, or `num_threads` is below 1.
@@ -259,7 +258,7 @@ class Pipeline(Closing):
         on_text: OnText | None = None,
         timeout_seconds: float | None = None,
     ) -> AnswerResult:
-        """Answer one or more questions about one video in text.
+        """Answer one or more questions about one video in text; otherwise as `score`.
 
         Args:
             video: Path of a local file, or its bytes.
@@ -267,16 +266,8 @@ class Pipeline(Closing):
                 before the question in each prompt computed once. None for a task that takes none.
             options: Defaults where None.
             on_text: Told the text of the answers as it comes; see `OnText`.
-            timeout_seconds: As `score` takes it. Where it passes after the first token of an
-                answer, that one ends there, and those after it are empty.
-
-        Raises:
-            InvalidRequestError: The request breaks a rule; its subclass MediaError where the video
-                cannot be read, UnsupportedError where the family scores frames, or has no such task
-                or option.
-            DeadlineExceededError: The time has passed before the first token.
-            UnavailableError: A decoder process died.
-            RequestCancelledError: The pipeline is closed, or was meanwhile.
+            timeout_seconds: Where it passes after the first token of an answer, that one ends
+                there, and those after it are empty.
         """
         video = check_video(video)
         texts = check_answer_queries(queries)

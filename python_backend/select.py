@@ -30,16 +30,10 @@ def select_for_questions(
     *,
     deadline: Deadline,
 ) -> Selection:
-    """Select frames for every question.
-
-    Args:
-        frame_logits: float32 (Q, T).
-        frame_indices: int64 (T,).
-        options: `top_k` and `selector` are used.
-        deadline: Checked before each question.
+    """Select frames for every question of float32 (Q, T) logits.
 
     Raises:
-        InvalidRequestError: Q is 0, T of the two arrays differs, or a logit is not finite.
+        InvalidRequestError: Q is 0, T differs from that of the indices, or a logit is not finite.
         DeadlineExceededError: Time ran out between two questions.
     """
     if len(frame_logits) == 0:

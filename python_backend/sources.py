@@ -57,13 +57,7 @@ def open_source(
     allowed_roots: Sequence[AllowedRoot],
     limits: Limits,
 ) -> VideoSource:
-    """Open the one video of a request.
-
-    Args:
-        video: uint8 (B,), bytes of an encoded file.
-        video_uri: Instead of `video`.
-        allowed_roots: As `parse_allowed_roots` returns them.
-        limits: Ceilings on its size.
+    """Open the one video of a request: uint8 (B,) of an encoded file, or what a URI names.
 
     Raises:
         InvalidRequestError: Both or neither are given, or the URI names nothing that may be read.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class PlanRunner:
@@ -33,8 +32,6 @@ class PlanRunner:
                 unreadable or damaged.
             UnavailableError: The GPU has no room for the plan's scratch memory.
         """
-        import torch
-
         library = target.load()
         target.check_gpu()
         self._trt = library.module
@@ -60,8 +57,6 @@ class PlanRunner:
     @property
     def device(self) -> torch.device:
         """Where inputs must lie and outputs will."""
-        import torch
-
         return torch.device("cuda")
 
     def max_shape(self, name: str) -> tuple[int, ...]:
@@ -74,22 +69,16 @@ class PlanRunner:
         return _torch_dtype(self._trt, self._engine.get_tensor_dtype(name))
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Enqueue one run.
+        """Enqueue one run; returns every output by name, newly allocated on the GPU.
 
-        Args:
-            inputs: Every input by name: contiguous, on the GPU, of the plan's dtype. Work on the
-                current stream may free or overwrite them as soon as this returns.
-
-        Returns:
-            Every output by name, newly allocated on the GPU.
+        Inputs are contiguous, on the GPU, of the plan's dtype. Work on the current stream may free
+        or overwrite them as soon as this returns.
 
         Raises:
             InvalidRequestError: An input is missing, unknown, or of another device, dtype, layout
                 or shape than the plan takes.
             EngineMismatchError: TensorRT refuses a tensor, or to run.
         """
-        import torch
-
         self._check(inputs)
         # Shapes, addresses and the enqueued run belong together, and the context has one set of
         # them.
@@ -125,8 +114,6 @@ class PlanRunner:
         )
 
     def _enqueue(self) -> bool:
-        import torch
-
         # Every tensor belongs to the current stream, which goes on only after the run has ended:
         # memory that is freed from now on is not reused before that.
         current = torch.cuda.current_stream()
@@ -176,8 +163,6 @@ class PlanRunner:
 
 
 def _torch_dtype(trt: Any, dtype: Any) -> torch.dtype:
-    import torch
-
     return {
         trt.DataType.FLOAT: torch.float32,
         trt.DataType.HALF: torch.float16,

@@ -66,11 +66,11 @@ class Chunk:
     """Units that follow each other, whose frames are encoded together."""
 
     groups: tuple[Group, ...]
-    """Those that are decoded for it, after what the chunk before left."""
+    """Decoded for it, after what the chunk before left."""
     streams: tuple[StreamFrames, ...]
     """In the family's order."""
     first_unit: int
-    """Of the plan's."""
+    """Its place in the plan."""
 
     @property
     def num_units(self) -> int:
@@ -81,13 +81,7 @@ class Chunk:
 def cut_chunks(
     plan: VideoPlan, streams: Sequence[FrameStream], *, most_frames: int = CHUNK_FRAMES
 ) -> list[Chunk]:
-    """Divide the units of a plan; a unit that shows what the one before did opens no chunk.
-
-    Args:
-        plan: Of the video; its units have at most `most_frames` frames.
-        streams: Of the vision stage.
-        most_frames: Of a chunk, and of a group.
-    """
+    """Divide the units of a plan; a unit that shows what the one before did opens no chunk."""
     # (n, s)
     shown = shown_frames(plan, streams)
     groups = _with_shown(cut_groups(plan, most_frames=most_frames), shown)
@@ -168,11 +162,7 @@ def cut_groups(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> list[NDAr
 def decode_starts(plan: VideoPlan, frame_indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return int64 (n,), of each frame the ordinal of the one that decoding it starts at.
 
-    As far as the index tells: `groundserve.media` knows the packets, and where decoding starts.
-
-    Args:
-        plan: Of the video.
-        frame_indices: int64 (n,), ordinals, increasing.
+    As far as the index tells: `groundserve.media` knows the packets.
     """
     # (K,): ordinals of the key frames.
     keys = np.flatnonzero(plan.index.is_key)
@@ -202,9 +192,8 @@ def decoded_pixels(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> int:
 def gather_units(frames: Array, units: NDArray[np.int64]) -> Array:
     """Return what a stream has of units: uint8 (u, H, W, 3), or (u, F', H, W, 3).
 
-    Args:
-        frames: uint8 (m, H, W, 3). Not copied where each unit is the frame after the last one's.
-        units: int64 (u, F'), the frames of each unit as places in `frames`.
+    Places in `frames`, uint8 (m, H, W, 3), are int64 (u, F'). Nothing is copied where each unit is
+    the frame after the last one's.
     """
     if units.shape[1] > 1:
         return frames[units]

@@ -25,8 +25,8 @@ from groundserve.errors import (
 )
 from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult, VideoInfo
+from groundserve.runtime.backoff import Backoff
 from groundserve.runtime.closing import Closing
-from groundserve.serving.backoff import Backoff
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.triton_messages import is_decoder_death
 

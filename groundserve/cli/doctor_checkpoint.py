@@ -96,8 +96,8 @@ def _largest_of_frames(
     family: FramesFamily[Any, Any], spec: ModelSpec, opened: FamilyCheckpoint
 ) -> float:
     from groundserve.scoring.noise import NoiseRequest
-    from python_backend.encode import TorchEncoder
-    from python_backend.ground import TorchGrounder
+    from python_backend.encode.torch import TorchEncoder
+    from python_backend.ground.torch import TorchGrounder
 
     vision, grounding = opened.load_vision(), opened.load_grounding()
     peaks = _watch(vision, grounding)
@@ -115,9 +115,9 @@ def _largest_of_frames(
 
 def _largest_of_text(family: TextFamily[Any], spec: ModelSpec, opened: TextCheckpoint) -> float:
     from groundserve.scoring.text_noise import TextRequest
-    from python_backend.encode import TorchEncoder
-    from python_backend.generate import TorchDecoder, TorchFront
-    from python_backend.stages import Generator
+    from python_backend.encode.torch import TorchEncoder
+    from python_backend.generate import Generator
+    from python_backend.generate.torch import TorchDecoder, TorchFront
 
     vision, front, decoder = opened.load_vision(), opened.load_front(), opened.load_decoder()
     peaks = _watch(vision, front, decoder)

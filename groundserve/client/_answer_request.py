@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,61 +12,22 @@ from numpy.typing import NDArray
 from groundserve.answers import Answer, AnswerResult, GenerationInfo, Moment
 from groundserve.arguments import check_answer_options, check_answer_queries
 from groundserve.client._connection import Tensors
-from groundserve.client._request import check_id, request_tensors
-from groundserve.client._source import Source
-from groundserve.options import AnswerOptions
+from groundserve.client._request import Request
 from groundserve.results import VideoInfo, foreign_answer
 
-if TYPE_CHECKING:  # it brings what reads media, which is for Linux
-    from groundserve.options import Head
 
+class AnswerRequest(Request[AnswerResult]):
+    """What a caller of `ask` asks."""
 
-@dataclass(frozen=True, kw_only=True)
-class AnswerRequest:
-    """What a caller of `ask` asks; see `Request`."""
+    head = "text"
 
-    source: Source
-    """The video."""
-    queries: list[str]
-    """Q questions, Q >= 1; an empty one where the task takes none."""
-    options: AnswerOptions
-    """As given."""
-    request_id: str
-    """The caller's, or a new one."""
-
-    @classmethod
-    def parse(
-        cls,
-        *,
-        video: object,
-        video_uri: object,
-        queries: object,
-        options: object,
-        request_id: object,
-    ) -> Self:
-        """Check what a caller gave. Nothing is read.
-
-        Raises:
-            InvalidRequestError: An argument is of another type or breaks a rule.
-        """
-        return cls(
-            source=Source.parse(video, video_uri),
-            queries=check_answer_queries(queries),
-            options=check_answer_options(options),
-            request_id=check_id(request_id),
-        )
-
-    @property
-    def head(self) -> Head:
-        """See `Request.head`."""
-        return "text"
-
-    def to_tensors(self) -> Tensors:
-        """See `Request.to_tensors`."""
-        return request_tensors(self.source, self.queries, self.options)
+    def __init__(self, *, queries: object, options: object, **given: object) -> None:
+        checked = check_answer_options(options)
+        super().__init__(queries=check_answer_queries(queries), options=checked, **given)
+        self._task = checked.task
 
     def to_result(self, answer: Tensors) -> AnswerResult:
-        """See `Request.to_result`."""
+        """Return the answers, one for each question."""
         info = VideoInfo.from_json(answer["INFO"][0])
         generation = GenerationInfo.from_json(answer["INFO"][0])
         num_queries = len(self.queries)
@@ -80,14 +40,14 @@ class AnswerRequest:
         tokens = _divided(answer, "TOKEN_OFFSETS", "TOKEN_IDS")
         moments = _divided(answer, "MOMENT_OFFSETS", "MOMENTS", "MOMENT_TEXTS")
         return AnswerResult(
-            video=self.source.name,
+            video=self.video_name,
             info=info,
             frame_indices=answer["FRAME_INDICES"].copy(),
             pts_seconds=answer["PTS_SECONDS"].copy(),
             answers=[
                 Answer(
                     query=query,
-                    task=self.options.task,
+                    task=self._task,
                     prompt_token_ids=prompts[q][0],
                     token_ids=tokens[q][0],
                     text=_text(answer["ANSWER"][q]),

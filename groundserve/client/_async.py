@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from os import PathLike
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
@@ -64,7 +63,7 @@ class AsyncClient(BaseClient):
         Raises:
             asyncio.CancelledError: The task was cancelled; all others as `Client.score`.
         """
-        request = ScoreRequest.parse(
+        request = ScoreRequest(
             video=video,
             video_uri=video_uri,
             queries=queries,
@@ -93,7 +92,7 @@ class AsyncClient(BaseClient):
         Raises:
             asyncio.CancelledError: The task was cancelled; all others as `Client.ask`.
         """
-        request = AnswerRequest.parse(
+        request = AnswerRequest(
             video=video,
             video_uri=video_uri,
             queries=queries,
@@ -119,7 +118,7 @@ class AsyncClient(BaseClient):
 
         False once closed.
         """
-        return await asyncio.to_thread(self._is_ready)
+        return await asyncio.to_thread(self._connection.is_ready, self._timeout_seconds)
 
     async def close(self) -> None:
         """Close the connection and cancel the calls that are under way in other tasks."""
@@ -139,12 +138,7 @@ class AsyncClient(BaseClient):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 
@@ -55,9 +56,6 @@ class BaseClient:
         self._retries = retries
         self._connection = Connection(url, headers=headers, root_certificates=root_certificates)
 
-    def _is_ready(self) -> bool:
-        return self._connection.is_ready(self._timeout_seconds)
-
     def _exchange(
         self,
         request: Request[Result],
@@ -65,15 +63,12 @@ class BaseClient:
         timeout_seconds: float | None,
         on_text: OnText | None = None,
     ) -> Exchange[Result]:
-        """Return what takes a request to its end; its time begins now.
-
-        Raises:
-            InvalidRequestError: The timeout is none, or this is another process.
-            RequestCancelledError: The client is closed.
-        """
+        """Return what takes a request to its end; its time begins now."""
         seconds = self._timeout_seconds
         if timeout_seconds is not None:
             seconds = check_timeout(timeout_seconds)
+        if inspect.iscoroutinefunction(on_text):
+            raise InvalidRequestError("on_text must be a function, and no async one")
         self._connection.check_process()
         self._connection.check_open()
         return Exchange(

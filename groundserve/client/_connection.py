@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,10 @@ from groundserve.errors import (
 )
 from groundserve.runtime.call_thread import CallThread
 from groundserve.runtime.deadline import Deadline
-from groundserve.triton_messages import CLASS_IN_MESSAGE
+from groundserve.triton_messages import CLASS_IN_MESSAGE, HEAD
 
 if TYPE_CHECKING:
-    from tritonclient.grpc import InferResult
+    import grpc
 
 Tensors = dict[str, NDArray[Any]]
 """By name, BYTES as bytes objects."""
@@ -39,14 +39,14 @@ Deliver = Callable[[Answer], None]
 """Takes a call's answer, in a thread of gRPC's or ours; must not raise."""
 
 Piece = partial
-"""Of a text that comes in pieces: to be called where its caller waits."""
+"""One piece of a text that comes in several: to be called where its caller waits."""
 
 STREAM_MODEL = "front_stream"
 """What is called for an answer in pieces."""
 MODEL = "front"
 """What is called, whatever the family. Triton tells a model that its caller is gone where that
 called the model itself, and never inside an ensemble."""
-_CHANNEL_ARGS = [
+_CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # A server that was restarted is found again within a second; gRPC would wait up to 120.
@@ -73,35 +73,23 @@ class Connection:
         """Connect lazily; for the arguments and errors see `BaseClient`."""
         address, is_encrypted = parse_url("url", url)
         try:
+            import grpc
             import tritonclient.grpc
             import tritonclient.utils
         except ImportError as error:
             raise MissingExtraError("client", "tritonclient") from error
-        if root_certificates is not None:
-            if not is_encrypted:
-                raise InvalidRequestError(
-                    f"root_certificates goes with grpcs://, got {described(url)}"
-                )
-            if not Path(root_certificates).is_file():
-                raise InvalidRequestError(
-                    f"root_certificates must be a file in PEM form, got "
-                    f"{described(os.fspath(root_certificates))}"
-                )
+        trusted = _read_certificates(root_certificates, url=url, is_encrypted=is_encrypted)
         self.url = f"grpc{'s' * is_encrypted}://{address}"
+        self._grpc = grpc
         self._triton = tritonclient.grpc
         self._utils = tritonclient.utils
-        self._headers = _checked_headers(headers)
-        self._connect = partial(
-            tritonclient.grpc.InferenceServerClient,
-            address,
-            ssl=is_encrypted,
-            root_certificates=root_certificates and os.fspath(root_certificates),
-            channel_args=_CHANNEL_ARGS,
-        )
-        self._server = self._connect()
-        self._streams: WeakSet[_Stream] = WeakSet()
-        # One thread also because tritonclient keeps the call in an attribute between beginning it
-        # and telling it whom to call back: of two at once, one would get the other's answer.
+        self._metadata = _checked_headers(headers)
+        if is_encrypted:
+            credentials = grpc.ssl_channel_credentials(trusted)
+            self._channel = grpc.secure_channel(address, credentials, _CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
+        self._server = tritonclient.grpc.service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._thread = CallThread()
         self._process_id = os.getpid()
         self._is_closed = False
@@ -128,7 +116,7 @@ class Connection:
         seconds: float,
         server_seconds: float,
         request_id: str,
-        parameters: Mapping[str, str],
+        head: str,
         deliver: Deliver,
         on_text: OnText | None,
     ) -> Call:
@@ -139,47 +127,30 @@ class Connection:
             seconds: When the call is given up.
             server_seconds: When the server is to give up.
             request_id: For the server's log.
-            parameters: Of the request, beside those of every call.
+            head: What the engines are expected to be for.
             deliver: Gets what `read` takes, once, unless the call is ended before it begins;
                 before that a `Piece` of text each time one comes.
             on_text: Whom these are for; None: the server sends no pieces.
         """
 
-        def request() -> dict[str, Any]:
-            return {
-                "inputs": [self._input(name, array) for name, array in inputs.items()],
-                "request_id": request_id,
-                "timeout": max(1, int(server_seconds * 1e6)),
-                "parameters": {CLASS_IN_MESSAGE: True, **parameters},
-            }
-
-        def send() -> Any:
-            return self._server.async_infer(
-                MODEL,
-                callback=lambda result, error: deliver(result if error is None else error),
-                client_timeout=seconds,
-                headers=self._headers,
-                **request(),
-            )
-
-        def send_streamed(on_text: OnText) -> Any:
-            stream = _Stream(self._connect(), self._thread)
-            self._streams.add(stream)
-
-            def take(result: Any, error: Any) -> None:
-                piece = None if error is not None else result.as_numpy("PART")
-                if piece is not None:
-                    part = json.loads(piece[0])
-                    deliver(Piece(on_text, part["query"], part["text"]))
-                else:
-                    deliver(result if error is None else error)
-                    stream.end()
-
-            stream.server.start_stream(take, stream_timeout=seconds, headers=self._headers)
-            stream.server.async_stream_infer(STREAM_MODEL, **request())
+        def send() -> grpc.Future:
+            request = self._request(inputs)
+            request.model_name = MODEL if on_text is None else STREAM_MODEL
+            request.id = request_id
+            request.parameters["timeout"].int64_param = max(1, int(server_seconds * 1e6))
+            request.parameters[CLASS_IN_MESSAGE].bool_param = True
+            request.parameters[HEAD].string_param = head
+            if on_text is None:
+                call = self._server.ModelInfer.future(request, seconds, self._metadata)
+                call.add_done_callback(lambda call: deliver(self._answer_of(call)))
+                return call
+            # The request is all that is sent: gRPC's thread for it ends with the iterator.
+            stream = self._server.ModelStreamInfer(iter([request]), seconds, self._metadata)
+            receive = partial(self._receive, stream, on_text, deliver)
+            threading.Thread(target=receive, name="groundserve-text", daemon=True).start()
             return stream
 
-        return Call(self._thread, partial(send_streamed, on_text) if on_text else send, deliver)
+        return Call(self._thread, send, deliver)
 
     def read(self, answer: Answer) -> Tensors:
         """Return the outputs of a call, or raise what became of it."""
@@ -189,8 +160,7 @@ class Connection:
             self.check_open()
         if isinstance(answer, Exception):
             raise answer
-        result: InferResult = answer
-        return {one.name: result.as_numpy(one.name) for one in result.get_response().outputs}
+        return {one.name: answer.as_numpy(one.name) for one in answer.get_response().outputs}
 
     def broke(self, error: UnavailableError) -> bool:
         """Tell whether `read` raised this because the connection was lost under the call."""
@@ -199,67 +169,81 @@ class Connection:
     def is_ready(self, timeout_seconds: float) -> bool:
         """Ask whether the server and all its models are ready, in the caller's thread."""
         self.check_process()
-        if self._is_closed:
-            return False
         deadline = Deadline.after(min(timeout_seconds, _READY_SECONDS))
-        with suppress(self._utils.InferenceServerException, ValueError):
-            ask = {"headers": self._headers, "client_timeout": deadline.remaining_seconds()}
-            return bool(
-                self._server.is_model_ready(MODEL, **ask) and self._server.is_server_ready(**ask)
-            )
-        return False  # ValueError: gRPC's, of a channel that was closed meanwhile
+        messages = self._triton.service_pb2
+        with suppress(self._grpc.RpcError, ValueError):  # ValueError: the channel is closed
+            for ask, request in (
+                (self._server.ModelReady, messages.ModelReadyRequest(name=MODEL)),
+                (self._server.ServerReady, messages.ServerReadyRequest()),
+            ):
+                if not ask(request, deadline.remaining_seconds(), self._metadata).ready:
+                    return False
+            return True
+        return False
 
     def close(self, deliver: Deliver) -> None:
         """End all calls; None is delivered when that is done."""
 
         def close() -> None:
-            self._server.close()
-            for stream in list(self._streams):
-                stream.cancel()
+            self._channel.close()
             deliver(None)
 
         self._is_closed = True
         self._thread.run(close)
         self._thread.close()
 
-    def _input(self, name: str, array: NDArray[Any]) -> Any:
-        datatype = self._utils.np_to_triton_dtype(array.dtype)
-        tensor = self._triton.InferInput(name, list(array.shape), datatype)
-        tensor.set_data_from_numpy(array)
-        return tensor
+    def _request(self, inputs: Tensors) -> Any:
+        request = self._triton.service_pb2.ModelInferRequest()
+        for name, array in inputs.items():
+            datatype = self._utils.np_to_triton_dtype(array.dtype)
+            request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+            is_text = datatype == "BYTES"
+            content = (
+                self._utils.serialize_byte_tensor(array).item() if is_text else array.tobytes()
+            )
+            request.raw_input_contents.append(content)
+        return request
 
+    def _receive(self, stream: Any, on_text: OnText, deliver: Deliver) -> None:
+        """Deliver what comes of a stream, up to its answer."""
+        try:
+            for response in stream:
+                if response.error_message:
+                    deliver(self._utils.InferenceServerException(response.error_message))
+                    return
+                result = self._triton.InferResult(response.infer_response)
+                if (piece := result.as_numpy("PART")) is None:
+                    deliver(result)
+                    return
+                part = json.loads(piece[0])
+                deliver(Piece(on_text, part["query"], part["text"]))
+        except self._grpc.RpcError:
+            pass  # told below
+        finally:
+            stream.cancel()  # which does nothing where it has ended
+        deliver(self._failure_of(stream))
 
-class _Stream:
-    """A call whose answer comes in pieces, on a channel of its own: tritonclient has one each."""
+    def _answer_of(self, call: Any) -> Answer:
+        if call.code() is self._grpc.StatusCode.OK:
+            return self._triton.InferResult(call.result())
+        return self._failure_of(call)
 
-    def __init__(self, server: Any, thread: CallThread) -> None:
-        self.server = server
-        self._thread = thread
-
-    def cancel(self) -> None:
-        """End it."""
-        stream = self.server._stream
-        self.server.stop_stream(cancel_requests=True)
-        if stream is not None:
-            # A cancelled one leaves gRPC's thread waiting for good for a next request, with this
-            # one in hand: twice the video's bytes.
-            stream._request_queue.put(None)
-        self.server.close()
-
-    def end(self) -> None:
-        """The same in another thread: it waits for the one that delivers."""
-        self._thread.run(self.cancel)
+    def _failure_of(self, call: Any) -> Exception:
+        failure: Exception = self._utils.InferenceServerException(call.details(), str(call.code()))
+        return failure
 
 
 class Call:
     """A call on its way. `begin` and `end` return at once."""
 
-    def __init__(self, thread: CallThread, send: Callable[[], Any], deliver: Deliver) -> None:
+    def __init__(
+        self, thread: CallThread, send: Callable[[], grpc.Future], deliver: Deliver
+    ) -> None:
         self._thread = thread
         self._send = send
         self._deliver = deliver
         self._is_ended = False
-        self._under_way: Any = None
+        self._under_way: grpc.Future | None = None
 
     def begin(self) -> None:
         """Have the request made and sent; large ones take a while."""
@@ -289,7 +273,22 @@ def text_tensor(*texts: str) -> NDArray[np.object_]:
     return np.array(encoded, dtype=np.object_)
 
 
-def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None:
+def _read_certificates(
+    path: str | os.PathLike[str] | None, *, url: object, is_encrypted: bool
+) -> bytes | None:
+    if path is None:
+        return None
+    if not is_encrypted:
+        raise InvalidRequestError(f"root_certificates goes with grpcs://, got {described(url)}")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(
+            f"root_certificates must be a file in PEM form, got {described(os.fspath(path))}"
+        ) from error
+
+
+def _checked_headers(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
     """Return headers as gRPC wants them: names in lower case."""
     for name, value in (headers or {}).items():
         is_text = isinstance(name, str) and isinstance(value, str)
@@ -298,4 +297,4 @@ def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None
                 "headers must be names of letters, digits, '-', '_' and '.' with values of "
                 f"printable ASCII, got the name {name!r}"
             )
-    return {name.lower(): value for name, value in headers.items()} if headers else None
+    return [(name.lower(), value) for name, value in (headers or {}).items()]

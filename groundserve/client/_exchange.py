@@ -19,7 +19,6 @@ from groundserve.client._connection import Answer, Call, Connection, Deliver, Te
 from groundserve.client._request import Request, Result
 from groundserve.errors import GroundserveError, UnavailableError
 from groundserve.runtime.deadline import Deadline
-from groundserve.triton_messages import HEAD
 
 T = TypeVar("T")
 
@@ -30,8 +29,7 @@ _WAKE_SECONDS = 0.5
 """How long a wait may go on after its client was closed."""
 _MAX_WAY_BACK_SECONDS = 1.0
 _WAY_BACK_SHARE = 0.1
-"""Of the time that is left, for an answer in text, which is sent as far as it is when its time is
-up."""
+"""Part of the time that is left, for an answer in text: when its time is up it is sent as it is."""
 
 
 class Waiting(Protocol):
@@ -42,15 +40,12 @@ class Waiting(Protocol):
 
         Pieces of text that come before it are told.
         """
-        ...
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run what may take long and waits for no server."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
-        ...
 
 
 @dataclass(kw_only=True)
@@ -58,15 +53,11 @@ class Exchange(Generic[Result]):
     """One request on its way."""
 
     connection: Connection
-    """To the server."""
     waiting: Waiting
-    """How the caller waits."""
     deadline: Deadline
-    """Of the whole request."""
     retries: int
     """How often it may begin again after UnavailableError."""
     request: Request[Result]
-    """What is asked."""
     on_text: OnText | None = None
     """Told the text of answers as it comes; from then on nothing is tried again."""
     _has_told: bool = field(default=False, init=False)
@@ -121,7 +112,10 @@ class Exchange(Generic[Result]):
         def tell(number: int, text: str) -> None:
             self._has_told = True
             assert self.on_text is not None, "or the server sends no pieces"
-            self.on_text(number, text)
+            try:
+                self.on_text(number, text)
+            except StopIteration as error:  # Python lets none pass through a coroutine or a future
+                raise RuntimeError("on_text raised StopIteration") from error
 
         def prepare(deliver: Deliver) -> Call:
             seconds = self.deadline.remaining_seconds()
@@ -131,7 +125,7 @@ class Exchange(Generic[Result]):
                 seconds=seconds,
                 server_seconds=seconds - way_back * (self.request.head == "text"),
                 request_id=self.request.request_id,
-                parameters={HEAD: self.request.head},
+                head=self.request.head,
                 deliver=deliver,
                 on_text=self.on_text and tell,
             )

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from groundserve.arguments import check_options, check_queries, described
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.arguments import (
+    Video,
+    check_options,
+    check_queries,
+    check_video,
+    described,
+    open_video,
+    video_name,
+)
 from groundserve.client._connection import Tensors, text_tensor
-from groundserve.client._source import Source
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult, VideoInfo, build_score_result
 from groundserve.spans import check_span_options
@@ -19,19 +29,43 @@ from groundserve.spans import check_span_options
 if TYPE_CHECKING:  # it brings what reads media, which is for Linux
     from groundserve.options import Head
 
-Result = TypeVar("Result", covariant=True)
+Result = TypeVar("Result")
+
+_MAX_MESSAGE_BYTES = 2**31 - 2**20
+"""A message of gRPC's is shorter than 2 GiB, and there is more in it than the video."""
 
 
-class Request(Protocol[Result]):
+class Request(Generic[Result]):
     """What a caller of `score` or `ask` wants."""
 
-    @property
-    def head(self) -> Head:
-        """Of the models that answer it."""
+    head: Head
+
+    def __init__(
+        self,
+        *,
+        video: object,
+        video_uri: object,
+        queries: Sequence[str],
+        options: ScoreOptions | AnswerOptions,
+        request_id: object,
+    ) -> None:
+        """Check what a caller gave; nothing is read.
+
+        Raises:
+            InvalidRequestError: An argument is of another type or breaks a rule.
+        """
+        if (video is None) == (video_uri is None):
+            raise InvalidRequestError("give exactly one of video and video_uri")
+        self.video: Video = _check_uri(video_uri) if video is None else check_video(video)
+        self.is_uploaded = video is not None
+        self.queries = queries
+        self.request_id = _check_id(request_id)
+        self._options_json = options.to_json()
 
     @property
-    def request_id(self) -> str:
-        """The caller's, or a new one."""
+    def video_name(self) -> str:
+        """What a result calls the video."""
+        return video_name(self.video) if self.is_uploaded else str(self.video)
 
     def to_tensors(self) -> Tensors:
         """Return the inputs of the call; a file is read.
@@ -39,6 +73,15 @@ class Request(Protocol[Result]):
         Raises:
             MediaError: There is no such file, it cannot be read, or it is too large to be sent.
         """
+        tensors: Tensors = {
+            "QUERY": text_tensor(*self.queries),
+            "OPTIONS": text_tensor(self._options_json),
+        }
+        if self.is_uploaded:
+            tensors["VIDEO"] = _read_video(self.video)
+        else:
+            tensors["VIDEO_URI"] = text_tensor(str(self.video))
+        return tensors
 
     def to_result(self, answer: Tensors) -> Result:
         """Return what the outputs say.
@@ -46,85 +89,47 @@ class Request(Protocol[Result]):
         Raises:
             GroundserveError: They are not what a server of groundserve answers.
         """
+        raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoreRequest:
-    """What a caller of `score` asks; see `Request`."""
+class ScoreRequest(Request[ScoreResult]):
+    """What a caller of `score` asks."""
 
-    source: Source
-    """The video."""
-    queries: list[str]
-    """Q questions, Q >= 1."""
-    options: ScoreOptions
-    """As given."""
-    request_id: str
-    """The caller's, or a new one."""
-    span_threshold: float
-    """See `groundserve.spans.find_spans`."""
-    span_gap_seconds: float
-    """See `groundserve.spans.find_spans`."""
+    head = "frames"
 
-    @classmethod
-    def parse(
-        cls,
+    def __init__(
+        self,
         *,
-        video: object,
-        video_uri: object,
         queries: object,
         options: object,
-        request_id: object,
         span_threshold: float,
         span_gap_seconds: float,
-    ) -> Self:
-        """Check what a caller gave. Nothing is read.
-
-        Raises:
-            InvalidRequestError: An argument is of another type or breaks a rule.
-        """
-        source = Source.parse(video, video_uri)
+        **given: object,
+    ) -> None:
         check_span_options(span_threshold, span_gap_seconds)
-        return cls(
-            source=source,
-            queries=check_queries(queries),
-            options=check_options(options),
-            request_id=check_id(request_id),
-            span_threshold=span_threshold,
-            span_gap_seconds=span_gap_seconds,
-        )
-
-    @property
-    def head(self) -> Head:
-        """See `Request.head`."""
-        return "frames"
-
-    def to_tensors(self) -> Tensors:
-        """See `Request.to_tensors`."""
-        return request_tensors(self.source, self.queries, self.options)
+        super().__init__(queries=check_queries(queries), options=check_options(options), **given)
+        self._span_threshold = span_threshold
+        self._span_gap_seconds = span_gap_seconds
 
     def to_result(self, answer: Tensors) -> ScoreResult:
-        """See `Request.to_result`; spans are found here."""
+        """Return the scores, and the spans that are found in them here."""
         # What gRPC gives are views that cannot be written to, which torch.from_numpy warns about,
         # and that keep their whole message in memory. A result has arrays of its own.
         names = "FRAME_INDICES", "PTS_SECONDS", "FRAME_LOGITS", "FRAME_SCORES", "SELECTED_FRAMES"
         arrays = {name.lower(): answer[name].copy() for name in names}
         return build_score_result(
             self.queries,
-            video=self.source.name,
+            video=self.video_name,
             info=VideoInfo.from_json(answer["INFO"][0]),
             **arrays,
-            span_threshold=self.span_threshold,
-            span_gap_seconds=self.span_gap_seconds,
+            span_threshold=self._span_threshold,
+            span_gap_seconds=self._span_gap_seconds,
             request_id=self.request_id,
         )
 
 
-def check_id(request_id: object) -> str:
-    """Return the id of a request, a new one where None.
-
-    Raises:
-        InvalidRequestError: A log could not show it.
-    """
+def _check_id(request_id: object) -> str:
+    """Return the id of a request that a log can show, a new one where None."""
     if request_id is None:
         return str(uuid.uuid4())
     if not isinstance(request_id, str) or not re.fullmatch(r"[ -~]{1,64}", request_id):
@@ -134,12 +139,30 @@ def check_id(request_id: object) -> str:
     return request_id
 
 
-def request_tensors(
-    source: Source, queries: Sequence[str], options: ScoreOptions | AnswerOptions
-) -> Tensors:
-    """Return the inputs that requests of both heads have; see `Request.to_tensors`."""
-    return {
-        "QUERY": text_tensor(*queries),
-        "OPTIONS": text_tensor(options.to_json()),
-        **source.to_tensors(),
-    }
+def _check_uri(video_uri: object) -> str:
+    if not isinstance(video_uri, str):
+        raise InvalidRequestError(f"video_uri must be a text, got {described(video_uri)}")
+    try:
+        text_tensor(video_uri)
+    except UnicodeEncodeError:
+        raise InvalidRequestError("VIDEO_URI must be UTF-8") from None
+    return video_uri
+
+
+def _read_video(video: Video) -> NDArray[np.uint8]:
+    if not isinstance(video, bytes):
+        with open(open_video(video), "rb") as file:
+            _check_size(os.fstat(file.fileno()).st_size)
+            video = file.read()
+    _check_size(len(video))
+    return np.frombuffer(video, np.uint8)
+
+
+def _check_size(size_bytes: int) -> None:
+    if size_bytes == 0:
+        raise MediaError("the video is empty (0 bytes)")
+    if size_bytes > _MAX_MESSAGE_BYTES:
+        raise MediaError(
+            f"the video must be at most {_MAX_MESSAGE_BYTES} bytes to be sent, got {size_bytes}; "
+            "have the server read it: video_uri=..."
+        )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from os import PathLike
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
@@ -77,7 +76,7 @@ class Client(BaseClient):
             RequestCancelledError: The client is closed, or was meanwhile.
             GroundserveError: The server failed.
         """
-        request = ScoreRequest.parse(
+        request = ScoreRequest(
             video=video,
             video_uri=video_uri,
             queries=queries,
@@ -118,7 +117,7 @@ class Client(BaseClient):
         Raises:
             GroundserveError: As `score`, each class for the same fault.
         """
-        request = AnswerRequest.parse(
+        request = AnswerRequest(
             video=video,
             video_uri=video_uri,
             queries=queries,
@@ -150,7 +149,7 @@ class Client(BaseClient):
 
         False once closed.
         """
-        return self._is_ready()
+        return self._connection.is_ready(self._timeout_seconds)
 
     def close(self) -> None:
         """Close the connection and cancel the calls that are under way in other threads."""
@@ -170,12 +169,7 @@ class Client(BaseClient):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

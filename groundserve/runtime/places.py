@@ -14,19 +14,13 @@ class Places:
     """A semaphore that is fair, where whoever waits may give up."""
 
     def __init__(self, number: int) -> None:
-        """All are free."""
         self._num_free = number
         self._waiting: deque[threading.Event] = deque()
         self._lock = threading.Lock()
 
     @contextmanager
     def held(self, deadline: Deadline) -> Iterator[None]:
-        """Hold a place in the block.
-
-        Raises:
-            DeadlineExceededError: Time was up first.
-            RequestCancelledError: Nobody waits any more.
-        """
+        """Hold a place in the block; raises as `Deadline.check` while it waits for one."""
         self._take(deadline)
         try:
             yield

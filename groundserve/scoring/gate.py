@@ -187,8 +187,8 @@ def run_reference(
         GroundserveError: The outputs are not what `groundserve.families.base` says of them.
     """
     from python_backend.arrays import to_host
-    from python_backend.encode import TorchEncoder
-    from python_backend.ground import TorchGrounder
+    from python_backend.encode.torch import TorchEncoder
+    from python_backend.ground.torch import TorchGrounder
 
     family, device = manifest.frames_seam, manifest.device
     units = [compared_units(len(request.plan.units), device) for request in requests]

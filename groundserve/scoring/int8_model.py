@@ -29,7 +29,7 @@ def encode_rounded(vision: VisionModule, inputs: Sequence[NDArray[Any]]) -> NDAr
         inputs: As `VisionEncoder.encode` takes them.
     """
     from python_backend.arrays import to_host
-    from python_backend.encode import TorchEncoder
+    from python_backend.encode.torch import TorchEncoder
 
     for layer in [one for one in vision.modules() if isinstance(one, nn.Linear)]:
         layer.weight = nn.Parameter(_round_weight(layer.weight), requires_grad=False)

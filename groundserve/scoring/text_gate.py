@@ -120,9 +120,9 @@ def _run_reference(
     opened: TextCheckpoint, request: TextRequest, manifest: Manifest, tolerance: Tolerance
 ) -> _Expected:
     """Run PyTorch in float32."""
-    from python_backend.encode import TorchEncoder
-    from python_backend.generate import TorchDecoder, TorchFront
-    from python_backend.stages import Generator
+    from python_backend.encode.torch import TorchEncoder
+    from python_backend.generate import Generator
+    from python_backend.generate.torch import TorchDecoder, TorchFront
 
     device = manifest.device
     encoded = request.encode(TorchEncoder(opened.load_vision(), device=device))

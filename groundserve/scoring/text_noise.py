@@ -22,7 +22,7 @@ from groundserve.scoring.comparison import compared_units
 
 if TYPE_CHECKING:
     from python_backend.encode import VisionEncoder
-    from python_backend.stages import Generator
+    from python_backend.generate import Generator
 
 _NUM_FRAMES = 4
 _WIDTH, _HEIGHT = 480, 270

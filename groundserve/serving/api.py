@@ -35,7 +35,6 @@ class ServerApi:
     """One server process, over one connection."""
 
     def __init__(self, address: str, admin_secret: str) -> None:
-        """Connect when something is asked; the secret opens the API that loads models."""
         # Here: what only finds or describes a server needs no gRPC.
         import grpc
         from tritonclient.grpc import service_pb2, service_pb2_grpc

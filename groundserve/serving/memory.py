@@ -57,11 +57,11 @@ _MIN_CUDA_BYTES = 64 * MIB
 _MIN_PINNED_BYTES = 256 * MIB
 _MIN_REGION_BYTES = 32 * MIB
 _SMALL_TENSORS_BYTES = 4 * MIB
-"""Of a request: questions, indices, scores, messages, and what lies between two tensors."""
+"""Questions, indices, scores and messages of a request, and what lies between two tensors."""
 _SMALL_PLAN_INPUTS_BYTES = 2 * MIB
 """Part of them that is for what of the plan goes into the vision stage; more comes on top."""
 _SPARE_GROWTH_BYTES = 32 * MIB
-"""Of a step: what the largest upload shares it with."""
+"""Part of a step: what the largest upload shares it with."""
 _SPARE_SERVER_BYTES = 4 * GIB
 
 
@@ -70,7 +70,7 @@ class MemoryNeeds:
     """What engines take besides weights, activations, CUDA contexts and NVDEC sessions."""
 
     region_bytes: int
-    """Of every region at its start."""
+    """Every region at its start."""
     region_growth_bytes: int
     """Added when a tensor does not fit."""
     region_budgets: Mapping[str, int]

@@ -7,12 +7,12 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from pathlib import Path
+
+import psutil
 
 from groundserve.errors import InvalidRequestError, UnavailableError
 
 _MAX_PORT = 65535
-_LISTEN = "0A"  # TCP_LISTEN of include/net/tcp_states.h
 _NUM_WORDS = 3
 
 
@@ -62,18 +62,12 @@ def listen(name: str, host: str, port: int, backlog: int = 1) -> socket.socket:
         ) from error
 
 
-def port_holder(port: int, *, proc: Path = Path("/proc")) -> str:
+def port_holder(port: int) -> str:
     """Return who listens at a port, in words: its process id and how its command begins."""
-    # "SLOT ADDRESS:PORT ADDRESS:PORT STATE TX:RX TIMER RETRANSMITS UID TIMEOUT INODE ...", in hex.
-    tables = (proc / "net" / name for name in ("tcp", "tcp6"))
-    text = "".join(table.read_text("ascii") for table in tables if table.exists())
-    rows = [line.split() for line in text.splitlines()]
-    inodes = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == _LISTEN}
-    links = {f"socket:[{inode}]" for inode in inodes}
-    for folder in proc.glob("[0-9]*"):
-        with suppress(OSError):  # it has ended, or is another user's
-            if any(os.readlink(one) in links for one in (folder / "fd").iterdir()):
-                words = (folder / "cmdline").read_text("utf-8", errors="replace").split("\0")
+    for one in psutil.net_connections("tcp"):
+        if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,) and one.pid is not None:
+            with suppress(psutil.Error):
                 # Not all: a server's secrets may stand among its options.
-                return f"process {folder.name} ({' '.join(words[:_NUM_WORDS]).strip()})"
+                words = psutil.Process(one.pid).cmdline()[:_NUM_WORDS]
+                return f"process {one.pid} ({' '.join(words)})"
     return "a process that this user cannot see"

@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import stat
 import time
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import psutil
 
 from groundserve.serving.events import log_event
 
@@ -97,7 +98,7 @@ def _remove_if_dead(folder: Path) -> None:
     The processes of a keeper that was killed end a moment after it. A stub whose server died while
     it began may wait in Triton's own lock for ever (2.51): it is killed.
     """
-    is_kept = Path("/proc", folder.name.split("_")[1]).exists()
+    is_kept = psutil.pid_exists(int(folder.name.split("_")[1]))
     started = time.monotonic()
     with suppress(FileNotFoundError):  # a removal that was cut short, or goes on
         lock_fd = os.open(folder / _LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW)
@@ -126,10 +127,10 @@ def _try_lock(lock_fd: int) -> bool:
 
 def _kill_processes_of(folder: Path) -> None:
     """Kill those whose command names the folder of a dead keeper, as each of its stubs' does."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended, or is another user's
-            if os.fsencode(folder) in (process / "cmdline").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended, or is another user's
+            if any(str(folder) in word for word in process.cmdline()):
+                process.kill()
 
 
 def _regions(folder: Path) -> list[Path]:

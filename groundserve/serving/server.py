@@ -7,10 +7,12 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+import psutil
 
 from groundserve.engines.engine_use import mark_in_use
 from groundserve.engines.manifest import REPOSITORY_NAME, Manifest
@@ -24,7 +26,7 @@ from groundserve.serving.command import EXIT_TIMEOUT_SECONDS, LOOPBACK, server_c
 from groundserve.serving.events import log_event
 from groundserve.serving.memory import MemoryNeeds, check_room, memory_needs, read_configs
 from groundserve.serving.ports import check_ports, reserve_ports
-from groundserve.serving.processes import ProcessInfo, Stub
+from groundserve.serving.processes import Stub
 from groundserve.serving.run_folder import RunFolder, remove_dead
 from groundserve.serving.settings import model_environment, open_log, reason_in_log
 from groundserve.serving.signals import signals_deferred
@@ -46,7 +48,7 @@ class TritonServer:
     It ends with the thread that started it.
     """
 
-    answers_later: Set[str] = frozenset({"front", "front_stream", "generation"})
+    answers_later = frozenset({"front", "front_stream", "generation"})
     """Models whose processes take requests up and answer them later."""
 
     def __init__(
@@ -68,8 +70,7 @@ class TritonServer:
         Args:
             engine_dir: As `groundserve build` writes it.
             host: IPv4 address to listen on; loopback only with the wheel's server.
-            http_port: Port of the HTTP API, which is not opened where None; 0 picks a free one,
-                here and below.
+            http_port: The HTTP API is not opened where None; 0 picks a free one, as for all ports.
             grpc_port: Port of the gRPC API.
             metrics_port: Port of the metrics, on loopback: what others see is the keeper's.
             allowed_roots: Folders below which `file:` URIs may point.
@@ -101,7 +102,6 @@ class TritonServer:
         """How many stubs each model is to have; none before `start`."""
         self._log_file = Path(log_file) if log_file is not None else None
         self._admin_secret = secrets.token_hex(32)
-        # From the start on.
         self._installation: triton.TritonInstallation
         self._model_variables: Mapping[str, str]
         self._memory: MemoryNeeds
@@ -139,8 +139,8 @@ class TritonServer:
             EngineMismatchError: The directory, this machine and the server do not go together.
             InvalidRequestError: A setting is wrong, or there is no engine directory.
             MissingExtraError: No tritonserver is installed.
-            UnavailableError: A port is taken, shared memory or the cache's disk is full, or the
-                server ended or is not ready in time.
+            UnavailableError: A port is taken, shared memory is full, or the server ended or is not
+                ready in time.
         """
         self._check()
         self._boot(timeout_seconds)
@@ -148,10 +148,8 @@ class TritonServer:
     def restart(self) -> None:
         """Start again at the same ports and with the same secret, after removing what is left.
 
-        A port of the metrics that was picked at the start may become another.
-
-        Raises:
-            UnavailableError: As `start`, and where the engine directory was rebuilt meanwhile.
+        A port of the metrics that was picked at the start may become another. UnavailableError also
+        where the engine directory was rebuilt meanwhile.
         """
         try:
             if self.is_running():  # what it still serves is not given up for nothing
@@ -232,7 +230,7 @@ class TritonServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _remove(self, family: Set[ProcessInfo]) -> None:
+    def _remove(self, family: set[psutil.Process]) -> None:
         if self._process is not None:
             processes.kill_processes(family | processes.session_tree(self._process.pid))
             self._process.wait()

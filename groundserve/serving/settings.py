@@ -48,7 +48,7 @@ def model_environment(
             )
         variables[CACHE_BYTES_VARIABLE] = str(cache_bytes)
     if config := CacheConfig.from_environment({**os.environ, **variables}):
-        config.check()
+        config.prepare()
     return variables
 
 

@@ -24,7 +24,6 @@ class StatusBoard:
     """Where the keeper writes what it sees; other threads may read."""
 
     def __init__(self) -> None:
-        """Begin ready."""
         self.counters = dict.fromkeys(COUNTERS, 0)
         """How often each of `COUNTERS` happened."""
         # Subject -> what is wrong, and whether the server is not ready for it.

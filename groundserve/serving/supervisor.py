@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from groundserve.errors import GroundserveError
 from groundserve.limits import MIB
-from groundserve.serving.backoff import Backoff
+from groundserve.runtime.backoff import Backoff
 from groundserve.serving.events import log_event
 from groundserve.serving.processes import Stub
 from groundserve.serving.status import StatusBoard

@@ -5,17 +5,13 @@ Then it asks for the features under these frames. A hit on both touches no worke
 engine; an index alone saves probing a video whose question is refused. Whoever may not read a video
 is refused before the cache is looked at: a key needs the identity of an open source.
 
-The directory is trusted: a checksum finds damage, not forgery. It is made for its owner only. Each
-process computes the checksum of an entry when it first reads it, and again when the file's inode,
-size or times have changed. Damage that changes none of these (bits that rot on the disk or in the
-page cache, stores to a mapping whose times were not updated yet) is found by the next process that
-reads the entry, or after a restart.
+The directory is trusted: a checksum finds damage, not forgery. Damage that changes neither inode
+nor size nor time of a file (bits that rot) is found by the next process that reads the entry.
 """
 
 from python_backend.cache.config import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE, CacheConfig
-from python_backend.cache.features import FeatureCache, Features, VideoCache
+from python_backend.cache.features import FeatureCache, Features, LastVideo, VideoCache
 from python_backend.cache.keys import CacheKeys
-from python_backend.cache.last_video import LastVideo
 
 __all__ = [
     "CACHE_BYTES_VARIABLE",

@@ -1,17 +1,18 @@
-"""Where an operator wants the cache."""
+"""Where an operator wants the cache, and whether that place will do."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import GIB
-from python_backend.cache.private import check_room, prepare_directory
+from python_backend.cache.private import check_private_directory
 
 CACHE_DIR_VARIABLE = "GROUNDSERVE_CACHE_DIR"
 CACHE_BYTES_VARIABLE = "GROUNDSERVE_CACHE_BYTES"
@@ -37,11 +38,7 @@ class CacheConfig:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
-        """Read the two variables; None, no cache, where the directory is unset or empty.
-
-        Raises:
-            InvalidRequestError: A value breaks a rule.
-        """
+        """Read the two variables; None, no cache, where the directory is unset or empty."""
         directory = environment.get(CACHE_DIR_VARIABLE, "")
         if not directory:
             return None
@@ -52,11 +49,22 @@ class CacheConfig:
             )
         return cls(directory=Path(directory), max_bytes=int(text))
 
-    def check(self) -> None:
-        """Make the directory where it does not exist, and look whether it will do.
+    def prepare(self) -> None:
+        """Make the directory where it does not exist, and check that it will do.
 
         Raises:
-            InvalidRequestError: See `prepare_directory`.
-            UnavailableError: There is no room.
+            InvalidRequestError: It is no directory, others own it or may write to it, or it cannot
+                be made, read and written.
         """
-        check_room(prepare_directory(self.directory), max_bytes=self.max_bytes)
+        try:
+            with suppress(FileExistsError):
+                self.directory.mkdir(mode=0o700)
+            check_private_directory(self.directory)
+            # Asked of the kernel: the mode bits say nothing of a read-only file system.
+            if not os.access(self.directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+                raise PermissionError(0, "It cannot be read and written")
+        except OSError as error:
+            raise InvalidRequestError(
+                f"the cache directory (--cache-dir) {self.directory} cannot be used: "
+                f"{error.strerror}"
+            ) from error

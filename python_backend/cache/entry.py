@@ -35,9 +35,9 @@ class Entry:
     """What is stored under a key."""
 
     fields: dict[str, Any]
-    """Anything JSON can hold."""
+    """What JSON can hold."""
     arrays: dict[str, NDArray[Any]]
-    """Of bool, float16, float32 or float64."""
+    """bool, float16, float32 or float64."""
 
 
 def pack(key: str, entry: Entry) -> list[memoryview]:
@@ -57,12 +57,9 @@ def pack(key: str, entry: Entry) -> list[memoryview]:
 
 
 def unpack(key: str, data: NDArray[np.uint8], *, is_verified: bool = False) -> Entry:
-    """Read an entry back; its arrays are views of `data`.
+    """Read an entry back from the bytes of a file; its arrays are views of them.
 
-    Args:
-        key: The key it was looked up under.
-        data: uint8 (n,), all bytes of a file.
-        is_verified: Whether the checksum of these bytes is known to match; most of the work.
+    `is_verified` says that the checksum is known to match; computing it is most of the work.
 
     Raises:
         CorruptEntryError: Anything is not as `pack` wrote it.

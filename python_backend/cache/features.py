@@ -1,10 +1,10 @@
-"""The cache of a process, and what one request sees of it."""
+"""The features of a process's earlier videos, and what one request sees of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,36 +22,6 @@ from python_backend.meter import Meter
 from python_backend.stopwatch import Stopwatch
 
 
-class Features(Protocol):
-    """Where features of earlier videos are kept: `FeatureCache` or `LastVideo`."""
-
-    def of(self, keys: CacheKeys, watch: Stopwatch) -> VideoCache:
-        """Return what is kept of one video; time is booked under "cache" and "wait"."""
-        ...
-
-
-class FeatureCache:
-    """Features and indexes of any videos in one directory, which others may share."""
-
-    def __init__(self, config: CacheConfig, *, meter: Meter) -> None:
-        """Open the directory; what its disk does later is counted and logged, never an error.
-
-        Args:
-            config: Where it is.
-            meter: Where hits, misses and what happens to the files is counted.
-
-        Raises:
-            InvalidRequestError: Others can change the directory, or it cannot be used; see
-                `prepare_directory`.
-        """
-        self._store = EntryStore(config.directory, max_bytes=config.max_bytes, meter=meter)
-        self._meter = meter
-
-    def of(self, keys: CacheKeys, watch: Stopwatch) -> VideoCache:
-        """Return what is kept of one video; time is booked under "cache" and "wait"."""
-        return _StoredVideo(self._store, keys, watch, self._meter)
-
-
 class VideoCache:
     """What one request finds of its video; this one keeps nothing."""
 
@@ -63,7 +33,7 @@ class VideoCache:
         """Keep what probing told."""
 
     def load(self, plan: VideoPlan) -> EncodedVideo | None:
-        """Return the features of a plan, in host memory, None where they are not known."""
+        """Return the features of a plan, None where they are not known."""
         return None
 
     def save(self, plan: VideoPlan, encoded: EncodedVideo) -> None:
@@ -76,6 +46,24 @@ class VideoCache:
             DeadlineExceededError: Another one did all the time.
         """
         return nullcontext()
+
+
+class FeatureCache:
+    """Features and indexes of any videos in one directory, which others may share."""
+
+    def __init__(self, config: CacheConfig, *, meter: Meter) -> None:
+        """Open the directory; what its disk does later is counted and logged, never an error.
+
+        Raises:
+            InvalidRequestError: Others can change the directory, or it cannot be used.
+        """
+        config.prepare()
+        self._store = EntryStore(config.directory, max_bytes=config.max_bytes, meter=meter)
+        self._meter = meter
+
+    def of(self, keys: CacheKeys, watch: Stopwatch) -> VideoCache:
+        """Return what is kept of one video; time is booked under "cache" and "wait"."""
+        return _StoredVideo(self._store, keys, watch, self._meter)
 
 
 class _StoredVideo(VideoCache):
@@ -118,10 +106,8 @@ class _StoredVideo(VideoCache):
     def save(self, plan: VideoPlan, encoded: EncodedVideo) -> None:
         self._meter.add("cache_misses")
         with self._watch.measure("cache"):
-            entry = Entry(
-                fields={"decoders": encoded.decoders},
-                arrays={"features": to_host(encoded.features)},
-            )
+            arrays = {"features": to_host(encoded.features)}
+            entry = Entry(fields={"decoders": encoded.decoders}, arrays=arrays)
             self._store.write(self._keys.features(plan), entry)
 
     @contextmanager
@@ -129,7 +115,52 @@ class _StoredVideo(VideoCache):
         # Waiting for the lock is booked as "wait", the work under it is not.
         with ExitStack() as stack:
             with self._watch.measure("wait"):
-                stack.enter_context(
-                    self._store.locked(self._keys.features(plan), deadline=deadline)
-                )
+                key = self._keys.features(plan)
+                stack.enter_context(self._store.locked(key, deadline=deadline))
             yield
+
+
+class LastVideo:
+    """Index and features of the video that was asked of last, where the encoder left them.
+
+    For one thread at a time. Nothing is copied or hashed, and the next video takes their place.
+    """
+
+    def __init__(self, *, meter: Meter) -> None:
+        self._meter = meter
+        self._kept: _KeptVideo | None = None
+
+    def of(self, keys: CacheKeys, watch: Stopwatch) -> VideoCache:
+        """Return what is kept of one video."""
+        if self._kept is None or self._kept.keys != keys:
+            self._kept = _KeptVideo(keys, self._meter)
+        return self._kept
+
+
+class _KeptVideo(VideoCache):
+    def __init__(self, keys: CacheKeys, meter: Meter) -> None:
+        self.keys = keys
+        self._meter = meter
+        self._index: VideoIndex | None = None
+        # Of one plan; other sampling options take its place.
+        self._features: tuple[str, EncodedVideo] | None = None
+
+    def load_index(self) -> VideoIndex | None:
+        return self._index
+
+    def save_index(self, index: VideoIndex) -> None:
+        self._index = index
+
+    def load(self, plan: VideoPlan) -> EncodedVideo | None:
+        if self._features is None or self._features[0] != self.keys.features(plan):
+            return None
+        self._meter.add("cache_hits")
+        return self._features[1]
+
+    def save(self, plan: VideoPlan, encoded: EncodedVideo) -> None:
+        self._meter.add("cache_misses")
+        self._features = (self.keys.features(plan), encoded)
+
+
+Features = FeatureCache | LastVideo
+"""Where features of earlier videos are kept."""

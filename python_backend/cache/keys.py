@@ -24,18 +24,18 @@ class CacheKeys:
     """The keys of one video on one server."""
 
     identity: str
-    """Of the video's content, `VideoSource.identity`."""
+    """`VideoSource.identity`."""
     manifest: Manifest
-    """Of the engine; only what the encoder depends on counts."""
+    """Only what the encoder depends on counts."""
     limits: Limits
     """A video past them is refused when it is probed, so under others it is probed again."""
 
     def index(self) -> str:
-        """Return the key of the video's index, 64 hex digits."""
+        """The key of the video's index, 64 hex digits."""
         return _hash("index", self.identity, decoder_versions(), asdict(self.limits))
 
     def features(self, plan: VideoPlan) -> str:
-        """Return the key of the features of a plan's units, 64 hex digits."""
+        """The key of the features of a plan's units, 64 hex digits."""
         return _hash(
             "features",
             self.identity,
@@ -52,19 +52,15 @@ class CacheKeys:
         )
 
     def _decode_stage(self) -> str:
-        """Return what decodes frames; where that is DALI, PyAV decodes what it cannot."""
         if self.manifest.decoder == "pyav":
             return "pyav"
+        # PyAV decodes what DALI cannot.
         return f"dali {dali_version()} mixed"
 
 
 @cache
 def dali_version() -> str:
-    """Return DALI's version without importing it; its package is named after a CUDA version.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
+    """Return DALI's version without importing it; its package is named after a CUDA version."""
     for distribution in importlib.metadata.distributions():
         if distribution.name.startswith("nvidia-dali-"):
             return distribution.version
@@ -73,11 +69,9 @@ def dali_version() -> str:
 
 @cache
 def decoder_versions() -> tuple[str, ...]:
-    """Return which software reads and resizes frames, without importing it.
-
-    FFmpeg is told by the names of the libraries in PyAV's wheel, which end in version and hash.
-    """
-    # The same version of PyAV comes with different FFmpegs, which may decode to different bits.
+    """Return which software reads and resizes frames, without importing it."""
+    # FFmpeg by the names of the libraries in PyAV's wheel, which end in version and hash: one
+    # version of PyAV comes with several, which may decode to different bits.
     ffmpeg = sorted(
         path.name for path in importlib.metadata.files("av") or [] if path.parts[0] == "av.libs"
     )

@@ -27,50 +27,28 @@ _FLOCK = "hhqqi0q"
 
 @contextmanager
 def locked(lock_file: Path, key: str, *, deadline: Deadline) -> Iterator[None]:
-    """Hold the lock of a key.
-
-    Args:
-        lock_file: Made where it does not exist.
-        key: 16 hex digits or more, evenly spread.
-        deadline: When to stop waiting.
+    """Hold the lock of a key of 16 evenly spread hex digits or more.
 
     Raises:
         DeadlineExceededError: Another process held it all the time.
         OSError: The file cannot be opened for writing, or is not a private one.
     """
-    fd = _open(lock_file)
+    # Two keys may share a byte; then one waits for the other, which is rare and harmless.
+    offset = int(key[:16], 16) % _MAX_OFFSET
+    request = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    fd = open_private(lock_file, os.O_RDWR | os.O_CREAT)
     try:
-        while not _try(fd, key):
+        while True:
+            try:
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
+                break
+            except OSError as error:
+                # fcntl(2) allows either where somebody else holds it.
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
             deadline.check()
             # Not F_OFD_SETLKW, which waits without a deadline.
             time.sleep(_POLL_SECONDS)
         yield
     finally:
         os.close(fd)
-
-
-def is_locked(lock_file: Path, key: str) -> bool:
-    """Tell whether anybody, also this thread, holds the lock of a key."""
-    fd = _open(lock_file)
-    try:
-        return not _try(fd, key)
-    finally:
-        os.close(fd)
-
-
-def _open(lock_file: Path) -> int:
-    return open_private(lock_file, os.O_RDWR | os.O_CREAT)
-
-
-def _try(fd: int, key: str) -> bool:
-    # Two keys may share a byte; then one waits for the other, which is rare and harmless.
-    offset = int(key[:16], 16) % _MAX_OFFSET
-    request = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
-    except OSError as error:
-        # fcntl(2) allows either where somebody else holds it.
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True

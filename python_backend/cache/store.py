@@ -2,24 +2,23 @@
 
 A file appears under its name complete (temporary name, then rename), so readers take no lock. It
 is not synced to the disk: what a power cut leaves half written, the checksum finds. Each process
-computes it once a file, and again when the file was changed: see `verified`.
+computes that once a file, and again when the file was changed.
 
-The least recently used files go first. When an entry was used last is the time of an empty file
-beside it: many disks keep no time of access, and a time set on the entry itself would look like a
-change of it. Nothing the disk does fails a caller: it costs a hit, is counted, and is logged once a
-spell, until something can be written again. On a full disk older entries make room for a new one.
-
-Each use looks at the directory, and at each file once it is open: see `private`. Whatever else has
-the name of a file of ours is removed when room is made.
+The least recently used files go first; a file's time of access, which is set here since many disks
+keep none, says when it was. Nothing the disk does fails a caller: it costs a hit, is counted, and
+is logged once a spell, until something can be written again. On a full disk older entries make
+room for a new one. Whatever else has the name of a file of ours is removed when room is made.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -29,59 +28,50 @@ import numpy as np
 from groundserve.errors import GroundserveError
 from groundserve.runtime.deadline import Deadline
 from python_backend.cache.entry import CorruptEntryError, Entry, pack, unpack
-from python_backend.cache.lock import is_locked, locked
+from python_backend.cache.lock import locked
 from python_backend.cache.private import (
     NotPrivateError,
     check_private_directory,
     is_private_file,
     open_private,
-    prepare_directory,
     remove,
 )
-from python_backend.cache.verified import VerifiedFiles, has_settled
 from python_backend.meter import Meter
 
 logger = logging.getLogger(__name__)
 
-_ENTRY_NAME = re.compile(r"([0-9a-f]{64})\.entry")
-_USE_NAME = re.compile(r"([0-9a-f]{64})\.used")
-_PARTIAL_NAME = re.compile(r"([0-9a-f]{32})\.partial")
-_OUR_NAME = re.compile(rf"lock|{_ENTRY_NAME.pattern}|{_USE_NAME.pattern}|{_PARTIAL_NAME.pattern}")
-_TOKEN_LOCK_SECONDS = 1.0  # nobody else has the token, so this is never waited
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OUR_NAME = re.compile(r"lock|[0-9a-f]{64}\.entry|[0-9a-f]{32}\.partial")
+_SETTLED_NANOSECONDS = 2_000_000_000
+"""A file that was changed so recently may change again within one tick of the times of its file
+system, and look the same; no file system that is in use has coarser ones (FAT: 2 s)."""
+_MAX_KNOWN = 4096
+_SPARE_BLOCKS = 16  # of the file system's own, such as a directory that grows
 
 
 class EntryStore:
     """The files of one directory; all methods may be called from any thread."""
 
     def __init__(self, directory: Path, *, max_bytes: int, meter: Meter) -> None:
-        """Make the directory where it does not exist, and remove what dead processes left.
+        """Remove what dead processes left in a directory of `CacheConfig.prepare`.
 
-        Args:
-            directory: For this purpose alone; it is made readable to this user only.
-            max_bytes: Ceiling on all files; each writer passes it by one entry at most.
-            meter: Where evictions, corrupted entries and failures of the disk are counted.
-
-        Raises:
-            InvalidRequestError: Others can change the directory, or it cannot be used; see
-                `prepare_directory`.
+        Each writer passes the ceiling on all files by one entry at most.
         """
-        self._directory = prepare_directory(directory)
-        self._lock_file = self._directory / "lock"
+        self._directory = directory
         self._max_bytes = max_bytes
         self._meter = meter
         self._has_failed = False
-        self._verified = VerifiedFiles()
+        # Key -> how the file looked whose checksum was found to match.
+        self._known: dict[str, tuple[int, ...]] = {}
         with self._forgiving():
+            self._reopen()
             self._make_room(0)
 
     def read(self, key: str) -> Entry | None:
         """Return the entry of a key, None where there is no sound one; a bad one is removed."""
-        path = self._path(key)
         with self._forgiving(), suppress(FileNotFoundError):
             check_private_directory(self._directory)
             try:
-                return self._read(key, path)
+                return self._read(key)
             except (CorruptEntryError, NotPrivateError) as error:
                 self.discard(key, reason=str(error))
         return None
@@ -104,15 +94,7 @@ class EntryStore:
             self._reopen()
             # Before writing, so that the ceiling holds while the new file grows.
             total_bytes = self._make_room(num_bytes)
-            try:
-                self._write(self._path(key), pieces)
-            except OSError as error:
-                # One more attempt, with older entries gone; where even that leaves too little room,
-                # none go.
-                if error.errno not in _FULL or not self._may_fit(num_bytes, total_bytes):
-                    raise
-                total_bytes = self._make_room(num_bytes, freeing=num_bytes)
-                self._write(self._path(key), pieces)
+            self._write(self._path(key), pieces)
             self._meter.set_cache_bytes(total_bytes + num_bytes)
             if self._has_failed:
                 self._has_failed = False
@@ -122,17 +104,13 @@ class EntryStore:
     def locked(self, key: str, *, deadline: Deadline) -> Iterator[None]:
         """Hold the lock of a key; where the disk has no room for locks, hold none.
 
-        Args:
-            key: 64 hex digits.
-            deadline: When to stop waiting.
-
         Raises:
             DeadlineExceededError: Another process held it all the time.
         """
         with ExitStack() as stack:
             with self._forgiving():
                 self._reopen()
-                stack.enter_context(locked(self._lock_file, key, deadline=deadline))
+                stack.enter_context(locked(self._directory / "lock", key, deadline=deadline))
             yield
 
     def _reopen(self) -> None:
@@ -144,87 +122,66 @@ class EntryStore:
     def _path(self, key: str) -> Path:
         return self._directory / f"{key}.entry"
 
-    def _use_path(self, key: str) -> Path:
-        return self._directory / f"{key}.used"
-
-    def _read(self, key: str, path: Path) -> Entry:
+    def _read(self, key: str) -> Entry:
         # `open` owns the descriptor from here on and closes it.
-        with open(open_private(path, os.O_RDONLY), "rb") as file:
+        with open(open_private(self._path(key), os.O_RDONLY), "rb") as file:
             status = os.fstat(file.fileno())
             # Before reading: a file may have any size.
             if status.st_size > self._max_bytes:
                 raise CorruptEntryError("it is larger than the whole cache may be")
-            may_be_known = has_settled(status)
+            has_settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NANOSECONDS
             # A copy and no mapping: a file cut short under one ends its reader (SIGBUS).
             data = np.fromfile(file, np.uint8)
             # Asked after reading: what was read had not been changed until then.
-            is_verified = self._verified.knows(os.fstat(file.fileno()))
-        entry = unpack(key, data, is_verified=is_verified)
-        if may_be_known and not is_verified:
-            self._verified.add(status)
-        with suppress(OSError):  # a directory that may only be read
-            self._note_use(key)
+            is_known = self._known.get(key) == _appearance(os.fstat(file.fileno()))
+            entry = unpack(key, data, is_verified=is_known)
+            if has_settled and not is_known:
+                if len(self._known) >= _MAX_KNOWN:
+                    self._known.clear()
+                self._known[key] = _appearance(status)
+            with suppress(OSError):  # a disk that may only be read
+                os.utime(file.fileno(), ns=(time.time_ns(), status.st_mtime_ns))
         return entry
 
-    def _note_use(self, key: str) -> None:
-        fd = open_private(self._use_path(key), os.O_WRONLY | os.O_CREAT)
-        try:
-            os.utime(fd)
-        finally:
-            os.close(fd)
-
     def _write(self, path: Path, pieces: list[memoryview]) -> None:
-        token = secrets.token_hex(16)
-        partial = self._directory / f"{token}.partial"
-        with locked(self._lock_file, token, deadline=Deadline.after(_TOKEN_LOCK_SECONDS)):
-            try:
-                fd = open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-                with open(fd, "wb") as file:
-                    file.writelines(pieces)
+        partial = self._directory / f"{secrets.token_hex(16)}.partial"
+        try:
+            with open(open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+                # Tells others, until this process ends, that somebody writes it.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.writelines(pieces)
+                file.flush()
                 # Atomic within one directory; readers that have the old file open go on with it.
                 partial.rename(path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
 
-    def _may_fit(self, num_bytes: int, total_bytes: int) -> bool:
-        """Tell whether a full disk would have room for an entry without any other one."""
-        system = os.statvfs(self._directory)
-        return system.f_bavail * system.f_frsize + total_bytes >= num_bytes
-
-    def _make_room(self, num_bytes: int, *, freeing: int = 0) -> int:
+    def _make_room(self, num_bytes: int) -> int:
         """Evict until so many bytes fit, and return the bytes of the other files then.
 
-        Args:
-            num_bytes: Of what is to be written.
-            freeing: Evict so many bytes at least, where there are so many.
+        Raises:
+            OSError: The disk has no room for so many, even without any other entry.
         """
         files = self._sweep()
-        entries = {found[1]: name for name in files if (found := _ENTRY_NAME.fullmatch(name))}
-        uses = {found[1]: name for name in files if (found := _USE_NAME.fullmatch(name))}
-        # Left by an eviction that ended between the two removals.
-        for key in uses.keys() - entries.keys():
-            remove(self._directory / uses[key])
-
-        def last_use(key: str) -> int:
-            # The entry's own time counts as well: one that was just written has not been read yet.
-            names = [entries[key], *filter(None, [uses.get(key)])]
-            return max(files[name].st_mtime_ns for name in names)
-
         total_bytes = sum(status.st_size for status in files.values())
-        goal = min(self._max_bytes - num_bytes, total_bytes - freeing)
-        for key in sorted(entries, key=last_use):
-            if total_bytes <= goal:
+        disk = os.statvfs(self._directory)
+        room = total_bytes + (disk.f_bavail - _SPARE_BLOCKS) * disk.f_frsize
+        if num_bytes and num_bytes > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        most_bytes = min(self._max_bytes, room) - num_bytes
+        entries = [name for name in files if name.endswith(".entry")]
+        for name in sorted(entries, key=lambda name: files[name].st_atime_ns):
+            if total_bytes <= most_bytes:
                 break
-            if remove(self._path(key)):
+            if remove(self._directory / name):
                 self._meter.add("cache_evictions")
-            remove(self._use_path(key))
-            total_bytes -= files[entries[key]].st_size
+            total_bytes -= files[name].st_size
         self._meter.set_cache_bytes(total_bytes)
         return total_bytes
 
     def _sweep(self) -> dict[str, os.stat_result]:
-        """Return the files of ours by name, without what only has such a name, and leftovers."""
+        """Return the files of ours by name; remove leftovers and what only has such a name."""
         files: dict[str, os.stat_result] = {}
         with os.scandir(self._directory) as found:
             for file in found:
@@ -232,17 +189,12 @@ class EntryStore:
                     continue
                 with suppress(FileNotFoundError):
                     status = file.stat(follow_symlinks=False)
-                    if is_private_file(status):
+                    path = self._directory / file.name
+                    if is_private_file(status) and not _is_left_over(path):
                         files[file.name] = status
                     else:
                         with suppress(OSError):  # a directory with files: who needs its name fails
-                            remove(self._directory / file.name)
-        for name in list(files):
-            token = _PARTIAL_NAME.fullmatch(name)
-            # A writer that lives holds the lock of its token.
-            if token and not is_locked(self._lock_file, token[1]):
-                remove(self._directory / name)
-                del files[name]
+                            remove(path)
         return files
 
     @contextmanager
@@ -257,3 +209,20 @@ class EntryStore:
             if not self._has_failed:
                 self._has_failed = True
                 logger.warning("the feature cache is not usable now: %s", error.strerror)
+
+
+def _appearance(status: os.stat_result) -> tuple[int, ...]:
+    # It changes when a file is written to or replaced, and not when it is read.
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a file is a half-written one whose writer has ended."""
+    if path.suffix != ".partial":
+        return False
+    with open(open_private(path, os.O_RDONLY), "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

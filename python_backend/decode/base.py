@@ -25,7 +25,7 @@ class DecodedFrames:
 
     @property
     def frames(self) -> Array:
-        """Those of the only stream."""
+        """What the only stream has."""
         (frames,) = self.streams
         return frames
 
@@ -39,9 +39,7 @@ class FrameDecoder(Protocol):
         """Decode, rotate as the file asks, and resize for each stream that has a size.
 
         Args:
-            segments: Of one group: at most as many targets m as `VisionInputs.chunk_frames`.
-            shown: bool (m, s), which streams show each target, one of them at least; all of them
-                where None.
+            segments: One group: at most as many targets m as `VisionInputs.chunk_frames`.
+            shown: bool (m, s), which streams show each target; all of them where None.
             deadline: When to give up.
         """
-        ...

@@ -54,19 +54,14 @@ class DaliDecoder:
         """Build the pipeline, unless the frames are not to be as DALI makes them.
 
         Args:
-            image_size: Side S of the frames that come out; None leaves them as decoded, which is
-                left to `fallback` with all videos.
-            resize: How they come to it. DALI has a filter near "square"; any other rule is left to
-                `fallback` with all videos, rather than answered with other pixels.
+            image_size: Side S of the frames that come out; None leaves them as decoded.
+            resize: How they come to it. DALI has a filter near "square"; with any other rule, and
+                as decoded, all videos are left to `fallback`.
             device: "mixed" decodes with NVDEC and leaves frames on the GPU, as torch tensors; "cpu"
                 is for VP8, VP9 and Motion JPEG, and gives numpy.
             num_threads: Segments that are decoded side by side.
             fallback: Decodes what DALI cannot.
-            max_frame_pixels: Larger frames never reach DALI (`Limits.max_frame_pixels`).
-
-        Raises:
-            MissingExtraError: DALI is not installed.
-            EngineMismatchError: "mixed" on a machine without a GPU.
+            max_frame_pixels: Larger frames never reach DALI.
         """
         # In two steps: looking for a submodule imports its parent and raises where there is none.
         if not importlib.util.find_spec("nvidia") or not importlib.util.find_spec("nvidia.dali"):
@@ -86,17 +81,11 @@ class DaliDecoder:
     def decode(
         self, segments: Segments, *, shown: NDArray[np.bool_] | None = None, deadline: Deadline
     ) -> DecodedFrames:
-        """See `FrameDecoder.decode`; one call runs at a time, others wait.
-
-        There is one stream, which shows all targets.
+        """Implement `FrameDecoder.decode` for one stream, which shows all targets.
 
         What DALI fails on is for the other decoder to judge: damage is an error there too, while a
-        stream that DALI or this GPU cannot decode costs time and not the request.
-
-        Raises:
-            MediaError: A target does not decode.
-            DeadlineExceededError: Time ran out; what DALI has begun it ends first.
-            RequestCancelledError: Nobody waits for it any more; what DALI has begun it ends first.
+        stream that DALI or this GPU cannot decode costs time and not the request. One call runs at
+        a time, and what DALI has begun when time runs out it ends first.
         """
         assert shown is None or (shown.shape[1] == 1 and shown.all()), "PyAV decodes for several"
         reason = self._why_not(segments)

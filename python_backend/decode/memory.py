@@ -86,11 +86,7 @@ def why_too_large(segments: Segments) -> str | None:
 
 
 def split(segments: Segments) -> list[slice]:
-    """Return runs of neighboring segments, in order, as long as both ceilings allow.
-
-    Args:
-        segments: Those of which `why_too_large` says nothing: each fits by itself.
-    """
+    """Return runs of neighboring segments, in order, as long as both ceilings allow."""
     decoder = decoder_bytes(segments.stream)
     picture = picture_bytes(segments.stream.width, segments.stream.height)
     parts: list[slice] = []
@@ -131,13 +127,7 @@ class DecodeMemory:
 
 
 def decode_memory(*, max_side_pixels: int, image_size: int, num_threads: int) -> DecodeMemory:
-    """Return the worst case over all videos.
-
-    Args:
-        max_side_pixels: Longest side of a video that is let in (`Limits.max_side_pixels`).
-        image_size: Side S of the frames that come out.
-        num_threads: Segments that are decoded side by side.
-    """
+    """Return the worst case over all videos that are let in."""
     # Larger videos never reach a GPU: `why_not_on_gpu`.
     side = min(max_side_pixels, MAX_SIDE_PIXELS)
     largest = picture_bytes(side, side)

@@ -21,17 +21,7 @@ class PyAVDecoder:
     def __init__(
         self, workers: MediaWorkers, *, streams: Sequence[FrameStream], meter: Meter
     ) -> None:
-        """Check the rules; no worker is started yet.
-
-        Args:
-            workers: Where FFmpeg runs.
-            streams: Of the vision stage: which frames come out.
-            meter: Where deaths of workers are counted.
-
-        Raises:
-            InvalidRequestError: How a stream is resized is no rule, or not one for frames as
-                decoded.
-        """
+        """Check how each stream is resized, or raise InvalidRequestError; starts no worker."""
         for stream in streams:
             check_resize_rule(stream.resize, image_size=stream.size)
         self._workers = workers
@@ -41,7 +31,7 @@ class PyAVDecoder:
     def decode(
         self, segments: Segments, *, shown: NDArray[np.bool_] | None = None, deadline: Deadline
     ) -> DecodedFrames:
-        """See `FrameDecoder.decode`; the frames are numpy's."""
+        """Implement `FrameDecoder.decode`; the frames are numpy's."""
         if shown is None:
             shown = np.ones((segments.num_frames, len(self._streams)), np.bool_)
         outputs = [

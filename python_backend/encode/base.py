@@ -6,7 +6,7 @@ unit, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,12 +18,8 @@ _USUAL_FRAME_BYTES = 2 * MIB
 """More than a frame of any family whose decoder resizes them; one of 720p has 2.6 MiB."""
 
 
-class EncodeFunction(Protocol):
-    """`VisionEncoder.encode` alone: in the server another model's, behind a call."""
-
-    def __call__(self, *inputs: Array) -> Array:
-        """See `VisionEncoder.encode`."""
-        ...
+EncodeFunction = Callable[..., Array]
+"""`VisionEncoder.encode` alone: in the server another model's, behind a call."""
 
 
 class VisionEncoder(Protocol):
@@ -37,7 +33,6 @@ class VisionEncoder(Protocol):
                 (U, H, W, 3), RGB. Then its plan inputs, float32: with U units in front, or with 1
                 where it is the same for all.
         """
-        ...
 
 
 def split_inputs(inputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
@@ -47,12 +42,7 @@ def split_inputs(inputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
 
 
 def units_at_once(most_frames: int, streams: Sequence[Array]) -> int:
-    """Return how many units PyTorch computes at once: fewer of several frames, or of large ones.
-
-    Args:
-        most_frames: Of usual size, in a stream; of larger ones as many as have the bytes of those.
-        streams: uint8, units in front.
-    """
+    """Return how many units PyTorch computes at once: fewer of several frames, or of large ones."""
     return max(1, min(_units_at_once(most_frames, frames) for frames in streams))
 
 

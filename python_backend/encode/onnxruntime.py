@@ -30,7 +30,6 @@ class OnnxRuntimeEncoder:
     """Runs `vision_encoder.onnx`, whose inputs are in the family's order, some units at a time."""
 
     def __init__(self, path: Path, *, num_threads: int) -> None:
-        """Open the graph; raises EngineMismatchError where it cannot be run."""
         self._session = open_session(path, num_threads=num_threads)
         inputs = self._session.get_inputs()
         self._names = [one.name for one in inputs]
@@ -43,7 +42,7 @@ class OnnxRuntimeEncoder:
         self._resizes = not all(isinstance(dim, int) for dim in dims)
 
     def encode(self, *inputs: Array) -> NDArray[np.float32]:
-        """See `VisionEncoder.encode`."""
+        """Implement `VisionEncoder.encode`."""
         arrays = [to_host(array) for array in repeat_plan_inputs(inputs)]
         features: list[NDArray[np.float32]] = []
         at_once = self._units_in_graph or self._units_at_once(arrays[0][0])

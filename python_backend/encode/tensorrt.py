@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
+
 from python_backend.arrays import Array, concatenate, to_torch
 
 if TYPE_CHECKING:
@@ -21,9 +23,7 @@ class TensorRTEncoder:
         self._max_units = runner.max_shape(names[0])[0]
 
     def encode(self, *inputs: Array) -> Array:
-        """See `VisionEncoder.encode`; float16, on the GPU."""
-        import torch
-
+        """Implement `VisionEncoder.encode`; float16, on the GPU."""
         arrays = [to_torch(one, self._runner.device) for one in inputs]
         num_units = len(arrays[0])
         # What all units share, too, the plan reads one after another.

@@ -6,10 +6,12 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from groundserve.families.vision_inputs import take_units
 from python_backend.arrays import Array, to_torch
+from python_backend.cuda import fused_kernels, place
 from python_backend.encode.base import split_inputs, units_at_once
 
 if TYPE_CHECKING:
@@ -25,14 +27,6 @@ class TorchEncoder:
     """Runs a family's `VisionModule`."""
 
     def __init__(self, model: VisionModule, *, device: str = "cpu") -> None:
-        """Move the model to where it runs.
-
-        Args:
-            model: In the dtype it computes in; on a CPU float32.
-            device: `cpu`, `cuda` or `cuda:1`.
-        """
-        from python_backend.cuda import place
-
         place(model, model.config, model.layers, device=device)
         weight = next(model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
@@ -41,11 +35,7 @@ class TorchEncoder:
         self._model = model
 
     def encode(self, *inputs: Array) -> Array:
-        """See `VisionEncoder.encode`; on a GPU the features stay there, in 16 bits as float16."""
-        import torch
-
-        from python_backend.cuda import fused_kernels
-
+        """Implement `VisionEncoder.encode`; features stay on a GPU, those of 16 bits as float16."""
         on_gpu = self._device.type == "cuda"
         streams, plan_inputs = split_inputs(inputs)
         most_frames = _MAX_FRAMES_AT_ONCE_GPU if on_gpu else _MAX_FRAMES_AT_ONCE_CPU

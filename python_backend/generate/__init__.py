@@ -6,27 +6,24 @@ from python_backend.generate.prefix import Prefix, embed_prompt
 from python_backend.generate.questions import (
     Generated,
     Generation,
+    Generator,
     OnToken,
     Turns,
-    answer_questions,
     finish,
     generate,
 )
-from python_backend.generate.torch import TorchDecoder, TorchFront
 
 __all__ = [
     "Decoder",
     "Front",
     "Generated",
     "Generation",
+    "Generator",
     "OnToken",
     "OnnxRuntimeDecoder",
     "OnnxRuntimeFront",
     "Prefix",
-    "TorchDecoder",
-    "TorchFront",
     "Turns",
-    "answer_questions",
     "embed_prompt",
     "finish",
     "generate",

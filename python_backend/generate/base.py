@@ -77,11 +77,7 @@ class Decoder(Protocol):
 
 
 def check_token_ids(token_ids: NDArray[np.int64], vocab_size: int) -> None:
-    """Refuse ids of which a table of text embeddings has no row.
-
-    Raises:
-        EngineMismatchError: There is one.
-    """
+    """Raise EngineMismatchError where a table of text embeddings has no row for an id."""
     wrong = token_ids[(token_ids < 0) | (token_ids >= vocab_size)]
     if wrong.size:
         raise EngineMismatchError(

@@ -35,12 +35,7 @@ class OnnxRuntimeFront:
     """
 
     def __init__(self, graph: Path, table: Path, *, num_threads: int) -> None:
-        """Open both.
-
-        Args:
-            graph: `front.onnx`, whose inputs are FEATURES and the family's, in its order.
-            table: float32 (V, H).
-            num_threads: As `open_session`.
+        """Open `front.onnx`, which takes FEATURES and the family's inputs, and the table (V, H).
 
         Raises:
             EngineMismatchError: One of them cannot be read, or they do not go together.
@@ -81,15 +76,7 @@ class OnnxRuntimeDecoder:
     """Runs `decoder/model.onnx`, in whose past new keys and values are written in place."""
 
     def __init__(self, path: Path, *, num_threads: int) -> None:
-        """Open the graph.
-
-        Args:
-            path: As `engine_build.decoder_export.export_decoder` has written it.
-            num_threads: As `open_session`.
-
-        Raises:
-            EngineMismatchError: It cannot be run, or is another kind of graph.
-        """
+        """Open a graph of `export_decoder`; EngineMismatchError where it is another kind."""
         self._session = open_session(path, num_threads=num_threads)
         shapes = {one.name: one.shape for one in self._session.get_inputs()}
         # Of each input of the past (1, H_kv, C, d), C open.
@@ -152,12 +139,7 @@ class OnnxRuntimePast:
     """Keys and values of the positions so far, in memory that was set aside for all of them."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, int]], max_positions: int) -> None:
-        """Set memory aside, which the system gives when it is written to.
-
-        Args:
-            shapes: Of each input (H_kv, d).
-            max_positions: C.
-        """
+        """Set aside C positions of (H_kv, d) each; memory is given when it is written to."""
         import onnxruntime
 
         self.num_positions = 0

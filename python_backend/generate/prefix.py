@@ -50,7 +50,7 @@ class Prefix:
         deadline: Deadline,
         position_ids: NDArray[np.int64] | None = None,
     ) -> Self:
-        """Compute a prefix.
+        """Compute a prefix of (S, H), S >= 1, from `embed_prompt`, with room for what follows it.
 
         Args:
             embeddings: (S, H), S >= 1, of `embed_prompt`.
@@ -85,12 +85,7 @@ class Prefix:
     def extend(
         self, token_ids: NDArray[np.int64], *, regime: int | None = None
     ) -> NDArray[np.float32]:
-        """Follow what there is with more; as `follow`.
-
-        Args:
-            token_ids: As `follow`.
-            regime: At least that of all there is then, which it is where None.
-        """
+        """Follow what there is with more, in at least the regime of all there is then."""
         if regime is None:
             regime = self._decoder.regime(self._past.num_positions + len(token_ids))
         position_ids = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from collections.abc import Generator as PythonGenerator
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Self, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ T = TypeVar("T")
 OnToken = Callable[[int, int], None]
 """Told the number of a question and the next token of its answer, as soon as that is known."""
 
-Turns: TypeAlias = Generator[None, None, T]
+Turns: TypeAlias = PythonGenerator[None, None, T]
 """Work that stops where others may come in between; `finish` returns its result."""
 
 
@@ -51,7 +52,7 @@ class Generation:
     prompt_tokens: int
     """Positions of all prompts behind the prefix."""
     seed: int | None
-    """Seed of the draws; None where nothing was drawn."""
+    """What draws began with; None where nothing was drawn."""
 
     @property
     def generated_tokens(self) -> int:
@@ -59,125 +60,130 @@ class Generation:
         return sum(len(answer.token_ids) for answer in self.answers)
 
 
-def answer_questions(
-    features: Array,
-    inputs: Sequence[NDArray[np.float32]],
-    prompts: Sequence[Prompt],
-    options: AnswerOptions,
-    *,
-    front: Front,
-    decoder: Decoder,
-    end_ids: frozenset[int],
-    deadline: Deadline,
-    meter: Meter,
-    others_wait: Callable[[], bool] = lambda: False,
-    on_token: OnToken | None = None,
-) -> Turns[Generation]:
-    """Answer one question after another; what all have in front is computed once in each regime.
-
-    An answer is the same, to the bit, whatever else is asked with it. A generator, which `finish`
-    runs to its end: between two questions it stops where others wait. The prefix is let go of for
-    them, and computed again afterwards: one is held at a time. Once there is an answer's token,
-    time that runs out ends the answers where they are.
-
-    Args:
-        features: (U, P, D) of the whole video.
-        inputs: Of the family's `front_arrays`.
-        prompts: At least one; each fits in the model with `max_new_tokens` behind it.
-        options: `max_new_tokens`, and how tokens are picked.
-        front: Makes embeddings for the decoder.
-        decoder: The model's.
-        end_ids: Tokens that end an answer.
-        deadline: Checked before each pass.
-        meter: Counts positions and tokens, also of a request that fails.
-        others_wait: Asked between two questions.
-        on_token: Told each token, the questions one after another.
-    """
-    seed = choose_seed(options)
-    deadline.check()
-    shared = _Shared.embed(features, inputs, prompts, front)
-    answers: dict[int, Generated] = {}
-    prefix_tokens = 0
-    try:
-        for regime, numbers in shared.by_regime(prompts, decoder):
-            # Nothing follows the last token of an answer, so it needs no place.
-            room = max(len(prompts[one].suffix_ids) for one in numbers) + options.max_new_tokens - 1
-            prefix: Prefix | None = None  # one after another: no two are held at a time
-            for number in numbers:
-                if answers and others_wait():
-                    prefix = None
-                    yield
-                if prefix is None:
-                    prefix = shared.prefix(decoder, front, deadline, room=room, regime=regime)
-                    meter.add("prefix_tokens", prefix.num_positions)
-                    if number == numbers[0]:
-                        prefix_tokens += prefix.num_positions
-                answers[number] = generate(
-                    prefix,
-                    prompts[number],
-                    options,
-                    seed=seed,
-                    end_ids=end_ids,
-                    meter=meter,
-                    on_token=on_token and partial(on_token, number),
-                )
-            del prefix
-    except DeadlineExceededError:
-        if not answers:
-            raise
-    unanswered = Generated(token_ids=np.empty(0, np.int32), stop_reason="deadline")
-    return Generation(
-        answers=tuple(answers.get(number, unanswered) for number in range(len(prompts))),
-        prefix_tokens=prefix_tokens,
-        prompt_tokens=sum(len(prompt.suffix_ids) for prompt in prompts),
-        seed=seed,
-    )
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Shared:
-    """What all questions have in front, as the decoder reads it."""
+class Generator:
+    """The generation stage: a decoder, and what makes its embeddings."""
 
-    embeddings: Array
-    position_ids: NDArray[np.int64] | None
+    front: Front
+    decoder: Decoder
 
-    @classmethod
-    def embed(
-        cls,
+    def answer(
+        self,
         features: Array,
         inputs: Sequence[NDArray[np.float32]],
         prompts: Sequence[Prompt],
-        front: Front,
-    ) -> Self:
+        options: AnswerOptions,
+        *,
+        end_ids: frozenset[int],
+        deadline: Deadline,
+        meter: Meter,
+        others_wait: Callable[[], bool] = lambda: False,
+        on_token: OnToken | None = None,
+    ) -> Turns[Generation]:
+        """Answer Q >= 1 questions on (U, P, D) of a video, with its family's `front_arrays`.
+
+        What all have in front is computed once in each regime; an answer is the same, to the bit,
+        whatever else is asked with it. Once there is an answer's token, time that runs out ends
+        the answers where they are.
+
+        Raises:
+            DeadlineExceededError: Time ran out before the first token.
+            RequestCancelledError: Nobody waits for the answers any more.
+            EngineMismatchError: A token id is none of the model's.
+            GroundserveError: The decoder returned logits that are not finite.
+        """
+        seed = choose_seed(options)
+        deadline.check()
+        work = _Work(
+            generator=self,
+            embeddings=self._embed_shared(features, inputs, prompts),
+            prompts=prompts,
+            options=options,
+            generate=partial(generate, options=options, seed=seed, end_ids=end_ids, meter=meter),
+            deadline=deadline,
+            meter=meter,
+            others_wait=others_wait,
+            on_token=on_token,
+        )
+        try:
+            yield from work.run()
+        except DeadlineExceededError:
+            if not work.answers:
+                raise
+        unanswered = Generated(token_ids=np.empty(0, np.int32), stop_reason="deadline")
+        return Generation(
+            answers=tuple(work.answers.get(number, unanswered) for number in range(len(prompts))),
+            prefix_tokens=sum(work.prefix_positions.values()),
+            prompt_tokens=sum(len(prompt.suffix_ids) for prompt in prompts),
+            seed=seed,
+        )
+
+    def _embed_shared(
+        self, features: Array, inputs: Sequence[NDArray[np.float32]], prompts: Sequence[Prompt]
+    ) -> Array:
         first = prompts[0]
         for prompt in prompts:
             assert np.array_equal(prompt.prefix_ids, first.prefix_ids), "one video, one prefix"
-        blocks = parts_of_block(front.embed_video(features, inputs), first.num_blocks)
-        embeddings = embed_prompt(first.prefix_ids, blocks, front)
-        told = None if first.position_ids is None else first.position_ids[:, : len(embeddings)]
-        return cls(embeddings=embeddings, position_ids=told)
+        blocks = parts_of_block(self.front.embed_video(features, inputs), first.num_blocks)
+        return embed_prompt(first.prefix_ids, blocks, self.front)
 
-    def by_regime(
-        self, prompts: Sequence[Prompt], decoder: Decoder
-    ) -> Iterator[tuple[int, list[int]]]:
-        """Yield each regime, the short ones' first, with the numbers of the prompts in it."""
-        start = len(self.embeddings)
-        regimes = [decoder.regime(start + len(prompt.suffix_ids)) for prompt in prompts]
+
+@dataclass(kw_only=True, eq=False)
+class _Work:
+    """The questions of one request, and what is answered of them."""
+
+    generator: Generator
+    embeddings: Array
+    prompts: Sequence[Prompt]
+    options: AnswerOptions
+    generate: Callable[..., Generated]
+    deadline: Deadline
+    meter: Meter
+    others_wait: Callable[[], bool]
+    on_token: OnToken | None
+    answers: dict[int, Generated] = field(default_factory=dict)
+    prefix_positions: dict[int, int] = field(default_factory=dict)
+    """By regime."""
+
+    def run(self) -> Turns[None]:
+        """Answer one after another; between two it stops where others wait.
+
+        The prefix is let go of for them, and computed again afterwards: one is held at a time.
+        """
+        num_shared, regime_of = len(self.embeddings), self.generator.decoder.regime
+        regimes = [regime_of(num_shared + len(prompt.suffix_ids)) for prompt in self.prompts]
         for regime in sorted(set(regimes)):
-            yield regime, [number for number, one in enumerate(regimes) if one == regime]
+            numbers = [number for number, one in enumerate(regimes) if one == regime]
+            # Nothing follows the last token of an answer, so it needs no place.
+            longest = max(len(self.prompts[number].suffix_ids) for number in numbers)
+            room = longest + self.options.max_new_tokens - 1
+            prefix: Prefix | None = None  # one after another: no two are held at a time
+            for number in numbers:
+                if self.answers and self.others_wait():
+                    prefix = None
+                    yield
+                prefix = prefix or self._prefix(regime, room)
+                self.answers[number] = self.generate(
+                    prefix,
+                    self.prompts[number],
+                    on_token=self.on_token and partial(self.on_token, number),
+                )
+            del prefix
 
-    def prefix(
-        self, decoder: Decoder, front: Front, deadline: Deadline, *, room: int, regime: int
-    ) -> Prefix:
-        return Prefix.compute(
+    def _prefix(self, regime: int, room: int) -> Prefix:
+        told = self.prompts[0].position_ids
+        prefix = Prefix.compute(
             self.embeddings,
             room=room,
             regime=regime,
-            decoder=decoder,
-            front=front,
-            deadline=deadline,
-            position_ids=self.position_ids,
+            decoder=self.generator.decoder,
+            front=self.generator.front,
+            deadline=self.deadline,
+            position_ids=None if told is None else told[:, : len(self.embeddings)],
         )
+        self.meter.add("prefix_tokens", prefix.num_positions)
+        self.prefix_positions[regime] = prefix.num_positions
+        return prefix
 
 
 def finish(turns: Turns[T]) -> T:

@@ -48,14 +48,10 @@ def pick_likeliest(logits: NDArray[np.float32]) -> int:
 def draw(
     logits: NDArray[np.float32], *, temperature: float, top_p: float | None, uniform: float
 ) -> int:
-    """Return a token drawn by its probability.
+    """Return a token drawn by its probability with `uniform`, in [0, 1).
 
-    Args:
-        logits: float32 (V,), finite.
-        temperature: Logits are divided by it, > 0.
-        top_p: Only the likeliest tokens are drawn, as few as reach this probability, in (0, 1];
-            all where None.
-        uniform: In [0, 1), what is drawn with.
+    Logits, float32 (V,), are divided by the temperature, > 0. Of the likeliest tokens only as few
+    are drawn as reach `top_p`, in (0, 1]; all where None.
     """
     order = np.argsort(-logits, kind="stable")
     # In float64, from the highest down: a small temperature makes the others 0, never infinite.

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from groundserve.families.rotary import RotaryTables
 from python_backend.arrays import Array, to_torch
 from python_backend.generate.base import check_token_ids
+from python_backend.generate.torch_past import TorchPast
 from python_backend.interruption import look_before
 
 if TYPE_CHECKING:
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from groundserve.families.modules import FrontModule
-    from python_backend.generate.torch_past import TorchPast
 
 
 class TorchFront:
@@ -26,20 +28,11 @@ class TorchFront:
     def __init__(
         self, module: FrontModule, embeddings: nn.Embedding, *, device: str = "cpu"
     ) -> None:
-        """Move both to where they run.
-
-        Args:
-            module: In the decoder's dtype.
-            embeddings: The decoder's `get_input_embeddings()`.
-            device: `cpu`, `cuda` or `cuda:1`.
-        """
         self._module = module.to(device)
         self._embeddings = embeddings.to(device)
 
     def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Tensor:
         """Return the video's block, (N, H)."""
-        import torch
-
         weight = self._embeddings.weight
         # As they come: in 16 bits a second may be another one, and features may be pooled first.
         arrays = [to_torch(one, weight.device) for one in (features, *inputs)]
@@ -49,8 +42,6 @@ class TorchFront:
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Tensor:
         """Return (S, H), rows of the table."""
-        import torch
-
         check_token_ids(token_ids, self._embeddings.num_embeddings)
         with torch.inference_mode():
             rows: Tensor = self._embeddings(to_torch(token_ids, self._embeddings.weight.device))
@@ -61,14 +52,6 @@ class TorchDecoder:
     """Runs a causal model of transformers."""
 
     def __init__(self, model: PreTrainedModel, *, device: str = "cpu") -> None:
-        """Move the model to where it runs.
-
-        Args:
-            model: In the dtype it computes in; on a CPU float32.
-            device: `cpu`, `cuda` or `cuda:1`.
-        """
-        from groundserve.families.rotary import RotaryTables
-
         self._model = model.to(device)
         if device == "cpu":
             look_before(model.get_decoder().layers)
@@ -94,8 +77,6 @@ class TorchDecoder:
         position_ids: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
         """Compute further positions, of whose last the logits are returned."""
-        import torch
-
         told: Tensor | None = None
         if position_ids is not None:
             first = 0 if self._rotary is None else regime * self._rotary.max_positions

@@ -16,7 +16,6 @@ class TorchPast:
     """Keys and values so far; transformers' own grows by copying all there is for each token."""
 
     def __init__(self, num_layers: int, max_positions: int) -> None:
-        """Set aside nothing yet: a layer does when it first runs, where and as it computes."""
         self._layers = [_Layer(max_positions) for _ in range(num_layers)]
         self.cache = Cache(layers=self._layers)
         """What the model takes as `past_key_values`."""

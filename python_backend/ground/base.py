@@ -18,13 +18,7 @@ class Grounder(Protocol):
     """Scores all frames of one video for one question."""
 
     def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return float32 (T,), logits before the sigmoid.
-
-        Args:
-            features: (U, P, D) of the whole video, as `VisionEncoder.encode` returns it.
-            text_ids: int64 (L,), L >= 1, from its tokenizer.
-        """
-        ...
+        """Return float32 (T,), logits before the sigmoid, of (U, P, D) and int64 (L,)."""
 
 
 @runtime_checkable
@@ -34,19 +28,14 @@ class PackedGrounder(Grounder, Protocol):
     @property
     def max_num_tokens(self) -> int:
         """Most tokens, visual and text of all questions together, in one pass."""
-        ...
 
     def ground_packed(
         self, features: Array, text_ids: Sequence[NDArray[np.int64]]
     ) -> NDArray[np.float32]:
         """Return float32 (q, T), one row a question; each equals what `ground` returns alone.
 
-        Args:
-            features: As `ground` takes them; all questions are about this one video.
-            text_ids: Of each of q questions int64 (L,); visual and text tokens of all take at most
-                `max_num_tokens`.
+        Visual and text tokens of all q questions take at most `max_num_tokens`.
         """
-        ...
 
 
 class TokenScorer(Protocol):
@@ -59,13 +48,9 @@ class TokenScorer(Protocol):
     @property
     def max_num_tokens(self) -> int:
         """Most tokens in one pass."""
-        ...
 
     def score(self, inputs_embeds: Sequence[Tensor]) -> list[Tensor]:
         """Return for each sequence float32 (S,), on the GPU; sequences do not see each other.
 
-        Args:
-            inputs_embeds: For each sequence (S, D), contiguous, on the GPU, in the engine's dtype;
-                together at most `max_num_tokens` tokens.
+        Each is (S, D), contiguous, on the GPU, in the engine's dtype.
         """
-        ...

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from python_backend.arrays import Array, to_torch
@@ -28,31 +29,23 @@ class EngineGrounder:
     """
 
     def __init__(self, front: GroundingFront, scorer: TokenScorer) -> None:
-        """Take both halves.
-
-        Args:
-            front: Where the engine runs; see `EngineFamily.read_front`.
-            scorer: The engine, of the same dtype.
-        """
         self._projector, self._embed_tokens = front
         self._scorer = scorer
 
     @property
     def max_num_tokens(self) -> int:
-        """See `PackedGrounder.max_num_tokens`."""
+        """Implement `PackedGrounder.max_num_tokens`."""
         return self._scorer.max_num_tokens
 
     def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Grounder.ground`."""
+        """Implement `Grounder.ground`."""
         frame_logits: NDArray[np.float32] = self.ground_packed(features, [text_ids])[0]
         return frame_logits
 
     def ground_packed(
         self, features: Array, text_ids: Sequence[NDArray[np.int64]]
     ) -> NDArray[np.float32]:
-        """See `PackedGrounder.ground_packed`."""
-        import torch
-
+        """Implement `PackedGrounder.ground_packed`."""
         num_frames, tokens_per_frame, _ = features.shape
         num_visual = num_frames * tokens_per_frame
         with torch.inference_mode():
@@ -72,6 +65,4 @@ class EngineGrounder:
         return visual.flatten(0, 1)
 
     def _append_text(self, visual: Tensor, text_ids: NDArray[np.int64]) -> Tensor:
-        import torch
-
         return torch.cat([visual, self._embed_tokens(to_torch(text_ids, visual.device))])

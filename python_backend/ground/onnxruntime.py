@@ -19,7 +19,7 @@ class OnnxRuntimeGrounder:
         self._session = open_session(path, num_threads=num_threads)
 
     def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Grounder.ground`."""
+        """Implement `Grounder.ground`."""
         inputs = {"FEATURES": to_host(features), "TEXT_IDS": text_ids}
         frame_logits: NDArray[np.float32]
         (frame_logits,) = run_session(self._session.run, ["FRAME_LOGITS"], inputs)

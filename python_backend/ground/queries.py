@@ -23,7 +23,7 @@ class Questions:
     """Q questions within a server's limits."""
 
     text_ids: Sequence[NDArray[np.int64]]
-    """Of each question int64 (L,)."""
+    """int64 (L,) for each question."""
     max_tokens: int | None
     """Visual and text tokens together, as `ModelSpec.max_tokens`."""
 
@@ -36,13 +36,7 @@ class Questions:
         model: ModelSpec,
         limits: Limits,
     ) -> Questions:
-        """Check and tokenize questions.
-
-        Args:
-            queries: Q questions, without the prompt around them.
-            tokenizer: The checkpoint's.
-            model: Its dimensions.
-            limits: Ceilings on number and length.
+        """Tokenize questions, without the prompt around them.
 
         Raises:
             InvalidRequestError: Their number, the length of one, or what it holds breaks a rule.
@@ -54,15 +48,13 @@ class Questions:
         return cls(text_ids=text_ids, max_tokens=model.max_tokens)
 
     def check_fit(self, plan: VideoPlan) -> None:
-        """See `Asked.check_fit`."""
+        """Refuse before anything is decoded a question for which the video leaves no room."""
         self.check_tokens(plan.num_visual_tokens)
 
     def check_tokens(self, num_visual_tokens: int) -> None:
         """Refuse a question for which so many visual tokens leave no room.
 
-        Raises:
-            InvalidRequestError: Visual and text tokens together pass the checkpoint's maximum; the
-                reference silently cuts the text instead.
+        The reference silently cuts the text instead.
         """
         if self.max_tokens is None:
             return
@@ -83,11 +75,7 @@ def check_number(num_queries: int, limits: Limits) -> None:
 
 
 def check_sizes(num_bytes: Sequence[int], limits: Limits) -> None:
-    """Look at what questions take in UTF-8, before anything is made of them.
-
-    Raises:
-        InvalidRequestError: One is past `max_query_bytes`, or all together past `max_text_bytes`.
-    """
+    """Raise InvalidRequestError where questions take too many bytes of UTF-8."""
     for number, size in enumerate(num_bytes):
         if size > limits.max_query_bytes:
             raise InvalidRequestError(
@@ -103,15 +91,9 @@ def check_sizes(num_bytes: Sequence[int], limits: Limits) -> None:
 def ground_questions(
     features: Array, questions: Questions, grounder: Grounder, *, deadline: Deadline
 ) -> NDArray[np.float32]:
-    """Return float32 (Q, T), one row of logits a question.
+    """Return float32 (Q, T), one row of logits a question, for (U, P, D), C-contiguous.
 
-    Every question is checked before the first is scored.
-
-    Args:
-        features: (U, P, D), C-contiguous.
-        questions: Q questions.
-        grounder: The profile's; one that packs scores as many at once as it has room for.
-        deadline: Checked before each question or pack.
+    Every question is checked before the first is scored; the deadline before each question or pack.
 
     Raises:
         InvalidRequestError: A question does not fit beside the visual tokens.

@@ -24,9 +24,9 @@ class TensorRTTokenScorer:
 
     @property
     def max_num_tokens(self) -> int:
-        """See `TokenScorer.max_num_tokens`."""
+        """Implement `TokenScorer.max_num_tokens`."""
         return self._max_num_tokens
 
     def score(self, inputs_embeds: Sequence[Tensor]) -> list[Tensor]:
-        """See `TokenScorer.score`."""
+        """Implement `TokenScorer.score`."""
         return [self._runner.run({"INPUTS_EMBEDS": one})["TOKEN_SCORES"] for one in inputs_embeds]

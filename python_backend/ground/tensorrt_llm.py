@@ -12,7 +12,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from groundserve.errors import (
     EngineMismatchError,
@@ -23,10 +26,6 @@ from groundserve.errors import (
 )
 from groundserve.runtime.gpu import MPI_ENVIRONMENT, current_gpu_arch
 from python_backend.arrays import concatenate
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 _ARCHITECTURE_END = "ForGrounding"  # of what scores frames, in any family
 _ENGINE_NAME = "rank0.engine"
@@ -48,43 +47,21 @@ _OUTPUT = "frame_token_scores"
 _NUM_PERF_KNOBS = 16
 
 
-class Gpu(Protocol):
-    """The device an engine runs on."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where tensors go."""
-        ...
-
-    @property
-    def arch(self) -> str:
-        """Its architecture, "sm_90"."""
-        ...
-
-    def run(self, enqueue: Callable[[int], bool]) -> bool:
-        """Call with a stream that waits for earlier work, and return once its work is done."""
-        ...
-
-
 class CudaGpu:
     """The current CUDA device, with a stream of its own."""
 
     def __init__(self) -> None:
-        import torch
-
         self.device = torch.device("cuda", torch.cuda.current_device())
         # TensorRT adds synchronisation of its own on the default stream.
         self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call] # torch's own
 
     @property
     def arch(self) -> str:
-        """See `Gpu.arch`."""
+        """Its architecture, "sm_90"."""
         return current_gpu_arch() or "none"
 
     def run(self, enqueue: Callable[[int], bool]) -> bool:
-        """See `Gpu.run`."""
-        import torch
-
+        """Call with a stream that waits for earlier work, and return once its work is done."""
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         enqueued = enqueue(self._stream.cuda_stream)
         self._stream.synchronize()
@@ -112,11 +89,7 @@ class EngineDescription:
 
     @classmethod
     def read(cls, path: Path) -> EngineDescription:
-        """Read config.json.
-
-        Raises:
-            EngineMismatchError: It is unreadable, or describes another kind of engine.
-        """
+        """Read config.json; EngineMismatchError where it is of another kind of engine."""
         try:
             config = json.loads(path.read_text("utf-8"))
             pretrained, build = config["pretrained_config"], config["build_config"]
@@ -166,12 +139,8 @@ class TensorRTLLMTokenScorer:
     The engine has one execution context, so calls from several threads wait for each other.
     """
 
-    def __init__(self, engine_dir: Path, *, gpu: Gpu | None = None) -> None:
-        """Load the engine.
-
-        Args:
-            engine_dir: Directory with `config.json` and `rank0.engine`.
-            gpu: Where it runs; None: the current CUDA device.
+    def __init__(self, engine_dir: Path, *, gpu: CudaGpu | None = None) -> None:
+        """Load `config.json` and `rank0.engine` of a directory.
 
         Raises:
             EngineMismatchError: The engine was built by other versions, for another GPU, or its
@@ -179,11 +148,9 @@ class TensorRTLLMTokenScorer:
             UnavailableError: The GPU has no room for the engine's scratch memory.
             UnsupportedError: TensorRT-LLM is not installed.
         """
-        import torch
-
         self._description = EngineDescription.read(engine_dir / _CONFIG_NAME)
         session_class, tensorrt = _import_runtime(self._description)
-        self._gpu: Gpu = gpu or CudaGpu()
+        self._gpu = gpu or CudaGpu()
         _check("GPU", self._gpu.arch, self._description.gpu_arch)
         self._dtype: torch.dtype = getattr(torch, self._description.dtype)
         self._session = _open_session(session_class, engine_dir / _ENGINE_NAME)
@@ -202,16 +169,11 @@ class TensorRTLLMTokenScorer:
 
     @property
     def max_num_tokens(self) -> int:
-        """See `TokenScorer.max_num_tokens`."""
+        """Implement `TokenScorer.max_num_tokens`."""
         return self._description.max_num_tokens
 
     def score(self, inputs_embeds: Sequence[Tensor]) -> list[Tensor]:
-        """See `TokenScorer.score`; more than one pass can hold is scored in several.
-
-        Raises:
-            InvalidRequestError: A sequence is empty or longer than the engine takes.
-            EngineMismatchError: The embeddings have another dtype or width than the engine.
-        """
+        """Implement `TokenScorer.score`; more than one pass can hold is scored in several."""
         for embeds in inputs_embeds:
             self._check_sequence(embeds)
         scores: list[Tensor] = []
@@ -251,8 +213,6 @@ class TensorRTLLMTokenScorer:
         return passes
 
     def _run(self, sequences: Sequence[Tensor]) -> list[Tensor]:
-        import torch
-
         lengths = [len(sequence) for sequence in sequences]
         host_lengths = torch.tensor(lengths, dtype=torch.int32)
         inputs = {

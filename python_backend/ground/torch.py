@@ -6,9 +6,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from python_backend.arrays import Array, to_torch
+from python_backend.cuda import fused_kernels, place
 
 if TYPE_CHECKING:
     from groundserve.families.modules import GroundingModule
@@ -20,17 +22,6 @@ class TorchGrounder:
     def __init__(
         self, model: GroundingModule, *, device: str = "cpu", in_turn: bool = False
     ) -> None:
-        """Move the model to where it runs.
-
-        Args:
-            model: In the dtype it computes in; on a CPU float32.
-            device: `cpu`, `cuda` or `cuda:1`.
-            in_turn: As `python_backend.cuda.place` takes it.
-        """
-        import torch
-
-        from python_backend.cuda import place
-
         place(model, model.config, model.layers, device=device, in_turn=in_turn)
         # Not from a weight: in turn, that of a layer is elsewhere.
         self._device = torch.device(device)
@@ -38,11 +29,7 @@ class TorchGrounder:
         self._model = model
 
     def ground(self, features: Array, text_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See `Grounder.ground`."""
-        import torch
-
-        from python_backend.cuda import fused_kernels
-
+        """Implement `Grounder.ground`."""
         on_gpu = self._device.type == "cuda"
         with torch.inference_mode(), fused_kernels() if on_gpu else nullcontext():
             logits = self._model(

@@ -7,16 +7,21 @@ id; never a question, a URI or a path.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
+from groundserve.answers import Answer as TextAnswer
 from groundserve.results import PUBLISHED_FACTS
 from python_backend.stopwatch import STAGES
 from python_backend.triton._errors import code_and_message, error_class
 from python_backend.triton._redact import without_quotations
-from python_backend.triton._tensors import Tensors, json_tensor
+from python_backend.triton._tensors import Tensors, joined, json_tensor, offsets, text_tensor
 
 # An id is the caller's text, of any length; a line of the log is not.
 _MAX_ID_CHARACTERS = 64
@@ -30,13 +35,42 @@ class Answer:
     """What the model `front` answers to one request."""
 
     outputs: Tensors
-    """Tensors for the caller, but INFO."""
+    """All but INFO."""
     info: Mapping[str, Any]
-    """What INFO says: JSON values only, `timing_ms` among them."""
+    """JSON values only, `timing_ms` among them."""
 
     def tensors(self) -> Tensors:
         """Return all outputs."""
         return {**self.outputs, "INFO": json_tensor(self.info)}
+
+
+def answer_tensors(answers: Sequence[TextAnswer]) -> Tensors:
+    """Return the outputs of head "text" that are made of the answers to Q >= 1 questions.
+
+    Each kind stands one after another, with where each question's part begins.
+
+    Returns:
+        `ANSWER` BYTES (Q,), `TOKEN_IDS` INT32 (n,), `MOMENTS` FP64 (m, 3) as start, end and score,
+        NaN where there is none, `MOMENT_TEXTS` BYTES (m,), `PROMPT_TOKEN_IDS` INT32 (p,); and of
+        each of these three kinds the offsets, INT64 (Q + 1,).
+    """
+    moments = [moment for answer in answers for moment in answer.moments]
+    rows = [
+        (one.start_seconds, one.end_seconds, math.nan if one.score is None else one.score)
+        for one in moments
+    ]
+    token_ids, token_offsets = joined([answer.token_ids for answer in answers])
+    prompt_ids, prompt_offsets = joined([answer.prompt_token_ids for answer in answers])
+    return {
+        "ANSWER": text_tensor(*(answer.text for answer in answers)),
+        "TOKEN_IDS": token_ids,
+        "TOKEN_OFFSETS": token_offsets,
+        "MOMENTS": np.array(rows, np.float64).reshape(-1, 3),
+        "MOMENT_OFFSETS": offsets([answer.moments for answer in answers]),
+        "MOMENT_TEXTS": text_tensor(*(moment.text for moment in moments)),
+        "PROMPT_TOKEN_IDS": prompt_ids,
+        "PROMPT_OFFSETS": prompt_offsets,
+    }
 
 
 def log_line(
@@ -48,16 +82,12 @@ def log_line(
 ) -> str:
     """Return one line of JSON for a request.
 
-    Args:
-        request_id: The caller's; whatever is not printable ASCII becomes a question mark.
-        result: How it ended.
-        shapes: Of the model's inputs, which are known even where a request is refused unread.
-        seconds: How long it took.
+    `shapes` are those of the model's inputs, which are known even where it is refused unread.
     """
     line: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "event": "request",
-        "request_id": _printable(request_id),
+        "request_id": re.sub(r"[^ -~]", "?", request_id[:_MAX_ID_CHARACTERS]),
     }
     for name, size in (("VIDEO", "video_bytes"), ("QUERY", "num_queries")):
         line |= {size: shapes[name][0]} if shapes.get(name) else {}
@@ -78,10 +108,3 @@ def log_line(
 
 def _known(facts: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: facts[name] for name in names if name in facts}
-
-
-def _printable(request_id: str) -> str:
-    return "".join(
-        character if " " <= character <= "~" else "?"
-        for character in request_id[:_MAX_ID_CHARACTERS]
-    )

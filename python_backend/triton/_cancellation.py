@@ -15,30 +15,30 @@ from typing import Any
 
 from groundserve.errors import RequestCancelledError, UnsupportedError
 from groundserve.runtime.deadline import POLL_SECONDS
-from python_backend.triton._parameters import read_parameters
+from python_backend.triton._tensors import read_parameters
 
-_LIFELINE = "lifeline"
-"""Request parameter of BLS calls: the token of the caller's lifeline."""
+_PARAMETER = "cancellation"
+"""Request parameter of BLS calls: the secret of the caller's token."""
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _TOKEN_FORMAT = struct.Struct("<ii")
 """The number of a question, and a token of its answer."""
 _MAX_MESSAGE_BYTES = 4096 * _TOKEN_FORMAT.size
 
 
-class Lifeline:
+class CancellationToken:
     """Tells models called by BLS whether their caller still wants the answer.
 
     A BLS call cannot be cancelled by its caller in the oldest server that is supported (2.51), and
     who computes the answer is another process. While the caller wants the answer it holds a socket
-    whose token goes with the call; with the socket, or the process, its name is gone. What is sent
+    whose secret goes with the call; with the socket, or the process, its name is gone. What is sent
     there are tokens of answers alone, by `token_sender`. The name is a digest: it can be read in
-    /proc, and proves no token.
+    /proc, and tells no secret.
     """
 
     def __init__(self) -> None:
         token = secrets.token_hex(16)
-        self.parameters = {_LIFELINE: token}
-        """Of BLS calls that are to end with this one."""
+        self.parameters = {_PARAMETER: token}
+        """For BLS calls that are to end with this one."""
         # Datagrams: connecting needs nobody who listens and accepts, a bound name is enough.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(_address(token))
@@ -69,15 +69,14 @@ class Lifeline:
         self._socket.close()
 
 
-def lifeline_of(request: Any) -> Callable[[], bool]:
+def cancellation_of(request: Any) -> Callable[[], bool]:
     """Return what tells whether the `front` that called an inner model has let go since.
 
     Raises:
-        UnsupportedError: Somebody else called it. What is checked of a request is checked by
-            `front`, so nobody may go round it.
-        RequestCancelledError: It has let go already, or never was: the token is made up.
+        UnsupportedError: Somebody else called it: only `front` checks what a request holds.
+        RequestCancelledError: It has let go already, or never was: the secret is made up.
     """
-    token = read_parameters(request).get(_LIFELINE)
+    token = read_parameters(request).get(_PARAMETER)
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise UnsupportedError(
             "this model works for the server's own models only; call the model that is named after "
@@ -89,11 +88,11 @@ def lifeline_of(request: Any) -> Callable[[], bool]:
 
 
 def token_sender(request: Any) -> Callable[[int, int], None]:
-    """Return what sends tokens to the caller of an inner model, which `Lifeline.receiving` has.
+    """Return what sends an answer's tokens to the caller of an inner model; it never waits.
 
-    It never waits: what does not fit goes along with the next token, or comes with the answer.
+    What does not fit goes along with the next one, or comes with the answer.
     """
-    address = _address(read_parameters(request)[_LIFELINE])
+    address = _address(read_parameters(request)[_PARAMETER])
     sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sender.setblocking(False)
     unsent = bytearray()
@@ -111,12 +110,8 @@ def asked_in_turns(ask: Callable[[], bool]) -> Callable[[], bool]:
     """Ask at once and then every `POLL_SECONDS`, one thread at a time; others get the last answer.
 
     Asking Triton takes a message to the server process and back (some 11 microseconds), looking for
-    a lifeline two system calls (2 microseconds).
-
-    Args:
-        ask: Tells whether a request was cancelled. Once true it is not asked again.
+    a token's holder two system calls (2). Once it was true nobody is asked again.
     """
-    # One thread asks at a time; who finds it taken uses the last answer instead of waiting.
     lock = threading.Lock()
     is_cancelled = False
     next_at = 0.0

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
-from groundserve.errors import EngineMismatchError
 from groundserve.runtime.cpus import available_cpus
 from python_backend.engine import ENGINE_ID_VARIABLE, EngineDirectory
 
@@ -34,10 +31,9 @@ class ModelContext:
         """Read the arguments of `initialize`.
 
         Raises:
-            EngineMismatchError: Wrong numpy for this server, wrong groundserve for this engine, or
-                another engine than the one the server began with.
+            EngineMismatchError: Wrong groundserve for this engine, or another engine than the one
+                the server began with.
         """
-        check_numpy(np.__version__, Path("/proc/self/maps").read_bytes())
         # Protobuf as JSON: each parameter is an object with one field, `string_value`.
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
@@ -52,22 +48,4 @@ class ModelContext:
             parameters=parameters,
             num_instances=num_instances,
             num_threads=max(1, available_cpus() // num_instances),
-        )
-
-
-def check_numpy(version: str, memory_maps: bytes) -> None:
-    """Refuse numpy 2 in a process of the wheel's server, where it would give empty outputs.
-
-    Args:
-        version: Version of numpy.
-        memory_maps: Content of /proc/self/maps, which names the libraries of the process.
-
-    Raises:
-        EngineMismatchError: They do not go together.
-    """
-    # The wheel's own libraries are mapped into each process of its server.
-    if b"nvidia_pytriton.libs" in memory_maps and int(version.split(".")[0]) >= 2:
-        raise EngineMismatchError(
-            f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
-            "install it with: pip install 'numpy<2'"
         )

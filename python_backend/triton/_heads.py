@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from groundserve.answers import OnText, StopReason
 from groundserve.limits import Limits
 from groundserve.options import (
     AnswerOptions,
-    Head,
     ScoreOptions,
     parse_answer_options,
     parse_options,
@@ -25,8 +23,7 @@ from python_backend.generate import Generated, Generation
 from python_backend.ground import Questions
 from python_backend.select import select_for_questions
 from python_backend.stopwatch import Stopwatch
-from python_backend.triton._answer import Answer
-from python_backend.triton._answer_tensors import answer_tensors
+from python_backend.triton._answer import Answer, answer_tensors
 from python_backend.triton._models import StageModels
 from python_backend.triton._tensors import (
     Tensors,
@@ -38,38 +35,6 @@ from python_backend.triton._tensors import (
 )
 
 
-class ServedHead(Protocol):
-    """What stands behind FEATURES, by the family of the engines."""
-
-    def read(self, tensors: Tensors) -> tuple[Any, Any]:
-        """Read OPTIONS and QUERY of a request: the options, and the questions, tokenized.
-
-        Raises:
-            InvalidRequestError: One of them breaks a rule.
-            UnsupportedError: The family does not know the task.
-        """
-
-    def answer(
-        self,
-        video: VideoFeatures,
-        asked: Any,
-        options: Any,
-        models: StageModels,
-        on_text: OnText | None = None,
-    ) -> Answer:
-        """Answer what was asked; `on_text` is told text as it comes, where the head gives any.
-
-        Raises:
-            GroundserveError: As `StageModels.call`.
-        """
-
-
-def open_served_head(engine: EngineDirectory, limits: Limits) -> ServedHead:
-    """Open the tokenizer of the engines, and the head of their family."""
-    head: Head = engine.manifest.head
-    return ServedTextHead(engine, limits) if head == "text" else ServedFramesHead(engine, limits)
-
-
 class ServedFramesHead:
     """One logit a frame, from `grounding`, and the frames that the selector takes."""
 
@@ -79,7 +44,7 @@ class ServedFramesHead:
         self._tokenizer = engine.open_tokenizer()
 
     def read(self, tensors: Tensors) -> tuple[ScoreOptions, Questions]:
-        """See `ServedHead.read`."""
+        """Return OPTIONS and QUERY of a request, checked and tokenized."""
         options = parse_options(read_options_text(tensors, self._limits), limits=self._limits)
         return options, Questions.parse(
             read_queries(tensors, self._limits),
@@ -96,7 +61,7 @@ class ServedFramesHead:
         models: StageModels,
         on_text: OnText | None = None,
     ) -> Answer:
-        """See `ServedHead.answer`."""
+        """Answer what was asked; there is no text to tell."""
         watch = Stopwatch()
         text_ids, text_offsets = joined(asked.text_ids)
         with watch.measure("ground"):
@@ -131,7 +96,7 @@ class ServedTextHead:
         self._tokenizer = engine.open_answer_tokenizer()
 
     def read(self, tensors: Tensors) -> tuple[AnswerOptions, Prompts]:
-        """See `ServedHead.read`."""
+        """Return OPTIONS and QUERY of a request, checked and tokenized."""
         options = parse_answer_options(
             read_options_text(tensors, self._limits), limits=self._limits
         )
@@ -152,7 +117,7 @@ class ServedTextHead:
         models: StageModels,
         on_text: OnText | None = None,
     ) -> Answer:
-        """See `ServedHead.answer`."""
+        """Answer what was asked; `on_text` is told the text as it comes."""
         watch = Stopwatch()
         prompts = asked.of(video.seen)
         prompt_ids, prompt_offsets = joined([prompt.token_ids for prompt in prompts])
@@ -170,7 +135,7 @@ class ServedTextHead:
             "is_streamed": on_text is not None,
         }
         stream = on_text and TextStream(self._tokenizer, on_text)
-        tokens = models.lifeline.receiving(stream.add) if stream else nullcontext()
+        tokens = models.cancellation.receiving(stream.add) if stream else nullcontext()
         with watch.measure("generate"), tokens:
             token_ids, token_offsets, said = models.call(
                 "generation",
@@ -206,3 +171,13 @@ class ServedTextHead:
                 "generation": answers.generation.to_json(),
             },
         )
+
+
+ServedHead = ServedFramesHead | ServedTextHead
+"""What stands behind FEATURES, by the family of the engines."""
+
+
+def open_served_head(engine: EngineDirectory, limits: Limits) -> ServedHead:
+    """Open the tokenizer of the engines, and the head of their family."""
+    kind = ServedTextHead if engine.manifest.head == "text" else ServedFramesHead
+    return kind(engine, limits)

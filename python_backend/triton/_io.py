@@ -17,7 +17,7 @@ from groundserve.limits import Limits
 from groundserve.runtime.deadline import Deadline
 from groundserve.triton_messages import CLASS_IN_MESSAGE
 from python_backend.arrays import Array, to_host
-from python_backend.triton._cancellation import Lifeline, asked_in_turns, lifeline_of
+from python_backend.triton._cancellation import CancellationToken, asked_in_turns, cancellation_of
 from python_backend.triton._errors import (
     INTERNAL,
     code_and_message,
@@ -25,9 +25,8 @@ from python_backend.triton._errors import (
     to_classed_message,
     typed,
 )
-from python_backend.triton._parameters import read_parameters, read_request_id
 from python_backend.triton._redact import describe_failure
-from python_backend.triton._tensors import Tensors
+from python_backend.triton._tensors import Tensors, read_parameters, read_request_id
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,17 +43,10 @@ def answer_each(
     limits: Limits,
     stay_on_gpu: Collection[str] = (),
 ) -> list[Any]:
-    """Answer BLS calls one by one; one that fails takes no other with it, and order is kept.
-
-    Args:
-        requests: Triton's.
-        handle: What the model does with one.
-        limits: Ceilings, also on time.
-        stay_on_gpu: See `read_tensors`.
-    """
+    """Answer BLS calls one by one; one that fails takes no other with it, and order is kept."""
 
     def handle_one(request: Any) -> Tensors:
-        deadline = read_deadline(request, limits, is_cancelled=lifeline_of(request))
+        deadline = read_deadline(request, limits, is_cancelled=cancellation_of(request))
         return handle(read_tensors(request, stay_on_gpu=stay_on_gpu), deadline)
 
     return [answer(request, attempt(handle_one, request)) for request in requests]
@@ -91,12 +83,7 @@ def _let_go(error: BaseException | None) -> None:
 
 
 def read_tensors(request: Any, *, stay_on_gpu: Collection[str] = ()) -> Tensors:
-    """Return the inputs that the request has, by name.
-
-    Args:
-        request: Triton's.
-        stay_on_gpu: Inputs that are used where they lie; all others come to host memory.
-    """
+    """Return a request's inputs by name; in host memory, unless they are to `stay_on_gpu`."""
     tensors = {tensor.name(): _from_triton(tensor) for tensor in request.inputs()}
     return {
         name: array if name in stay_on_gpu else to_host(array) for name, array in tensors.items()
@@ -146,28 +133,24 @@ class KeptRequest:
         """Read it while `execute` runs, which is then to return None for it."""
         self._sender = request.get_response_sender()
         self._parameters = attempt(request.parameters)
-        self._timeout = request.timeout()
+        microseconds = request.timeout()
+        self.timeout = lambda: microseconds
         self._lock = threading.Lock()
         self._is_answered = False
         self.request_id = read_request_id(request)
         """The caller's, always text."""
         self.shapes = {one.name(): tuple(one.shape()) for one in request.inputs()}
-        """Of the inputs, by name."""
+        """Each input's, by name."""
         self.is_cancelled = asked_in_turns(self._ask)
         """Tells whether Triton knows that the caller is gone: of calls by gRPC it does, of HTTP,
         a step of an ensemble or a BLS call it does not."""
 
     def parameters(self) -> str:
-        """As Triton's."""
+        """Return JSON, or raise what reading them raised."""
         if isinstance(self._parameters, Exception):
             raise self._parameters
         text: str = self._parameters
         return text
-
-    def timeout(self) -> int:
-        """As Triton's."""
-        timeout: int = self._timeout
-        return timeout
 
     def send_part(self, outputs: Tensors) -> None:
         """Send some outputs before the answer; of a decoupled model alone."""
@@ -191,33 +174,19 @@ class KeptRequest:
             return not self._is_answered and bool(self._sender.is_cancelled())
 
 
-def write_log(line: str) -> None:
-    """Write a line to the server's log."""
-    pb_utils.Logger.log_info(line)
-
-
 def call_model(
     model_name: str,
     inputs: Tensors,
-    *,
     outputs: Sequence[str],
+    *,
     deadline: Deadline,
-    lifeline: Lifeline,
+    cancellation: CancellationToken,
 ) -> Tensors:
-    """Run another model of this server and wait for its outputs.
+    """Run another model of this server and return the outputs that are named.
 
     Any thread may call, several at once, also after `execute` has returned: `exec` lets go of the
-    interpreter, and `async_exec` is no more than `exec` in an executor's thread.
-
-    No memory is preferred: then each output stays where the other model made it.
-
-    Args:
-        model_name: The model.
-        inputs: By name; on a GPU they stay there.
-        outputs: Names of the outputs to return.
-        deadline: The request's; what is left of it becomes the call's own time-out.
-        lifeline: Tells the model when the caller is gone: a call that is under way is not cancelled
-            with the request that made it.
+    interpreter, and `async_exec` is no more than `exec` in an executor's thread. Tensors on a GPU
+    stay there: no memory is preferred.
 
     Raises:
         DeadlineExceededError: No time is left to begin.
@@ -232,16 +201,11 @@ def call_model(
         model_name=model_name,
         inputs=_to_triton(inputs),
         requested_output_names=list(outputs),
-        parameters={CLASS_IN_MESSAGE: True, **lifeline.parameters},
+        parameters={CLASS_IN_MESSAGE: True, **cancellation.parameters},
         # 0 would mean no time-out.
         timeout=max(1, int(deadline.remaining_seconds() * 1e6)),
     )
     response = request.exec()
-    return _outputs_of(response, model_name)
-
-
-def _outputs_of(response: Any, model_name: str) -> Tensors:
-    """Return a response's outputs, or raise the error that it is."""
     if response.has_error():
         text = response.error().message()
         error = from_classed_message(model_name, text)
@@ -263,11 +227,10 @@ def _from_triton(tensor: Any) -> Array:
 
 
 def _to_triton(tensors: Mapping[str, Array]) -> list[Any]:
-    return [_one_to_triton(name, array) for name, array in tensors.items()]
-
-
-def _one_to_triton(name: str, array: Array) -> Any:
-    if isinstance(array, np.ndarray):
-        return pb_utils.Tensor(name, np.ascontiguousarray(array))
-    # Waits for what is queued on our stream; the memory itself is handed over.
-    return pb_utils.Tensor.from_dlpack(name, array.contiguous())
+    return [
+        pb_utils.Tensor(name, np.ascontiguousarray(array))
+        if isinstance(array, np.ndarray)
+        # Waits for what is queued on our stream; the memory itself is handed over.
+        else pb_utils.Tensor.from_dlpack(name, array.contiguous())
+        for name, array in tensors.items()
+    ]

@@ -34,7 +34,7 @@ class EncodeRequest:
 
     @property
     def num_units(self) -> int:
-        """U."""
+        """Its units."""
         return len(next(iter(self.of_units.values())))
 
 
@@ -43,10 +43,7 @@ def encode_merged(
 ) -> list[Array]:
     """Encode the units of all requests with equal shared inputs, and units of one shape, in a call.
 
-    Args:
-        requests: Those of one dynamic batch that are valid.
-        encode: As `VisionEncoder.encode`.
-        names: Of its inputs, in the family's order.
+    `names` are those of the encoder's inputs, in its order.
 
     Returns:
         One (u, P, D) a request, in their order.

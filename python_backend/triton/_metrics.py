@@ -75,12 +75,12 @@ class Metrics:
         self._errors = {name: errors.Metric(labels={"class": name}) for name in ERROR_CLASSES}
 
     def add(self, name: CounterName, amount: int = 1) -> None:
-        """See `Meter.add`."""
+        """Implement `Meter.add`."""
         with self._lock:
             self._counters[name].increment(amount)
 
     def set_cache_bytes(self, num_bytes: int) -> None:
-        """See `Meter.set_cache_bytes`."""
+        """Implement `Meter.set_cache_bytes`."""
         with self._lock:
             self._cache_bytes.set(num_bytes)
 

@@ -15,7 +15,7 @@ from python_backend.arrays import Array
 from python_backend.decode import DecodedFrames
 from python_backend.encode import repeat_plan_inputs
 from python_backend.handover import offered
-from python_backend.triton._cancellation import Lifeline
+from python_backend.triton._cancellation import CancellationToken
 from python_backend.triton._io import call_model
 from python_backend.triton._tensors import Tensors, text_tensor
 
@@ -25,16 +25,18 @@ class StageModels:
     """Calls that end with their request."""
 
     inputs: VisionInputs
-    """Of the vision stage."""
     deadline: Deadline
-    """Of the request."""
-    lifeline: Lifeline
-    """Of the request; held as long as somebody waits for its answer."""
+    cancellation: CancellationToken
+    """Held as long as somebody waits for the request's answer."""
 
     def call(self, model_name: str, inputs: Tensors, *outputs: str) -> list[Any]:
         """Return the outputs of a model, in the order of their names; see `call_model`."""
         answer = call_model(
-            model_name, inputs, outputs=outputs, deadline=self.deadline, lifeline=self.lifeline
+            model_name,
+            inputs,
+            outputs=outputs,
+            deadline=self.deadline,
+            cancellation=self.cancellation,
         )
         return [answer[name] for name in outputs]
 

@@ -1,4 +1,4 @@
-"""Text in a request's tensors; how much of it there is counts before anything is made of it.
+"""What a request holds: its texts are measured before anything is made of them.
 
 The Python backend itself makes an object of each element of a BYTES tensor before `execute` is
 called, so `as_numpy` costs nothing more, and nothing here can be sooner.
@@ -40,11 +40,6 @@ def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
 def read_optional_text(tensors: Tensors, name: str, *, max_bytes: int) -> str | None:
     """Return the one element of a BYTES tensor (1,), None where the request leaves it out.
 
-    Args:
-        tensors: A request's.
-        name: Which of them.
-        max_bytes: Most bytes of the element.
-
     Raises:
         InvalidRequestError: It is not one element, is longer than `max_bytes`, or is not UTF-8.
     """
@@ -61,12 +56,33 @@ def read_optional_text(tensors: Tensors, name: str, *, max_bytes: int) -> str | 
 
 
 def read_options_text(tensors: Tensors, limits: Limits) -> str:
-    """Return OPTIONS, "" where the request leaves it out.
+    """Return OPTIONS, "" where the request leaves it out."""
+    return read_optional_text(tensors, "OPTIONS", max_bytes=limits.max_options_bytes) or ""
+
+
+def read_parameters(request: Any) -> dict[str, Any]:
+    """Return the request's parameters by name.
 
     Raises:
-        InvalidRequestError: As `read_optional_text`.
+        InvalidRequestError: A name or a value is not UTF-8; Triton takes any bytes over HTTP.
     """
-    return read_optional_text(tensors, "OPTIONS", max_bytes=limits.max_options_bytes) or ""
+    try:
+        # The backend hands parameters over as JSON, "" where there are none.
+        text = request.parameters()
+        parameters: dict[str, Any] = json.loads(text) if text else {}
+    except UnicodeDecodeError:
+        raise InvalidRequestError("the request's parameters must be UTF-8") from None
+    return parameters
+
+
+def read_request_id(request: Any) -> str:
+    """Return the caller's id, with a replacement character for what is not UTF-8 in it."""
+    try:
+        request_id: str = request.request_id()
+    except UnicodeDecodeError as error:
+        # The exception holds the bytes that could not be read.
+        return error.object.decode("utf-8", "replace")
+    return request_id
 
 
 def text_tensor(*texts: str) -> NDArray[np.object_]:

@@ -17,23 +17,17 @@ from python_backend.generate import Turns
 from python_backend.triton._errors import typed
 from python_backend.triton._tensors import Tensors
 
-Finish = Callable[[Tensors | Exception], None]
-"""Sends the answer of a request, or its error."""
-
 _MAX_WAITING = 8
 """Requests that wait for a turn here, each with its features. More wait in Triton's own queue."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Work:
-    """One request."""
+    """One request; `finish` is called once, with what came of it."""
 
     turns: Turns[Tensors]
-    """Its work."""
     deadline: Deadline
-    """When it is to end, and whether anybody still waits for it."""
-    finish: Finish
-    """Called once, with what came of it."""
+    finish: Callable[[Tensors | Exception], None]
 
     def is_over(self) -> bool:
         """Tell whether its time has passed, or its caller is gone."""
@@ -60,7 +54,6 @@ class TurnTaking:
     """One thread that gives each request a turn, the one that waits longest first."""
 
     def __init__(self) -> None:
-        """Start the thread, which ends with the process."""
         self._waiting: deque[Work] = deque()
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name="turns", daemon=True).start()
@@ -70,10 +63,7 @@ class TurnTaking:
         return bool(self._waiting)
 
     def add(self, work: Work) -> None:
-        """Let a request wait for its turn; return when there is room for the next one.
-
-        Meanwhile whatever is over leaves the queue, also while a long question is answered.
-        """
+        """Let a request wait for its turn; return when there is room for the next one."""
         with self._changed:
             self._waiting.append(work)
             self._changed.notify_all()

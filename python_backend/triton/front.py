@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
 
+import triton_python_backend_utils as pb_utils
+
 from groundserve.arguments import check_head
 from groundserve.errors import UnavailableError
 from groundserve.families.vision_inputs import VisionInputs
@@ -33,7 +35,7 @@ from python_backend.fair_share import FairShare, read_light_pixels
 from python_backend.features import FeatureExtractor
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
 from python_backend.triton._answer import Answer, log_line
-from python_backend.triton._cancellation import Lifeline
+from python_backend.triton._cancellation import CancellationToken
 from python_backend.triton._context import ModelContext
 from python_backend.triton._heads import open_served_head
 from python_backend.triton._io import (
@@ -42,12 +44,10 @@ from python_backend.triton._io import (
     attempt,
     read_deadline,
     read_tensors,
-    write_log,
 )
 from python_backend.triton._metrics import Metrics
 from python_backend.triton._models import StageModels
-from python_backend.triton._parameters import read_parameters
-from python_backend.triton._tensors import json_tensor, read_optional_text
+from python_backend.triton._tensors import json_tensor, read_optional_text, read_parameters
 
 _MAX_URI_BYTES = 16 * 1024
 """More than the longest path of Linux (4,096 bytes) takes with each byte escaped."""
@@ -60,19 +60,17 @@ class Job:
     request: KeptRequest
     """To be answered once."""
     started: float
-    """When, on the clock of `time.perf_counter()`."""
+    """On the clock of `time.perf_counter()`."""
     source: VideoSource
-    """The open video."""
     options: Any
     """As the head read them."""
     asked: Any
     """Its questions, likewise."""
     deadline: Deadline
-    """When it is to end."""
     is_cancelled: Callable[[], bool]
-    """Tells whether its caller is gone, and so ends `lifeline` as well; that of `deadline`."""
-    lifeline: Lifeline
-    """Of the calls made for it."""
+    """Tells whether its caller is gone, and so ends `cancellation` as well; that of `deadline`."""
+    cancellation: CancellationToken
+    """Goes along with the calls made for it."""
 
 
 class TritonPythonModel:
@@ -146,17 +144,20 @@ class TritonPythonModel:
             undone.callback(self._room.release)
             job = self._read(request, kept, started)
             undone.callback(job.source.close)
-            undone.callback(job.lifeline.close)
+            undone.callback(job.cancellation.close)
             threading.Thread(target=self._work, args=(job,), daemon=True).start()
             undone.pop_all()  # `_work` sees to all of it
 
     def _read(self, request: Any, kept: KeptRequest, started: float) -> Job:
         """Read all of a request; Triton takes its memory back when `execute` returns."""
-        self._check_head(kept)
+        called: Any = read_parameters(kept).get(HEAD)
+        # Whoever calls the ensemble named the family, and says nothing of heads.
+        if called in get_args(Head):
+            check_head(self._manifest.family, self._manifest.head, called=called)
         tensors = read_tensors(request)
         # Before the video: what is wrong with options and questions is found before it is opened.
         options, asked = self._head.read(tensors)
-        lifeline = Lifeline()
+        cancellation = CancellationToken()
         source = open_source(
             tensors.get("VIDEO"),
             read_optional_text(tensors, "VIDEO_URI", max_bytes=_MAX_URI_BYTES),
@@ -167,7 +168,7 @@ class TritonPythonModel:
         def is_cancelled() -> bool:
             if not kept.is_cancelled():
                 return False
-            lifeline.close()  # so that all models that work for it stop as well
+            cancellation.close()  # so that all models that work for it stop as well
             return True
 
         return Job(
@@ -178,16 +179,8 @@ class TritonPythonModel:
             asked=asked,
             deadline=read_deadline(kept, self._limits, is_cancelled=is_cancelled),
             is_cancelled=is_cancelled,
-            lifeline=lifeline,
+            cancellation=cancellation,
         )
-
-    def _check_head(self, kept: KeptRequest) -> None:
-        """Refuse what the engines do not answer."""
-        called = read_parameters(kept).get(HEAD)
-        # Whoever calls the ensemble named the family, and says nothing of heads.
-        for head in get_args(Head):
-            if called == head:
-                check_head(self._manifest.family, self._manifest.head, called=head)
 
     def _work(self, job: Job) -> None:
         with self._changed:
@@ -201,7 +194,9 @@ class TritonPythonModel:
         self._finish(job.request, job.started, result)
 
     def _answer(self, job: Job) -> Answer:
-        models = StageModels(inputs=self._inputs, deadline=job.deadline, lifeline=job.lifeline)
+        models = StageModels(
+            inputs=self._inputs, deadline=job.deadline, cancellation=job.cancellation
+        )
         try:
             with self._places.held(job.deadline):
                 video = self._extractor.extract(
@@ -215,7 +210,7 @@ class TritonPythonModel:
                 on_text = partial(self._tell, job.request) if self._is_streamed else None
                 return self._head.answer(video, job.asked, job.options, models, on_text)
         finally:
-            job.lifeline.close()
+            job.cancellation.close()
             job.source.close()
 
     def _tell(self, kept: KeptRequest, number: int, text: str) -> None:
@@ -227,7 +222,7 @@ class TritonPythonModel:
         seconds = time.perf_counter() - started
         attempt(self._metrics.observe, result)
         attempt(
-            lambda: write_log(
+            lambda: pb_utils.Logger.log_info(
                 log_line(kept.request_id, result, shapes=kept.shapes, seconds=seconds)
             )
         )

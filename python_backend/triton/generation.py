@@ -16,7 +16,7 @@ from groundserve.runtime.parent_watch import end_with_parent
 from python_backend.arrays import copy
 from python_backend.generate import OnToken, Turns
 from python_backend.heads import TextHead
-from python_backend.triton._cancellation import lifeline_of, token_sender
+from python_backend.triton._cancellation import cancellation_of, token_sender
 from python_backend.triton._context import ModelContext
 from python_backend.triton._heap import keep_heap
 from python_backend.triton._io import KeptRequest, answer, attempt, read_deadline, read_tensors
@@ -59,7 +59,7 @@ class TritonPythonModel:
             kept.send(answer(kept, result))
 
         def begin() -> Work:
-            deadline = read_deadline(kept, self._limits, is_cancelled=lifeline_of(kept))
+            deadline = read_deadline(kept, self._limits, is_cancelled=cancellation_of(kept))
             # Copies: Triton takes the memory back when `execute` returns. FEATURES alone stay on
             # the GPU: the largest tensor, which the decoder's front reads there.
             tensors = read_tensors(request, stay_on_gpu=("FEATURES",))
@@ -76,7 +76,6 @@ class TritonPythonModel:
     def _generate(
         self, tensors: Tensors, deadline: Deadline, send_token: OnToken
     ) -> Turns[Tensors]:
-        """Return what `ServedTextHead` asks for."""
         job = json.loads(tensors["JOB"][0])
         told: dict[str, Any] = job["seen"]
         # JSON has lists alone.

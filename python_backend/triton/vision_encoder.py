@@ -12,7 +12,7 @@ from groundserve.runtime.deadline import Deadline
 from groundserve.runtime.parent_watch import end_with_parent
 from python_backend.arrays import Array
 from python_backend.interruption import ending_with
-from python_backend.triton._cancellation import lifeline_of
+from python_backend.triton._cancellation import cancellation_of
 from python_backend.triton._context import ModelContext
 from python_backend.triton._heap import keep_heap
 from python_backend.triton._io import answer, attempt, read_deadline, read_tensors
@@ -46,7 +46,7 @@ class TritonPythonModel:
         return [answer(*pair) for pair in zip(requests, results, strict=True)]
 
     def _read(self, request: Any) -> tuple[EncodeRequest, Deadline]:
-        deadline = read_deadline(request, self._limits, is_cancelled=lifeline_of(request))
+        deadline = read_deadline(request, self._limits, is_cancelled=cancellation_of(request))
         # Plan inputs come to the host, where they are compared.
         tensors = read_tensors(request, stay_on_gpu=self._inputs.stream_names)
         return EncodeRequest.from_batch(tensors, self._inputs), deadline

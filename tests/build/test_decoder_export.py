@@ -13,7 +13,8 @@ from engine_build.decoder_export import export_decoder
 from groundserve.engines.manifest import DECODER_GRAPH_NAME
 from groundserve.errors import UnsupportedError
 from groundserve.scoring.int4_model import round_decoder
-from python_backend.generate import OnnxRuntimeDecoder, TorchDecoder
+from python_backend.generate import OnnxRuntimeDecoder
+from python_backend.generate.torch import TorchDecoder
 from tests.support.llama import VOCAB_SIZE, WIDTH, tiny_llama
 
 BLOCK = 32

@@ -18,7 +18,7 @@ from groundserve.scoring import gate
 from groundserve.scoring.gate import check_engines, judge, measure_engines
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.engine import EngineDirectory
-from python_backend.ground import EngineGrounder
+from python_backend.ground.engine import EngineGrounder
 
 MAX_TOKENS = 4096
 LONGEST_RIGHT = 1000

@@ -18,9 +18,9 @@ from engine_build.trtllm.build import build_command
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
-from python_backend.ground import TorchGrounder
 from python_backend.ground.engine import EngineGrounder
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
+from python_backend.ground.torch import TorchGrounder
 from tests.fake_tensorrt_llm.engines import GPU_ARCH, HostGpu
 from tests.support.reference import REPOSITORY, SET_1
 

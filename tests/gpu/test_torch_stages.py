@@ -16,8 +16,8 @@ from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.weights.tensors import torch_dtype
-from python_backend.encode import TorchEncoder
-from python_backend.ground import TorchGrounder
+from python_backend.encode.torch import TorchEncoder
+from python_backend.ground.torch import TorchGrounder
 from tests.support import published
 from tests.support.digits import digits_video
 

@@ -38,8 +38,8 @@ GONE = RejectedError("CANCELLED", "nobody waits for the answer any more")
     ("parameters", "refusal"),
     [
         ({}, FOREIGN),
-        ({"lifeline": "../" * 8}, FOREIGN),
-        ({"lifeline": "0" * 32}, GONE),
+        ({"cancellation": "../" * 8}, FOREIGN),
+        ({"cancellation": "0" * 32}, GONE),
     ],
     ids=["nothing", "no_token", "made_up"],
 )

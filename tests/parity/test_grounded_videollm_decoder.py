@@ -22,14 +22,8 @@ from groundserve.limits import Limits
 from groundserve.media._resize import resize_short_side
 from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
-from python_backend.generate import (
-    OnnxRuntimeDecoder,
-    TorchDecoder,
-    TorchFront,
-    answer_questions,
-    embed_prompt,
-    finish,
-)
+from python_backend.generate import Generator, OnnxRuntimeDecoder, embed_prompt, finish
+from python_backend.generate.torch import TorchDecoder, TorchFront
 from python_backend.meter import Counts
 from tests.support.grounded_cases import PARTS, formula_frames
 from tests.support.reference import REPOSITORY
@@ -104,13 +98,11 @@ def test_a_prompt_past_the_switch_is_what_transformers_computes_in_one_pass(engi
     for decoder in (engine.torch, engine.onnx):
         meter = Counts()
         found = finish(
-            answer_questions(
+            Generator(front=engine.front, decoder=decoder).answer(
                 engine.features,
                 (),
                 prompts,
                 AnswerOptions(max_new_tokens=4),
-                front=engine.front,
-                decoder=decoder,
                 end_ids=frozenset(),
                 deadline=Deadline.after(120.0),
                 meter=meter,

@@ -23,14 +23,8 @@ from groundserve.families.rotary import RotaryTables
 from groundserve.families.vtgllm.checkpoint import Checkpoint
 from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
-from python_backend.generate import (
-    OnnxRuntimeDecoder,
-    Prefix,
-    TorchDecoder,
-    TorchFront,
-    embed_prompt,
-    generate,
-)
+from python_backend.generate import OnnxRuntimeDecoder, Prefix, embed_prompt, generate
+from python_backend.generate.torch import TorchDecoder, TorchFront
 from python_backend.meter import Counts
 from tests.support.reference import REPOSITORY
 from tests.support.vtgllm_cases import CASES as ONE_REQUEST

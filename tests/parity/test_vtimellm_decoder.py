@@ -27,11 +27,10 @@ from python_backend.generate import (
     OnnxRuntimeDecoder,
     OnnxRuntimeFront,
     Prefix,
-    TorchDecoder,
-    TorchFront,
     embed_prompt,
     generate,
 )
+from python_backend.generate.torch import TorchDecoder, TorchFront
 from python_backend.meter import Counts
 from tests.support.answer_cases import CASES as ONE_REQUEST
 from tests.support.reference import VTIMELLM

@@ -13,7 +13,7 @@ from groundserve import (
 )
 from groundserve.answers import Answer, GenerationInfo, Moment
 from groundserve.client._answer_request import AnswerRequest
-from python_backend.triton._answer_tensors import answer_tensors
+from python_backend.triton._answer import answer_tensors
 from tests.support.results import make_info
 
 QUERIES = ["Où est le vélo ?", "", "When?"]
@@ -59,7 +59,7 @@ ANSWERS = [
 
 def request(queries=tuple(QUERIES), **changes):
     given = {"video": b"a video", "video_uri": None, "options": AnswerOptions(task="captions")}
-    return AnswerRequest.parse(queries=queries, request_id="r-1", **given | changes)
+    return AnswerRequest(queries=queries, request_id="r-1", **given | changes)
 
 
 def sent(answers=ANSWERS, generation=GENERATION, **changes):

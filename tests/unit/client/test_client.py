@@ -102,6 +102,17 @@ def test_a_request_id_that_a_log_could_not_show_is_refused(request_id):
         client.score(b"x", "x", request_id=request_id)
 
 
+def test_on_text_that_would_be_waited_for_is_refused():
+    async def on_text(number, text):
+        pytest.fail("it is never called")
+
+    with (
+        Client("grpc://127.0.0.1:9") as client,
+        pytest.raises(InvalidRequestError, match="on_text must be a function, and no async one"),
+    ):
+        client.ask(b"x", "x", on_text=on_text)
+
+
 def test_an_error_knows_the_request():
     with Client("grpc://127.0.0.1:9", timeout_seconds=5) as client:
         with pytest.raises(UnavailableError) as caught:
@@ -131,13 +142,14 @@ def test_server_is_ready_where_front_and_all_others_are(
     with Client("grpc://127.0.0.1:9", timeout_seconds=5, headers={"Who": "me"}) as client:
         server = client._connection._server
 
-        def ask_model(name, *, headers, client_timeout):
-            assert (name, headers) == ("front", {"who": "me"})
-            assert 0 < client_timeout <= 5
-            return is_model_ready
+        def ask_model(request, seconds, metadata):
+            assert (request.name, metadata) == ("front", [("who", "me")])
+            assert 0 < seconds <= 5
+            return SimpleNamespace(ready=is_model_ready)
 
-        monkeypatch.setattr(server, "is_model_ready", ask_model)
-        monkeypatch.setattr(server, "is_server_ready", lambda **_: is_server_ready)
+        monkeypatch.setattr(server, "ModelReady", ask_model)
+        ready = SimpleNamespace(ready=is_server_ready)
+        monkeypatch.setattr(server, "ServerReady", lambda *_: ready)
         assert client.is_ready() == (is_model_ready and is_server_ready)
 
 
@@ -161,10 +173,10 @@ def test_interrupt_neither_ends_the_beginning_of_a_call_nor_leaves_it_running(mo
     def infer(*_, **__):
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         time.sleep(0.05)  # where an interrupt of this thread would be raised
-        return SimpleNamespace(cancel=cancelled.set)
+        return SimpleNamespace(cancel=cancelled.set, add_done_callback=lambda _: None)
 
     with Client("grpc://127.0.0.1:9") as client:
-        monkeypatch.setattr(client._connection._server, "async_infer", infer)
+        monkeypatch.setattr(client._connection._server.ModelInfer, "future", infer)
         with pytest.raises(KeyboardInterrupt):
             client.score(b"x", "x")
         assert cancelled.wait(60)

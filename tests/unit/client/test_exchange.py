@@ -57,12 +57,13 @@ class Script:
         assert seconds <= 0.5
         self._slept += seconds
 
-    def ask(self, *, retries=0, timeout_seconds=600.0, head="frames"):
+    def ask(self, *, retries=0, timeout_seconds=600.0, head="frames", on_text=None):
         exchange = Exchange(
             connection=self,
             waiting=self,
             deadline=Deadline.after(timeout_seconds),
             retries=retries,
+            on_text=on_text,
             request=SimpleNamespace(
                 head=head, request_id="id", to_tensors=dict, to_result=lambda answer: answer
             ),
@@ -75,8 +76,18 @@ def test_an_answer_in_text_has_time_left_to_come_back():
         script = Script()
         script.ask(head=head)
         (named,) = script.calls
-        assert named["parameters"] == {"head": head}
+        assert named["head"] == head
         assert least <= named["seconds"] - named["server_seconds"] <= 1
+
+
+def test_what_python_lets_pass_through_no_coroutine_is_an_error_of_on_text():
+    def stop(number, text):
+        raise StopIteration
+
+    script = Script()
+    script.ask(on_text=stop)
+    with pytest.raises(RuntimeError, match="on_text raised StopIteration"):
+        script.calls[0]["on_text"](0, "text")
 
 
 def test_call_whose_connection_broke_is_made_once_more_at_once():

@@ -29,7 +29,7 @@ def answer():
 
 def test_a_result_has_arrays_of_its_own():
     given = answer()
-    request = ScoreRequest.parse(
+    request = ScoreRequest(
         video=b"a video",
         video_uri=None,
         queries="cars",

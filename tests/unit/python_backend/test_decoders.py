@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from engine_build.decoder_export import export_decoder
-from python_backend.generate import (
-    OnnxRuntimeDecoder,
-    TorchDecoder,
-)
+from python_backend.generate import OnnxRuntimeDecoder
+from python_backend.generate.torch import TorchDecoder
 from tests.support.llama import WIDTH, tiny_llama
 from tests.support.rounding import in_float32
 

@@ -11,8 +11,9 @@ import torch
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
 from groundserve.runtime.deadline import Deadline
-from python_backend.ground import PackedGrounder, Questions, TorchGrounder, ground_questions
+from python_backend.ground import PackedGrounder, Questions, ground_questions
 from python_backend.ground.engine import EngineGrounder
+from python_backend.ground.torch import TorchGrounder
 from tests.support.reference import SET_1
 from tests.support.rounding import in_float32
 

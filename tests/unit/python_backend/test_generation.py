@@ -15,7 +15,7 @@ from groundserve.errors import (
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt
 from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
-from python_backend.generate import answer_questions, finish
+from python_backend.generate import Generator, finish
 from python_backend.generate.base import check_token_ids
 from python_backend.meter import Counts
 
@@ -106,13 +106,11 @@ def prompt(*suffix: int) -> Prompt:
 
 def ask(*prompts, decoder=None, end_ids=NO_END, deadline=None, meter=None, **options):
     return finish(
-        answer_questions(
+        Generator(front=FakeFront(), decoder=decoder or FakeDecoder()).answer(
             FEATURES,
             (),
             prompts,
             AnswerOptions(**options),
-            front=FakeFront(),
-            decoder=decoder or FakeDecoder(),
             end_ids=end_ids,
             deadline=deadline or Deadline.after(60.0),
             meter=meter or Counts(),
@@ -124,13 +122,11 @@ def test_prefix_is_let_go_of_where_others_wait_and_the_answers_stay_the_same():
     prompts, meter = (prompt(4, 5), prompt(6), prompt(7)), Counts()
     alone = ask(*prompts, max_new_tokens=4)
     waits = iter([True, False])
-    turns = answer_questions(
+    turns = Generator(front=FakeFront(), decoder=FakeDecoder()).answer(
         FEATURES,
         (),
         prompts,
         AnswerOptions(max_new_tokens=4),
-        front=FakeFront(),
-        decoder=FakeDecoder(),
         end_ids=NO_END,
         deadline=Deadline.after(60.0),
         meter=meter,

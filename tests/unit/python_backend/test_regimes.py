@@ -14,7 +14,8 @@ from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from engine_build.decoder_export import export_decoder
 from groundserve.engines.manifest import DECODER_GRAPH_NAME
-from python_backend.generate import OnnxRuntimeDecoder, TorchDecoder
+from python_backend.generate import OnnxRuntimeDecoder
+from python_backend.generate.torch import TorchDecoder
 from tests.support.phi import MAX_POSITIONS, SWITCH, WIDTH, tiny_phi
 from tests.support.rounding import in_float32
 

@@ -14,8 +14,8 @@ from python_backend.cuda import (
     _fused_attention,
     fused_kernels,
 )
-from python_backend.encode import TorchEncoder
-from python_backend.ground import TorchGrounder
+from python_backend.encode.torch import TorchEncoder
+from python_backend.ground.torch import TorchGrounder
 from tests.support.reference import SET_1
 from tests.support.rounding import in_float32
 

@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 
+import psutil
 import pytest
 
 from groundserve.serving.processes import kill_processes, session_tree
@@ -40,7 +40,10 @@ def test_kill_processes_waits_for_all(leader):
 
 def test_kill_processes_spares_a_stranger_with_the_same_id(leader):
     member = next(iter(session_tree(leader.pid)))
-    stranger = replace(member, started_at=member.started_at - 1)
+    gone = subprocess.Popen(["true"])
+    stranger = psutil.Process(gone.pid)
+    gone.wait()
+    stranger._pid = member.pid  # the number is another one's now
     kill_processes({stranger})
     assert member in session_tree(leader.pid)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from groundserve.errors import EngineMismatchError, UnavailableError
+from groundserve.runtime.backoff import MAX_DELAY_SECONDS
 from groundserve.serving import supervisor as module
-from groundserve.serving.backoff import MAX_DELAY_SECONDS
 from groundserve.serving.processes import Stub
 from groundserve.serving.supervisor import LOOK_SECONDS, MAX_UNANSWERED, Supervisor
 

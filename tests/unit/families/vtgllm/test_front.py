@@ -6,7 +6,7 @@ import torch
 
 from groundserve.families.vtgllm.checkpoint import _resized
 from groundserve.families.vtgllm.front import CrossSampler, SlotSampler
-from python_backend.generate import TorchFront
+from python_backend.generate.torch import TorchFront
 from tests.support.vtgllm_stages import FUNCTIONS, TENSORS, open_config
 
 PREFIX = "functions.samplers."

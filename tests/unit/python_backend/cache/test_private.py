@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.errors import InvalidRequestError
 from python_backend.cache import CacheConfig, FeatureCache
+from python_backend.cache import config as config_module
 from python_backend.cache import private as private_module
-from python_backend.cache.private import (
-    prepare_directory,
-)
 from python_backend.meter import Counts
 from tests.unit.python_backend.cache.stores import (
     assert_holds,
@@ -29,12 +27,6 @@ def open_to_others(folder: Path) -> Path:
     return folder / "cache"
 
 
-def in_a_parent_open_to_others(folder: Path) -> Path:
-    (folder / "all").mkdir()
-    (folder / "all").chmod(0o777)
-    return folder / "all" / "cache"
-
-
 def a_link(folder: Path) -> Path:
     (folder / "real").mkdir()
     (folder / "cache").symlink_to("real")
@@ -42,8 +34,7 @@ def a_link(folder: Path) -> Path:
 
 
 REFUSED = {
-    open_to_others: r"may be written to by others \(mode 0777\).*; chmod 700 ",
-    in_a_parent_open_to_others: r"can be replaced by others through .*/all \(of user",
+    open_to_others: r"can be changed by other users.*\(mode 0777\); chmod 700 ",
     a_link: "is a symbolic link; name the directory that it leads to",
 }
 
@@ -52,7 +43,7 @@ REFUSED = {
 def test_directory_that_others_may_change_or_that_is_none_is_refused(tmp_path, make):
     directory = make(tmp_path)
     config = CacheConfig(directory=directory)
-    for use in (lambda: FeatureCache(config, meter=Counts()), config.check):
+    for use in (lambda: FeatureCache(config, meter=Counts()), config.prepare):
         with pytest.raises(InvalidRequestError, match=REFUSED[make]) as refused:
             use()
         assert str(refused.value).startswith(f"the cache directory (--cache-dir) {directory} ")
@@ -65,26 +56,14 @@ def test_directory_of_another_user_is_refused_with_what_to_do(tmp_path, monkeypa
     monkeypatch.setattr(private_module.os, "geteuid", lambda: me + 1)
     expected = f"belongs to user {me} and this is user {me + 1}: .* chown {me + 1} .*/cache"
     with pytest.raises(InvalidRequestError, match=expected):
-        prepare_directory(tmp_path / "cache")
+        CacheConfig(directory=tmp_path / "cache").prepare()
 
 
 def test_directory_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     """As on a disk that is mounted read-only; root may write wherever modes alone forbid it."""
-    monkeypatch.setattr(private_module.os, "access", lambda *args, **kwargs: False)
-    with pytest.raises(InvalidRequestError, match=r"cannot be read and written \(mode 0700\)"):
-        prepare_directory(tmp_path / "cache")
-
-
-def test_full_disk_is_refused_unless_entries_could_go(tmp_path, monkeypatch):
-    (tmp_path / "cache").mkdir()
-    real = os.statvfs(tmp_path)
-    full = os.statvfs_result((*real[:4], 0, *real[5:]))
-    monkeypatch.setattr(private_module.os, "statvfs", lambda path: full)
-    config = CacheConfig(directory=tmp_path / "cache", max_bytes=10_000)
-    with pytest.raises(UnavailableError, match="has room for 0 bytes and needs 10000 at least"):
-        config.check()
-    file_of(tmp_path / "cache", 1).write_bytes(bytes(10_000))
-    config.check()
+    monkeypatch.setattr(config_module.os, "access", lambda *args, **kwargs: False)
+    with pytest.raises(InvalidRequestError, match="cannot be read and written"):
+        CacheConfig(directory=tmp_path / "cache").prepare()
 
 
 def as_fifo(path: Path) -> None:
@@ -121,7 +100,6 @@ KINDS = (
 )
 NAMES = {
     "entry": f"{key(1)}.entry",
-    "used": f"{key(1)}.used",
     "partial": f"{key(1)[:32]}.partial",
     "lock": "lock",
 }

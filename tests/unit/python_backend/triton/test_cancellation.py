@@ -12,13 +12,13 @@ import pytest
 
 from groundserve.errors import RequestCancelledError, UnsupportedError
 from groundserve.runtime.deadline import POLL_SECONDS
-from python_backend.triton._cancellation import Lifeline, asked_in_turns, lifeline_of
+from python_backend.triton._cancellation import CancellationToken, asked_in_turns, cancellation_of
 
 HOLD = """
 import json, time
-from python_backend.triton._cancellation import Lifeline
-lifeline = Lifeline()
-print(json.dumps(lifeline.parameters), flush=True)
+from python_backend.triton._cancellation import CancellationToken
+cancellation = CancellationToken()
+print(json.dumps(cancellation.parameters), flush=True)
 time.sleep(60)
 """
 
@@ -57,33 +57,33 @@ def test_one_thread_asks_at_a_time():
         list(pool.map(lambda _: is_cancelled(), range(100)))
 
 
-def test_lifeline_is_held_until_it_is_closed():
-    lifeline = Lifeline()
-    request = Request(code_in_message=True, **lifeline.parameters)
-    is_cancelled = lifeline_of(request)
+def test_cancellation_token_is_held_until_it_is_closed():
+    cancellation = CancellationToken()
+    request = Request(code_in_message=True, **cancellation.parameters)
+    is_cancelled = cancellation_of(request)
     assert not is_cancelled()
-    (token,) = lifeline.parameters.values()
+    (token,) = cancellation.parameters.values()
     assert token not in Path("/proc/net/unix").read_text()
     for _ in range(2):
-        lifeline.close()
+        cancellation.close()
         with pytest.raises(RequestCancelledError):
-            lifeline_of(request)
+            cancellation_of(request)
     time.sleep(POLL_SECONDS)
     assert is_cancelled()
 
 
-def test_killed_caller_lets_go_of_its_lifeline():
+def test_killed_caller_lets_go_of_its_cancellation_token():
     with subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE) as caller:
         request = Request(**json.loads(caller.stdout.readline()))
-        assert not lifeline_of(request)()
+        assert not cancellation_of(request)()
         caller.kill()
         caller.wait()
         with pytest.raises(RequestCancelledError):
-            lifeline_of(request)
+            cancellation_of(request)
 
 
 @pytest.mark.parametrize("token", [None, "", "x" * 32, "a" * 33, "\n", 7, True, 1.5])
-def test_whoever_has_no_lifeline_is_refused(token):
-    request = Request() if token is None else Request(lifeline=token)
+def test_whoever_has_no_cancellation_token_is_refused(token):
+    request = Request() if token is None else Request(cancellation=token)
     with pytest.raises(UnsupportedError, match="works for the server's own models only"):
-        lifeline_of(request)
+        cancellation_of(request)

@@ -16,7 +16,6 @@ class Backoff:
     """The waits of one thing that may fail; times are of a clock that never goes back."""
 
     def __init__(self) -> None:
-        """Begin without failures."""
         self._num_failures = 0
         self._served_since: float | None = None
         self.due: float | None = None

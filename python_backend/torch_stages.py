@@ -1,0 +1,52 @@
+"""The stages of a checkpoint in PyTorch; importing this imports PyTorch."""
+
+from __future__ import annotations
+
+import torch
+
+from groundserve.engines.manifest import Manifest
+from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
+from groundserve.weights.tensors import torch_dtype
+from python_backend.encode.torch import TorchEncoder
+from python_backend.generate import Generator
+from python_backend.generate.torch import TorchDecoder, TorchFront
+from python_backend.ground.torch import TorchGrounder
+
+
+def open_torch_encoder(
+    checkpoint: FamilyCheckpoint | TextCheckpoint, manifest: Manifest, *, num_threads: int
+) -> TorchEncoder:
+    """Read a checkpoint's vision stage in the manifest's arithmetic."""
+    _use_threads(num_threads)
+    dtype = torch_dtype(manifest.precision)
+    model = checkpoint.load_vision(dtype=dtype, device=manifest.device)
+    return TorchEncoder(model, device=manifest.device)
+
+
+def open_torch_grounder(
+    checkpoint: FamilyCheckpoint, manifest: Manifest, *, num_threads: int
+) -> TorchGrounder:
+    """Read a checkpoint's grounding stage in the manifest's arithmetic."""
+    _use_threads(num_threads)
+    dtype = torch_dtype(manifest.precision)
+    model = checkpoint.load_grounding(dtype=dtype, device=manifest.device)
+    return TorchGrounder(model, device=manifest.device)
+
+
+def open_torch_generator(
+    checkpoint: TextCheckpoint, manifest: Manifest, *, num_threads: int
+) -> Generator:
+    """Read a checkpoint's front and decoder in the manifest's arithmetic."""
+    _use_threads(num_threads)
+    dtype, device = torch_dtype(manifest.precision), manifest.device
+    decoder = checkpoint.load_decoder(dtype=dtype, device=device)
+    front = checkpoint.load_front(dtype=dtype, device=device)
+    return Generator(
+        front=TorchFront(front, decoder.get_input_embeddings(), device=device),
+        decoder=TorchDecoder(decoder, device=device),
+    )
+
+
+def _use_threads(num_threads: int) -> None:
+    """Have PyTorch use so many, in the whole process: it knows no threads of a model alone."""
+    torch.set_num_threads(num_threads)
