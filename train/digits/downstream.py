@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,8 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.media.index import VideoIndex
 from groundserve.runtime.deadline import Deadline
-from train.digits.patches import patch_classes
 from train.digits.questions import NAMES
-from train.digits.render import render_second
+from train.digits.render import patch_classes, render_second
 from train.digits.world import NUM_DIGITS, make_scene
 
 _NUM_SCENES = 400
@@ -117,12 +116,7 @@ class DigitClassifier:
 
 
 def answer(shown: NDArray[np.float64], *, question: str) -> int:
-    """Return the digit that frames show most, other than one the question names.
-
-    Args:
-        shown: (m, 10), of the frames that may be looked at.
-        question: As asked.
-    """
+    """Return the digit that frames, (m, 10), show most, other than one the question names."""
     votes = shown.mean(axis=0)
     votes[named_digits(question)] = -1  # below every share
     return int(votes.argmax())
@@ -134,16 +128,6 @@ def named_digits(text: str) -> list[int]:
     return [digit for digit, name in enumerate(NAMES) if name in words]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Case:
-    """One question whose answer is one digit that it does not name."""
-
-    video: str
-    question: str
-    digit: int
-    frame_logits: NDArray[np.float32]
-
-
 def downstream_report(
     records_path: Path,
     *,
@@ -152,81 +136,72 @@ def downstream_report(
     num_selected: int,
     seed: int,
 ) -> dict[str, Any] | None:
-    """Answer questions from the K best-scored frames, and from K uniform ones.
+    """Answer questions from the K best-scored frames, from K uniform ones, and from all.
 
     Args:
         records_path: `records.json` of a MovingDigits set, beside its videos.
-        checkpoint: Whose tower the classifier reads.
+        checkpoint: Its tower is read by the classifier.
         scored: The set's questions with their scores.
         num_selected: K.
-        seed: Of the classifier's pictures and of the intervals.
+        seed: Of the classifier's pictures and of the intervals over videos.
 
     Returns:
-        The number of questions, the accuracy of both choices and of all frames, and the paired
-        difference selected - uniform; each with its interval over videos. None if the set has no
-        question whose answer is one digit that it does not name.
+        None if the set has no question whose answer is one digit that it does not name.
 
     Raises:
         GroundserveError: The checkpoint cannot be opened, or a video cannot be read.
     """
-    cases = _cases(records_path, scored)
-    if not cases:
+    digits = _answers(records_path, scored)
+    if not digits:
         return None
     features = FrameFeatures(checkpoint)
     classifier = DigitClassifier(features, seed=seed)
     right: dict[str, list[bool]] = {"selected": [], "uniform": [], "all_frames": []}
     shown: dict[str, NDArray[np.float64]] = {}
     with MediaWorkers(limits=Limits()) as workers:
-        for case in cases:
+        for question, digit in digits:
             # Questions of a video share its frames, which are decoded and told once.
-            if case.video not in shown:
-                path = records_path.parent / case.video
-                frames = _sampled_frames(workers, path, features)
-                shown[case.video] = classifier.shown(frames)
-            everything = shown[case.video]
-            # As serving selects: of equal logits the earlier.
-            best = np.argsort(-case.frame_logits, kind="stable")[:num_selected]
+            if question.video not in shown:
+                frames = _sampled_frames(workers, records_path.parent / question.video, features)
+                shown[question.video] = classifier.shown(frames)
+            everything = shown[question.video]
             choices = {
-                "selected": best,
+                # As serving selects: of equal logits the earlier.
+                "selected": np.argsort(-question.frame_logits, kind="stable")[:num_selected],
                 "uniform": uniform_positions(len(everything), num_selected),
                 "all_frames": np.arange(len(everything)),
             }
-            for name, frames_seen in choices.items():
-                told = answer(everything[frames_seen], question=case.question)
-                right[name].append(told == case.digit)
-    videos = [case.video for case in cases]
+            for name, seen in choices.items():
+                right[name].append(answer(everything[seen], question=question.question) == digit)
+    videos = [question.video for question, _ in digits]
     values = {name: np.array(answers, np.float64) for name, answers in right.items()}
     estimates = {name: bootstrap_mean(value, videos, seed=seed) for name, value in values.items()}
     gain = bootstrap_difference(values["selected"], values["uniform"], videos, seed=seed)
     return {
-        "num_questions": len(cases),
+        "num_questions": len(digits),
         "num_selected": num_selected,
         "accuracy": {name: asdict(estimate) for name, estimate in estimates.items()},
         "gain_over_uniform": asdict(gain),
     }
 
 
-def _cases(records_path: Path, scored: Sequence[ScoredQuestion]) -> list[_Case]:
+def _answers(
+    records_path: Path, scored: Sequence[ScoredQuestion]
+) -> list[tuple[ScoredQuestion, int]]:
+    """Return the questions whose answer is one digit that they do not name, with it."""
     answers = {
         (record["video"], record["question"].removeprefix("<image>\n")): record["answer"]
         for record in json.loads(records_path.read_text("utf-8"))
     }
-    cases = []
+    found = []
     for question in scored:
         if question.type not in _ANSWERED_TYPES or not question.is_present:
             continue
         digits = named_digits(answers[question.video, question.question])
         # An answer of two digits, or one that the question gives away, shows nothing.
         if len(digits) == 1 and digits[0] not in named_digits(question.question):
-            cases.append(
-                _Case(
-                    video=question.video,
-                    question=question.question,
-                    digit=digits[0],
-                    frame_logits=question.frame_logits,
-                )
-            )
-    return cases
+            found.append((question, digits[0]))
+    return found
 
 
 def _sampled_frames(

@@ -24,8 +24,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from groundserve.families.videoitg.config import VisionConfig
 from groundserve.families.videoitg.vision import VisionEncoder
-from train.digits.patches import NO_DIGIT, NUM_PLACES, patch_classes, patch_places
-from train.digits.render import render_second
+from train.digits.render import NO_DIGIT, NUM_PLACES, patch_classes, patch_places, render_second
 from train.digits.world import NUM_DIGITS, make_scene
 
 _NUM_CLASSES = NUM_DIGITS + 1
