@@ -15,15 +15,10 @@ class SampleFlops:
     decoder: float
     """All that stands behind it, with what is computed anew in the backward pass."""
 
-    @property
-    def total(self) -> float:
-        """Both."""
-        return self.tower + self.decoder
-
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCost:
-    """Operations of the forward passes and of the decoder's backward pass."""
+    """What samples are dealt to processes by: tower and decoder's layers, forward and backward."""
 
     frame: float
     """A frame in the tower, which is frozen."""
@@ -33,12 +28,7 @@ class SampleCost:
     """Two tokens of one sequence in its attention, whose kernels compute half of them if causal."""
 
     def __call__(self, *, num_frames: int, lengths: Sequence[int]) -> float:
-        """Return the operations of sequences that go through the decoder together.
-
-        Args:
-            num_frames: Of all of them, encoded once.
-            lengths: Visual and text tokens of each; all are padded to the longest.
-        """
+        """Return the operations of sequences of these lengths, which are padded to the longest."""
         # A padded row costs what a real one does: matrices are multiplied whole.
         longest = max(lengths, default=0)
         # Linear layers grow with the length, attention with its square.

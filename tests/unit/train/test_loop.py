@@ -19,7 +19,7 @@ from tests.unit.train.runs import (
     run,
     weights,
 )
-from train.families.videoitg.layout import open_initial
+from train.families.videoitg.family import open_initial
 from train.families.videoitg.models import encode_frames
 from train.logs import read_metrics
 from train.state import SavedWeights
