@@ -15,7 +15,7 @@ from train.config import Stage
 from train.convert.json_list import iterate_json_list
 from train.convert.parts import BadRecord, Outcome, copy_to
 from train.data.media import IMAGE_FORMATS
-from train.data.placeholders import check_placeholders
+from train.data.records import check_placeholders
 
 ROWS_AT_ONCE = 32
 """Of a Parquet file; each holds an image."""

@@ -19,8 +19,7 @@ from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.runtime.deadline import Deadline
-from train.cpus import rank_cpus
-from train.data.media import READ_SECONDS
+from train.data.media import READ_SECONDS, rank_cpus
 from train.data.records import load_list
 from train.files import replacing
 
@@ -28,13 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def add_durations(records: Path, out: Path, *, media_root: Path, num_workers: int) -> int:
-    """Copy a data file, each entry that has a video with its `duration` in seconds.
-
-    Args:
-        records: JSON list, of any stage.
-        out: File to be written.
-        media_root: Folder that the entries' `video` paths start from.
-        num_workers: Videos that are opened at one time.
+    """Copy a data file, each entry with its video's `duration` in seconds.
 
     Returns:
         How many videos could not be read.

@@ -63,12 +63,7 @@ class FrameCache:
     """A folder of frames; all methods may be called from any thread."""
 
     def __init__(self, directory: Path, *, rule: str, image_size: int) -> None:
-        """Make the folder where there is none.
-
-        Args:
-            directory: On a file system that renames in one step, as all local ones and NFS do.
-            rule: Name of the rule that samples.
-            image_size: S.
+        """Make the folder where there is none; `rule` is the name of what samples.
 
         Raises:
             InvalidRequestError: It cannot be made or read.
@@ -88,19 +83,13 @@ class FrameCache:
             ) from error
 
     def path(self, name: str, status: os.stat_result, *, sample_fps: float) -> Path:
-        """Return where the frames of a video are kept.
-
-        Args:
-            name: As records spell it, below the media root: machines may mount that elsewhere.
-            status: Its size and time of change stand for the content.
-            sample_fps: Frames a second asked for.
-        """
+        """Return where the frames of a video are kept."""
         # Not `max_frames`: the file says how many candidates there were, and `load` decides by
         # that.
         identity = [
             self._rule,
             self._image_size,
-            name,
+            name,  # below the media root, which machines may mount elsewhere
             status.st_size,
             status.st_mtime_ns,
             float(sample_fps),  # 1 and 1.0 are one rate, but not one JSON text
@@ -110,15 +99,7 @@ class FrameCache:
         return self._directory / digest[:2] / f"{digest}.safetensors"
 
     def load(self, path: Path, *, max_frames: int) -> SampledFrames | None:
-        """Read a file of `store`.
-
-        Args:
-            path: From `path`.
-            max_frames: Ceiling on T.
-
-        Returns:
-            None where there is none, it is damaged, or it was thinned to another ceiling.
-        """
+        """Read a file; None: there is none, it is damaged, or thinned to another ceiling."""
         try:
             tensors = load(path.read_bytes())
         # The usual case of a first epoch, which no log should mention.

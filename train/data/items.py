@@ -35,10 +35,6 @@ def group_records(
     Records of a file that do not follow one another are not brought together: what is trained on
     jointly is decided by the data file alone.
 
-    Args:
-        records: Of the whole file, in its order.
-        questions_per_video: Most records an item, >= 1.
-
         records  a a a b - a        (- a malformed one, or one without media)
         items    [a a] [a] [b] - [a]                      questions_per_video = 2
     """

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.closing import Closing
 from train.config import DataConfig, Stage
 from train.cost import SampleCost
-from train.data.ahead import map_ahead
 from train.data.items import Item, group_records
 from train.data.order import MicroBatch, deal, item_generator, micro_batches, num_micro_batches
 from train.data.reader import ItemReader, Reading, Unreadable
@@ -58,9 +57,9 @@ class TrainingData(Closing):
 
         Args:
             config: Which samples, and how they are read.
-            stage: Decides the format of the records.
+            stage: It decides the format of the records.
             samples: The family's format.
-            seed: Of the order, the rates and the tokens of a frame.
+            seed: For the order, the rates and the tokens of a frame.
             cost: By which the micro-batches of a step are dealt to ranks; None: as they are drawn.
 
         Raises:
@@ -201,12 +200,20 @@ class TrainingData(Closing):
         self, tasks: Iterator[tuple[int, int]], *, is_training: bool
     ) -> Generator[Reading, None, None]:
         """Yield what the (epoch, item number) pairs give, in order."""
-        return map_ahead(
-            partial(self._read, is_training=is_training),
-            tasks,
-            executor=self._pool,
-            depth=AHEAD_PER_WORKER * self._num_workers,
-        )
+        pending: deque[Future[Reading]] = deque()
+        try:
+            for task in tasks:
+                pending.append(self._pool.submit(self._read, task, is_training=is_training))
+                # The oldest is waited for even where later ones are done: order counts, and so
+                # does memory.
+                if len(pending) == AHEAD_PER_WORKER * self._num_workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            # Also when the generator is closed half-way; calls that run already end by themselves.
+            for future in pending:
+                future.cancel()
 
     def _read(self, task: tuple[int, int], *, is_training: bool) -> Reading:
         epoch, number = task

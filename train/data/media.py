@@ -1,8 +1,9 @@
-"""The frames of an item, resized as serving resizes them."""
+"""The frames of an item, resized as serving resizes them, by this rank's share of the cores."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from groundserve.data_record import Media
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.cpus import available_cpus
 from groundserve.runtime.deadline import Deadline
-from train.cpus import rank_cpus
 from train.data.frame_cache import FrameCache, SampledFrames
 from train.families.base import FrameSampler
 
@@ -40,18 +41,10 @@ class FrameReader:
         num_workers: int,
         frame_cache: Path | None = None,
     ) -> None:
-        """Start nothing yet.
-
-        Args:
-            media_root: Folder that media paths start from.
-            image_size: Side S of the frames.
-            sample: Says which frames of a video.
-            max_frames: Ceiling on T.
-            num_workers: Videos that are read at one time.
-            frame_cache: Folder that keeps the frames of videos; None keeps none.
+        """Start nothing yet; arguments as in `DataConfig` and `SampleFormat`.
 
         Raises:
-            InvalidRequestError: The folder cannot be used.
+            InvalidRequestError: The folder of the frame cache cannot be used.
         """
         self._media_root = media_root
         self._image_size = image_size
@@ -159,3 +152,25 @@ def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:
         raise MediaError(f"cannot read the image {str(path)!r}: {error}") from None
     # A copy, since torch warns of arrays that cannot be written to.
     return np.array(pixels.resize((image_size, image_size), Image.Resampling.BICUBIC))
+
+
+def rank_cpus(environment: Mapping[str, str] = os.environ) -> int:
+    """Return this rank's share of the cores that its processes may use, >= 1.
+
+    What is divided by LOCAL_WORLD_SIZE, torchrun's count of the ranks on this machine, are the
+    cores of the process that started them: where the launcher bound this rank to some (torchrun
+    binds to the GPU's NUMA node), the others of its node have the same ones.
+
+    Raises:
+        InvalidRequestError: LOCAL_WORLD_SIZE is not a whole number >= 1.
+    """
+    # Unset, nothing but torchrun sets it: the process is on its own.
+    text = environment.get("LOCAL_WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidRequestError(f"LOCAL_WORLD_SIZE must be a whole number >= 1, got {text!r}")
+    num_ranks = int(text)
+    if num_ranks == 1:
+        return available_cpus()
+    # The parent is torchrun's agent, whose children the ranks are. The smaller of the two: a rank
+    # that was bound to fewer cores than its share has no more.
+    return min(available_cpus(), max(1, available_cpus(os.getppid()) // num_ranks))

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundserve.data_record import Record, ordinals, parse_record
+from groundserve.data_record import (
+    IMAGE_PLACEHOLDER,
+    Message,
+    Record,
+    ordinals,
+    parse_record,
+)
 from groundserve.errors import InvalidRequestError
 from train.config import Stage
 
@@ -58,7 +64,7 @@ def read_records(path: Path, *, stage: Stage, speaks: bool = True) -> RecordFile
 
     Args:
         path: The file.
-        stage: Decides the format.
+        stage: It decides the format.
         speaks: Whether to log what is wrong; a run looks more than once, and says it once.
 
     Raises:
@@ -109,6 +115,25 @@ def load_list(path: Path) -> list[Any]:
         found = "an empty list" if values == [] else f"one {type(values).__name__}"
         raise InvalidRequestError(f"{path} must be a JSON list of at least one record, got {found}")
     return values
+
+
+def check_placeholders(messages: Sequence[Message], *, has_media: bool) -> None:
+    """Refuse a conversation whose `<image>` do not all stand for its one image or video.
+
+    Several in the first message are one, which goes to its front, as in the reference. One in a
+    later message would be a second image; there the reference ends with an IndexError.
+
+    Raises:
+        InvalidRequestError: There is one elsewhere, or there is no image or video.
+    """
+    others = messages[1:] if has_media else messages
+    found = sum(message.text.count(IMAGE_PLACEHOLDER) for message in others)
+    if found:
+        rule = "in the first message only" if has_media else "only with an image or a video"
+        raise InvalidRequestError(
+            f"conversations may have the placeholder {IMAGE_PLACEHOLDER} {rule}, got {found}"
+            + (" elsewhere" if has_media else "")
+        )
 
 
 def _is_json_object(line: bytes) -> bool:

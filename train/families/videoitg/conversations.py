@@ -11,7 +11,7 @@ from groundserve.data_record import IMAGE_PLACEHOLDER, Message
 from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from train.config import Template
-from train.data.placeholders import check_placeholders
+from train.data.records import check_placeholders
 from train.examples import IGNORE_INDEX, Text
 
 SYSTEM_MESSAGE = "You are a helpful assistant."

@@ -209,4 +209,4 @@ def test_anchors_are_trained_on_and_not_served(qwen2, tower, tmp_path):
     with pytest.raises(InvalidRequestError, match='variant must be "anchor", as init was trained'):
         open_initial(make_config(grounding, out), num_auxiliary=0)
     text_again = open_initial(make_config(video, out), num_auxiliary=0)  # the head goes anyway
-    assert "grounding_variant" not in text_again.raw_config
+    assert "grounding_variant" not in text_again.checkpoint.raw_config
