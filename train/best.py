@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.errors import InvalidRequestError
-from train.checkpoint_folder import recover_checkpoint, write_checkpoint
 from train.families.base import Initial
+from train.files import recover_checkpoint, write_checkpoint
 from train.state import SavedWeights
 from train.validation import FIGURE
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import get_args
 
 from groundserve.errors import GroundserveError
-from train.checkpoint_folder import write_checkpoint
 from train.config import Stage, StageConfig
 from train.config_file import read_config
 from train.families import find_family
+from train.files import write_checkpoint
 from train.state import SavedWeights
 
 

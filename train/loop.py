@@ -20,13 +20,12 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from train.checkpoint_folder import write_checkpoint
 from train.config import StageConfig
 from train.data import Batch, TrainingData, Unreadable
 from train.data.records import read_records
 from train.families import find_family
 from train.families.base import Initial, Losses
-from train.files import sole_writer
+from train.files import sole_writer, write_checkpoint
 from train.known_faults import check_records
 from train.logs import RunLog, StepReport
 from train.measurements import Measurements, OnValidation

@@ -15,12 +15,7 @@ SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 
 def unpack(archive: Path, folder: Path, *, name: str) -> Iterator[BadRecord]:
-    """Write an archive's files below a folder, under their names in it.
-
-    Args:
-        archive: tar, compressed or not, or zip.
-        folder: Made if it is missing.
-        name: Of the archive, for reports.
+    """Write the files of a tar or zip below a folder, under their names in it.
 
     Yields:
         Members that are neither files nor folders, or whose names lead out of the folder; they are
@@ -31,7 +26,6 @@ def unpack(archive: Path, folder: Path, *, name: str) -> Iterator[BadRecord]:
     """
     members = _zip_members if archive.suffix == ".zip" else _tar_members
     try:
-        # Only what is left out comes back; what is written needs no report.
         for member, reason in members(archive, folder):
             yield BadRecord(file=name, record=member, rule=reason)
     except (

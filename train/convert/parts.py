@@ -35,11 +35,7 @@ Outcome = dict[str, Any] | BadRecord
 
 
 class Parts:
-    """The outcomes of source files.
-
-    Args:
-        folder: Made if it is missing.
-        about: What is converted, `set` and `source`.
+    """The outcomes of source files, in a folder for one set and source.
 
     Raises:
         InvalidRequestError: The folder was made for another conversion.
@@ -65,18 +61,11 @@ class Parts:
         if not path.exists():
             return False
         with path.open(encoding="utf-8") as file:
-            # The first line is of the source file as it was; a download that went on has another
-            # size.
+            # A download that went on has another size.
             return bool(json.loads(file.readline()) == _header(source))
 
     def write(self, name: str, source: Path, outcomes: Iterable[Outcome]) -> None:
-        """Take a source file's outcomes, in order; it is done when they end without an error.
-
-        Args:
-            name: Of the source file, below the download.
-            source: Where it is now.
-            outcomes: May be a generator that reads it: an error of its own leaves no part behind.
-        """
+        """Take a source file's outcomes, in order; it is done when they end without an error."""
         with replacing(self._path(name)) as file:
             file.write(json.dumps(_header(source)).encode() + b"\n")
             for outcome in outcomes:
@@ -102,18 +91,11 @@ class Parts:
 
 
 def _header(source: Path) -> dict[str, int]:
-    # Cheap, and enough to tell a download that has gone on since.
     return {"source_bytes": source.stat().st_size}
 
 
 def copy_to(path: Path, source: IO[bytes], *, num_bytes: int) -> None:
-    """Write a media file, unless it is there with this size.
-
-    Args:
-        path: Its folder is made.
-        source: Read from where it stands to its end.
-        num_bytes: What it will give.
-    """
+    """Write a media file, unless it is there with this size."""
     # Not compared further: it was written under another name and renamed when it was whole.
     if path.is_file() and path.stat().st_size == num_bytes:
         return

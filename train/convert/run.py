@@ -10,7 +10,6 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from groundserve.errors import InvalidRequestError
-from train.config import Stage
 from train.convert.archives import SUFFIXES, unpack
 from train.convert.parts import BadRecord, Parts
 from train.convert.records import convert_json, convert_parquet
@@ -49,7 +48,7 @@ def convert(
     were added to the download, it adds them.
 
     Args:
-        name: Of `SETS`.
+        name: One of `SETS`.
         source: The download, as `hf download --repo-type dataset` lays it out.
         out: Folder for the result; one conversion each.
         include: Glob patterns of record files below the download; none: the set's own.
@@ -75,8 +74,7 @@ def convert(
         for file in record_files:
             if not parts.is_done(file, source / file):
                 on_file(file)
-                stage: Stage = chosen.stage
-                path = source / file
+                stage, path = chosen.stage, source / file
                 outcomes = (
                     convert_parquet(path, name=file, stage=stage, media_root=media_root)
                     if path.suffix == ".parquet"

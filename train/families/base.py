@@ -37,15 +37,12 @@ class FrameSampler(Protocol):
     def __call__(
         self, index: VideoIndex, *, sample_fps: float, max_frames: int | None
     ) -> NDArray[np.int64]:
-        """Sample a video.
+        """Return int64 (T,), increasing ordinals in the source.
 
         Args:
-            index: Of the whole video.
+            index: The whole video's.
             sample_fps: Frames a second asked for.
             max_frames: Ceiling on T; None: every candidate, which labels count.
-
-        Returns:
-            int64 (T,), source ordinals, increasing.
 
         Raises:
             InvalidRequestError: The rule refuses this video's rate.
@@ -80,10 +77,6 @@ class SampleFormat(Protocol):
     def text(self, record: Record, *, has_media: bool) -> Text:
         """Tokenize a record, with targets in the stages that write text and without labels.
 
-        Args:
-            record: Of the stage's format.
-            has_media: Whether there is an image or video.
-
         Raises:
             InvalidRequestError: It has no place for what the record holds.
         """
@@ -111,14 +104,11 @@ class TrainedModel(nn.Module):
 
     @abstractmethod
     def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
-        """Compute the loss of a batch.
+        """Compute the loss of a batch of any T, P and number of texts.
 
         Args:
-            examples: Of any T, P and number of texts.
+            examples: The batch.
             features: (T, P, D_v) of each, from `Initial.encode`.
-
-        Raises:
-            ValueError: There is an auxiliary loss, and a record says nothing of its frames.
         """
 
     @abstractmethod
@@ -126,15 +116,17 @@ class TrainedModel(nn.Module):
         """Return how the reference's files call a parameter of this name."""
 
 
-class Source(Protocol):
-    """What a stage starts from, without weights."""
-
+class _Samples(Protocol):
     def samples(self, config: StageConfig) -> SampleFormat:
         """Return the format of a run's samples.
 
         Raises:
             InvalidRequestError: The tokenizer lacks a token of the template.
         """
+
+
+class Source(_Samples, Protocol):
+    """What a stage starts from, without weights."""
 
     def sample_flops(
         self,
@@ -147,16 +139,11 @@ class Source(Protocol):
     ) -> SampleFlops:
         """Return what one sequence costs in training, with the encoding of its frames.
 
-        Args:
-            config: The run.
-            num_frames: T.
-            tokens_per_frame: P.
-            num_text_tokens: Of the question or conversation.
-            num_targets: Text positions that a token is predicted at.
+        A token of the text is predicted at `num_targets` positions.
         """
 
 
-class Initial(Protocol):
+class Initial(_Samples, Protocol):
     """What a stage starts from."""
 
     @property
@@ -167,24 +154,17 @@ class Initial(Protocol):
     def vision(self) -> nn.Module:
         """float32, frozen, in evaluation mode; its `config` says which attention it computes."""
 
-    def samples(self, config: StageConfig) -> SampleFormat:
-        """As of `Source`."""
-
     def sample_cost(self, config: StageConfig) -> SampleCost:
         """Return by what a run's samples are dealt to processes."""
 
     def encode(self, examples: Sequence[Example]) -> list[Tensor]:
-        """Encode the frames of a batch, on the device of `vision` and in its dtype.
-
-        Returns:
-            (T, P, D_v) of each example, without gradients.
-        """
+        """Encode each to (T, P, D_v), on the device of `vision` and in its dtype."""
 
     def blank_example(self, *, num_auxiliary: int = 0) -> Example:
         """Return one black frame and no question, which the model gives a loss.
 
         A process that has nothing to read passes it through the model, since the others wait for
-        it. `frame_targets` is float32 (1, num_auxiliary), zeros.
+        it. `frame_targets` are zeros.
         """
 
     def write_files(self, directory: Path, state_dict: Mapping[str, Tensor]) -> None:
@@ -213,7 +193,7 @@ class StageFunction(Protocol):
         out: Path,
         vision_tower: Path | None = None,
     ) -> StageConfig:
-        """See `TrainingFamily.stages`."""
+        """Return it."""
 
 
 class TrainingFamily(Protocol):

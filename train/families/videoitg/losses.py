@@ -13,11 +13,8 @@ def grounding_loss(frame_logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy with the reference's weight on relevant frames, in float32.
 
     The weight is min(5, sqrt(M / max(1, P))) for P relevant and M other frames. With no other
-    frames it is 0 and so is the loss; with no relevant frames it has no effect.
-
-    Args:
-        frame_logits: (F,), of all frames of all sequences of the local batch.
-        labels: (F,), 0 or 1.
+    frames it is 0 and so is the loss; with no relevant frames it has no effect. Both arguments are
+    (F,), of all frames of all sequences of the local batch.
 
     Source: NVlabs/VideoITG fab8b54,
     `eagle/model/language_model/grounding_qwen2.py::EagleQwenG.forward`.
@@ -30,12 +27,7 @@ def grounding_loss(frame_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def language_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy over the positions that predict something, in float32.
-
-    Args:
-        logits: (M, V), of these positions.
-        targets: int64 (M,), the token that follows each.
-    """
+    """Mean cross-entropy of (M, V) and int64 (M,), the token that follows each, in float32."""
     # The mean of nothing is NaN. A sum times 0 keeps the graph, so that this process takes part in
     # the collectives of the backward pass like all others.
     if not len(targets):  # every target of the batch was masked
@@ -44,10 +36,5 @@ def language_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def frame_loss(frame_logits: Tensor, frame_targets: Tensor) -> Tensor:
-    """Mean binary cross-entropy on what each frame shows, in float32.
-
-    Args:
-        frame_logits: (..., T, A).
-        frame_targets: The same shape, 0 or 1.
-    """
+    """Mean binary cross-entropy on what each frame shows, in float32."""
     return F.binary_cross_entropy_with_logits(frame_logits.float(), frame_targets.float())

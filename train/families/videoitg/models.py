@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,10 +53,7 @@ class _Sequence:
 class Trunk(TrainedModel):
     """Projector and decoder, which all models share under the same names.
 
-    Args of all subclasses:
-        config: Dimensions.
-        num_auxiliary: A, number of targets of the auxiliary per-frame loss; 0 leaves it out.
-        auxiliary_weight: Its weight in the loss.
+    Without auxiliary targets (A = 0) there is no such layer and loss.
     """
 
     is_causal: bool
@@ -73,7 +70,7 @@ class Trunk(TrainedModel):
         self.auxiliary = _output_layer(config, num_auxiliary) if num_auxiliary else None
 
     def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
-        """See `TrainedModel.forward`."""
+        """Compute the loss of a batch; raises ValueError where the auxiliary has no targets."""
         texts = [text for example in examples for text in example.texts]
         sequences = []
         for example, feature in zip(examples, features, strict=True):
@@ -83,8 +80,10 @@ class Trunk(TrainedModel):
         losses = self.read(sequences, texts, hidden_states)
         if self.auxiliary is None or not losses.parts:  # without parts there are scores only
             return losses
+        if any(example.frame_targets is None for example in examples):
+            raise ValueError("auxiliary_weight > 0 needs records that say what each frame shows")
         targets = [
-            torch.as_tensor(_auxiliary_targets(example), device=hidden_states.device)
+            torch.as_tensor(example.frame_targets, device=hidden_states.device)
             for example in examples
             for _ in example.texts
         ]
@@ -93,14 +92,14 @@ class Trunk(TrainedModel):
             for sequence, row in zip(sequences, hidden_states, strict=True)
         ]
         auxiliary = frame_loss(self.auxiliary(torch.cat(states)), torch.cat(targets))
-        return Losses(
+        return replace(
+            losses,
             loss=losses.loss + self.auxiliary_weight * auxiliary,
             parts={**losses.parts, "auxiliary": auxiliary.detach()},
-            frame_logits=losses.frame_logits,
         )
 
     def file_name(self, parameter: str) -> str:
-        """See `TrainedModel.file_name`."""
+        """Return how the reference's files call a parameter."""
         # The first argument is the tower's tensors: it is frozen and no part of this model.
         (name,) = reference_names({}, {parameter: self.get_parameter(parameter)})
         return name
@@ -121,13 +120,7 @@ class Trunk(TrainedModel):
         )
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
-        """Turn the decoder's output into the model's own loss.
-
-        Args:
-            sequences: B, as they went in.
-            texts: Of each.
-            hidden_states: (B, S, D), padded on the right.
-        """
+        """Turn the decoder's output (B, S, D), padded on the right, into the model's own loss."""
         raise NotImplementedError
 
     def _decode(self, embeds: list[Tensor]) -> Tensor:
@@ -153,10 +146,8 @@ class CausalModel(Trunk):
 
     is_causal = True
 
-    def __init__(
-        self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
-    ) -> None:
-        super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
+    def __init__(self, config: CheckpointConfig, **auxiliary: Any) -> None:
+        super().__init__(config, **auxiliary)
         self.lm_head = _output_layer(config, config.vocab_size, bias=False)
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
@@ -183,10 +174,8 @@ class PoolingModel(Trunk):
 
     is_causal = False
 
-    def __init__(
-        self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
-    ) -> None:
-        super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
+    def __init__(self, config: CheckpointConfig, **auxiliary: Any) -> None:
+        super().__init__(config, **auxiliary)
         self.head = _output_layer(config, 1)
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
@@ -207,21 +196,14 @@ class AnchorModel(Trunk):
 
     is_causal = True
 
-    def __init__(
-        self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
-    ) -> None:
-        super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
+    def __init__(self, config: CheckpointConfig, **auxiliary: Any) -> None:
+        super().__init__(config, **auxiliary)
         self.head = _output_layer(config, 1)
 
     def build_sequence(self, visual: Tensor, text: Text) -> _Sequence:
         """Append the anchors."""
         sequence = super().build_sequence(visual, text)
-        return _Sequence(
-            embeds=torch.cat([sequence.embeds, visual.mean(dim=1)]),
-            num_frames=sequence.num_frames,
-            visual_start=sequence.visual_start,
-            num_visual=sequence.num_visual,
-        )
+        return replace(sequence, embeds=torch.cat([sequence.embeds, visual.mean(dim=1)]))
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
         """Score each frame by its anchor, of which the last T positions are made."""
@@ -254,15 +236,7 @@ def new_linear(width_in: int, width_out: int, *, std: float, bias: bool = True) 
 
 @torch.no_grad()
 def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Tensor]:
-    """Encode and pool the frames of a batch; examples of one grid go through together.
-
-    Args:
-        vision: The frozen tower.
-        examples: With frames uint8 (T, S, S, 3) on the CPU, of any T and grid.
-
-    Returns:
-        (T, g*g, D_v) of each example, in the tower's dtype and on its device.
-    """
+    """Encode and pool the frames of a batch to (T, P, D_v); those of one grid go together."""
     device = vision.embeddings.patch_embedding.weight.device
     features: list[Tensor | None] = [None] * len(examples)
     for num_tokens in {example.tokens_per_frame for example in examples}:
@@ -300,9 +274,3 @@ def _score(head: nn.Linear, states: list[Tensor], texts: list[Text]) -> Losses:
     # Over the whole batch, not a mean of sequences: the reference's weight counts its frames.
     loss = grounding_loss(frame_logits, torch.cat(labels))
     return Losses(loss=loss, parts={"grounding": loss.detach()}, frame_logits=list(split))
-
-
-def _auxiliary_targets(example: Example) -> object:
-    if example.frame_targets is None:
-        raise ValueError("auxiliary_weight > 0 needs records that say what each frame shows")
-    return example.frame_targets
