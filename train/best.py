@@ -30,12 +30,6 @@ STATE_NAME = "groundserve_validation.json"
 class BestCheckpoint:
     """Keeps the best; belongs to a run's first process.
 
-    Args:
-        out: Folder of the run.
-        initial: What the run starts from.
-        records: What it is validated on. A best that was measured on another file is not
-            comparable, so the next measurement replaces it.
-
     Raises:
         InvalidRequestError: There is a `best` that says nothing of where it comes from.
     """
@@ -46,6 +40,7 @@ class BestCheckpoint:
         self._records = os.path.realpath(records)
         recover_checkpoint(self.path)
         found = read_best(out)
+        # Measured on another file it is not comparable.
         if found is not None and os.path.realpath(found["records"]) != self._records:
             logger.warning(
                 "%s was measured on %s; the next measurement replaces it",
@@ -56,13 +51,7 @@ class BestCheckpoint:
         self._figure: float | None = None if found is None else found[FIGURE]
 
     def offer(self, step: int, figures: Mapping[str, float], checkpoint: Path) -> bool:
-        """Write a checkpoint as the best if none was as good before; of equals the earlier stays.
-
-        Args:
-            step: Steps done.
-            figures: Of validation.
-            checkpoint: The run's own of that step, whose weights are read file by file.
-        """
+        """Write a checkpoint of the run as the best if none was as good before."""
         if self._figure is not None and figures[FIGURE] <= self._figure:
             return False
         state = {"step": step, **figures, "records": self._records}

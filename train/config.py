@@ -69,8 +69,7 @@ class DataConfig:
             "num_workers",
         ):
             _check_at_least(name, getattr(self, name), 1)
-        if self.sample_fps is not None and not self.sample_fps > 0:
-            raise InvalidRequestError(f"sample_fps must be > 0, got {self.sample_fps}")
+        _check_above_0("sample_fps", self.sample_fps)
         if not 0 <= self.max_unreadable_share <= 1:
             raise InvalidRequestError(
                 f"max_unreadable_share must be in [0, 1], got {self.max_unreadable_share}"
@@ -104,21 +103,14 @@ class OptimizerConfig:
     its ZeRO files leave clipping off, whatever `max_grad_norm` says."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise InvalidRequestError(f"learning_rate must be > 0, got {self.learning_rate}")
-        if self.out_proj_learning_rate is not None and not self.out_proj_learning_rate > 0:
-            raise InvalidRequestError(
-                f"out_proj_learning_rate must be > 0, got {self.out_proj_learning_rate}"
-            )
+        for name in ("learning_rate", "out_proj_learning_rate", "max_grad_norm"):
+            _check_above_0(name, getattr(self, name))
         if not 0 <= self.warmup_ratio < 1:
             raise InvalidRequestError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InvalidRequestError(f"betas must be in [0, 1), got {list(self.betas)}")
         for name in ("eps", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise InvalidRequestError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise InvalidRequestError(f"max_grad_norm must be > 0, got {self.max_grad_norm}")
+            _check_at_least(name, getattr(self, name), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +188,9 @@ class StageConfig:
             "save_every_steps",
             "keep_last",
             "log_every_steps",
+            "max_steps",
         ):
             _check_at_least(name, getattr(self, name), 1)
-        if self.max_steps is not None:
-            _check_at_least("max_steps", self.max_steps, 1)
         if self.variant == "anchor" and self.stage != "grounding":
             raise InvalidRequestError(
                 f'variant "anchor" is a way to score frames, stage "{self.stage}" writes text; '
@@ -210,8 +201,7 @@ class StageConfig:
                 f'validation measures how frames are ranked, stage "{self.stage}" writes text; '
                 'set validation in stage "grounding" only'
             )
-        if self.auxiliary_weight < 0:
-            raise InvalidRequestError(f"auxiliary_weight must be >= 0, got {self.auxiliary_weight}")
+        _check_at_least("auxiliary_weight", self.auxiliary_weight, 0)
 
     @property
     def is_grounding(self) -> bool:
@@ -219,6 +209,11 @@ class StageConfig:
         return self.stage == "grounding"
 
 
-def _check_at_least(name: str, value: int, minimum: int) -> None:
-    if value < minimum:
+def _check_at_least(name: str, value: float | None, minimum: int) -> None:
+    if value is not None and not value >= minimum:
         raise InvalidRequestError(f"{name} must be >= {minimum}, got {value}")
+
+
+def _check_above_0(name: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise InvalidRequestError(f"{name} must be > 0, got {value}")

@@ -22,17 +22,11 @@ from train.state import SavedWeights
 
 
 def export(config: StageConfig, checkpoint: Path, out: Path) -> None:
-    """Write a checkpoint of a run in the reference's layout.
-
-    Args:
-        config: The run's.
-        checkpoint: Its `checkpoint-<step>/`.
-        out: Folder to be made; an earlier checkpoint there is replaced.
+    """Write a checkpoint of a run in the reference's layout; one that is at `out` is replaced.
 
     Raises:
-        InvalidRequestError: What the run started from cannot be read, or `checkpoint` cannot, or
-            `out` exists and is something else.
-        UnsupportedError: As `TrainingFamily.open_initial`.
+        InvalidRequestError: What the run started from or `checkpoint` cannot be read, or `out`
+            exists and is something else.
     """
     weights = SavedWeights(checkpoint)
     # The folder itself is renamed into place, so here it is only its parent that is made.

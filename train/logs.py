@@ -44,8 +44,7 @@ class StepReport:
     data_seconds: tuple[float, ...]
     """What each process waited for its samples, by rank."""
     sync_seconds: tuple[float, ...]
-    """What each stood in collectives, by rank, see `train.waits`: the least of all is what they
-    cost, what is above it a wait for the slowest. Not the sum between nodes with `hsdp`."""
+    """What each stood in collectives, by rank: see `train.waits`."""
     compute_seconds: float
     """The first process's step without its samples, checkpoints and validation."""
     num_unreadable: int
@@ -56,10 +55,7 @@ class StepReport:
 class RunLog(Closing):
     """Writes the log of a run; belongs to its first process.
 
-    Args:
-        out: Folder of the run.
-        step: Steps done. What the log says about later ones, which a run that resumes does again,
-            is dropped.
+    What the log says about steps behind `step`, which a run that resumes does again, is dropped.
 
     Raises:
         MissingExtraError: TensorBoard is not installed.

@@ -51,12 +51,10 @@ class ConversationTokenizer:
             self._always_learnt = frozenset(self._only_id(text) for text in always)
 
     def text(self, messages: Sequence[Message], *, has_media: bool) -> Text:
-        """Tokenize a conversation.
+        """Tokenize a conversation of at least two messages, the first from the user.
 
-        Args:
-            messages: At least two, the first from the user.
-            has_media: Whether there is an image or video. Without one the placeholder, which every
-                text has, comes last: the model is causal, so what stands there changes nothing.
+        Without an image or video the placeholder, which every text has, comes last: the model is
+        causal, so what stands there changes nothing.
 
         Raises:
             InvalidRequestError: `<image>` stands elsewhere than in the first message, or the

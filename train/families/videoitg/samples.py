@@ -18,7 +18,7 @@ from train.families.videoitg.conversations import ConversationTokenizer
 
 
 class RuleA:
-    """See `train.families.base.FrameSampler`."""
+    """The reference's sampling, a `train.families.base.FrameSampler`."""
 
     name = "rule A"
 
@@ -36,7 +36,7 @@ class RuleA:
 
 
 class Samples:
-    """See `train.families.base.SampleFormat`."""
+    """How records become samples, a `train.families.base.SampleFormat`."""
 
     def __init__(
         self,
@@ -50,13 +50,7 @@ class Samples:
     ) -> None:
         """Raise InvalidRequestError where the tokenizer lacks a token of the template.
 
-        Args:
-            config: Its template and its budget of visual tokens are used.
-            stage: Decides what the text is.
-            tokenizer: The checkpoint's.
-            pad_token_id: Positions with this id are dropped.
-            image_size: Side in pixels of the vision tower's frames.
-            side: Patches along that side, the largest grid.
+        Positions with the padding id are dropped; `side` is the largest grid.
         """
         self.image_size = image_size
         self.sample = RuleA()

@@ -43,12 +43,7 @@ _SPLIT = (
 
 
 def make_tokenizer(texts: list[str], *, vocab_size: int) -> Tokenizer:
-    """Train a byte-level tokenizer with Qwen2's normaliser, pre-tokenizer and special tokens.
-
-    Args:
-        texts: What pairs are counted in.
-        vocab_size: Most tokens, special ones and 256 bytes among them.
-    """
+    """Train a byte-level tokenizer with Qwen2's normaliser, pre-tokenizer and special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -104,12 +99,7 @@ def write_language_model(
 ) -> None:
     """Write a Qwen2 directory: tokenizer, and a decoder that has read captions once.
 
-    Args:
-        directory: To be made.
-        seed: Of weights and texts.
-        num_texts: Conversations of all stages, drawn anew; what is over after whole batches is
-            seen by the tokenizer alone.
-        batch_size: Of a step.
+    Of the texts, what is over after whole batches is seen by the tokenizer alone.
     """
     directory.mkdir(parents=True)
     texts = _texts(seed, num_texts)

@@ -56,11 +56,7 @@ def train_vision(
 ) -> SiglipVisionModel:
     """Train a tower; the layers behind the selected one keep their first values.
 
-    Args:
-        config: Dimensions of the whole tower.
-        training: How.
-        select_layer: The layer that is used, and trained through.
-        on_step: Called with the step, the loss, and the share of patches told right.
+    `on_step` is called with the step, the loss, and the share of patches told right.
     """
     torch.manual_seed(training.seed)
     tower = SiglipVisionModel(SiglipVisionConfig(**asdict(config), vision_use_head=True))
