@@ -53,9 +53,8 @@ class DataConfig:
     """Folder that keeps the sampled frames of videos as JPEG, for all ranks and epochs; None
     decodes a video whenever it is read. JPEG changes frames a little."""
     max_unreadable_share: float = 0.05
-    """A run ends when something of more than this share of the items it tried cannot be read; see
-    `train.unreadable`. A large set may miss a file here and there; one in twenty is more likely a
-    folder that was not downloaded. 1 never ends a run."""
+    """A run ends when something of more than this share of the items it tried cannot be read; one
+    in twenty is likely a folder that was not downloaded. 1 never ends a run."""
     num_workers: int = 2
     """Processes of each rank that decode; they work ahead of the training step."""
 
@@ -83,11 +82,8 @@ class OptimizerConfig:
     learning_rate: float
     """Peak rate of everything that is trained."""
     out_proj_learning_rate: float | None = None
-    """Peak rate of the parameters whose name contains `out_proj`; None: one rate for all.
-
-    The substring also matches `mm_projector.out_projection`, so the projector trains at this rate
-    too. That is what the reference does, and the default here; see `out_proj_matches_projector`.
-    """
+    """Peak rate of the parameters whose name contains `out_proj`; None: one rate for all. The
+    substring also matches `mm_projector.out_projection`, as in the reference."""
     out_proj_matches_projector: bool = True
     """Reproduce that match; False gives the fast rate to the head alone."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -99,8 +95,7 @@ class OptimizerConfig:
     warmup_ratio: float
     """Share of the steps, rounded up, in which the rate rises from 0."""
     max_grad_norm: float | None = None
-    """Largest norm of the gradient. None, no clipping, is what the reference's runs amount to:
-    its ZeRO files leave clipping off, whatever `max_grad_norm` says."""
+    """Largest norm of the gradient. None, no clipping, is what the reference's runs amount to."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "out_proj_learning_rate", "max_grad_norm"):

@@ -38,10 +38,9 @@ class Batch:
 
 
 class TrainingData(Closing):
-    """A data file as batches; it closes with the `with` block or `close`.
+    """A data file as batches; nothing runs before the first is asked for.
 
-    Threads take items in order, and each waits for a process that decodes. Nothing runs before
-    the first batch is asked for.
+    Threads take items in order, and each waits for a process that decodes.
     """
 
     def __init__(
@@ -117,8 +116,7 @@ class TrainingData(Closing):
         """Yield the micro-batches first..last-1 of a rank, counted from 0 over all epochs.
 
         Each is the same whatever `first` is, so a run goes on where it stopped; but `first` begins
-        a step, whose `accumulation_steps` micro-batches are dealt together. Closing the generator
-        drops what was read ahead.
+        a step, whose `accumulation_steps` micro-batches are dealt together.
         """
         passes = micro_batches(
             len(self),

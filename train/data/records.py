@@ -118,13 +118,10 @@ def load_list(path: Path) -> list[Any]:
 
 
 def check_placeholders(messages: Sequence[Message], *, has_media: bool) -> None:
-    """Refuse a conversation whose `<image>` do not all stand for its one image or video.
+    """Raise InvalidRequestError where `<image>` do not all stand for the one image or video.
 
     Several in the first message are one, which goes to its front, as in the reference. One in a
     later message would be a second image; there the reference ends with an IndexError.
-
-    Raises:
-        InvalidRequestError: There is one elsewhere, or there is no image or video.
     """
     others = messages[1:] if has_media else messages
     found = sum(message.text.count(IMAGE_PLACEHOLDER) for message in others)
@@ -191,10 +188,8 @@ def _repetition_warnings(path: Path, records: Iterable[Record]) -> tuple[str, ..
 
 
 def _clip_ordinal_warnings(path: Path, values: list[Any]) -> tuple[str, ...]:
-    """Return a warning where most `frame_num` do not lie in the clips that `clip_num` names.
-
-    A file "repaired" for the released loader has clip ordinals, or both columns swapped.
-    """
+    """Return a warning where most `frame_num` do not lie in the clips that `clip_num` names."""
+    # A file "repaired" for the released loader has clip ordinals, or both columns swapped.
     num_compared = num_wrong = 0
     for value in values:
         try:

@@ -32,7 +32,6 @@ from groundserve.families.default_video import short_plan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
-from groundserve.media.index import VideoIndex
 from groundserve.runtime.deadline import Deadline
 from train.digits.questions import NAMES
 from train.digits.render import patch_classes, render_second
@@ -46,14 +45,19 @@ _ANSWERED_TYPES = ("order", "motion")
 """Types whose question does not name the digit that answers it."""
 
 
-class FrameFeatures:
-    """A checkpoint's features of single frames, as fine as its family has them.
+class DigitClassifier:
+    """Tells which digits a frame shows, patch by patch, by ridge regression on frozen features.
 
-    The family must encode frame by frame, into a square of patches.
+    Those are the checkpoint's features of single frames, as fine as its family has them. The
+    family must encode frame by frame, into a square of patches.
     """
 
-    def __init__(self, checkpoint: str | Path) -> None:
-        """Raise GroundserveError where it cannot be opened, or takes no frames of one size."""
+    def __init__(self, checkpoint: str | Path, *, seed: int) -> None:
+        """Fit on pictures of the training split's handwriting.
+
+        Raises:
+            GroundserveError: The checkpoint cannot be opened, or takes no frames of one size.
+        """
         family, opened = open_checkpoint(checkpoint)
         self._family = get_frames_family(family.name)
         _, pad_token_id = opened.load_tokenizer()
@@ -65,53 +69,45 @@ class FrameFeatures:
         # As of a picture: the more frames, the fewer tokens each may have.
         picture = short_plan(self._family, self._spec, 1)
         self._inputs = [torch.from_numpy(value) for value in inputs.of_plan(picture)]
-
-    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Encode uint8 (m, S, S, 3) to (m, P, D_v)."""
-        inputs = [value.expand(len(frames), *value.shape[1:]) for value in self._inputs]
-        with torch.no_grad():
-            features = self._vision(torch.from_numpy(frames), *inputs)
-        array: NDArray[np.float64] = features.double().numpy()
-        return array
-
-    def frame_indices(self, index: VideoIndex) -> NDArray[np.int64]:
-        """Return the frames of a video that its questions are scored on."""
-        return self._family.plan(index, OPTIONS, self._spec).frame_indices
-
-
-class DigitClassifier:
-    """Tells which digits a frame shows, patch by patch, by ridge regression on frozen features."""
-
-    def __init__(self, features: FrameFeatures, *, seed: int) -> None:
-        """Fit on pictures of the training split's handwriting."""
-        self._encode = features
-        rng = np.random.default_rng(seed)
-        scenes = [make_scene(rng, split="train") for _ in range(_NUM_SCENES)]
-        size = (features.image_size, features.image_size)
-        pictures = [
-            Image.fromarray(render_second(scene, 0)).resize(size, Image.Resampling.BICUBIC)
-            for scene in scenes
-        ]
-        found = self._features(np.stack([np.asarray(picture) for picture in pictures]))
-        side = math.isqrt(found.shape[1])
-        # (n * P, D_v + 1)
-        inputs = found.reshape(-1, found.shape[-1])
-        classes = np.concatenate([patch_classes(s, 0, side=side).ravel() for s in scenes])
-        # Most patches show nothing: every class weighs the same.
-        weights = 1 / np.bincount(classes, minlength=NUM_DIGITS + 1)[classes]
-        weighted = inputs * weights[:, None]
-        gram = weighted.T @ inputs + _RIDGE * np.eye(inputs.shape[1])
-        # (D_v + 1, 11), against one-hot classes.
-        self._weights = np.linalg.solve(gram, weighted.T @ np.eye(NUM_DIGITS + 1)[classes])
+        self._weights = self._fit(np.random.default_rng(seed))
 
     def shown(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return (m, 10): the share of each frame's patches that show each digit."""
         told = (self._features(frames) @ self._weights).argmax(-1)  # (m, P)
         return np.stack([(told == digit).mean(axis=1) for digit in range(NUM_DIGITS)], axis=1)
 
+    def shown_in_video(self, workers: MediaWorkers, path: Path) -> NDArray[np.float64]:
+        """Tell it of the frames of a video that its questions are scored on."""
+        with (
+            VideoSource.from_path(path, limits=Limits()) as source,
+            workers.open(source, deadline=Deadline.after(_DECODE_SECONDS)) as video,
+        ):
+            indices = self._family.plan(video.index, OPTIONS, self._spec).frame_indices
+            return self.shown(video.decode(video.cut(indices), image_size=self.image_size))
+
+    def _fit(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return (D_v + 1, 11), against one-hot classes."""
+        scenes = [make_scene(rng, split="train") for _ in range(_NUM_SCENES)]
+        size = (self.image_size, self.image_size)
+        pictures = [
+            Image.fromarray(render_second(scene, 0)).resize(size, Image.Resampling.BICUBIC)
+            for scene in scenes
+        ]
+        found = self._features(np.stack([np.asarray(picture) for picture in pictures]))
+        side = math.isqrt(found.shape[1])
+        inputs = found.reshape(-1, found.shape[-1])  # (n * P, D_v + 1)
+        classes = np.concatenate([patch_classes(s, 0, side=side).ravel() for s in scenes])
+        # Most patches show nothing: every class weighs the same.
+        weights = 1 / np.bincount(classes, minlength=NUM_DIGITS + 1)[classes]
+        weighted = inputs * weights[:, None]
+        gram = weighted.T @ inputs + _RIDGE * np.eye(inputs.shape[1])
+        return np.linalg.solve(gram, weighted.T @ np.eye(NUM_DIGITS + 1)[classes])
+
     def _features(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return (m, P, D_v + 1): features and a constant."""
-        features = self._encode(frames)
+        """Encode uint8 (m, S, S, 3) to (m, P, D_v + 1): features and a constant."""
+        inputs = [value.expand(len(frames), *value.shape[1:]) for value in self._inputs]
+        with torch.no_grad():
+            features = self._vision(torch.from_numpy(frames), *inputs).double().numpy()
         return np.concatenate([features, np.ones((*features.shape[:2], 1))], axis=-1)
 
 
@@ -154,16 +150,15 @@ def downstream_report(
     digits = _answers(records_path, scored)
     if not digits:
         return None
-    features = FrameFeatures(checkpoint)
-    classifier = DigitClassifier(features, seed=seed)
+    classifier = DigitClassifier(checkpoint, seed=seed)
     right: dict[str, list[bool]] = {"selected": [], "uniform": [], "all_frames": []}
     shown: dict[str, NDArray[np.float64]] = {}
     with MediaWorkers(limits=Limits()) as workers:
         for question, digit in digits:
             # Questions of a video share its frames, which are decoded and told once.
             if question.video not in shown:
-                frames = _sampled_frames(workers, records_path.parent / question.video, features)
-                shown[question.video] = classifier.shown(frames)
+                path = records_path.parent / question.video
+                shown[question.video] = classifier.shown_in_video(workers, path)
             everything = shown[question.video]
             choices = {
                 # As serving selects: of equal logits the earlier.
@@ -202,16 +197,3 @@ def _answers(
         if len(digits) == 1 and digits[0] not in named_digits(question.question):
             found.append((question, digits[0]))
     return found
-
-
-def _sampled_frames(
-    workers: MediaWorkers, path: Path, features: FrameFeatures
-) -> NDArray[np.uint8]:
-    """Decode the frames that the scores are of."""
-    deadline = Deadline.after(_DECODE_SECONDS)
-    with (
-        VideoSource.from_path(path, limits=Limits()) as source,
-        workers.open(source, deadline=deadline) as video,
-    ):
-        indices = features.frame_indices(video.index)
-        return video.decode(video.cut(indices), image_size=features.image_size)
