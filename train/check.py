@@ -41,11 +41,9 @@ class Cost:
     num_items: int
     """How many those are, >= 1."""
     num_frames: float
-    """T."""
     core_seconds: float
     """Processor time of decoding, resizing and tokenizing one item."""
     core_seconds_error: float | None
-    """Standard error of that mean; None with one item."""
     tower_tflop: float
     """1e12 FLOP of the vision tower, an item."""
     decoder_tflop: float
@@ -57,7 +55,6 @@ class GpuNeeds:
     """What the GPUs take against what decoding gives."""
 
     seconds: float
-    """Of one GPU, an item."""
     epoch_hours: float
     epoch_core_hours: float
     cores_a_gpu: float
@@ -71,11 +68,9 @@ class CheckReport:
     num_items: int
     """Videos or images with the records that are read together."""
     num_media: int
-    """Distinct files."""
     faults: tuple[Fault, ...]
     """What cannot be read; a kind that was not found has 0 items."""
     warnings: tuple[str, ...]
-    """What a run does not end at."""
     lost_share: float
     """Estimated share of the items that cannot be read: those known, and the sampled share of the
     others."""
@@ -83,7 +78,6 @@ class CheckReport:
     cost: Cost | None
     """Of an item; None where no sampled one could be read."""
     gpu: GpuNeeds | None
-    """None with `cost`."""
     num_cpus: int
 
     @property
@@ -94,8 +88,6 @@ class CheckReport:
 
 @dataclass(frozen=True, kw_only=True)
 class _Trial:
-    """One item that was read."""
-
     number: int
     fault: str | None  # the first of its records that cannot be used, and why
     num_frames: int  # 0 where nothing can be used
@@ -228,7 +220,6 @@ def _read_sampled(
 
 
 def _cpu_seconds(pids: Sequence[int]) -> float:
-    """Return the processor time that this process and its decoders have used."""
     ticks = 0
     for pid in pids:
         try:

@@ -67,7 +67,6 @@ def _init(raw: dict[str, Any], path: Path) -> Path | None:
 
 
 def _replace_fields(base: Any, raw: dict[str, Any], path: Path, *, prefix: str) -> Any:
-    """Return a component with what a table says instead; of a class, one that is made of it."""
     hints = get_type_hints(base if isinstance(base, type) else type(base))
     unknown = sorted(raw.keys() - {field.name for field in fields(base)})
     if unknown:

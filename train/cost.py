@@ -21,7 +21,6 @@ class SampleCost:
     """What samples are dealt to processes by: tower and decoder's layers, forward and backward."""
 
     frame: float
-    """A frame in the tower, which is frozen."""
     token: float
     """A token in the decoder's linear layers."""
     pair: float

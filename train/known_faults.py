@@ -60,7 +60,6 @@ class KnownFaults:
 
     num_items: int
     num_media: int
-    """Distinct files that they name."""
     reasons: Mapping[str, Mapping[int, str]]
     """By kind, found or not, and number of the item."""
 

@@ -24,21 +24,16 @@ class StepReport:
     """One optimiser step, over all processes."""
 
     step: int
-    """Counted from 1."""
     num_steps: int
-    """Of the whole run."""
     epoch: float
-    """Passes over the records so far."""
     loss: float | None
     """Mean over the forward passes that had something to read; None if none had."""
     parts: dict[str, float]
     """Its terms before weighting."""
     learning_rates: dict[str, float]
-    """By the optimiser's groups."""
     grad_norm: float
     """Before clipping."""
     num_frames: int
-    """Encoded in this step."""
     num_tokens: int
     """Visual and text, through the decoder in this step."""
     data_seconds: tuple[float, ...]

@@ -39,10 +39,8 @@ class Processes:
     """The processes of a run, seen from one of them."""
 
     rank: int
-    """Place of this one, from 0."""
     world_size: int
     local_world_size: int
-    """How many of them are on a node."""
     device: torch.device
     grouped: bool
     """Whether torchrun started them, be it one; else this one is on its own."""
@@ -221,7 +219,6 @@ class ParallelModel:
 
 
 def _mesh(parallelism: Parallelism, processes: Processes) -> DeviceMesh | None:
-    """Return who shares weights with whom; None: nobody does."""
     kind, size = processes.device.type, processes.world_size
     if parallelism == "fsdp2":
         return init_device_mesh(kind, (size,), mesh_dim_names=("shard",))

@@ -275,7 +275,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _finished(out: Path) -> list[Path]:
-    """Return the finished checkpoints, oldest first."""
     found = [
         (int(match[1]), path)
         for path in out.iterdir()

@@ -20,16 +20,11 @@ class StepTotals:
     losses: dict[str, float]
     """`loss` and its parts: means over the passes that read anything; empty if none did."""
     num_read: int
-    """Passes that read anything."""
     num_frames: int
     num_tokens: int
-    """Visual and text, through the decoder."""
     num_unreadable: int
-    """Records, not distinct."""
     data_seconds: tuple[float, ...]
-    """What each process waited for its samples, by rank."""
     sync_seconds: tuple[float, ...]
-    """What each stood in collectives, by rank."""
     stops: bool
     """Whether any process was asked to stop: all agree after which step they do."""
 

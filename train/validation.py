@@ -215,7 +215,6 @@ def _data_config(config: StageConfig, *, num_records: int) -> DataConfig:
 
 
 def _numbers(items: Sequence[Item | MalformedRecord]) -> list[range]:
-    """Return the places in the file of each item's records."""
     sizes = [len(item.records) if isinstance(item, Item) else 1 for item in items]
     starts = accumulate(sizes, initial=0)
     return [range(start, start + size) for start, size in zip(starts, sizes, strict=False)]

@@ -27,11 +27,9 @@ class BadRecord:
     record: str
     """Its `id`, "#" and its place, or the name of an archive's member."""
     rule: str
-    """That it breaks, and its value."""
 
 
 Outcome = dict[str, Any] | BadRecord
-"""A record as `train.data` reads it, or one that is left out."""
 
 
 class Parts:

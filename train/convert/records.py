@@ -19,7 +19,6 @@ from train.data.media import IMAGE_FORMATS
 from train.data.records import check_placeholders
 
 ROWS_AT_ONCE = 32
-"""Of a Parquet file; each holds an image."""
 PARQUET_COLUMNS = ("id", "image", "conversations")
 
 

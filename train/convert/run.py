@@ -22,9 +22,7 @@ class Report:
     """What became of a set."""
 
     records: Path
-    """The list, for `data.records`."""
     media_root: Path
-    """Folder that its paths start from, for `data.media_root`."""
     num_records: int
     num_images: int
     num_videos: int
@@ -92,7 +90,6 @@ def convert(
 
 
 def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str]) -> list[str]:
-    """Return the paths of the record files below the download, in order."""
     found = {path.relative_to(source).as_posix() for p in patterns for path in source.glob(p)}
     if include:
         # fnmatch's `*` also stands for slashes, so that a pattern may name a folder's beginning.
@@ -110,7 +107,6 @@ def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str])
 
 
 def _archives(source: Path, record_files: Iterable[str]) -> list[str]:
-    """Return the archives that lie beside JSON record files."""
     # Parquet files hold their images.
     folders = {PurePosixPath(file).parent for file in record_files if file.endswith(".json")}
     return sorted(

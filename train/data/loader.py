@@ -34,7 +34,6 @@ class Batch:
     examples: tuple[Example, ...]
     """In order; fewer than the batch size, or none, where items are unreadable."""
     unreadable: tuple[Unreadable, ...]
-    """What is missing, never replaced by anything else."""
 
 
 class TrainingData(Closing):
@@ -73,7 +72,6 @@ class TrainingData(Closing):
                 "they were made at, got None"
             )
         self.warnings = file.warnings
-        """What of the file is readable and most likely wrong."""
         self.items = group_records(file.records, questions_per_video=config.questions_per_video)
         """In file order; the number of an item is its place here."""
         self._lengths = None

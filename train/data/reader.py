@@ -30,11 +30,9 @@ class Unreadable:
     """A record, or all records of an item, that nothing is learnt from."""
 
     item: int
-    """Number of the item it is of."""
     source: str
     """Media path and ids as in the data file."""
     reason: str
-    """One line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +40,6 @@ class Reading:
     """What came of one item."""
 
     example: Example | None = None
-    """With the records that can be used; None if there are none."""
     places: tuple[int, ...] = ()
     """Which of the item's records those are: the places of its texts, in order."""
     unreadable: tuple[Unreadable, ...] = ()
@@ -206,7 +203,6 @@ def _unreadable(
 
 
 def _multi_hot(targets: FrameTargets | None, *, num_frames: int) -> NDArray[np.float32] | None:
-    """Return float32 (T, A), 1 where a frame shows a thing; None without targets."""
     if targets is None:
         return None
     if len(targets.frames) != num_frames:

@@ -41,11 +41,8 @@ class MalformedRecord:
     """An entry that breaks the format; it keeps its place in the order."""
 
     name: str
-    """As `Record.name`."""
     path: str | None
-    """Its `video` or `image`, where that is a text."""
     reason: str
-    """The rule and the value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +53,6 @@ class RecordFile:
     num_auxiliary: int
     """A of every record's `frame_targets`; 0 if none has the key."""
     warnings: tuple[str, ...] = ()
-    """What is readable and most likely wrong."""
 
 
 def read_records(path: Path, *, stage: Stage, speaks: bool = True) -> RecordFile:

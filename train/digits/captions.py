@@ -59,7 +59,6 @@ def describe_scene(world: World) -> str:
 
 
 def _place(event: Event) -> str:
-    """Return in which ninth of the picture a digit begins."""
     # Of the glyph's middle; (x, y) is its upper left corner.
     thirds = [int((edge + GLYPH_SIDE / 2) / SIDE * 3) for edge in (event.x, event.y)]
     column, row = _COLUMNS[thirds[0]], _ROWS[thirds[1]]

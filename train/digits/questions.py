@@ -34,7 +34,6 @@ _TEXTS = {
     "non_clues": ("Describe the whole video.", "What happens in this video?"),
 }
 _Subject = tuple[int | None, Motion | None]
-"""A digit, a motion, or both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,6 @@ class Question:
     """One question."""
 
     type: QuestionType
-    """What must be understood."""
     text: str
     answer: str
     seconds: tuple[int, ...]
@@ -129,7 +127,6 @@ def _absent(world: World, kind: QuestionType) -> list[_Subject]:
 
 
 def _contents(world: World) -> tuple[list[int], list[Motion], set[tuple[int, Motion]]]:
-    """Return the digits, the motions and the pairs of both that are there."""
     pairs = {(event.digit, event.motion) for event in world.events}
     digits = sorted({digit for digit, _ in pairs})
     shown = {motion for _, motion in pairs}

@@ -17,7 +17,6 @@ VIDEO_FPS = 2
 """Frames a second of the files: half of them are never sampled, as in real videos."""
 
 NO_DIGIT = NUM_DIGITS
-"""Class of a patch that shows none."""
 NUM_PLACES = 4
 """Of its digit's centre, each patch tells x and y from the patch, in half glyphs, and from the
 middle of the picture, in half pictures; zeros where there is none."""

@@ -151,7 +151,6 @@ def _rope(raw_config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_vision(qwen2: dict[str, Any], tower: Path | None) -> dict[str, Any]:
-    """Return the config of a Qwen2 model behind a vision tower."""
     if tower is None:
         raise InvalidRequestError(
             "vision_tower must be given: init is a plain Qwen2 model, and has none"

@@ -37,8 +37,6 @@ size, and a sample may have 1,024. (The reference's chunks have 384.)"""
 
 @dataclass(frozen=True, kw_only=True)
 class _Sequence:
-    """Where the parts of one sequence lie."""
-
     embeds: Tensor  # (length, D)
     num_frames: int
     visual_start: int
@@ -264,7 +262,6 @@ def _output_layer(config: CheckpointConfig, width: int, *, bias: bool = True) ->
 
 
 def _score(head: nn.Linear, states: list[Tensor], texts: list[Text]) -> Losses:
-    """Apply the head to (T, D) of each sequence."""
     # (F, D) -> (F, 1) -> (F,), F frames of all sequences; the loss is in float32.
     frame_logits = head(torch.cat(states)).squeeze(1).float()
     split = frame_logits.detach().split([len(state) for state in states])

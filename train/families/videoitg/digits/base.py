@@ -151,7 +151,6 @@ def write_language_model(
 
 
 def _texts(seed: int, number: int) -> list[str]:
-    """Return conversations of all stages as plain text."""
     rng = np.random.default_rng([seed, number])
     texts = []
     for i in range(number):

@@ -53,11 +53,9 @@ class Phase:
     """One run of stage 4."""
 
     num_frames: int
-    """T of its videos."""
     num_videos: int
     """Each is seen once, with all its questions."""
     learning_rate: float
-    """Peak of its schedule."""
     num_more_order: int = 0
     """Questions of temporal order besides the one that every video has."""
     questions_per_video: int = 6
@@ -78,15 +76,11 @@ class Recipe:
     vision: VisionTraining = field(default_factory=lambda: VisionTraining(seed=0))
     """Of the tower; its seed is its own, so that runs may share one."""
     num_texts: int = 6400
-    """Read by the language model."""
     num_images: int = 9600
     """Of stages 1 (an eighth of them) and 2 (all)."""
     num_videos: int = 3000
-    """Of stage 3."""
     video_epochs: int = 3
-    """How often stage 3 sees each."""
     video_frames: int = 16
-    """T of stage 3."""
     # Found by hand on one seed: runs were added while the validation said what was missing. Motion
     # is seen after some 1,500 steps with one question on each of many videos (the fourth); order
     # only where the per-frame loss names what comes before and after (the last two).
@@ -129,7 +123,6 @@ class Recipe:
             auxiliary_weight=6.0,
         ),
     )
-    """Of stage 4."""
 
 
 def run_recipe(recipe: Recipe, out: Path) -> Path:

@@ -43,7 +43,6 @@ class VisionTraining:
     batch_size: int = 32
     """Pictures a step, never the same one twice."""
     learning_rate: float = 1.5e-3
-    """Peak of a one-cycle schedule."""
     weight_decay: float = 0.02
 
 
