@@ -4,10 +4,9 @@
     <out>/checkpoint-500/trainer_state/.metadata       which tensor lies in which file
     <out>/checkpoint-500/trainer_state/__0_0.distcp    what process 0 wrote, and so on
 
-Every process writes its own shards of the weights and of the optimiser's moments, all at once, into
-a folder of another name, which the first one renames when all is on the disk. So a checkpoint is
-there whole or not at all, and no process holds more than it trains. Another number of processes,
-or another parallelism, reads it too. `train.export` makes a model of it.
+Every process writes its own shards of the weights and of the optimiser's moments into a folder of
+another name, which the first one renames when all is on the disk. Another number of processes, or
+another parallelism, reads it too. `train.export` makes a model of it.
 """
 
 from __future__ import annotations

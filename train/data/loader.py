@@ -188,8 +188,8 @@ class TrainingData(Closing):
             for number in batch.items
         ]
         return cost(
-            num_frames=sum(guess.num_frames for guess in guesses),
-            lengths=[length for guess in guesses for length in guess.lengths],
+            num_frames=sum(num_frames for num_frames, _ in guesses),
+            lengths=[length for _, lengths in guesses for length in lengths],
         )
 
     def _read_ahead(

@@ -45,16 +45,6 @@ class Reading:
     unreadable: tuple[Unreadable, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Guess:
-    """What reading an item will probably give."""
-
-    num_frames: int
-    """T."""
-    lengths: tuple[int, ...]
-    """Visual and text tokens of each record's sequence."""
-
-
 def frame_labels(positive_frames: Sequence[int], *, num_frames: int) -> NDArray[np.float32]:
     """Return float32 (T,), 1 at the ordinals given, of which each must be in [0, T)."""
     if positive_frames and max(positive_frames) >= num_frames:
@@ -132,26 +122,23 @@ class ItemReader:
         )
         return Reading(example=example, places=tuple(texts), unreadable=tuple(unreadable))
 
-    def guess(self, item: Item | MalformedRecord, *, rng: random.Random) -> Guess:
-        """Guess the size of an item without opening its file.
+    def guess(self, item: Item | MalformedRecord, *, rng: random.Random) -> tuple[int, list[int]]:
+        """Guess T and the length of each record's sequence without opening the file.
 
         Rate and tokens a frame are those that `read` will draw from the same random numbers, if
-        the number of frames is right (`guess_num_frames`); the text is taken to have 4 tokens for
-        3 words.
+        the number of frames is right; the text is taken to have 4 tokens for 3 words.
         """
         if isinstance(item, MalformedRecord):
-            return Guess(num_frames=0, lengths=())
-        sample_fps = self._sample_fps(rng)
+            return 0, []
         num_frames = guess_num_frames(
-            item, sample_fps=sample_fps, max_frames=self._config.max_frames
+            item, sample_fps=self._sample_fps(rng), max_frames=self._config.max_frames
         )
         try:
-            tokens_per_frame = self._tokens_per_frame(item, num_frames, rng)
+            num_visual = num_frames * self._tokens_per_frame(item, num_frames, rng)
         except InvalidRequestError:  # nor can it be read
-            return Guess(num_frames=0, lengths=())
-        num_visual = num_frames * tokens_per_frame
+            return 0, []
         words = [sum(len(m.text.split()) for m in record.messages) for record in item.records]
-        return Guess(num_frames=num_frames, lengths=tuple(num_visual + 4 * n // 3 for n in words))
+        return num_frames, [num_visual + 4 * n // 3 for n in words]
 
     def _sample_fps(self, rng: random.Random) -> float:
         return self._config.sample_fps or rng.choice(RANDOM_SAMPLE_FPS)

@@ -50,7 +50,10 @@ class FrameSampler(Protocol):
 
 
 class SampleFormat(Protocol):
-    """How samples become what the family's model takes; may be used from any thread."""
+    """How samples become what the family's model takes; may be used from any thread.
+
+    Each method raises InvalidRequestError for a sample that it has no place for.
+    """
 
     @property
     def image_size(self) -> int:
@@ -61,25 +64,13 @@ class SampleFormat(Protocol):
         """The family's rule."""
 
     def tokens_per_frame(self, num_frames: int) -> int:
-        """Return P for a video of T frames as serving encodes it.
-
-        Raises:
-            InvalidRequestError: T frames are more than the config's budget.
-        """
+        """Return P for a video of T frames as serving encodes it."""
 
     def drawn_tokens_per_frame(self, num_frames: int) -> Sequence[int]:
-        """Return the P that training draws from, each as likely as it is often there.
-
-        Raises:
-            InvalidRequestError: T frames are more than the config allows.
-        """
+        """Return the P that training draws from, each as likely as it is often there."""
 
     def text(self, record: Record, *, has_media: bool) -> Text:
-        """Tokenize a record, with targets in the stages that write text and without labels.
-
-        Raises:
-            InvalidRequestError: It has no place for what the record holds.
-        """
+        """Tokenize a record, with targets in the stages that write text and without labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +95,7 @@ class TrainedModel(nn.Module):
 
     @abstractmethod
     def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
-        """Compute the loss of a batch of any T, P and number of texts.
-
-        Args:
-            examples: The batch.
-            features: (T, P, D_v) of each, from `Initial.encode`.
-        """
+        """Compute the loss of a batch of any T, P and number of texts, encoded by `Initial`."""
 
     @abstractmethod
     def file_name(self, parameter: str) -> str:

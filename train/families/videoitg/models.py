@@ -167,25 +167,43 @@ class CausalModel(Trunk):
         return Losses(loss=loss, parts={"language": loss.detach()})
 
 
-class PoolingModel(Trunk):
-    """Variant C: full attention, the mean of a frame's outputs, one linear layer."""
-
-    is_causal = False
+class FrameModel(Trunk):
+    """Scores frames by one linear layer."""
 
     def __init__(self, config: CheckpointConfig, **auxiliary: Any) -> None:
         super().__init__(config, **auxiliary)
         self.head = _output_layer(config, 1)
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
-        """Score each frame by the mean of its tokens."""
-        states = [
-            sequence.visual(row).mean(dim=1)
-            for sequence, row in zip(sequences, hidden_states, strict=True)
-        ]
-        return _score(self.head, states, texts)
+        """Score each frame by its states."""
+        pairs = zip(sequences, hidden_states, strict=True)
+        states = [self.frame_states(sequence, row) for sequence, row in pairs]
+        # (F, D) -> (F, 1) -> (F,), F frames of all sequences; the loss is in float32.
+        frame_logits = self.head(torch.cat(states)).squeeze(1).float()
+        split = frame_logits.detach().split([len(state) for state in states])
+        if any(text.labels is None for text in texts):  # nothing to learn from: scores only
+            return Losses(loss=frame_logits.sum() * 0.0, frame_logits=list(split))
+        labels = [torch.as_tensor(text.labels, device=frame_logits.device) for text in texts]
+        # Over the whole batch, not a mean of sequences: the reference's weight counts its frames.
+        loss = grounding_loss(frame_logits, torch.cat(labels))
+        return Losses(loss=loss, parts={"grounding": loss.detach()}, frame_logits=list(split))
+
+    def frame_states(self, sequence: _Sequence, row: Tensor) -> Tensor:
+        """Return (T, D) of a row (S, D) of the output."""
+        raise NotImplementedError
 
 
-class AnchorModel(Trunk):
+class PoolingModel(FrameModel):
+    """Variant C: full attention, the mean of a frame's outputs."""
+
+    is_causal = False
+
+    def frame_states(self, sequence: _Sequence, row: Tensor) -> Tensor:
+        """Return the mean of each frame's tokens."""
+        return sequence.visual(row).mean(dim=1)
+
+
+class AnchorModel(FrameModel):
     """Variant B: causal attention; behind the question one token a frame, which is classified.
 
     The token of a frame is the mean of its visual tokens. Source: the paper (arXiv 2507.13353);
@@ -194,23 +212,14 @@ class AnchorModel(Trunk):
 
     is_causal = True
 
-    def __init__(self, config: CheckpointConfig, **auxiliary: Any) -> None:
-        super().__init__(config, **auxiliary)
-        self.head = _output_layer(config, 1)
-
     def build_sequence(self, visual: Tensor, text: Text) -> _Sequence:
         """Append the anchors."""
         sequence = super().build_sequence(visual, text)
         return replace(sequence, embeds=torch.cat([sequence.embeds, visual.mean(dim=1)]))
 
-    def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
-        """Score each frame by its anchor, of which the last T positions are made."""
-        states = [
-            # The row goes on with padding where another sequence is longer.
-            row[len(sequence.embeds) - sequence.num_frames : len(sequence.embeds)]
-            for sequence, row in zip(sequences, hidden_states, strict=True)
-        ]
-        return _score(self.head, states, texts)
+    def frame_states(self, sequence: _Sequence, row: Tensor) -> Tensor:
+        """Return the last T positions; the row goes on with padding."""
+        return row[len(sequence.embeds) - sequence.num_frames : len(sequence.embeds)]
 
 
 def model_class(stage: Stage, variant: Variant) -> type[Trunk]:
@@ -259,15 +268,3 @@ def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Te
 
 def _output_layer(config: CheckpointConfig, width: int, *, bias: bool = True) -> nn.Linear:
     return new_linear(config.hidden_size, width, std=config.initializer_range, bias=bias)
-
-
-def _score(head: nn.Linear, states: list[Tensor], texts: list[Text]) -> Losses:
-    # (F, D) -> (F, 1) -> (F,), F frames of all sequences; the loss is in float32.
-    frame_logits = head(torch.cat(states)).squeeze(1).float()
-    split = frame_logits.detach().split([len(state) for state in states])
-    if any(text.labels is None for text in texts):  # nothing to learn from: scores only
-        return Losses(loss=frame_logits.sum() * 0.0, frame_logits=list(split))
-    labels = [torch.as_tensor(text.labels, device=frame_logits.device) for text in texts]
-    # Over the whole batch, not a mean of sequences: the reference's weight counts its frames.
-    loss = grounding_loss(frame_logits, torch.cat(labels))
-    return Losses(loss=loss, parts={"grounding": loss.detach()}, frame_logits=list(split))

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from train.config import Stage, StageConfig, ValidationConfig, Variant
+from train.config import Stage, StageConfig, ValidationConfig
 from train.digits.dataset import write_grounding_set, write_image_set, write_video_set
 from train.families.videoitg.digits.base import (
     TOWER_NAME,
@@ -70,9 +70,6 @@ class Recipe:
     """How much of everything."""
 
     seed: int
-    variant: Variant = "pooling"
-    has_stages_1_to_3: bool = True
-    """False goes from the base straight to stage 4."""
     vision: VisionTraining = field(default_factory=lambda: VisionTraining(seed=0))
     """Of the tower; its seed is its own, so that runs may share one."""
     num_texts: int = 6400
@@ -176,32 +173,31 @@ def stage_configs(recipe: Recipe, out: Path) -> list[StageConfig]:
         small = _small(full, num_frames, learning_rate, questions_per_video)
         configs.append(replace(small, seed=recipe.seed, **changes))
 
-    if recipe.has_stages_1_to_3:
-        images = Path("images")
-        add(
-            "projector",
-            images / "captions.json",
-            num_frames=_IMAGE_BUDGET_FRAMES,
-            batch_size=_IMAGES_PER_STEP,
-            max_steps=recipe.num_images // 8 // _IMAGES_PER_STEP,  # an eighth of them, once
-        )
-        add(
-            "images",
-            images / "conversations.json",
-            num_frames=_IMAGE_BUDGET_FRAMES,
-            learning_rate=1e-3,
-            batch_size=_IMAGES_PER_STEP,
-            auxiliary_weight=_AUXILIARY_WEIGHT,
-        )
-        add(
-            "video",
-            Path(f"video-{recipe.video_frames}", "conversations.json"),
-            num_frames=recipe.video_frames,
-            learning_rate=1.2e-3,
-            batch_size=6,
-            epochs=recipe.video_epochs,
-            auxiliary_weight=_AUXILIARY_WEIGHT,
-        )
+    images = Path("images")
+    add(
+        "projector",
+        images / "captions.json",
+        num_frames=_IMAGE_BUDGET_FRAMES,
+        batch_size=_IMAGES_PER_STEP,
+        max_steps=recipe.num_images // 8 // _IMAGES_PER_STEP,  # an eighth of them, once
+    )
+    add(
+        "images",
+        images / "conversations.json",
+        num_frames=_IMAGE_BUDGET_FRAMES,
+        learning_rate=1e-3,
+        batch_size=_IMAGES_PER_STEP,
+        auxiliary_weight=_AUXILIARY_WEIGHT,
+    )
+    add(
+        "video",
+        Path(f"video-{recipe.video_frames}", "conversations.json"),
+        num_frames=recipe.video_frames,
+        learning_rate=1.2e-3,
+        batch_size=6,
+        epochs=recipe.video_epochs,
+        auxiliary_weight=_AUXILIARY_WEIGHT,
+    )
     for number, phase in enumerate(recipe.phases, start=1):
         # A folder of its own: with more order questions there are more `frame_targets`, too.
         order = "-order" if phase.num_more_order else ""
@@ -212,7 +208,6 @@ def stage_configs(recipe: Recipe, out: Path) -> list[StageConfig]:
             num_frames=phase.num_frames,
             learning_rate=phase.learning_rate,
             questions_per_video=phase.questions_per_video,
-            variant=recipe.variant,
             batch_size=phase.batch_size,
             auxiliary_weight=phase.auxiliary_weight,
         )
