@@ -18,13 +18,12 @@ from pathlib import Path
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.cpus import available_cpus
 from train.config import StageConfig
-from train.cost import SampleFlops
 from train.data import TrainingData
-from train.data.items import Item
 from train.data.reader import Reading
+from train.data.records import Item
 from train.examples import IGNORE_INDEX
 from train.families import find_family
-from train.families.base import Source
+from train.families.base import SampleFlops, Source
 from train.known_faults import Fault, Progress, check_validation, find_known_faults
 from train.loop import count_auxiliary
 

@@ -17,8 +17,7 @@ from typing import Self
 
 from groundserve.errors import InvalidRequestError
 from train.config import DataConfig, StageConfig
-from train.data.items import Item, group_records
-from train.data.records import MalformedRecord, read_records
+from train.data.records import Item, MalformedRecord, group_records, read_records
 from train.validation import read_validation
 
 logger = logging.getLogger(__name__)

@@ -33,8 +33,7 @@ from groundserve.evaluation.grounding_records import (
 from groundserve.limits import Limits
 from train.config import DataConfig, StageConfig, ValidationConfig
 from train.data import TrainingData
-from train.data.items import Item
-from train.data.records import MalformedRecord
+from train.data.records import Item, MalformedRecord
 from train.examples import Example
 from train.families.base import Initial, TrainedModel
 from train.parallel import Processes

@@ -10,11 +10,42 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from groundserve.errors import InvalidRequestError
+from train.config import Stage
 from train.convert.archives import SUFFIXES, unpack
 from train.convert.parts import BadRecord, Parts
 from train.convert.records import convert_json, convert_parquet
-from train.convert.sets import SETS
 from train.files import replacing, sole_writer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedSet:
+    """One set."""
+
+    stage: Stage
+    records: tuple[str, ...]
+    """Glob patterns below the download: Parquet with images inside, or JSON lists."""
+
+
+SETS = {
+    # huggingface.co/datasets/liuhaotian/LLaVA-Pretrain
+    "llava-pretrain": PublishedSet(
+        stage="projector",
+        records=("blip_laion_cc_sbu_558k.json",),
+    ),
+    # huggingface.co/datasets/lmms-lab/LLaVA-OneVision-Data
+    "llava-onevision": PublishedSet(
+        stage="images",
+        # A few subsets (ureader_kg, ureader_qa, cambrian) are a list and archives instead.
+        records=("**/*.parquet", "*/*_processed.json"),
+    ),
+    # huggingface.co/datasets/lmms-lab/LLaVA-Video-178K
+    "llava-video": PublishedSet(
+        stage="video",
+        # The card's splits "multi_choice" and "open_ended"; captions are its third.
+        records=("*/*mc*.json", "*/*oe*.json"),
+    ),
+}
+"""By the name on the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,11 @@ from itertools import islice
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.closing import Closing
 from train.config import DataConfig, Stage
-from train.cost import SampleCost
-from train.data.items import Item, group_records
 from train.data.order import MicroBatch, deal, item_generator, micro_batches, num_micro_batches
 from train.data.reader import ItemReader, Reading, Unreadable
-from train.data.records import read_records
+from train.data.records import Item, group_records, read_records
 from train.examples import Example
-from train.families.base import SampleFormat
+from train.families.base import SampleCost, SampleFormat
 
 logger = logging.getLogger(__name__)
 

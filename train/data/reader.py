@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from groundserve.data_record import FrameTargets, Record
 from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
 from train.config import RANDOM_SAMPLE_FPS, DataConfig, Stage
-from train.data.items import Item, guess_num_frames
 from train.data.media import FrameReader
-from train.data.records import MalformedRecord
+from train.data.records import Item, MalformedRecord, guess_num_frames
 from train.examples import Example, Text
 from train.families.base import SampleFormat
 

@@ -23,8 +23,36 @@ from torch import Tensor, nn
 from groundserve.data_record import Record
 from groundserve.media.index import VideoIndex
 from train.config import Stage, StageConfig
-from train.cost import SampleCost, SampleFlops
 from train.examples import Example, Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleFlops:
+    """One item, through forward and backward passes."""
+
+    tower: float
+    """The vision tower, forward alone: it is frozen."""
+    decoder: float
+    """All that stands behind it, with what is computed anew in the backward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleCost:
+    """What samples are dealt to processes by: tower and decoder's layers, forward and backward."""
+
+    frame: float
+    token: float
+    """A token in the decoder's linear layers."""
+    pair: float
+    """Two tokens of one sequence in its attention, whose kernels compute half of them if causal."""
+
+    def __call__(self, *, num_frames: int, lengths: Sequence[int]) -> float:
+        """Return the operations of sequences of these lengths, which are padded to the longest."""
+        # A padded row costs what a real one does: matrices are multiplied whole.
+        longest = max(lengths, default=0)
+        # Linear layers grow with the length, attention with its square.
+        decoder = longest * self.token + longest**2 * self.pair
+        return num_frames * self.frame + len(lengths) * decoder
 
 
 class FrameSampler(Protocol):

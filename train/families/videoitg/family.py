@@ -26,9 +26,8 @@ from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.weights.tensors import fill_module
 from train.config import Stage, StageConfig
-from train.cost import SampleCost, SampleFlops
 from train.examples import IGNORE_INDEX, Example, Text
-from train.families.base import StageFunction
+from train.families.base import SampleCost, SampleFlops, StageFunction
 from train.families.videoitg.flops import sample_cost, sample_flops
 from train.families.videoitg.layout import (
     is_grounding,

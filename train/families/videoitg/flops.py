@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
 from train.config import StageConfig
-from train.cost import SampleCost, SampleFlops
+from train.families.base import SampleCost, SampleFlops
 
 
 def sample_cost(stage: StageConfig, config: CheckpointConfig, vision: VisionConfig) -> SampleCost:
