@@ -1,4 +1,7 @@
-"""When a run is measured, and what becomes of the figures.
+"""When a run is measured, and `<out>/best`: the checkpoint that was found best so far.
+
+    <out>/best/                            what serving, the next stage and the reference read
+    <out>/best/groundserve_validation.json which step it is, and its figures: all the state there is
 
 A measurement that is due and not in the log yet is made up for when the run goes on: whatever ended
 it, its log and its best checkpoint are in the end those of a run that nothing interrupted.

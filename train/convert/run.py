@@ -1,4 +1,9 @@
-"""A whole conversion: records and archives file by file, then one list of what is complete."""
+"""A whole conversion: records and archives file by file, then one list of what is complete.
+
+How the sets lie on the disk was read without them at hand: in the Hub's file lists and the sets'
+cards, in LooperXX/LLaVA-OV-Manager (`images.zip`, archives) and OpenRobotLab/StreamVLN (where
+videos lie). The paths in a JSON record file start from its own folder.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from groundserve.errors import InvalidRequestError
 from train.config import Stage
-from train.convert.archives import SUFFIXES, unpack
-from train.convert.parts import BadRecord, Parts
+from train.convert.parts import SUFFIXES, BadRecord, Parts, unpack
 from train.convert.records import convert_json, convert_parquet
 from train.files import replacing, sole_writer
 

@@ -2,7 +2,8 @@
 
 Stages 1 to 3 read LLaVA's: `conversations`, and at most one of `image` and `video`. Stage 4 reads
 VideoITG-40K's: `video`, `question` (or a conversation of two messages) and `frame_num`. Both may
-have two keys of our own, `frame_targets` and `duration`. Other keys are not read.
+have two keys of our own, `frame_targets` and `duration`. Other keys are not read. What is read at
+one time is an `Item`: a media file with some of its records.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ from train.config import Stage
 CLIP_SECONDS = 5
 """What one `clip_num` of VideoITG-40K lasts."""
 
+UNKNOWN_SECONDS = 100.0
+"""How long a video is taken to be that says nothing: about the mean of VideoITG-40K's folders."""
+# LLaVA-Video-178K's folders, whose names VideoITG-40K repeats: 30_60_s_youtube, 1_2_m_academic.
+# At most nine digits: a name is no reason for a number past floats.
+_FOLDER = re.compile(r"(?:^|/)(\d{1,9})_(\d{1,9})_([sm])_")
 _CONVERSION = (
     "convert it with: python -c 'import json, sys; "
     "json.dump([json.loads(line) for line in sys.stdin if line.strip()], sys.stdout)' "
@@ -205,13 +211,6 @@ def _clip_ordinal_warnings(path: Path, values: list[Any]) -> tuple[str, ...]:
         f"{CLIP_SECONDS}-second clips of clip_num; frame_num must count frames at 1 per second, "
         "not clips",
     )
-
-
-UNKNOWN_SECONDS = 100.0
-"""How long a video is taken to be that says nothing: about the mean of VideoITG-40K's folders."""
-# LLaVA-Video-178K's folders, whose names VideoITG-40K repeats: 30_60_s_youtube, 1_2_m_academic.
-# At most nine digits: a name is no reason for a number past floats.
-_FOLDER = re.compile(r"(?:^|/)(\d{1,9})_(\d{1,9})_([sm])_")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,9 +18,17 @@ from PIL import Image
 
 from groundserve.errors import InvalidRequestError
 from train.data.records import CLIP_SECONDS
-from train.digits.captions import scene_caption, scene_conversation, video_conversation
 from train.digits.handwritten import SPLITS, Split
-from train.digits.questions import ABSENT_TYPES, TYPES, Question, ask, ask_absent
+from train.digits.questions import (
+    ABSENT_TYPES,
+    TYPES,
+    Question,
+    ask,
+    ask_absent,
+    scene_caption,
+    scene_conversation,
+    video_conversation,
+)
 from train.digits.render import render_second, write_video
 from train.digits.world import MOTIONS, NUM_DIGITS, World, make_scene, make_world
 

@@ -28,7 +28,6 @@ from groundserve.weights.tensors import fill_module
 from train.config import Stage, StageConfig
 from train.examples import IGNORE_INDEX, Example, Text
 from train.families.base import SampleCost, SampleFlops, StageFunction
-from train.families.videoitg.flops import sample_cost, sample_flops
 from train.families.videoitg.layout import (
     is_grounding,
     is_known,
@@ -43,7 +42,7 @@ from train.families.videoitg.models import (
     model_class,
     new_linear,
 )
-from train.families.videoitg.samples import Samples
+from train.families.videoitg.samples import Samples, sample_cost, sample_flops
 from train.families.videoitg.stages import STAGES
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What is trained: one trunk, and the three ways it is read.
+"""What is trained: one trunk, the three ways it is read, and the losses over a local batch.
 
 `CausalModel` writes text (stages 1 to 3); `PoolingModel` (variant C, what is served) and
 `AnchorModel` (variant B) score frames (stage 4). Variant A, frame numbers written as text, needs

@@ -1,4 +1,10 @@
-"""From a record and the number of frames to what VideoITG's models take."""
+"""From a record and the number of frames to what VideoITG's models take, and what that costs.
+
+A multiplication with its addition is 2 FLOP; norms, activations, rotary tables and the optimiser,
+below a percent together, are left out. FLOPs of the model, not of kernels: padding and what a
+causal kernel skips in part do not count. A product costs as much for the gradient of each of its
+factors as forward.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +16,15 @@ from tokenizers import Tokenizer
 
 from groundserve.data_record import IMAGE_PLACEHOLDER, Message, Record
 from groundserve.errors import InvalidRequestError
+from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.grid import grid_side
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID, QueryTokenizer
 from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.media.index import VideoIndex
-from train.config import DataConfig, Stage, Template
+from train.config import DataConfig, Stage, StageConfig, Template
 from train.data.records import check_placeholders
 from train.examples import IGNORE_INDEX, Text
+from train.families.base import SampleCost, SampleFlops
 
 
 class RuleA:
@@ -220,3 +228,44 @@ def _chatml_pieces(messages: Sequence[Message], has_media: bool) -> list[Piece]:
 
 def _wrap(role: str, text: str) -> str:
     return f"{MESSAGE_START}{role}\n{text}{MESSAGE_END}\n"
+
+
+def sample_cost(stage: StageConfig, config: CheckpointConfig, vision: VisionConfig) -> SampleCost:
+    """Count what samples are dealt to processes by."""
+    forward = 1 + stage.gradient_checkpointing
+    # In stage 1 the decoder is frozen: gradients pass through it to the projector, none are of it.
+    backward = 1 if stage.stage == "projector" else 2
+    is_causal = not stage.is_grounding or stage.variant == "anchor"
+    return SampleCost(
+        frame=vision.frame_flop(vision.num_layers_used(config.mm_vision_select_layer)),
+        token=(forward + backward) * config.linear_flop(1),
+        # Both factors of these products are activations, so both gradients are always needed.
+        pair=(forward + 2) * config.attention_flop(1, is_causal=is_causal),
+    )
+
+
+def sample_flops(
+    stage: StageConfig,
+    config: CheckpointConfig,
+    vision: VisionConfig,
+    *,
+    num_frames: int,
+    tokens_per_frame: int,
+    num_text_tokens: int,
+    num_targets: int = 0,
+) -> SampleFlops:
+    """Return what one sequence costs in training, with the encoding of its frames."""
+    cost = sample_cost(stage, config, vision)
+    num_visual = num_frames * tokens_per_frame
+    num_tokens = num_visual + num_text_tokens
+    # Two layers, D_v x D and D x D, three times: forward, and the gradients of weights and of
+    # inputs. (The inputs of its first layer are the frozen tower's and need none; the little is
+    # not taken off.)
+    projector = 6 * num_visual * config.hidden_size * (config.mm_hidden_size + config.hidden_size)
+    # Only positions with a target go through it, and once: it is not computed again.
+    head = 2 * num_targets * config.hidden_size * config.vocab_size
+    passes = 2 if stage.stage == "projector" else 3
+    return SampleFlops(
+        tower=num_frames * cost.frame,
+        decoder=projector + num_tokens * cost.token + num_tokens**2 * cost.pair + passes * head,
+    )

@@ -18,7 +18,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionModel
 
 from groundserve.families.videoitg.config import VisionConfig
-from train.digits.captions import scene_caption, scene_conversation, video_conversation
+from train.digits.questions import scene_caption, scene_conversation, video_conversation
 from train.digits.world import make_scene, make_world
 
 VISION = VisionConfig(

@@ -13,9 +13,8 @@ from tests.support import published
 from tests.support.reference import REPOSITORY
 from tests.unit.train.runs import make_config, make_example
 from train.families.videoitg.family import open_initial
-from train.families.videoitg.flops import sample_flops
 from train.families.videoitg.models import encode_frames
-from train.families.videoitg.samples import grid_choices
+from train.families.videoitg.samples import grid_choices, sample_flops
 from train.families.videoitg.stages import grounding
 
 RELEASED, TOWER = published.VIDEOITG, published.SO400M
