@@ -75,7 +75,7 @@ class CheckReport:
     others."""
     max_lost_share: float
     cost: Cost | None
-    """Of an item; None where no sampled one could be read."""
+    """None where no sampled item could be read."""
     gpu: GpuNeeds | None
     num_cpus: int
 
@@ -138,10 +138,7 @@ def check(
     cost, gpu = _mean_cost(trials), None
     if cost is not None:
         gpu = _gpu_needs(cost, num_items, flops_a_second=gpu_tflops * 1e12 * utilisation)
-    if config.out.is_dir() and any(config.out.iterdir()):
-        warnings.append(
-            f"out {config.out} is not empty: start the run with --resume, or set another out"
-        )
+    warnings += _out_warnings(config.out)
     warnings += _core_warnings(config, gpu, num_gpus, readings=num_items / max(1, known.num_media))
     return CheckReport(
         num_items=num_items,
@@ -283,6 +280,12 @@ def _gpu_needs(cost: Cost, num_items: int, *, flops_a_second: float) -> GpuNeeds
         epoch_core_hours=num_items * cost.core_seconds / 3600,
         cores_a_gpu=cost.core_seconds / seconds,
     )
+
+
+def _out_warnings(out: Path) -> list[str]:
+    if not out.is_dir() or not any(out.iterdir()):
+        return []
+    return [f"out {out} is not empty: start the run with --resume, or set another out"]
 
 
 def _core_warnings(

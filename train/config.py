@@ -157,7 +157,7 @@ class StageConfig:
     max_steps: int | None = None
     """Stop after so many optimiser steps; the schedule ends there too. None: whole epochs."""
     seed: int = 42
-    """Of the order, the tokens a frame and new weights."""
+    """Decides the order, the tokens a frame and new weights."""
     precision: Precision = "bf16"
     """Arithmetic; weights, gradients' sums and the optimiser's state stay in float32."""
     gradient_checkpointing: bool = True

@@ -94,7 +94,7 @@ OnValidation = Callable[[int, Mapping[str, float], bool], None]
 
 
 class Measurements:
-    """Those of one run; all processes take part.
+    """Measures one run; all processes take part.
 
     Raises:
         InvalidRequestError: The records cannot be used, or what lies at `<out>/best` is none of

@@ -42,10 +42,11 @@ class CollectiveTimer:
         """Return the time since the last call; waits for the GPU to pass its last mark."""
         spans, self._spans = self._spans, []
         if not self._is_gpu:
-            return sum(ended - begun for begun, ended in spans)
+            return float(sum(ended - begun for begun, ended in spans))
         for _, ended in spans:
             ended.synchronize()
-        return sum(begun.elapsed_time(ended) for begun, ended in spans) / 1000  # of milliseconds
+        milliseconds = sum(begun.elapsed_time(ended) for begun, ended in spans)
+        return float(milliseconds) / 1000
 
     def _mark(self) -> float | torch.cuda.Event:
         if not self._is_gpu:

@@ -18,7 +18,7 @@ VIDEO_FPS = 2
 
 NO_DIGIT = NUM_DIGITS
 NUM_PLACES = 4
-"""Of its digit's centre, each patch tells x and y from the patch, in half glyphs, and from the
+"""Each patch tells x and y of its digit's centre: from the patch, in half glyphs, and from the
 middle of the picture, in half pictures; zeros where there is none."""
 _CORE = 0.8
 """A patch shows a digit when its centre lies in the middle of the glyph, this share of its side."""

@@ -117,7 +117,7 @@ class TrainedModel(nn.Module):
     """What stands behind the features: all that a stage may train."""
 
     decoder: Any
-    """Of transformers; its `layers` are sharded, and computed again, one by one."""
+    """From transformers; its `layers` are sharded, and computed again, one by one."""
     auxiliary: nn.Linear | None
     """Tells from each frame's states what it shows; None without that loss."""
 

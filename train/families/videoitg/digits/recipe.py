@@ -62,7 +62,7 @@ class Phase:
     """Sequences that share a video's frames; of 6 + `num_more_order` that there are at most."""
     batch_size: int = 2
     auxiliary_weight: float = 3.0
-    """Of what frames show. Little lets the question be learnt, more lets motion be seen."""
+    """On what frames show. Little lets the question be learnt, more lets motion be seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +71,10 @@ class Recipe:
 
     seed: int
     vision: VisionTraining = field(default_factory=lambda: VisionTraining(seed=0))
-    """Of the tower; its seed is its own, so that runs may share one."""
+    """The tower's; its seed is its own, so that runs may share one."""
     num_texts: int = 6400
     num_images: int = 9600
-    """Of stages 1 (an eighth of them) and 2 (all)."""
+    """For stages 1 (an eighth of them) and 2 (all)."""
     num_videos: int = 3000
     video_epochs: int = 3
     video_frames: int = 16
@@ -157,7 +157,7 @@ def stage_configs(recipe: Recipe, out: Path) -> list[StageConfig]:
         stage: Stage,
         records: Path,
         *,
-        num_frames: int,
+        num_frames: int = _IMAGE_BUDGET_FRAMES,
         name: str | None = None,
         learning_rate: float | None = None,
         questions_per_video: int = 1,
@@ -173,18 +173,15 @@ def stage_configs(recipe: Recipe, out: Path) -> list[StageConfig]:
         small = _small(full, num_frames, learning_rate, questions_per_video)
         configs.append(replace(small, seed=recipe.seed, **changes))
 
-    images = Path("images")
     add(
         "projector",
-        images / "captions.json",
-        num_frames=_IMAGE_BUDGET_FRAMES,
+        Path("images", "captions.json"),
         batch_size=_IMAGES_PER_STEP,
         max_steps=recipe.num_images // 8 // _IMAGES_PER_STEP,  # an eighth of them, once
     )
     add(
         "images",
-        images / "conversations.json",
-        num_frames=_IMAGE_BUDGET_FRAMES,
+        Path("images", "conversations.json"),
         learning_rate=1e-3,
         batch_size=_IMAGES_PER_STEP,
         auxiliary_weight=_AUXILIARY_WEIGHT,

@@ -31,7 +31,7 @@ _NUM_CLASSES = NUM_DIGITS + 1
 _PLACE_SCALE = 4.0
 """How much larger it tells them, to be as large as the logits of the classes."""
 _PLACE_WEIGHT = 0.125
-"""Of a squared error of what it tells, next to the classes' cross-entropy."""
+"""Weight of a squared error of what it tells, next to the classes' cross-entropy."""
 
 
 @dataclass(frozen=True, kw_only=True)
