@@ -9,19 +9,23 @@ from __future__ import annotations
 import math
 import os
 import random
+import statistics
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.cpus import available_cpus
 from train.config import StageConfig
 from train.data import TrainingData
+from train.data.reader import Reading
+from train.data.records import Item
+from train.examples import IGNORE_INDEX
 from train.families import find_family
-from train.families.base import Source
+from train.families.base import SampleFlops, Source
 from train.known_faults import Fault, Progress, check_validation, find_known_faults
 from train.loop import count_auxiliary
-from train.trial import Cost, Trial, mean_cost, open_trial_data, read_trial
 
 H100_BF16_TFLOPS = 989.0
 """Dense, SXM; NVIDIA's data sheet names twice that, with sparsity."""
@@ -30,11 +34,26 @@ USUAL_UTILISATION = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Means over the sampled items of which something can be used."""
+
+    num_items: int
+    """How many those are, >= 1."""
+    num_frames: float
+    core_seconds: float
+    """Processor time of decoding, resizing and tokenizing one item."""
+    core_seconds_error: float | None
+    tower_tflop: float
+    """1e12 FLOP of the vision tower, an item."""
+    decoder_tflop: float
+    """The same of projector, decoder and LM head."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GpuNeeds:
     """What the GPUs take against what decoding gives."""
 
     seconds: float
-    """Of one GPU, an item."""
     epoch_hours: float
     epoch_core_hours: float
     cores_a_gpu: float
@@ -48,25 +67,31 @@ class CheckReport:
     num_items: int
     """Videos or images with the records that are read together."""
     num_media: int
-    """Distinct files."""
     faults: tuple[Fault, ...]
     """What cannot be read; a kind that was not found has 0 items."""
     warnings: tuple[str, ...]
-    """What a run does not end at."""
     lost_share: float
     """Estimated share of the items that cannot be read: those known, and the sampled share of the
     others."""
     max_lost_share: float
     cost: Cost | None
-    """Of an item; None where no sampled one could be read."""
+    """None where no sampled item could be read."""
     gpu: GpuNeeds | None
-    """None with `cost`."""
     num_cpus: int
 
     @property
     def is_usable(self) -> bool:
         """Whether a run would get through."""
         return self.cost is not None and self.lost_share <= self.max_lost_share
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    number: int
+    fault: str | None  # the first of its records that cannot be used, and why
+    num_frames: int  # 0 where nothing can be used
+    core_seconds: float
+    flops: SampleFlops
 
 
 def check(
@@ -92,6 +117,48 @@ def check(
         InvalidRequestError: An argument is out of range; or the run could not even begin, since
             the config, the data file or what the run starts from cannot be used.
     """
+    _check_numbers(num_sampled, num_gpus, gpu_tflops, utilisation)
+    _check_folder("out", config.out)
+    if config.data.frame_cache is not None:
+        _check_folder("data.frame_cache", config.data.frame_cache)
+    count_auxiliary(config)
+    source = find_family(config.init).open_source(config)
+    # Items are read one at a time, and a cache would hide what decoding costs.
+    data_config = replace(config.data, num_workers=1, frame_cache=None)
+    samples = source.samples(config)
+    with TrainingData(data_config, stage=config.stage, samples=samples, seed=config.seed) as data:
+        warnings = [*data.warnings, *check_validation(config, data.items)]
+        known = find_known_faults(config.data, data.items, on_progress=on_progress)
+        readable = sorted(set(range(len(data))) - known.items)
+        trials = _read_sampled(config, source, data, readable, num_sampled, on_progress)
+        num_items = len(data)
+    failed = {trial.number: trial.fault for trial in trials if trial.fault}
+    known_share = len(known.items) / num_items
+    sampled_share = len(failed) / len(trials) if trials else 0.0
+    cost, gpu = _mean_cost(trials), None
+    if cost is not None:
+        gpu = _gpu_needs(cost, num_items, flops_a_second=gpu_tflops * 1e12 * utilisation)
+    warnings += _out_warnings(config.out)
+    warnings += _core_warnings(config, gpu, num_gpus, readings=num_items / max(1, known.num_media))
+    return CheckReport(
+        num_items=num_items,
+        num_media=known.num_media,
+        faults=(
+            *known.faults(),
+            Fault.of("samples that cannot be used", failed, num_looked_at=len(trials)),
+        ),
+        warnings=tuple(warnings),
+        lost_share=known_share + (1 - known_share) * sampled_share,
+        max_lost_share=config.data.max_unreadable_share,
+        cost=cost,
+        gpu=gpu,
+        num_cpus=available_cpus(),
+    )
+
+
+def _check_numbers(
+    num_sampled: int, num_gpus: int | None, gpu_tflops: float, utilisation: float
+) -> None:
     for name, value in {
         "num_sampled": num_sampled,
         "num_gpus": 1 if num_gpus is None else num_gpus,
@@ -102,46 +169,6 @@ def check(
             raise InvalidRequestError(f"{name} must be > 0 and finite, got {value}")
     if utilisation > 1:
         raise InvalidRequestError(f"utilisation must be at most 1, got {utilisation}")
-    _check_folder("out", config.out)
-    if config.data.frame_cache is not None:
-        _check_folder("data.frame_cache", config.data.frame_cache)
-    count_auxiliary(config)
-    source = find_family(config.init).open_source(config)
-    with open_trial_data(config, source) as data:
-        held_out_warnings = check_validation(config, data.items)
-        known = find_known_faults(config.data, data.items, on_progress=on_progress)
-        lost = known.items
-        trials = _read_sampled(
-            config, source, data, sorted(set(range(len(data))) - lost), num_sampled, on_progress
-        )
-        failed = {trial.number: trial.fault for trial in trials if trial.fault}
-        known_share = len(lost) / len(data)
-        sampled_share = len(failed) / len(trials) if trials else 0.0
-        cost = mean_cost(trials)
-        gpu = None
-        if cost is not None:
-            gpu = _gpu_needs(cost, len(data), flops_a_second=gpu_tflops * 1e12 * utilisation)
-        return CheckReport(
-            num_items=len(data),
-            num_media=known.num_media,
-            faults=(
-                *known.faults(),
-                Fault.of("samples that cannot be used", failed, num_looked_at=len(trials)),
-            ),
-            warnings=(
-                *data.warnings,
-                *held_out_warnings,
-                *_out_warnings(config.out),
-                *_core_warnings(
-                    config, gpu, num_gpus, readings=len(data) / max(1, known.num_media)
-                ),
-            ),
-            lost_share=known_share + (1 - known_share) * sampled_share,
-            max_lost_share=config.data.max_unreadable_share,
-            cost=cost,
-            gpu=gpu,
-            num_cpus=available_cpus(),
-        )
 
 
 def _check_folder(name: str, folder: Path) -> None:
@@ -163,16 +190,86 @@ def _read_sampled(
     readable: Sequence[int],
     num_sampled: int,
     on_progress: Progress,
-) -> list[Trial]:
+) -> list[_Trial]:
     sampler = random.Random(f"check:{config.seed}")
     sampled = sorted(sampler.sample(readable, min(num_sampled, len(readable))))
     trials = []
     for done, number in enumerate(sampled, start=1):
         if done == 1:
             data.read(number)  # starts the decoder
-        trials.append(read_trial(config, source, data, number))
+        # Not by the clock, which also counts waits for the disk and for other processes.
+        started = _cpu_seconds(data.pids())
+        reading = data.read(number)
+        core_seconds = _cpu_seconds(data.pids()) - started
+        lost = reading.unreadable[0] if reading.unreadable else None
+        trials.append(
+            _Trial(
+                number=number,
+                fault=f"{lost.source}: {lost.reason}" if lost else None,
+                num_frames=0 if reading.example is None else len(reading.example.frames),
+                core_seconds=core_seconds,
+                flops=_expected_flops(config, source, data, number, reading),
+            )
+        )
         on_progress("samples", done, len(sampled))
     return trials
+
+
+def _cpu_seconds(pids: Sequence[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        try:
+            # Behind the name, which may hold anything: user and system time are fields 14 and 15,
+            # of which the first that is left is field 3.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _expected_flops(
+    config: StageConfig, source: Source, data: TrainingData, number: int, reading: Reading
+) -> SampleFlops:
+    """Return those of all sequences of an item, the mean over the tokens a frame of a run."""
+    example, item = reading.example, data.items[number]
+    if example is None:
+        return SampleFlops(tower=0.0, decoder=0.0)
+    # A run draws from these, which repeat what is likelier: their plain mean is what to expect.
+    drawn: Sequence[int] = [1]
+    if isinstance(item, Item) and item.media is not None:
+        drawn = data.samples.drawn_tokens_per_frame(len(example.frames))
+    sequences = [
+        source.sample_flops(
+            config,
+            num_frames=len(example.frames),
+            tokens_per_frame=tokens_per_frame,
+            num_text_tokens=len(text.ids) - 1,
+            num_targets=0 if text.targets is None else int((text.targets != IGNORE_INDEX).sum()),
+        )
+        for text in example.texts
+        for tokens_per_frame in drawn
+    ]
+    return SampleFlops(
+        tower=sequences[0].tower,  # once, whatever is asked
+        decoder=sum(one.decoder for one in sequences) / len(drawn),
+    )
+
+
+def _mean_cost(trials: Sequence[_Trial]) -> Cost | None:
+    used = [trial for trial in trials if trial.num_frames]
+    if not used:
+        return None
+    seconds = [trial.core_seconds for trial in used]
+    error = statistics.stdev(seconds) / math.sqrt(len(used)) if len(used) > 1 else None
+    return Cost(
+        num_items=len(used),
+        num_frames=statistics.mean(trial.num_frames for trial in used),
+        core_seconds=statistics.mean(seconds),
+        core_seconds_error=error,
+        tower_tflop=statistics.mean(trial.flops.tower for trial in used) / 1e12,
+        decoder_tflop=statistics.mean(trial.flops.decoder for trial in used) / 1e12,
+    )
 
 
 def _gpu_needs(cost: Cost, num_items: int, *, flops_a_second: float) -> GpuNeeds:

@@ -53,9 +53,8 @@ class DataConfig:
     """Folder that keeps the sampled frames of videos as JPEG, for all ranks and epochs; None
     decodes a video whenever it is read. JPEG changes frames a little."""
     max_unreadable_share: float = 0.05
-    """A run ends when something of more than this share of the items it tried cannot be read; see
-    `train.unreadable`. A large set may miss a file here and there; one in twenty is more likely a
-    folder that was not downloaded. 1 never ends a run."""
+    """A run ends when something of more than this share of the items it tried cannot be read; one
+    in twenty is likely a folder that was not downloaded. 1 never ends a run."""
     num_workers: int = 2
     """Processes of each rank that decode; they work ahead of the training step."""
 
@@ -69,8 +68,7 @@ class DataConfig:
             "num_workers",
         ):
             _check_at_least(name, getattr(self, name), 1)
-        if self.sample_fps is not None and not self.sample_fps > 0:
-            raise InvalidRequestError(f"sample_fps must be > 0, got {self.sample_fps}")
+        _check_above_0("sample_fps", self.sample_fps)
         if not 0 <= self.max_unreadable_share <= 1:
             raise InvalidRequestError(
                 f"max_unreadable_share must be in [0, 1], got {self.max_unreadable_share}"
@@ -84,11 +82,8 @@ class OptimizerConfig:
     learning_rate: float
     """Peak rate of everything that is trained."""
     out_proj_learning_rate: float | None = None
-    """Peak rate of the parameters whose name contains `out_proj`; None: one rate for all.
-
-    The substring also matches `mm_projector.out_projection`, so the projector trains at this rate
-    too. That is what the reference does, and the default here; see `out_proj_matches_projector`.
-    """
+    """Peak rate of the parameters whose name contains `out_proj`; None: one rate for all. The
+    substring also matches `mm_projector.out_projection`, as in the reference."""
     out_proj_matches_projector: bool = True
     """Reproduce that match; False gives the fast rate to the head alone."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -100,25 +95,17 @@ class OptimizerConfig:
     warmup_ratio: float
     """Share of the steps, rounded up, in which the rate rises from 0."""
     max_grad_norm: float | None = None
-    """Largest norm of the gradient. None, no clipping, is what the reference's runs amount to:
-    its ZeRO files leave clipping off, whatever `max_grad_norm` says."""
+    """Largest norm of the gradient. None, no clipping, is what the reference's runs amount to."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise InvalidRequestError(f"learning_rate must be > 0, got {self.learning_rate}")
-        if self.out_proj_learning_rate is not None and not self.out_proj_learning_rate > 0:
-            raise InvalidRequestError(
-                f"out_proj_learning_rate must be > 0, got {self.out_proj_learning_rate}"
-            )
+        for name in ("learning_rate", "out_proj_learning_rate", "max_grad_norm"):
+            _check_above_0(name, getattr(self, name))
         if not 0 <= self.warmup_ratio < 1:
             raise InvalidRequestError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InvalidRequestError(f"betas must be in [0, 1), got {list(self.betas)}")
         for name in ("eps", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise InvalidRequestError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise InvalidRequestError(f"max_grad_norm must be > 0, got {self.max_grad_norm}")
+            _check_at_least(name, getattr(self, name), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +157,7 @@ class StageConfig:
     max_steps: int | None = None
     """Stop after so many optimiser steps; the schedule ends there too. None: whole epochs."""
     seed: int = 42
-    """Of the order, the tokens a frame and new weights."""
+    """Decides the order, the tokens a frame and new weights."""
     precision: Precision = "bf16"
     """Arithmetic; weights, gradients' sums and the optimiser's state stay in float32."""
     gradient_checkpointing: bool = True
@@ -196,10 +183,9 @@ class StageConfig:
             "save_every_steps",
             "keep_last",
             "log_every_steps",
+            "max_steps",
         ):
             _check_at_least(name, getattr(self, name), 1)
-        if self.max_steps is not None:
-            _check_at_least("max_steps", self.max_steps, 1)
         if self.variant == "anchor" and self.stage != "grounding":
             raise InvalidRequestError(
                 f'variant "anchor" is a way to score frames, stage "{self.stage}" writes text; '
@@ -210,8 +196,7 @@ class StageConfig:
                 f'validation measures how frames are ranked, stage "{self.stage}" writes text; '
                 'set validation in stage "grounding" only'
             )
-        if self.auxiliary_weight < 0:
-            raise InvalidRequestError(f"auxiliary_weight must be >= 0, got {self.auxiliary_weight}")
+        _check_at_least("auxiliary_weight", self.auxiliary_weight, 0)
 
     @property
     def is_grounding(self) -> bool:
@@ -219,6 +204,11 @@ class StageConfig:
         return self.stage == "grounding"
 
 
-def _check_at_least(name: str, value: int, minimum: int) -> None:
-    if value < minimum:
+def _check_at_least(name: str, value: float | None, minimum: int) -> None:
+    if value is not None and not value >= minimum:
         raise InvalidRequestError(f"{name} must be >= {minimum}, got {value}")
+
+
+def _check_above_0(name: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise InvalidRequestError(f"{name} must be > 0, got {value}")

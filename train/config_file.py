@@ -21,12 +21,8 @@ _NONE = "none"
 def read_config(stage: Stage | None, path: Path) -> StageConfig:
     """Read a run from a TOML file: a stage's config with what the file says instead.
 
-    The stage is that of the family that trains from `init`. The file has the fields of
-    `StageConfig`, and of `DataConfig`, `OptimizerConfig` and `ValidationConfig` in the tables
-    `[data]`, `[optimizer]` and `[validation]`. `init`, `out`, `data.records` and `data.media_root`
-    are required, and every field of a `[validation]` that is there. Relative paths start from the
-    file's folder. The text "none" stands for None where a field may be None. `stage` may be
-    repeated and must then be the same; with `stage` None the file has to say it.
+    The stage is that of the family that trains from `init`; with `stage` None the file has to say
+    which. docs/training_keys.md has the keys; relative paths start from the file's folder.
 
     Raises:
         InvalidRequestError: The file cannot be read, or breaks a rule.
@@ -71,7 +67,6 @@ def _init(raw: dict[str, Any], path: Path) -> Path | None:
 
 
 def _replace_fields(base: Any, raw: dict[str, Any], path: Path, *, prefix: str) -> Any:
-    """Return a component with what a table says instead; of a class, one that is made of it."""
     hints = get_type_hints(base if isinstance(base, type) else type(base))
     unknown = sorted(raw.keys() - {field.name for field in fields(base)})
     if unknown:

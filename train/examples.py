@@ -41,3 +41,9 @@ class Example:
     def num_visual_tokens(self) -> int:
         """T * P, in each sequence."""
         return len(self.frames) * self.tokens_per_frame
+
+    @property
+    def num_tokens(self) -> int:
+        """Visual and text tokens of all sequences."""
+        # The placeholder is an id and no token.
+        return sum(self.num_visual_tokens + len(text.ids) - 1 for text in self.texts)

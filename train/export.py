@@ -14,25 +14,19 @@ from pathlib import Path
 from typing import get_args
 
 from groundserve.errors import GroundserveError
-from train.checkpoint_folder import write_checkpoint
 from train.config import Stage, StageConfig
 from train.config_file import read_config
 from train.families import find_family
+from train.files import write_checkpoint
 from train.state import SavedWeights
 
 
 def export(config: StageConfig, checkpoint: Path, out: Path) -> None:
-    """Write a checkpoint of a run in the reference's layout.
-
-    Args:
-        config: The run's.
-        checkpoint: Its `checkpoint-<step>/`.
-        out: Folder to be made; an earlier checkpoint there is replaced.
+    """Write a checkpoint of a run in the reference's layout; one that is at `out` is replaced.
 
     Raises:
-        InvalidRequestError: What the run started from cannot be read, or `checkpoint` cannot, or
-            `out` exists and is something else.
-        UnsupportedError: As `TrainingFamily.open_initial`.
+        InvalidRequestError: What the run started from or `checkpoint` cannot be read, or `out`
+            exists and is something else.
     """
     weights = SavedWeights(checkpoint)
     # The folder itself is renamed into place, so here it is only its parent that is made.

@@ -17,8 +17,7 @@ from typing import Self
 
 from groundserve.errors import InvalidRequestError
 from train.config import DataConfig, StageConfig
-from train.data.items import Item, group_records
-from train.data.records import MalformedRecord, read_records
+from train.data.records import Item, MalformedRecord, group_records, read_records
 from train.validation import read_validation
 
 logger = logging.getLogger(__name__)
@@ -45,10 +44,12 @@ class Fault:
     def of(cls, kind: str, reasons: Mapping[int, str], *, num_looked_at: int) -> Self:
         """Make one of the reasons by item."""
         # A file that several items want is named once.
-        distinct = dict.fromkeys(reasons[number] for number in sorted(reasons))
-        examples = tuple(distinct)[:_NUM_EXAMPLES]
+        distinct = tuple(dict.fromkeys(reasons[number] for number in sorted(reasons)))
         return cls(
-            kind=kind, num_items=len(reasons), num_looked_at=num_looked_at, examples=examples
+            kind=kind,
+            num_items=len(reasons),
+            num_looked_at=num_looked_at,
+            examples=distinct[:_NUM_EXAMPLES],
         )
 
 
@@ -57,9 +58,7 @@ class KnownFaults:
     """What cannot be read of a run's items."""
 
     num_items: int
-    """Items that were looked at, all."""
     num_media: int
-    """Distinct files that they name."""
     reasons: Mapping[str, Mapping[int, str]]
     """By kind, found or not, and number of the item."""
 
@@ -146,10 +145,7 @@ def check_records(config: StageConfig) -> None:
 def check_validation(
     config: StageConfig, items: Sequence[Item | MalformedRecord]
 ) -> tuple[str, ...]:
-    """Look at what a run would be measured on.
-
-    Returns:
-        A warning where both name the same video.
+    """Look at what a run would be measured on; warns where both name the same video.
 
     Raises:
         InvalidRequestError: A record breaks the format, no frame answers any, or a video is
@@ -183,7 +179,7 @@ def check_validation(
 
 def _look_up(root: Path, paths: Sequence[str], on_progress: Progress) -> dict[str, str]:
     """Return why, for each path that is no file with content."""
-    reasons = {}
+    reasons: dict[str, str] = {}
     with ThreadPoolExecutor(_STAT_THREADS) as threads:
         found = threads.map(lambda path: _file_fault(root / path), paths)
         for done, (path, reason) in enumerate(zip(paths, found, strict=True), start=1):

@@ -24,28 +24,22 @@ class StepReport:
     """One optimiser step, over all processes."""
 
     step: int
-    """Counted from 1."""
     num_steps: int
-    """Of the whole run."""
     epoch: float
-    """Passes over the records so far."""
     loss: float | None
     """Mean over the forward passes that had something to read; None if none had."""
     parts: dict[str, float]
     """Its terms before weighting."""
     learning_rates: dict[str, float]
-    """By the optimiser's groups."""
     grad_norm: float
     """Before clipping."""
     num_frames: int
-    """Encoded in this step."""
     num_tokens: int
     """Visual and text, through the decoder in this step."""
     data_seconds: tuple[float, ...]
     """What each process waited for its samples, by rank."""
     sync_seconds: tuple[float, ...]
-    """What each stood in collectives, by rank, see `train.waits`: the least of all is what they
-    cost, what is above it a wait for the slowest. Not the sum between nodes with `hsdp`."""
+    """What each stood in collectives, by rank: see `train.waits`."""
     compute_seconds: float
     """The first process's step without its samples, checkpoints and validation."""
     num_unreadable: int
@@ -56,10 +50,7 @@ class StepReport:
 class RunLog(Closing):
     """Writes the log of a run; belongs to its first process.
 
-    Args:
-        out: Folder of the run.
-        step: Steps done. What the log says about later ones, which a run that resumes does again,
-            is dropped.
+    What the log says about steps behind `step`, which a run that resumes does again, is dropped.
 
     Raises:
         MissingExtraError: TensorBoard is not installed.

@@ -14,23 +14,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn
 
 import torch
 from torch.distributed.tensor import DTensor
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from train.checkpoint_folder import write_checkpoint
 from train.config import StageConfig
 from train.data import Batch, TrainingData, Unreadable
 from train.data.records import read_records
 from train.families import find_family
 from train.families.base import Initial, Losses
-from train.files import sole_writer
+from train.files import sole_writer, write_checkpoint
 from train.known_faults import check_records
 from train.logs import RunLog, StepReport
-from train.measurements import Measurements, OnValidation, Validate
-from train.optimizer import new_optimizer, set_learning_rates
+from train.measurements import Measurements, OnValidation
+from train.optimizer import new_optimizer, rate_factor, set_learning_rates
 from train.parallel import (
     ParallelModel,
     Processes,
@@ -38,7 +37,6 @@ from train.parallel import (
     open_processes,
     place_vision,
 )
-from train.schedule import rate_factor
 from train.state import (
     Progress,
     SavedWeights,
@@ -58,38 +56,11 @@ logger = logging.getLogger(__name__)
 OnStep = Callable[[StepReport], None]
 
 
-class BatchSource(Protocol):
-    """What a run reads from; `TrainingData` is one."""
-
-    def __len__(self) -> int:
-        """Return the number of items."""
-
-    def num_micro_batches(self, *, world_size: int, batch_size: int) -> int:
-        """Return how many micro-batches each rank has in an epoch."""
-
-    def batches(
-        self,
-        *,
-        first: int,
-        last: int,
-        rank: int,
-        world_size: int,
-        batch_size: int,
-        accumulation_steps: int,
-    ) -> Iterator[Batch]:
-        """Yield the micro-batches first..last-1 of a rank, counted over all epochs.
-
-        Those of a step, `accumulation_steps` of every rank, may be dealt to ranks in any way.
-        """
-
-
 def train(
     config: StageConfig,
     *,
     resume: bool = False,
     on_step: OnStep | None = None,
-    validate: Validate | None = None,
-    validate_every_steps: int | None = None,
     on_validation: OnValidation | None = None,
 ) -> Path:
     """Train one stage; under torchrun, every process calls this.
@@ -99,11 +70,7 @@ def train(
         resume: Go on from the newest checkpoint in `config.out`, or from the start where there is
             none yet. The losses and weights are those of a run that was never interrupted.
         on_step: Called after every step, in the first process.
-        validate: Returns numbers about the model, which is lent in evaluation mode and, with
-            `fsdp2` or `hsdp`, sharded: every process calls it and must call the model as often.
-        validate_every_steps: Steps between its calls; None: after the last step only.
-        on_validation: Called in the first process with the figures of each measurement, be it
-            `config.validation`'s or the caller's.
+        on_validation: Called after every measurement, in the first process.
 
     Returns:
         `<out>/final`, a checkpoint in the reference's layout.
@@ -120,18 +87,16 @@ def train(
         processes.on_first(lambda: prepare_out(config.out, resume=resume))
         _check_shared(config.out, processes)
         # In a call of its own: the model must be gone before the processes part (`open_processes`).
-        return _finish(
-            config,
-            processes,
-            on_step=on_step,
-            validate=validate,
-            validate_every_steps=validate_every_steps,
-            on_validation=on_validation,
-        )
+        return _finish(config, processes, on_step=on_step, on_validation=on_validation)
 
 
-def _finish(config: StageConfig, processes: Processes, **callbacks: Any) -> Path:
-    """Open what a run starts from and what it reads, and run it; `callbacks` are `Run.finish`'s."""
+def _finish(
+    config: StageConfig,
+    processes: Processes,
+    *,
+    on_step: OnStep | None,
+    on_validation: OnValidation | None,
+) -> Path:
     num_auxiliary = count_auxiliary(config)
     initial = find_family(config.init).open_initial(config, num_auxiliary=num_auxiliary)
     with TrainingData(
@@ -142,41 +107,34 @@ def _finish(config: StageConfig, processes: Processes, **callbacks: Any) -> Path
         cost=initial.sample_cost(config),
     ) as data:
         run = Run(config, data=data, initial=initial, processes=processes)
-        return run.finish(**callbacks)
+        return run.finish(on_step=on_step, on_validation=on_validation)
 
 
 def count_auxiliary(config: StageConfig) -> int:
-    """Return the targets of the auxiliary loss; 0 where the config does without.
+    """Return how many targets the auxiliary loss has; 0 where the config does without it.
 
     Raises:
         InvalidRequestError: The config wants the loss and the records have no targets.
     """
     if config.auxiliary_weight == 0:
         return 0
-    file = read_records(config.data.records, stage=config.stage, speaks=False)
-    num_auxiliary = file.num_auxiliary
-    if num_auxiliary == 0:
+    records = read_records(config.data.records, stage=config.stage, speaks=False)
+    if records.num_auxiliary == 0:
         raise InvalidRequestError(
             f"auxiliary_weight is {config.auxiliary_weight}, and {config.data.records} "
             "does not say what frames show; set it to 0"
         )
-    return num_auxiliary
+    return records.num_auxiliary
 
 
 class Run:
-    """One stage's model, optimiser and place in its records.
+    """One stage's model, optimiser and place in its records; `initial` is changed in place.
 
     Made in a folder that holds checkpoints, it stands where the newest one does.
-
-    Args:
-        config: The run.
-        data: Its records.
-        initial: What it starts from; changed in place.
-        processes: Who takes part.
     """
 
     def __init__(
-        self, config: StageConfig, *, data: BatchSource, initial: Initial, processes: Processes
+        self, config: StageConfig, *, data: TrainingData, initial: Initial, processes: Processes
     ) -> None:
         self._config = config
         self._data = data
@@ -225,12 +183,7 @@ class Run:
         )
 
     def finish(
-        self,
-        *,
-        on_step: OnStep | None = None,
-        validate: Validate | None = None,
-        validate_every_steps: int | None = None,
-        on_validation: OnValidation | None = None,
+        self, *, on_step: OnStep | None = None, on_validation: OnValidation | None = None
     ) -> Path:
         """Do the steps that are left and write the final checkpoint; arguments as of `train`."""
         config, is_first = self._config, self._processes.is_first
@@ -239,8 +192,6 @@ class Run:
             initial=self._initial,
             model=self._model,
             processes=self._processes,
-            validate=validate,
-            every_steps=validate_every_steps,
             on_validation=on_validation,
         )
         with ExitStack() as stack:
@@ -254,10 +205,7 @@ class Run:
                 batch_size=config.batch_size,
                 accumulation_steps=config.accumulation_steps,
             )
-            is_last = self.step == self.num_steps
-            if measurements.is_due(self.step, is_last=is_last) and not measurements.is_made(
-                self.step
-            ):
+            if measurements.is_missing(self.step, is_last=self.step == self.num_steps):
                 self._measure(measurements, log, request)
             while self.step < self.num_steps:
                 report = self._do_step(batches, request)
@@ -316,6 +264,8 @@ class Run:
         grad_norm = 0.0
         if totals.num_read:
             num_due = num_passes * self._processes.world_size
+            # From the mean over all passes, in which those that read nothing are zero, to the mean
+            # over the others.
             grad_norm = self._update(totals.losses, scale=num_due / totals.num_read)
         self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -336,10 +286,8 @@ class Run:
         )
 
     def _do_pass(self, batch: Batch, *, num_passes: int, is_last: bool) -> Losses:
-        """Add the gradients of one batch, as its share of the mean over all passes of the step.
-
-        A process whose samples cannot be read still takes part in what the others do together.
-        """
+        """Add the gradients of one batch, as its share of the mean over all passes of the step."""
+        # A process whose samples cannot be read still takes part in what the others do together.
         examples = batch.examples or (self._blank,)
         share = 1 / num_passes if batch.examples else 0.0
         features = self._initial.encode(examples)
@@ -349,13 +297,7 @@ class Run:
         return losses
 
     def _update(self, losses: Mapping[str, float], *, scale: float) -> float:
-        """Move the weights; returns the gradient's norm.
-
-        Args:
-            losses: Of the step.
-            scale: All passes over those that read anything: it turns the mean over all, in which
-                the others are zero, into the mean over these.
-        """
+        """Move the weights by gradients times `scale`; returns the gradient's norm."""
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         if scale != 1:
             torch._foreach_mul_([p.grad for p in parameters], scale)
@@ -402,12 +344,11 @@ class Run:
         raise reason
 
     def _save(self) -> None:
-        progress = Progress(step=self.step, unreadable=self._unreadable.found)
         save_state(
             self._config,
             model=self._initial.model,
             optimizer=self._optimizer,
-            progress=progress,
+            progress=Progress(step=self.step, unreadable=self._unreadable.found),
             identity=self._identity,
             processes=self._processes,
         )

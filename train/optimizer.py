@@ -1,6 +1,8 @@
-"""AdamW with the reference's two groups of parameters."""
+"""AdamW with the reference's two groups of parameters, and their learning rates."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import nn
@@ -15,14 +17,11 @@ FAST = "out_proj"
 
 
 def parameter_groups(model: TrainedModel, config: OptimizerConfig) -> dict[str, list[nn.Parameter]]:
-    """Sort the parameters that are trained into groups of one learning rate.
+    """Sort the parameters that are trained into `BASE` and, where it has a rate, `FAST`.
 
     A parameter is in the fast group when its name in the reference's files contains `out_proj`.
     The head is called so, and the projector is too: `model.mm_projector.out_projection`. The
     auxiliary layer, which the reference does not have, goes with the head.
-
-    Returns:
-        `BASE` and, where the config sets a rate for it, `FAST`; a group may be empty.
 
     Source: NVlabs/VideoITG fab8b54,
     `eagle/train/eagle_trainer.py::EagleTrainer.create_optimizer`; there, biases and norms are
@@ -42,7 +41,6 @@ def new_optimizer(model: TrainedModel, config: OptimizerConfig) -> torch.optim.A
     """Return AdamW at the peak rates, which each group also keeps as `initial_lr`."""
     peaks = {BASE: config.learning_rate, FAST: config.out_proj_learning_rate}
     groups = [
-        # `initial_lr` is the key that PyTorch's schedulers use.
         {"params": parameters, "lr": peaks[name], "initial_lr": peaks[name], "name": name}
         for name, parameters in parameter_groups(model, config).items()
         if parameters
@@ -54,6 +52,22 @@ def new_optimizer(model: TrainedModel, config: OptimizerConfig) -> torch.optim.A
         weight_decay=config.weight_decay,
         fused=True,  # one pass over memory on CPUs and GPUs, sharded weights included
     )
+
+
+def rate_factor(step: int, *, num_steps: int, warmup_ratio: float) -> float:
+    """Return the learning rate of a step, counted from 0, relative to its peak.
+
+    The rate rises linearly from 0, which the first step has, and then falls along half a cosine
+    to 0, which it would have one step after the last.
+
+    Source: transformers' `get_cosine_schedule_with_warmup`.
+    """
+    num_warmup = math.ceil(num_steps * warmup_ratio)
+    if step < num_warmup:
+        return step / num_warmup
+    # max: a caller may ask for the step behind a run of warm-up alone.
+    progress = (step - num_warmup) / max(1, num_steps - num_warmup)
+    return max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:

@@ -1,9 +1,7 @@
 """Several processes that train one model: who they are, and what they share.
 
-torchrun starts them and says who is who in the environment. They share nothing but gradients
-(`ddp`), or weights and the optimiser's state as well: all of them (`fsdp2`), or those of each node
-(`hsdp`), and then the nodes share gradients. Each process averages its loss over its own batch, and
-gradients are averaged over processes.
+torchrun starts them and says who is who in the environment. Each averages its loss over its own
+batch, and gradients are averaged over processes.
 """
 
 from __future__ import annotations
@@ -41,10 +39,8 @@ class Processes:
     """The processes of a run, seen from one of them."""
 
     rank: int
-    """Place of this one, from 0."""
     world_size: int
     local_world_size: int
-    """How many of them are on a node."""
     device: torch.device
     grouped: bool
     """Whether torchrun started them, be it one; else this one is on its own."""
@@ -91,8 +87,7 @@ def open_processes(parallelism: Parallelism) -> Iterator[Processes]:
     """Join the processes that torchrun started, or be the only one.
 
     Raises:
-        InvalidRequestError: The config says that there is one process and torchrun started
-            several, or the config says that there are several and torchrun started none.
+        InvalidRequestError: Config and torchrun do not agree about how many there are.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
@@ -141,9 +136,9 @@ class ParallelModel:
 
     Args:
         trunk: Float32 weights, the same in all processes; changed in place.
-        parallelism: What the processes share.
-        precision: `bf16` computes the layers in bfloat16; weights stay in float32.
-        processes: Who takes part.
+        parallelism: As in `StageConfig`.
+        precision: As in `StageConfig`.
+        processes: They take part.
     """
 
     def __init__(
@@ -193,12 +188,7 @@ class ParallelModel:
 
     @contextmanager
     def gradients(self, *, average: bool) -> Iterator[None]:
-        """Let forward and backward passes inside add to the gradients.
-
-        Args:
-            average: Whether the sum so far is then averaged over processes: in the last backward
-                pass of a step only.
-        """
+        """Let passes inside add to the gradients; the last of a step averages over processes."""
         context: AbstractContextManager[None] = nullcontext()
         if isinstance(self._module, FSDPModule):
             # Shards of a node are summed in every pass: put off to the last one, every process
@@ -229,7 +219,6 @@ class ParallelModel:
 
 
 def _mesh(parallelism: Parallelism, processes: Processes) -> DeviceMesh | None:
-    """Return who shares weights with whom; None: nobody does."""
     kind, size = processes.device.type, processes.world_size
     if parallelism == "fsdp2":
         return init_device_mesh(kind, (size,), mesh_dim_names=("shard",))

@@ -4,10 +4,9 @@
     <out>/checkpoint-500/trainer_state/.metadata       which tensor lies in which file
     <out>/checkpoint-500/trainer_state/__0_0.distcp    what process 0 wrote, and so on
 
-Every process writes its own shards of the weights and of the optimiser's moments, all at once, into
-a folder of another name, which the first one renames when all is on the disk. So a checkpoint is
-there whole or not at all, and no process holds more than it trains. Another number of processes,
-or another parallelism, reads it too. `train.export` makes a model of it.
+Every process writes its own shards of the weights and of the optimiser's moments into a folder of
+another name, which the first one renames when all is on the disk. Another number of processes, or
+another parallelism, reads it too. `train.export` makes a model of it.
 """
 
 from __future__ import annotations
@@ -49,12 +48,14 @@ logger = logging.getLogger(__name__)
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "trainer_state"
 _FORMAT = 2
+_PARTS = ("data", "optimizer")
 _WEIGHTS, _MOMENTS = "weights", "moments"
 # What may differ when a run goes on: none of it enters a loss. Accumulation steps and processes
 # may change places, see `run_identity`.
 _FREE = frozenset(
     (
         "out",
+        "validation",
         "accumulation_steps",
         "parallelism",
         "gradient_checkpointing",
@@ -82,16 +83,11 @@ def run_identity(
     """Return all that decides a run's losses, by names for messages.
 
     W processes read in a step what one reads in W accumulation steps, so the product counts; but
-    not with sorted items (`data.group_by_length`).
-
-    Args:
-        config: The run's.
-        world_size: Processes.
-        num_steps: Optimiser steps of the whole run; follows from config and records.
-        epoch_passes: Forward passes of an epoch in all processes together.
+    not with sorted items (`data.group_by_length`). `epoch_passes` are those of all processes.
     """
-    identity = {name: v for name, v in _flatten(asdict(config)).items() if name not in _FREE}
-    identity = {name: v for name, v in identity.items() if name.split(".")[0] != "validation"}
+    values = asdict(config)
+    values |= {f"{part}.{name}": v for part in _PARTS for name, v in values.pop(part).items()}
+    identity = {name: v for name, v in values.items() if name not in _FREE}
     identity["accumulation_steps x processes"] = config.accumulation_steps * world_size
     identity["forward passes an epoch"] = epoch_passes
     identity["steps"] = num_steps
@@ -108,8 +104,7 @@ def prepare_out(out: Path, *, resume: bool) -> None:
     """Make the folder of a run.
 
     Raises:
-        InvalidRequestError: Something is in it, and this is not to resume it, or something else
-            has the name of a checkpoint; or it cannot be made.
+        InvalidRequestError: Something is in it that is not to be resumed, or it cannot be made.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -180,7 +175,7 @@ def save_state(
     """Write a checkpoint and remove those that are too old; all processes must call it.
 
     Raises:
-        GroundserveError: It cannot be written; those before are as they were.
+        GroundserveError: It cannot be written.
     """
     checkpoint = config.out / f"checkpoint-{progress.step}"
     partial = checkpoint.with_name(f".{checkpoint.name}.partial")
@@ -210,12 +205,6 @@ def load_state(
     processes: Processes,
 ) -> None:
     """Give model and optimiser what a checkpoint holds; all processes must call it.
-
-    Args:
-        checkpoint: Of any number of processes and parallelism.
-        model: As saved.
-        optimizer: New, of that model.
-        processes: Each reads what it trains.
 
     Raises:
         InvalidRequestError: A file is missing or damaged, or lies where a process cannot see it.
@@ -285,7 +274,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _finished(out: Path) -> list[Path]:
-    """Return the finished checkpoints, oldest first."""
     found = [
         (int(match[1]), path)
         for path in out.iterdir()
@@ -298,16 +286,6 @@ def _remove_old(out: Path, *, keep_last: int) -> None:
     for path in _finished(out)[:-keep_last]:
         # Under another name: what is half removed is not resumed from.
         shutil.rmtree(path.rename(path.with_name(f".{path.name}.removed")))
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _not_written(checkpoint: Path, error: CheckpointException) -> GroundserveError:

@@ -14,8 +14,7 @@ from types import FrameType
 from groundserve.errors import GroundserveError
 
 EXIT_STOPPED = 75
-"""Exit code of a run that SIGTERM ended and that can go on: `EX_TEMPFAIL` of sysexits.h, "try
-again". (A process that a signal kills shows as 143 in a shell.)"""
+"""Exit code of a run that SIGTERM ended and that can go on: `EX_TEMPFAIL` of sysexits.h."""
 SAME_STOP_SECONDS = 5.0
 """Signals this soon after the first are the same request: Slurm signals every process of a job, and
 torchrun, which is one of them, passes the signal on to its workers."""
@@ -54,11 +53,9 @@ class StopRequest:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[StopRequest]:
-    """Take SIGTERM as a request, to the end of the block.
-
-    In another thread than the main one, where Python runs no handlers, nothing changes.
-    """
+    """Take SIGTERM as a request, to the end of the block."""
     request = StopRequest()
+    # Python runs handlers in the main thread alone.
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

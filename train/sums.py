@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,18 +20,13 @@ class StepTotals:
     losses: dict[str, float]
     """`loss` and its parts: means over the passes that read anything; empty if none did."""
     num_read: int
-    """Passes that read anything."""
     num_frames: int
     num_tokens: int
-    """Visual and text, through the decoder."""
     num_unreadable: int
-    """Records, not distinct."""
     data_seconds: tuple[float, ...]
-    """What each process waited for its samples, by rank."""
     sync_seconds: tuple[float, ...]
-    """What each stood in collectives, by rank."""
     stops: bool
-    """Whether any process was asked to stop."""
+    """Whether any process was asked to stop: all agree after which step they do."""
 
 
 class StepSums:
@@ -39,69 +34,43 @@ class StepSums:
 
     def __init__(self) -> None:
         self._losses: dict[str, Tensor] = {}
-        self._num_read = self._num_frames = self._num_tokens = self._num_unreadable = 0
+        # Passes that read anything, frames, tokens, unreadable records.
+        self._counts = torch.zeros(4, dtype=torch.float64)  # exact up to 2**53
 
     def add(self, losses: Losses, examples: Sequence[Example], *, num_unreadable: int) -> None:
-        """Add one pass; one without examples counts in no mean.
-
-        Args:
-            losses: Of the pass; where nothing could be read, of what stood in for it.
-            examples: What was read, at most a batch.
-            num_unreadable: Records that were not.
-        """
+        """Add one pass; one without examples counts in no mean."""
         for name, value in {"loss": losses.loss.detach(), **losses.parts}.items():
             # Multiplied and not skipped: a process that read nothing must have the same names,
             # since the vectors are added place by place. No .item(), which would wait for the GPU
             # in every pass.
             counted = value.double() * bool(examples)
             self._losses[name] = self._losses.get(name, 0.0) + counted
-        self._num_read += bool(examples)
-        self._num_frames += sum(len(example.frames) for example in examples)
-        self._num_tokens += sum(map(_num_tokens, examples))
-        self._num_unreadable += num_unreadable
+        num_frames = sum(len(example.frames) for example in examples)
+        num_tokens = sum(example.num_tokens for example in examples)
+        self._counts += torch.tensor([bool(examples), num_frames, num_tokens, num_unreadable])
 
     def total(
         self, processes: Processes, *, data_seconds: float, sync_seconds: float, stops: bool
     ) -> StepTotals:
-        """Add up over processes, and collect each one's times; all must call it.
-
-        Args:
-            processes: Who takes part.
-            data_seconds: What this one waited for its samples.
-            sync_seconds: What it stood in collectives.
-            stops: Whether it was asked to stop. This travels with the sums, so that all processes
-                agree after which step they do.
-        """
-        counts = (self._num_read, self._num_frames, self._num_tokens, self._num_unreadable, stops)
+        """Add up over processes, and collect each one's times, in one collective."""
         # Zero but for the own column: the sum over processes collects all.
         seconds = torch.zeros(2, processes.world_size, dtype=torch.float64)
         seconds[:, processes.rank] = torch.tensor([data_seconds, sync_seconds])
-        # Counts are exact in float64 up to 2**53.
-        own = torch.cat([torch.tensor(counts, dtype=torch.float64), seconds.flatten()])
-        # One collective for all of it.
+        own = torch.cat([self._counts, torch.tensor([float(stops)]), seconds.flatten()])
         values = processes.total(
             torch.cat([torch.stack(list(self._losses.values())), own.to(processes.device)])
         ).tolist()
         # The losses come first; zip ends with their names.
         losses = dict(zip(self._losses, values, strict=False))
-        rest = values[len(losses) :]
-        num_read, num_frames, num_tokens, num_unreadable, num_stops, *waited = rest
+        num_read, num_frames, num_tokens, num_unreadable, num_stops, *waited = values[len(losses) :]
+        waited = [round(value, 4) for value in waited]
         return StepTotals(
             losses={name: total / num_read for name, total in losses.items()} if num_read else {},
             num_read=int(num_read),
             num_frames=int(num_frames),
             num_tokens=int(num_tokens),
             num_unreadable=int(num_unreadable),
-            data_seconds=_rounded(waited[: processes.world_size]),
-            sync_seconds=_rounded(waited[processes.world_size :]),
+            data_seconds=tuple(waited[: processes.world_size]),
+            sync_seconds=tuple(waited[processes.world_size :]),
             stops=num_stops > 0,
         )
-
-
-def _rounded(seconds: Iterable[float]) -> tuple[float, ...]:
-    return tuple(round(value, 4) for value in seconds)
-
-
-def _num_tokens(example: Example) -> int:
-    # The placeholder is an id and no token.
-    return sum(example.num_visual_tokens + len(text.ids) - 1 for text in example.texts)

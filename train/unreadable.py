@@ -21,13 +21,7 @@ _NUM_EXAMPLES = 3
 
 
 class UnreadableRecords:
-    """Distinct unreadable records.
-
-    Args:
-        known: Item and source of those that an earlier part of the run found.
-        num_items: Of the data.
-        speaks: Whether to log each new one.
-    """
+    """Distinct unreadable records; an earlier part of the run found those that are known."""
 
     def __init__(self, known: Iterable[tuple[int, str]], *, num_items: int, speaks: bool) -> None:
         # A dict for its order: an error names the last ones.
@@ -47,11 +41,7 @@ class UnreadableRecords:
         return tuple(self._found)
 
     def add(self, records: Iterable[Unreadable], *, any_read: bool) -> None:
-        """Count those of a step.
-
-        Args:
-            records: Of all processes.
-            any_read: Whether any of them read anything in this step.
+        """Count those of a step, in all processes, of which any may have read something.
 
         Raises:
             InvalidRequestError: Nothing was readable for too long.
@@ -76,13 +66,7 @@ class UnreadableRecords:
     def excess(
         self, *, num_tried: int, max_share: float, checkpoint: Path
     ) -> InvalidRequestError | None:
-        """Return why to end the run where too large a share of the items cannot be read.
-
-        Args:
-            num_tried: Items tried so far, each counted once.
-            max_share: What is accepted.
-            checkpoint: What the run can go on from.
-        """
+        """Return why to end the run where too many of the items tried so far cannot be read."""
         # Items, not records: one file that is missing is one loss however many ask about it.
         num_lost = len({item for item, _ in self._found})
         if num_tried < self._min_tried or num_lost <= max_share * num_tried:

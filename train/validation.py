@@ -33,8 +33,7 @@ from groundserve.evaluation.grounding_records import (
 from groundserve.limits import Limits
 from train.config import DataConfig, StageConfig, ValidationConfig
 from train.data import TrainingData
-from train.data.items import Item
-from train.data.records import MalformedRecord
+from train.data.records import Item, MalformedRecord
 from train.examples import Example
 from train.families.base import Initial, TrainedModel
 from train.parallel import Processes
@@ -59,9 +58,6 @@ class FrameAp:
 
     Processes share the videos: each scores every W-th one that has a question to score, and passes
     something blank through the model while others have more questions than itself.
-
-    Raises:
-        InvalidRequestError: The records cannot be used, see `read_validation`.
     """
 
     def __init__(self, config: StageConfig, *, initial: Initial, processes: Processes) -> None:
@@ -77,17 +73,17 @@ class FrameAp:
         """Return `frame_ap`, by type too where records name types, and what it was measured on.
 
         `num_questions` entered it; `num_left_out` have relevant frames and could not be scored.
-
-        Args:
-            trunk: In evaluation mode, see `ParallelModel.evaluation`.
-            request: Looked at before every question. None is returned where any process has it.
+        None: a process was asked to stop before the last question.
 
         Raises:
             InvalidRequestError: No question could be scored, or a score is NaN.
         """
         found: list[tuple[int, float]] = []  # number of the record, its average precision
         lost: dict[str, str] = {}
-        with self._open_data() as data:
+        samples = self._initial.samples(self._config)
+        with TrainingData(
+            self._data, stage=self._config.stage, samples=samples, seed=self._config.seed
+        ) as data:
             numbers = _numbers(data.items)
             shares = [
                 self._answered(numbers, rank=rank) for rank in range(self._processes.world_size)
@@ -104,14 +100,6 @@ class FrameAp:
         return self._summary(
             list(chain.from_iterable(self._processes.gather(found))),
             dict(chain.from_iterable(each.items() for each in self._processes.gather(lost))),
-        )
-
-    def _open_data(self) -> TrainingData:
-        return TrainingData(
-            self._data,
-            stage=self._config.stage,
-            samples=self._initial.samples(self._config),
-            seed=self._config.seed,
         )
 
     def _answered(self, numbers: Sequence[range], *, rank: int) -> list[int]:
@@ -181,9 +169,11 @@ class FrameAp:
         by_type: dict[str, list[float]] = {}
         for number, precision in sorted(found):
             by_type.setdefault(self._records[number].type, []).append(precision)
-        figures = {FIGURE: _mean([precision for _, precision in sorted(found)])}
+        figures = {FIGURE: float(np.mean([precision for _, precision in sorted(found)]))}
         if by_type.keys() != {UNTYPED}:
-            figures |= {f"{FIGURE}/{kind}": _mean(by_type[kind]) for kind in sorted(by_type)}
+            figures |= {
+                f"{FIGURE}/{kind}": float(np.mean(by_type[kind])) for kind in sorted(by_type)
+            }
         num_present = sum(bool(record.positive_frames) for record in self._records)
         return {
             **figures,
@@ -224,11 +214,6 @@ def _data_config(config: StageConfig, *, num_records: int) -> DataConfig:
 
 
 def _numbers(items: Sequence[Item | MalformedRecord]) -> list[range]:
-    """Return the places in the file of each item's records."""
     sizes = [len(item.records) if isinstance(item, Item) else 1 for item in items]
     starts = accumulate(sizes, initial=0)
     return [range(start, start + size) for start, size in zip(starts, sizes, strict=False)]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))

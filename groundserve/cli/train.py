@@ -145,10 +145,10 @@ def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
     check_input(config)
     require_own("train")
     try:
-        from train.best import read_best
         from train.config_file import read_config
         from train.logs import read_metrics
         from train.loop import train
+        from train.measurements import read_best
         from train.stop import EXIT_STOPPED, RunStoppedError
     except ImportError as error:
         raise MissingExtraError("train", error.name or "torch") from error

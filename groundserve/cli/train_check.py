@@ -10,8 +10,7 @@ from rich.text import Text
 from groundserve.cli._output import cell, plain_table, stdout
 
 if TYPE_CHECKING:
-    from train.check import CheckReport, GpuNeeds
-    from train.trial import Cost
+    from train.check import CheckReport, Cost, GpuNeeds
 
 _NO_GPU = (
     "ok",

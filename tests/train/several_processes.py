@@ -19,7 +19,7 @@ from torch.distributed.checkpoint import FileSystemWriter
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import FakeData, make_config, make_example, run_in
 from train.config import OptimizerConfig, ValidationConfig
-from train.families.videoitg.layout import open_initial
+from train.families.videoitg.family import open_initial
 from train.families.videoitg.models import encode_frames
 from train.optimizer import new_optimizer
 from train.parallel import ParallelModel, open_processes

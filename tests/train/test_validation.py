@@ -17,11 +17,11 @@ from groundserve.scoring.opener import open_scorer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import assert_same_weights, make_config, metrics, run
-from train.best import BestCheckpoint, read_best
 from train.config import ValidationConfig
 from train.digits.dataset import write_grounding_set
 from train.families.videoitg.models import PoolingModel
 from train.loop import train
+from train.measurements import BestCheckpoint, read_best
 from train.stop import RunStoppedError
 
 

@@ -14,7 +14,7 @@ from tests.triton.serve import serve
 from train.data import TrainingData
 from train.digits.dataset import write_grounding_set
 from train.families.videoitg.digits.recipe import Recipe, stage_configs
-from train.families.videoitg.layout import open_initial
+from train.families.videoitg.family import open_initial
 from train.families.videoitg.models import encode_frames
 
 # Two ways to decode, resize, encode and pool, float32 on both sides; the bar is the contract's.

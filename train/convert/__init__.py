@@ -9,7 +9,6 @@
 Nothing is decoded or encoded anew: images and videos are the published bytes.
 """
 
-from train.convert.run import Report, convert
-from train.convert.sets import SETS, PublishedSet
+from train.convert.run import SETS, PublishedSet, Report, convert
 
 __all__ = ["SETS", "PublishedSet", "Report", "convert"]

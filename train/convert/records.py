@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import ijson
 from PIL import Image
 
 from groundserve.data_record import parse_record
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from train.config import Stage
-from train.convert.json_list import iterate_json_list
 from train.convert.parts import BadRecord, Outcome, copy_to
 from train.data.media import IMAGE_FORMATS
-from train.data.placeholders import check_placeholders
+from train.data.records import check_placeholders
 
 ROWS_AT_ONCE = 32
-"""Of a Parquet file; each holds an image."""
 PARQUET_COLUMNS = ("id", "image", "conversations")
 
 
 def convert_json(path: Path, *, name: str, stage: Stage) -> Iterator[Outcome]:
     """Yield the outcomes of a JSON list in LLaVA's format.
 
-    Media paths, which start from the file's folder, then start from the download.
-
-    Args:
-        path: The file.
-        name: Its path below the download.
-        stage: Whose rules the records must meet.
+    Media paths, which start from the file's folder, then start from the download, as `name` does.
 
     Raises:
         InvalidRequestError: It is not a JSON list.
@@ -54,12 +49,6 @@ def convert_parquet(path: Path, *, name: str, stage: Stage, media_root: Path) ->
     Image k goes, byte for byte, to `<file's path without suffix>/<k>.<format>`: ids are neither
     unique nor fit for file names everywhere.
 
-    Args:
-        path: The file, with the columns `PARQUET_COLUMNS`.
-        name: Its path below the download.
-        stage: Whose rules the records must meet.
-        media_root: Folder that images are written below.
-
     Raises:
         InvalidRequestError: It is not Parquet or lacks a column.
         MissingExtraError: pyarrow is not installed.
@@ -73,6 +62,29 @@ def convert_parquet(path: Path, *, name: str, stage: Stage, media_root: Path) ->
             yield BadRecord(file=name, record=_name_of(fields, place), rule=str(error))
             continue
         yield _checked(fields, place=place, name=name, stage=stage)
+
+
+def iterate_json_list(path: Path) -> Iterator[Any]:
+    """Yield the values of a file that holds one JSON list: some are larger than memory.
+
+    Raises:
+        InvalidRequestError: It cannot be read or is something else.
+    """
+    try:
+        with path.open("rb") as file:
+            # Some lists begin with a byte order mark, which JSON has not.
+            begin = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
+            file.seek(begin)
+            kind = next((event for event, _ in ijson.basic_parse(file)), None)
+            if kind != "start_array":
+                raise InvalidRequestError(f"{path} must be a JSON list, it begins with {kind}")
+            file.seek(begin)
+            yield from ijson.items(file, "item")
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    except ijson.JSONError as error:
+        reason = " ".join(str(error).split())
+        raise InvalidRequestError(f"{path} must be a JSON list in UTF-8: {reason}") from error
 
 
 def _checked(fields: Any, *, place: int, name: str, stage: Stage) -> Outcome:

@@ -1,4 +1,9 @@
-"""A whole conversion: records and archives file by file, then one list of what is complete."""
+"""A whole conversion: records and archives file by file, then one list of what is complete.
+
+How the sets lie on the disk was read without them at hand: in the Hub's file lists and the sets'
+cards, in LooperXX/LLaVA-OV-Manager (`images.zip`, archives) and OpenRobotLab/StreamVLN (where
+videos lie). The paths in a JSON record file start from its own folder.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +16,40 @@ from pathlib import Path, PurePosixPath
 
 from groundserve.errors import InvalidRequestError
 from train.config import Stage
-from train.convert.archives import SUFFIXES, unpack
-from train.convert.parts import BadRecord, Parts
+from train.convert.parts import SUFFIXES, BadRecord, Parts, unpack
 from train.convert.records import convert_json, convert_parquet
-from train.convert.sets import SETS
 from train.files import replacing, sole_writer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedSet:
+    """One set."""
+
+    stage: Stage
+    records: tuple[str, ...]
+    """Glob patterns below the download: Parquet with images inside, or JSON lists."""
+
+
+SETS = {
+    # huggingface.co/datasets/liuhaotian/LLaVA-Pretrain
+    "llava-pretrain": PublishedSet(
+        stage="projector",
+        records=("blip_laion_cc_sbu_558k.json",),
+    ),
+    # huggingface.co/datasets/lmms-lab/LLaVA-OneVision-Data
+    "llava-onevision": PublishedSet(
+        stage="images",
+        # A few subsets (ureader_kg, ureader_qa, cambrian) are a list and archives instead.
+        records=("**/*.parquet", "*/*_processed.json"),
+    ),
+    # huggingface.co/datasets/lmms-lab/LLaVA-Video-178K
+    "llava-video": PublishedSet(
+        stage="video",
+        # The card's splits "multi_choice" and "open_ended"; captions are its third.
+        records=("*/*mc*.json", "*/*oe*.json"),
+    ),
+}
+"""By the name on the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +57,7 @@ class Report:
     """What became of a set."""
 
     records: Path
-    """The list, for `data.records`."""
     media_root: Path
-    """Folder that its paths start from, for `data.media_root`."""
     num_records: int
     num_images: int
     num_videos: int
@@ -49,7 +81,7 @@ def convert(
     were added to the download, it adds them.
 
     Args:
-        name: Of `SETS`.
+        name: One of `SETS`.
         source: The download, as `hf download --repo-type dataset` lays it out.
         out: Folder for the result; one conversion each.
         include: Glob patterns of record files below the download; none: the set's own.
@@ -75,8 +107,7 @@ def convert(
         for file in record_files:
             if not parts.is_done(file, source / file):
                 on_file(file)
-                stage: Stage = chosen.stage
-                path = source / file
+                stage, path = chosen.stage, source / file
                 outcomes = (
                     convert_parquet(path, name=file, stage=stage, media_root=media_root)
                     if path.suffix == ".parquet"
@@ -94,7 +125,6 @@ def convert(
 
 
 def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str]) -> list[str]:
-    """Return the paths of the record files below the download, in order."""
     found = {path.relative_to(source).as_posix() for p in patterns for path in source.glob(p)}
     if include:
         # fnmatch's `*` also stands for slashes, so that a pattern may name a folder's beginning.
@@ -112,7 +142,6 @@ def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str])
 
 
 def _archives(source: Path, record_files: Iterable[str]) -> list[str]:
-    """Return the archives that lie beside JSON record files."""
     # Parquet files hold their images.
     folders = {PurePosixPath(file).parent for file in record_files if file.endswith(".json")}
     return sorted(

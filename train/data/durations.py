@@ -19,8 +19,7 @@ from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.runtime.deadline import Deadline
-from train.cpus import rank_cpus
-from train.data.media import READ_SECONDS
+from train.data.media import READ_SECONDS, rank_cpus
 from train.data.records import load_list
 from train.files import replacing
 
@@ -28,13 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def add_durations(records: Path, out: Path, *, media_root: Path, num_workers: int) -> int:
-    """Copy a data file, each entry that has a video with its `duration` in seconds.
-
-    Args:
-        records: JSON list, of any stage.
-        out: File to be written.
-        media_root: Folder that the entries' `video` paths start from.
-        num_workers: Videos that are opened at one time.
+    """Copy a data file, each entry with its video's `duration` in seconds.
 
     Returns:
         How many videos could not be read.
@@ -44,50 +37,35 @@ def add_durations(records: Path, out: Path, *, media_root: Path, num_workers: in
     """
     # Entries as they are, malformed ones too: this copies a file, training judges it.
     entries = load_list(records)
-    with replacing(out) as file:  # opened first: what follows may take hours
-        num_lost = _add_durations(entries, media_root=media_root, num_workers=num_workers)
-        file.write(json.dumps(entries).encode())
-    return num_lost
-
-
-def _add_durations(entries: Sequence[object], *, media_root: Path, num_workers: int) -> int:
     with_video = [e for e in entries if isinstance(e, dict) and isinstance(e.get("video"), str)]
     # A video has many records and is opened once.
     paths = list(dict.fromkeys(entry["video"] for entry in with_video))
-    workers = MediaWorkers(limits=Limits(), num_workers=num_workers, num_cpus=rank_cpus())
-
-    def duration(path: str) -> float | None:
-        try:
-            return video_seconds(media_root / path, workers)
-        except GroundserveError as error:
-            logger.warning("cannot read %s: %s", path, error)
-            return None
-
-    try:
+    with (
+        replacing(out) as file,  # opened first: what follows may take hours
+        MediaWorkers(limits=Limits(), num_workers=num_workers, num_cpus=rank_cpus()) as workers,
         # They only wait: the workers do the work.
-        with ThreadPoolExecutor(num_workers) as threads:
-            found = dict(zip(paths, threads.map(duration, paths), strict=True))
-    finally:
-        workers.close()
-    for entry in with_video:
-        seconds = found[entry["video"]]
-        if seconds is not None:
-            # To the millisecond: it is for guessing costs.
-            entry["duration"] = round(seconds, 3)
+        ThreadPoolExecutor(num_workers) as threads,
+    ):
+        seconds = threads.map(lambda path: video_seconds(media_root / path, workers), paths)
+        found = dict(zip(paths, seconds, strict=True))
+        for entry in with_video:
+            if found[entry["video"]] is not None:
+                entry["duration"] = found[entry["video"]]
+        file.write(json.dumps(entries).encode())
     return sum(seconds is None for seconds in found.values())
 
 
-def video_seconds(path: Path, workers: MediaWorkers) -> float:
-    """Return the seconds that a video lasts; nothing is decoded.
-
-    Raises:
-        GroundserveError: It cannot be read, or not in time.
-    """
-    with (
-        VideoSource.from_path(path, limits=Limits()) as source,
-        workers.open(source, deadline=Deadline.after(READ_SECONDS)) as video,
-    ):
-        return video.index.num_source_frames / video.index.average_fps
+def video_seconds(path: Path, workers: MediaWorkers) -> float | None:
+    """Return what a video lasts, to the millisecond; None: it cannot be read, or not in time."""
+    try:
+        with (
+            VideoSource.from_path(path, limits=Limits()) as source,
+            workers.open(source, deadline=Deadline.after(READ_SECONDS)) as video,
+        ):
+            return round(video.index.num_source_frames / video.index.average_fps, 3)
+    except GroundserveError as error:
+        logger.warning("cannot read %s: %s", path, error)
+        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

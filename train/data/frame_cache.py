@@ -4,9 +4,8 @@
     <frame_cache>/.partial/                  files that are being written
 
 Processes, ranks and runs may share a folder: a file appears whole, by a rename, and two that write
-the same one write the same content. Nothing is flushed to the disk: what a power failure tears has
-another checksum, counts as missing and is written anew. Nothing is removed either, since every
-epoch reads all of it; the page on training says how much that is.
+the same one write the same content. What a power failure tears has another checksum, counts as
+missing and is written anew. Nothing is removed, since every epoch reads all of it.
 
 JPEG loses a little, so what was just decoded goes through it too: a run reads the same frames
 whether they were in the cache or not.
@@ -24,7 +23,7 @@ import os
 import tempfile
 import time
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,28 +46,11 @@ _ABANDONED_SECONDS = 3600.0
 """Writing takes seconds; a partial file this old is a killed process's."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SampledFrames:
-    """What was sampled of a video."""
-
-    frames: NDArray[np.uint8]
-    """uint8 (T, S, S, 3), RGB."""
-    frame_indices: NDArray[np.int64]
-    """int64 (T,), ordinals in the source."""
-    num_candidates: int
-    """Frames at the rate, of which T were kept."""
-
-
 class FrameCache:
     """A folder of frames; all methods may be called from any thread."""
 
     def __init__(self, directory: Path, *, rule: str, image_size: int) -> None:
-        """Make the folder where there is none.
-
-        Args:
-            directory: On a file system that renames in one step, as all local ones and NFS do.
-            rule: Name of the rule that samples.
-            image_size: S.
+        """Make the folder where there is none; `rule` is the name of what samples.
 
         Raises:
             InvalidRequestError: It cannot be made or read.
@@ -88,19 +70,13 @@ class FrameCache:
             ) from error
 
     def path(self, name: str, status: os.stat_result, *, sample_fps: float) -> Path:
-        """Return where the frames of a video are kept.
-
-        Args:
-            name: As records spell it, below the media root: machines may mount that elsewhere.
-            status: Its size and time of change stand for the content.
-            sample_fps: Frames a second asked for.
-        """
+        """Return where the frames of a video are kept."""
         # Not `max_frames`: the file says how many candidates there were, and `load` decides by
         # that.
         identity = [
             self._rule,
             self._image_size,
-            name,
+            name,  # below the media root, which machines may mount elsewhere
             status.st_size,
             status.st_mtime_ns,
             float(sample_fps),  # 1 and 1.0 are one rate, but not one JSON text
@@ -109,15 +85,10 @@ class FrameCache:
         # 256 folders, so that none gets a name for every video.
         return self._directory / digest[:2] / f"{digest}.safetensors"
 
-    def load(self, path: Path, *, max_frames: int) -> SampledFrames | None:
-        """Read a file of `store`.
+    def load(self, path: Path, *, max_frames: int) -> tuple[NDArray[np.uint8], int] | None:
+        """Return uint8 (T, S, S, 3) and the number of frames at the rate, of which T were kept.
 
-        Args:
-            path: From `path`.
-            max_frames: Ceiling on T.
-
-        Returns:
-            None where there is none, it is damaged, or it was thinned to another ceiling.
+        None: there is no file, it is damaged, or it was thinned to another ceiling.
         """
         try:
             tensors = load(path.read_bytes())
@@ -132,32 +103,31 @@ class FrameCache:
         if int(tensors["checksum"][0]) != _checksum(tensors):
             logger.warning("%s is damaged, its video is decoded again: wrong checksum", path)
             return None
-        frame_indices, num_candidates = tensors["frame_indices"], int(tensors["num_candidates"][0])
-        if len(frame_indices) != min(num_candidates, max_frames):  # another ceiling
+        num_candidates = int(tensors["num_candidates"][0])
+        if len(tensors["frame_indices"]) != min(num_candidates, max_frames):  # another ceiling
             return None
-        return SampledFrames(
-            frames=_decode(tensors["jpegs"], tensors["offsets"], self._image_size),
-            frame_indices=frame_indices,
-            num_candidates=num_candidates,
-        )
+        return _decode(tensors, self._image_size), num_candidates
 
-    def store(self, path: Path, sampled: SampledFrames) -> SampledFrames:
-        """Keep frames and return them as `load` will.
-
-        Args:
-            path: From `path`.
-            sampled: As decoded, before JPEG.
+    def store(
+        self,
+        path: Path,
+        frames: NDArray[np.uint8],
+        frame_indices: NDArray[np.int64],
+        *,
+        num_candidates: int,
+    ) -> NDArray[np.uint8]:
+        """Write frames, and return them as `load` will.
 
         A disk that takes no more is no reason to end a run: the first failure is logged, and
         nothing is written after it.
         """
-        files = [_encode(frame) for frame in sampled.frames]
+        files = [_encode(frame) for frame in frames]
         tensors: dict[str, NDArray[Any]] = {
             # One tensor end to end and T + 1 offsets: frame i is jpegs[offsets[i]:offsets[i + 1]].
             "jpegs": np.frombuffer(b"".join(files), np.uint8),
             "offsets": np.cumsum([0, *map(len, files)], dtype=np.int64),
-            "frame_indices": sampled.frame_indices,
-            "num_candidates": np.array([sampled.num_candidates], np.int64),
+            "frame_indices": frame_indices,
+            "num_candidates": np.array([num_candidates], np.int64),
         }
         tensors["checksum"] = np.array([_checksum(tensors)], np.int64)
         if self._writes:
@@ -166,11 +136,7 @@ class FrameCache:
             except OSError as error:
                 self._writes = False
                 logger.warning("cannot write %s: %s; decoding without it", path, error.strerror)
-        return SampledFrames(
-            frames=_decode(tensors["jpegs"], tensors["offsets"], self._image_size),
-            frame_indices=sampled.frame_indices,
-            num_candidates=sampled.num_candidates,
-        )
+        return _decode(tensors, self._image_size)
 
     def _write(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(exist_ok=True)
@@ -192,9 +158,8 @@ def _encode(frame: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _decode(
-    jpegs: NDArray[np.uint8], offsets: NDArray[np.int64], image_size: int
-) -> NDArray[np.uint8]:
+def _decode(tensors: Mapping[str, NDArray[Any]], image_size: int) -> NDArray[np.uint8]:
+    jpegs, offsets = tensors["jpegs"], tensors["offsets"]
     frames = np.empty((len(offsets) - 1, image_size, image_size, 3), np.uint8)
     # strict=False: the last offset begins no frame
     for frame, start, stop in zip(frames, offsets, offsets[1:], strict=False):
@@ -203,7 +168,7 @@ def _decode(
     return frames
 
 
-def _checksum(tensors: dict[str, NDArray[Any]]) -> int:
+def _checksum(tensors: Mapping[str, NDArray[Any]]) -> int:
     value = 0
     for name in ("jpegs", "offsets", "frame_indices", "num_candidates"):
         value = zlib.crc32(tensors[name].tobytes(), value)

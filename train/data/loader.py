@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.closing import Closing
 from train.config import DataConfig, Stage
-from train.cost import SampleCost
-from train.data.ahead import map_ahead
-from train.data.items import Item, group_records
 from train.data.order import MicroBatch, deal, item_generator, micro_batches, num_micro_batches
 from train.data.reader import ItemReader, Reading, Unreadable
-from train.data.records import read_records
+from train.data.records import Item, group_records, read_records
 from train.examples import Example
-from train.families.base import SampleFormat
+from train.families.base import SampleCost, SampleFormat
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +32,12 @@ class Batch:
     examples: tuple[Example, ...]
     """In order; fewer than the batch size, or none, where items are unreadable."""
     unreadable: tuple[Unreadable, ...]
-    """What is missing, never replaced by anything else."""
 
 
 class TrainingData(Closing):
-    """A data file as batches; it closes with the `with` block or `close`.
+    """A data file as batches; nothing runs before the first is asked for.
 
-    Threads take items in order, and each waits for a process that decodes. Nothing runs before
-    the first batch is asked for.
+    Threads take items in order, and each waits for a process that decodes.
     """
 
     def __init__(
@@ -58,9 +53,9 @@ class TrainingData(Closing):
 
         Args:
             config: Which samples, and how they are read.
-            stage: Decides the format of the records.
+            stage: It decides the format of the records.
             samples: The family's format.
-            seed: Of the order, the rates and the tokens of a frame.
+            seed: For the order, the rates and the tokens of a frame.
             cost: By which the micro-batches of a step are dealt to ranks; None: as they are drawn.
 
         Raises:
@@ -75,7 +70,6 @@ class TrainingData(Closing):
                 "they were made at, got None"
             )
         self.warnings = file.warnings
-        """What of the file is readable and most likely wrong."""
         self.items = group_records(file.records, questions_per_video=config.questions_per_video)
         """In file order; the number of an item is its place here."""
         self._lengths = None
@@ -118,8 +112,7 @@ class TrainingData(Closing):
         """Yield the micro-batches first..last-1 of a rank, counted from 0 over all epochs.
 
         Each is the same whatever `first` is, so a run goes on where it stopped; but `first` begins
-        a step, whose `accumulation_steps` micro-batches are dealt together. Closing the generator
-        drops what was read ahead.
+        a step, whose `accumulation_steps` micro-batches are dealt together.
         """
         passes = micro_batches(
             len(self),
@@ -193,20 +186,28 @@ class TrainingData(Closing):
             for number in batch.items
         ]
         return cost(
-            num_frames=sum(guess.num_frames for guess in guesses),
-            lengths=[length for guess in guesses for length in guess.lengths],
+            num_frames=sum(num_frames for num_frames, _ in guesses),
+            lengths=[length for _, lengths in guesses for length in lengths],
         )
 
     def _read_ahead(
         self, tasks: Iterator[tuple[int, int]], *, is_training: bool
     ) -> Generator[Reading, None, None]:
         """Yield what the (epoch, item number) pairs give, in order."""
-        return map_ahead(
-            partial(self._read, is_training=is_training),
-            tasks,
-            executor=self._pool,
-            depth=AHEAD_PER_WORKER * self._num_workers,
-        )
+        pending: deque[Future[Reading]] = deque()
+        try:
+            for task in tasks:
+                pending.append(self._pool.submit(self._read, task, is_training=is_training))
+                # The oldest is waited for even where later ones are done: order counts, and so
+                # does memory.
+                if len(pending) == AHEAD_PER_WORKER * self._num_workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            # Also when the generator is closed half-way; calls that run already end by themselves.
+            for future in pending:
+                future.cancel()
 
     def _read(self, task: tuple[int, int], *, is_training: bool) -> Reading:
         epoch, number = task

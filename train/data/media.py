@@ -1,8 +1,9 @@
-"""The frames of an item, resized as serving resizes them."""
+"""The frames of an item, resized as serving resizes them, by this rank's share of the cores."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from groundserve.data_record import Media
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.runtime.cpus import available_cpus
 from groundserve.runtime.deadline import Deadline
-from train.cpus import rank_cpus
-from train.data.frame_cache import FrameCache, SampledFrames
+from train.data.frame_cache import FrameCache
 from train.families.base import FrameSampler
 
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -40,28 +41,18 @@ class FrameReader:
         num_workers: int,
         frame_cache: Path | None = None,
     ) -> None:
-        """Start nothing yet.
-
-        Args:
-            media_root: Folder that media paths start from.
-            image_size: Side S of the frames.
-            sample: Says which frames of a video.
-            max_frames: Ceiling on T.
-            num_workers: Videos that are read at one time.
-            frame_cache: Folder that keeps the frames of videos; None keeps none.
+        """Start nothing yet; arguments as in `DataConfig` and `SampleFormat`.
 
         Raises:
-            InvalidRequestError: The folder cannot be used.
+            InvalidRequestError: The folder of the frame cache cannot be used.
         """
         self._media_root = media_root
         self._image_size = image_size
         self._sample = sample
         self._max_frames = max_frames
-        self._cache = (
-            None
-            if frame_cache is None
-            else FrameCache(frame_cache, rule=sample.name, image_size=image_size)
-        )
+        self._cache: FrameCache | None = None
+        if frame_cache is not None:
+            self._cache = FrameCache(frame_cache, rule=sample.name, image_size=image_size)
         # Training may ask for more frames than a server takes.
         self._limits = Limits(max_num_frames=max(max_frames, Limits.max_num_frames))
         # This rank's share of the cores: several ranks decode on one machine.
@@ -72,16 +63,9 @@ class FrameReader:
     def read(
         self, media: Media | None, *, sample_fps: float, keeps_all: bool = False
     ) -> NDArray[np.uint8]:
-        """Read one file.
+        """Read one file to uint8 (T, S, S, 3), RGB; without media it is one black frame.
 
-        Args:
-            media: A video; an image, T = 1; None, a black frame, T = 1.
-            sample_fps: Frames a second asked for.
-            keeps_all: Refuse a video of which `max_frames` leaves out candidates: labels count
-                those.
-
-        Returns:
-            uint8 (T, S, S, 3), RGB.
+        `keeps_all` refuses a video of which `max_frames` leaves out candidates: labels count those.
 
         Raises:
             GroundserveError: It cannot be read, or not in time.
@@ -93,9 +77,7 @@ class FrameReader:
         if media.kind == "image":
             return read_image(path, image_size=size)[np.newaxis]
         with VideoSource.from_path(path, limits=self._limits) as source:
-            return self._read_video(
-                source, media.path, sample_fps=sample_fps, keeps_all=keeps_all
-            ).frames
+            return self._read_video(source, media.path, sample_fps=sample_fps, keeps_all=keeps_all)
 
     def pids(self) -> list[int]:
         """Return the process ids of the decoders that run now."""
@@ -107,7 +89,7 @@ class FrameReader:
 
     def _read_video(
         self, source: VideoSource, name: str, *, sample_fps: float, keeps_all: bool
-    ) -> SampledFrames:
+    ) -> NDArray[np.uint8]:
         cache, cached = self._cache, None
         if cache is not None:
             # The open file's status and not the path's: what is decoded below is what it stands
@@ -115,25 +97,20 @@ class FrameReader:
             cached = cache.path(name, os.fstat(source.fileno()), sample_fps=sample_fps)
             known = cache.load(cached, max_frames=self._max_frames)
             if known is not None:
+                frames, num_candidates = known
                 # Asked of cached frames too: the cache is shared by runs with and without labels.
-                self._check_kept(known.num_candidates, sample_fps, keeps_all=keeps_all)
-                return known
+                self._check_kept(num_candidates, sample_fps, keeps_all=keeps_all)
+                return frames
         with self._workers.open(source, deadline=Deadline.after(READ_SECONDS)) as video:
             # Counted before anything is decoded, as labels may refuse the video.
             candidates = self._sample(video.index, sample_fps=sample_fps, max_frames=None)
-            num_candidates = len(candidates)
-            self._check_kept(num_candidates, sample_fps, keeps_all=keeps_all)
-            frame_indices = self._sample(
-                video.index, sample_fps=sample_fps, max_frames=self._max_frames
-            )
-            frames = video.decode(video.cut(frame_indices), image_size=self._image_size)
-        sampled = SampledFrames(
-            frames=frames, frame_indices=frame_indices, num_candidates=num_candidates
-        )
-        if cache is not None and cached is not None:
-            # Not `sampled`: through JPEG, as the next epoch will read them.
-            return cache.store(cached, sampled)
-        return sampled
+            self._check_kept(len(candidates), sample_fps, keeps_all=keeps_all)
+            indices = self._sample(video.index, sample_fps=sample_fps, max_frames=self._max_frames)
+            frames = video.decode(video.cut(indices), image_size=self._image_size)
+        if cache is None or cached is None:
+            return frames
+        # Through JPEG, as the next epoch will read them.
+        return cache.store(cached, frames, indices, num_candidates=len(candidates))
 
     def _check_kept(self, num_candidates: int, sample_fps: float, *, keeps_all: bool) -> None:
         if keeps_all and num_candidates > self._max_frames:
@@ -159,3 +136,22 @@ def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:
         raise MediaError(f"cannot read the image {str(path)!r}: {error}") from None
     # A copy, since torch warns of arrays that cannot be written to.
     return np.array(pixels.resize((image_size, image_size), Image.Resampling.BICUBIC))
+
+
+def rank_cpus(environment: Mapping[str, str] = os.environ) -> int:
+    """Return this rank's share of the cores that its processes may use, >= 1.
+
+    Raises:
+        InvalidRequestError: LOCAL_WORLD_SIZE is not a whole number >= 1.
+    """
+    # Unset, nothing but torchrun sets it: the process is on its own.
+    text = environment.get("LOCAL_WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidRequestError(f"LOCAL_WORLD_SIZE must be a whole number >= 1, got {text!r}")
+    num_ranks = int(text)
+    if num_ranks == 1:
+        return available_cpus()
+    # The parent is torchrun's agent, whose children the ranks are; LOCAL_WORLD_SIZE counts those on
+    # this machine. A rank that was bound to some cores (torchrun binds to the GPU's NUMA node)
+    # shares them with others, and has no more than its share.
+    return min(available_cpus(), max(1, available_cpus(os.getppid()) // num_ranks))

@@ -34,18 +34,15 @@ def num_micro_batches(num_items: int, *, world_size: int, batch_size: int) -> in
 def epoch_order(
     num_items: int, *, lengths: Sequence[int] | None, seed: int, epoch: int, block: int
 ) -> list[int]:
-    """Shuffle the items of an epoch.
+    """Shuffle the items of an epoch, counted from 0.
 
     Args:
         num_items: n.
         lengths: Words of each item's first question, to sort each block by, longest first; None
             leaves the blocks as they are drawn.
-        seed: Of the run.
+        seed: The run's.
         epoch: Counted from 0.
         block: Items that all ranks read in one micro-batch, W * B.
-
-    Returns:
-        A permutation of 0..n-1.
 
     Source: NVlabs/VideoITG fab8b54,
     `eagle/train/eagle_trainer.py::get_modality_length_grouped_indices`, for lengths that are all
@@ -77,15 +74,6 @@ def micro_batches(
     sorted by length. Past the end, places start again from the epoch's beginning, as the
     reference's launcher does with uneven batches: some items are read twice then, none is left out.
 
-    Args:
-        num_items: n.
-        lengths: As `epoch_order`.
-        seed: Of the run.
-        first: Where to begin, for a run that resumes.
-        last: Exclusive.
-        world_size: W.
-        batch_size: B.
-
     Yields:
         One micro-batch for each rank, by rank.
     """
@@ -116,10 +104,6 @@ def deal(costs: Sequence[float], *, num_ranks: int) -> list[list[int]]:
     goes to the rank that has least so far. So those of one pass are alike, which counts where
     ranks wait for one another in every layer (`fsdp2`), and so are the ranks' sums, which count
     where they wait once a step (`ddp`). The mean over a step is the same however it is dealt.
-
-    Args:
-        costs: One a micro-batch, as many for each rank.
-        num_ranks: W.
 
     Returns:
         For each rank the places in `costs` of what it reads, pass by pass.

@@ -6,19 +6,17 @@ Shape letters: T sampled frames, S side of the resized frames.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.data_record import Record
+from groundserve.data_record import FrameTargets, Record
 from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
 from train.config import RANDOM_SAMPLE_FPS, DataConfig, Stage
-from train.data.items import Item, guess_num_frames
-from train.data.labels import frame_labels, multi_hot
 from train.data.media import FrameReader
-from train.data.records import MalformedRecord
+from train.data.records import Item, MalformedRecord, guess_num_frames
 from train.examples import Example, Text
 from train.families.base import SampleFormat
 
@@ -28,17 +26,12 @@ READ_ERRORS = (InvalidRequestError, DeadlineExceededError, UnavailableError)
 
 @dataclass(frozen=True, kw_only=True)
 class Unreadable:
-    """A record, or all records of an item, that nothing is learnt from.
-
-    The reference puts a random sample in its place, so that nobody sees how many are lost.
-    """
+    """A record, or all records of an item, that nothing is learnt from."""
 
     item: int
-    """Number of the item it is of."""
     source: str
     """Media path and ids as in the data file."""
     reason: str
-    """One line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +39,22 @@ class Reading:
     """What came of one item."""
 
     example: Example | None = None
-    """With the records that can be used; None if there are none."""
     places: tuple[int, ...] = ()
     """Which of the item's records those are: the places of its texts, in order."""
     unreadable: tuple[Unreadable, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Guess:
-    """What reading an item will probably give."""
-
-    num_frames: int
-    """T."""
-    lengths: tuple[int, ...]
-    """Visual and text tokens of each record's sequence."""
+def frame_labels(positive_frames: Sequence[int], *, num_frames: int) -> NDArray[np.float32]:
+    """Return float32 (T,), 1 at the ordinals given, of which each must be in [0, T)."""
+    if positive_frames and max(positive_frames) >= num_frames:
+        raise InvalidRequestError(
+            f"frame_num must be below {num_frames}, the number of sampled frames, "
+            f"got {max(positive_frames)}"
+        )
+    # Ordinals are >= 0 by then: `parse_record` refuses others, which would count from the end here.
+    labels = np.zeros(num_frames, np.float32)
+    labels[list(positive_frames)] = 1
+    return labels
 
 
 class ItemReader:
@@ -67,11 +62,6 @@ class ItemReader:
 
     def __init__(self, config: DataConfig, *, stage: Stage, samples: SampleFormat) -> None:
         """Start nothing yet.
-
-        Args:
-            config: Its `records` are not read here.
-            stage: Decides what is learnt.
-            samples: The family's.
 
         Raises:
             InvalidRequestError: The folder of the frame cache cannot be used.
@@ -96,8 +86,8 @@ class ItemReader:
         Args:
             item: What to read.
             number: Its number, for reports.
-            rng: Draws the rate, if the config has none, and the tokens of a frame.
-            is_training: Draws those too; else they are what serving has.
+            rng: Draws the rate, if the config has none, and in training the tokens of a frame.
+            is_training: Else these are what serving has.
         """
         if isinstance(item, MalformedRecord):
             lost = _unreadable(number, item.path, [item.name], item.reason)
@@ -108,7 +98,7 @@ class ItemReader:
             tokens_per_frame = self._tokens_per_frame(
                 item, len(frames), rng if is_training else None
             )
-            frame_targets = multi_hot(item.records[0].frame_targets, num_frames=len(frames))
+            frame_targets = _multi_hot(item.records[0].frame_targets, num_frames=len(frames))
         except READ_ERRORS as error:
             names = [record.name for record in item.records]
             return Reading(unreadable=(_unreadable(number, path, names, error),))
@@ -131,26 +121,23 @@ class ItemReader:
         )
         return Reading(example=example, places=tuple(texts), unreadable=tuple(unreadable))
 
-    def guess(self, item: Item | MalformedRecord, *, rng: random.Random) -> Guess:
-        """Guess the size of an item without opening its file.
+    def guess(self, item: Item | MalformedRecord, *, rng: random.Random) -> tuple[int, list[int]]:
+        """Guess T and the length of each record's sequence without opening the file.
 
         Rate and tokens a frame are those that `read` will draw from the same random numbers, if
-        the number of frames is right (`guess_num_frames`); the text is taken to have 4 tokens for
-        3 words.
+        the number of frames is right; the text is taken to have 4 tokens for 3 words.
         """
         if isinstance(item, MalformedRecord):
-            return Guess(num_frames=0, lengths=())
-        sample_fps = self._sample_fps(rng)
+            return 0, []
         num_frames = guess_num_frames(
-            item, sample_fps=sample_fps, max_frames=self._config.max_frames
+            item, sample_fps=self._sample_fps(rng), max_frames=self._config.max_frames
         )
         try:
-            tokens_per_frame = self._tokens_per_frame(item, num_frames, rng)
+            num_visual = num_frames * self._tokens_per_frame(item, num_frames, rng)
         except InvalidRequestError:  # nor can it be read
-            return Guess(num_frames=0, lengths=())
-        num_visual = num_frames * tokens_per_frame
+            return 0, []
         words = [sum(len(m.text.split()) for m in record.messages) for record in item.records]
-        return Guess(num_frames=num_frames, lengths=tuple(num_visual + 4 * n // 3 for n in words))
+        return num_frames, [num_visual + 4 * n // 3 for n in words]
 
     def _sample_fps(self, rng: random.Random) -> float:
         return self._config.sample_fps or rng.choice(RANDOM_SAMPLE_FPS)
@@ -199,3 +186,18 @@ def _unreadable(
         source=f"{path or 'no media'}, record {', '.join(names)}",
         reason=" ".join(str(reason).split()),
     )
+
+
+def _multi_hot(targets: FrameTargets | None, *, num_frames: int) -> NDArray[np.float32] | None:
+    if targets is None:
+        return None
+    if len(targets.frames) != num_frames:
+        raise InvalidRequestError(
+            f"frame_targets must have one list a sampled frame, {num_frames}, "
+            f"got {len(targets.frames)}"
+        )
+    array = np.zeros((num_frames, targets.num), np.float32)
+    # `row` is a view, so this writes into the array.
+    for row, shown in zip(array, targets.frames, strict=True):
+        row[list(shown)] = 1
+    return array

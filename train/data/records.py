@@ -2,25 +2,40 @@
 
 Stages 1 to 3 read LLaVA's: `conversations`, and at most one of `image` and `video`. Stage 4 reads
 VideoITG-40K's: `video`, `question` (or a conversation of two messages) and `frame_num`. Both may
-have two keys of our own, `frame_targets` and `duration`. Other keys are not read.
+have two keys of our own, `frame_targets` and `duration`. Other keys are not read. What is read at
+one time is an `Item`: a media file with some of its records.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from groundserve.data_record import Record, ordinals, parse_record
+from groundserve.data_record import (
+    IMAGE_PLACEHOLDER,
+    Media,
+    Message,
+    Record,
+    ordinals,
+    parse_record,
+)
 from groundserve.errors import InvalidRequestError
 from train.config import Stage
 
 CLIP_SECONDS = 5
 """What one `clip_num` of VideoITG-40K lasts."""
 
+UNKNOWN_SECONDS = 100.0
+"""How long a video is taken to be that says nothing: about the mean of VideoITG-40K's folders."""
+# LLaVA-Video-178K's folders, whose names VideoITG-40K repeats: 30_60_s_youtube, 1_2_m_academic.
+# At most nine digits: a name is no reason for a number past floats.
+_FOLDER = re.compile(r"(?:^|/)(\d{1,9})_(\d{1,9})_([sm])_")
 _CONVERSION = (
     "convert it with: python -c 'import json, sys; "
     "json.dump([json.loads(line) for line in sys.stdin if line.strip()], sys.stdout)' "
@@ -35,11 +50,8 @@ class MalformedRecord:
     """An entry that breaks the format; it keeps its place in the order."""
 
     name: str
-    """As `Record.name`."""
     path: str | None
-    """Its `video` or `image`, where that is a text."""
     reason: str
-    """The rule and the value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +62,6 @@ class RecordFile:
     num_auxiliary: int
     """A of every record's `frame_targets`; 0 if none has the key."""
     warnings: tuple[str, ...] = ()
-    """What is readable and most likely wrong."""
 
 
 def read_records(path: Path, *, stage: Stage, speaks: bool = True) -> RecordFile:
@@ -58,7 +69,7 @@ def read_records(path: Path, *, stage: Stage, speaks: bool = True) -> RecordFile
 
     Args:
         path: The file.
-        stage: Decides the format.
+        stage: It decides the format.
         speaks: Whether to log what is wrong; a run looks more than once, and says it once.
 
     Raises:
@@ -109,6 +120,22 @@ def load_list(path: Path) -> list[Any]:
         found = "an empty list" if values == [] else f"one {type(values).__name__}"
         raise InvalidRequestError(f"{path} must be a JSON list of at least one record, got {found}")
     return values
+
+
+def check_placeholders(messages: Sequence[Message], *, has_media: bool) -> None:
+    """Raise InvalidRequestError where `<image>` do not all stand for the one image or video.
+
+    Several in the first message are one, which goes to its front, as in the reference. One in a
+    later message would be a second image; there the reference ends with an IndexError.
+    """
+    others = messages[1:] if has_media else messages
+    found = sum(message.text.count(IMAGE_PLACEHOLDER) for message in others)
+    if found:
+        rule = "in the first message only" if has_media else "only with an image or a video"
+        raise InvalidRequestError(
+            f"conversations may have the placeholder {IMAGE_PLACEHOLDER} {rule}, got {found}"
+            + (" elsewhere" if has_media else "")
+        )
 
 
 def _is_json_object(line: bytes) -> bool:
@@ -166,10 +193,8 @@ def _repetition_warnings(path: Path, records: Iterable[Record]) -> tuple[str, ..
 
 
 def _clip_ordinal_warnings(path: Path, values: list[Any]) -> tuple[str, ...]:
-    """Return a warning where most `frame_num` do not lie in the clips that `clip_num` names.
-
-    A file "repaired" for the released loader has clip ordinals, or both columns swapped.
-    """
+    """Return a warning where most `frame_num` do not lie in the clips that `clip_num` names."""
+    # A file "repaired" for the released loader has clip ordinals, or both columns swapped.
     num_compared = num_wrong = 0
     for value in values:
         try:
@@ -186,3 +211,75 @@ def _clip_ordinal_warnings(path: Path, values: list[Any]) -> tuple[str, ...]:
         f"{CLIP_SECONDS}-second clips of clip_num; frame_num must count frames at 1 per second, "
         "not clips",
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """Records that share one decoding and encoding."""
+
+    media: Media | None
+    records: tuple[Record, ...]
+    """At least one, all of that media; exactly one where there is none."""
+
+
+def group_records(
+    records: Iterable[Record | MalformedRecord], *, questions_per_video: int
+) -> list[Item | MalformedRecord]:
+    """Put neighbours that ask about one file together, in file order.
+
+    The reference makes every record an item of its own, which `questions_per_video` = 1 does too.
+    Records of a file that do not follow one another are not brought together: what is trained on
+    jointly is decided by the data file alone.
+
+        records  a a a b - a        (- a malformed one, or one without media)
+        items    [a a] [a] [b] - [a]                      questions_per_video = 2
+    """
+    items: list[Item | MalformedRecord] = []
+    for media, group in groupby(records, key=_media_of):
+        # groupby's groups are iterators that end with the next one.
+        run = list(group)
+        # Records without media have nothing to share.
+        step = questions_per_video if media else 1
+        items += [_new_item(media, run[i : i + step]) for i in range(0, len(run), step)]
+    return items
+
+
+def guess_num_frames(item: Item, *, sample_fps: float, max_frames: int) -> int:
+    """Guess T from the records.
+
+    It is known where the records list what every frame shows, and for images. A video lasts the
+    record's `duration`, or else the middle of what the name of its folder says, but reaches the
+    last relevant frame; one that says nothing, `UNKNOWN_SECONDS`.
+    """
+    if item.media is None or item.media.kind == "image":
+        return 1
+    targets = item.records[0].frame_targets
+    if targets is not None:
+        return len(targets.frames)
+    seconds = item.records[0].duration or _folder_seconds(item.media.path) or UNKNOWN_SECONDS
+    named = [frame for record in item.records for frame in record.positive_frames or ()]
+    # A relevant frame at ordinal n says that there are n + 1 at least.
+    return min(max(round(seconds * sample_fps), 1 + max(named, default=0)), max_frames)
+
+
+def _folder_seconds(path: str) -> float | None:
+    found = _FOLDER.search(path)
+    if found is None:
+        return None
+    middle = (int(found[1]) + int(found[2])) / 2
+    return middle * (60 if found[3] == "m" else 1)
+
+
+def _media_of(record: Record | MalformedRecord) -> Media | None:
+    return record.media if isinstance(record, Record) else None
+
+
+def _new_item(
+    media: Media | None, members: list[Record | MalformedRecord]
+) -> Item | MalformedRecord:
+    records = tuple(record for record in members if isinstance(record, Record))
+    if not records:  # malformed entries have no media, so they are alone here
+        (malformed,) = members
+        assert isinstance(malformed, MalformedRecord)
+        return malformed
+    return Item(media=media, records=records)

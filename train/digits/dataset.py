@@ -18,25 +18,29 @@ from PIL import Image
 
 from groundserve.errors import InvalidRequestError
 from train.data.records import CLIP_SECONDS
-from train.digits.captions import scene_caption, scene_conversation, video_conversation
 from train.digits.handwritten import SPLITS, Split
-from train.digits.questions import ABSENT_TYPES, TYPES, Question, ask, ask_absent
+from train.digits.questions import (
+    ABSENT_TYPES,
+    TYPES,
+    Question,
+    ask,
+    ask_absent,
+    scene_caption,
+    scene_conversation,
+    video_conversation,
+)
 from train.digits.render import render_second, write_video
 from train.digits.world import MOTIONS, NUM_DIGITS, World, make_scene, make_world
 
 VERSION = "1"
 """Raised whenever the same seed would give other videos, questions or labels."""
-
 NUM_FRAME_TARGETS = NUM_DIGITS + len(MOTIONS)
 """A: each digit, each motion."""
-
-NUM_FRAME_TARGETS_WITH_ORDER = NUM_FRAME_TARGETS + 2 * NUM_DIGITS
-"""A where order counts: also each digit that comes right before, and right after, what is shown."""
 
 _NUM_ABSENT = 1  # a video
 _WORLD_TRIES = 20
 _ORDER_TRIES = 3
-_MIN_DIGITS = 4
+_MIN_DIGITS = 4  # of a video, so that three distract from any one
 # What a stream of random numbers is for; two never share one.
 _STREAMS = {"grounding": 0, "images": 1, "videos": 2}
 
@@ -50,23 +54,20 @@ def write_grounding_set(
     num_frames: int = 48,
     num_more_order: int = 0,
 ) -> Path:
-    """Write videos with one question of each type and one about something absent.
+    """Write `videos/` with a question of each type and one about something absent, `records.json`.
 
     Args:
-        out: Folder to write `videos/` and `records.json` into.
+        out: Folder to write into.
         split: Whose handwriting; also part of the seed.
         seed: Any number >= 0.
         num_videos: How many.
-        num_frames: T, frames that sampling at one a second takes; the seconds of each video.
+        num_frames: T, the seconds of each video, of which sampling takes a frame each.
         num_more_order: Further questions of the hardest type, `order`, as far as there are any
             that differ: for training, and with them the `frame_targets` tell order too. The videos
             and the other questions stay the same.
 
     Returns:
         The path of `records.json`, VideoITG-40K's format with `frame_targets` and `type`.
-
-    Raises:
-        InvalidRequestError: A number is out of range.
     """
     (out / "videos").mkdir(parents=True, exist_ok=True)
     records = []
@@ -96,21 +97,11 @@ def write_grounding_set(
     return _write_json(out / "records.json", records)
 
 
-def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> tuple[Path, Path]:
-    """Write pictures with captions (stage 1) and conversations (stage 2).
+def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> None:
+    """Write `images/`, `captions.json` for stage 1 and `conversations.json` for stage 2.
 
-    Args:
-        out: Folder to write `images/` and the two lists into.
-        split: Whose handwriting; also part of the seed.
-        seed: Any number >= 0.
-        num_images: How many.
-
-    Returns:
-        The paths of `captions.json` and `conversations.json`, LLaVA's format; the conversations
-        with the `frame_targets` that a picture shows.
-
-    Raises:
-        InvalidRequestError: A number is out of range.
+    The conversations have the `frame_targets` that a picture shows; arguments as of
+    `write_grounding_set`.
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
     captions, conversations = [], []
@@ -127,29 +118,16 @@ def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> t
                 "frame_targets": frame_targets(world, knows_motion=False),
             }
         )
-    return (
-        _write_json(out / "captions.json", captions),
-        _write_json(out / "conversations.json", conversations),
-    )
+    _write_json(out / "captions.json", captions)
+    _write_json(out / "conversations.json", conversations)
 
 
 def write_video_set(
     out: Path, *, split: Split, seed: int, num_videos: int, num_frames: int = 16
 ) -> Path:
-    """Write videos with conversations (stage 3).
+    """Write `videos/` and `conversations.json` (stage 3), LLaVA's format with `frame_targets`.
 
-    Args:
-        out: Folder to write `videos/` and `conversations.json` into.
-        split: Whose handwriting; also part of the seed.
-        seed: Any number >= 0.
-        num_videos: How many.
-        num_frames: T, the seconds of each video.
-
-    Returns:
-        The path of `conversations.json`, LLaVA's format with `frame_targets`.
-
-    Raises:
-        InvalidRequestError: A number is out of range.
+    Arguments as of `write_grounding_set`.
     """
     (out / "videos").mkdir(parents=True, exist_ok=True)
     records = []
@@ -173,8 +151,7 @@ def draw_video(
 ) -> tuple[World, list[Question]]:
     """Draw a world of which every type of question can be asked, and the questions.
 
-    Every video shows at least four digits, so that three distract from any one. A video of a few
-    seconds may be too short for that and for some types; then those that fit are asked.
+    A video of a few seconds may be too short for some types; then those that fit are asked.
     """
     for _ in range(_WORLD_TRIES):
         world = make_world(rng, split=split, num_seconds=num_frames)
@@ -207,13 +184,7 @@ def _more_order(
 def frame_targets(
     world: World, *, knows_motion: bool = True, knows_order: bool = False
 ) -> dict[str, Any]:
-    """Return what each second shows, as the records' `frame_targets`.
-
-    Args:
-        world: What is shown.
-        knows_motion: False leaves out motions, which a single picture does not show.
-        knows_order: True adds the digits right before and after each event.
-    """
+    """Return what each second shows: digits, motions, and right before and after what digits."""
     frames = []
     digits = [event.digit for event in world.events]
     # Events as keys: frozen, and in a video no two are equal, as no two begin in one second.
@@ -230,8 +201,8 @@ def frame_targets(
             if knows_order and event in after:
                 targets.add(NUM_FRAME_TARGETS + NUM_DIGITS + after[event])
         frames.append(sorted(targets))
-    num = NUM_FRAME_TARGETS_WITH_ORDER if knows_order else NUM_FRAME_TARGETS
-    return {"num": num, "frames": frames}
+    num_neighbours = 2 * NUM_DIGITS if knows_order else 0
+    return {"num": NUM_FRAME_TARGETS + num_neighbours, "frames": frames}
 
 
 def _streams(

@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,9 @@ from groundserve.families.default_video import short_plan
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
-from groundserve.media.index import VideoIndex
 from groundserve.runtime.deadline import Deadline
-from train.digits.patches import patch_classes
 from train.digits.questions import NAMES
-from train.digits.render import render_second
+from train.digits.render import patch_classes, render_second
 from train.digits.world import NUM_DIGITS, make_scene
 
 _NUM_SCENES = 400
@@ -47,14 +45,19 @@ _ANSWERED_TYPES = ("order", "motion")
 """Types whose question does not name the digit that answers it."""
 
 
-class FrameFeatures:
-    """A checkpoint's features of single frames, as fine as its family has them.
+class DigitClassifier:
+    """Tells which digits a frame shows, patch by patch, by ridge regression on frozen features.
 
-    The family must encode frame by frame, into a square of patches.
+    Those are the checkpoint's features of single frames, as fine as its family has them. The
+    family must encode frame by frame, into a square of patches.
     """
 
-    def __init__(self, checkpoint: str | Path) -> None:
-        """Raise GroundserveError where it cannot be opened, or takes no frames of one size."""
+    def __init__(self, checkpoint: str | Path, *, seed: int) -> None:
+        """Fit on pictures of the training split's handwriting.
+
+        Raises:
+            GroundserveError: The checkpoint cannot be opened, or takes no frames of one size.
+        """
         family, opened = open_checkpoint(checkpoint)
         self._family = get_frames_family(family.name)
         _, pad_token_id = opened.load_tokenizer()
@@ -66,63 +69,50 @@ class FrameFeatures:
         # As of a picture: the more frames, the fewer tokens each may have.
         picture = short_plan(self._family, self._spec, 1)
         self._inputs = [torch.from_numpy(value) for value in inputs.of_plan(picture)]
-
-    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Encode uint8 (m, S, S, 3) to (m, P, D_v)."""
-        inputs = [value.expand(len(frames), *value.shape[1:]) for value in self._inputs]
-        with torch.no_grad():
-            features = self._vision(torch.from_numpy(frames), *inputs)
-        array: NDArray[np.float64] = features.double().numpy()
-        return array
-
-    def frame_indices(self, index: VideoIndex) -> NDArray[np.int64]:
-        """Return the frames of a video that its questions are scored on."""
-        return self._family.plan(index, OPTIONS, self._spec).frame_indices
-
-
-class DigitClassifier:
-    """Tells which digits a frame shows, patch by patch, by ridge regression on frozen features."""
-
-    def __init__(self, features: FrameFeatures, *, seed: int) -> None:
-        """Fit on pictures of the training split's handwriting."""
-        self._encode = features
-        rng = np.random.default_rng(seed)
-        scenes = [make_scene(rng, split="train") for _ in range(_NUM_SCENES)]
-        size = (features.image_size, features.image_size)
-        pictures = [
-            Image.fromarray(render_second(scene, 0)).resize(size, Image.Resampling.BICUBIC)
-            for scene in scenes
-        ]
-        found = self._features(np.stack([np.asarray(picture) for picture in pictures]))
-        side = math.isqrt(found.shape[1])
-        # (n * P, D_v + 1)
-        inputs = found.reshape(-1, found.shape[-1])
-        classes = np.concatenate([patch_classes(s, 0, side=side).ravel() for s in scenes])
-        # Most patches show nothing: every class weighs the same.
-        weights = 1 / np.bincount(classes, minlength=NUM_DIGITS + 1)[classes]
-        weighted = inputs * weights[:, None]
-        gram = weighted.T @ inputs + _RIDGE * np.eye(inputs.shape[1])
-        # (D_v + 1, 11), against one-hot classes.
-        self._weights = np.linalg.solve(gram, weighted.T @ np.eye(NUM_DIGITS + 1)[classes])
+        self._weights = self._fit(np.random.default_rng(seed))
 
     def shown(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return (m, 10): the share of each frame's patches that show each digit."""
         told = (self._features(frames) @ self._weights).argmax(-1)  # (m, P)
         return np.stack([(told == digit).mean(axis=1) for digit in range(NUM_DIGITS)], axis=1)
 
+    def shown_in_video(self, workers: MediaWorkers, path: Path) -> NDArray[np.float64]:
+        """Tell it of the frames of a video that its questions are scored on."""
+        with (
+            VideoSource.from_path(path, limits=Limits()) as source,
+            workers.open(source, deadline=Deadline.after(_DECODE_SECONDS)) as video,
+        ):
+            indices = self._family.plan(video.index, OPTIONS, self._spec).frame_indices
+            return self.shown(video.decode(video.cut(indices), image_size=self.image_size))
+
+    def _fit(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return (D_v + 1, 11), against one-hot classes."""
+        scenes = [make_scene(rng, split="train") for _ in range(_NUM_SCENES)]
+        size = (self.image_size, self.image_size)
+        pictures = [
+            Image.fromarray(render_second(scene, 0)).resize(size, Image.Resampling.BICUBIC)
+            for scene in scenes
+        ]
+        found = self._features(np.stack([np.asarray(picture) for picture in pictures]))
+        side = math.isqrt(found.shape[1])
+        inputs = found.reshape(-1, found.shape[-1])  # (n * P, D_v + 1)
+        classes = np.concatenate([patch_classes(s, 0, side=side).ravel() for s in scenes])
+        # Most patches show nothing: every class weighs the same.
+        weights = 1 / np.bincount(classes, minlength=NUM_DIGITS + 1)[classes]
+        weighted = inputs * weights[:, None]
+        gram = weighted.T @ inputs + _RIDGE * np.eye(inputs.shape[1])
+        return np.linalg.solve(gram, weighted.T @ np.eye(NUM_DIGITS + 1)[classes])
+
     def _features(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return (m, P, D_v + 1): features and a constant."""
-        features = self._encode(frames)
+        """Encode uint8 (m, S, S, 3) to (m, P, D_v + 1): features and a constant."""
+        inputs = [value.expand(len(frames), *value.shape[1:]) for value in self._inputs]
+        with torch.no_grad():
+            features = self._vision(torch.from_numpy(frames), *inputs).double().numpy()
         return np.concatenate([features, np.ones((*features.shape[:2], 1))], axis=-1)
 
 
 def answer(shown: NDArray[np.float64], *, question: str) -> int:
-    """Return the digit that frames show most, other than one the question names.
-
-    Args:
-        shown: (m, 10), of the frames that may be looked at.
-        question: As asked.
-    """
+    """Return the digit that frames, (m, 10), show most, other than one the question names."""
     votes = shown.mean(axis=0)
     votes[named_digits(question)] = -1  # below every share
     return int(votes.argmax())
@@ -134,16 +124,6 @@ def named_digits(text: str) -> list[int]:
     return [digit for digit, name in enumerate(NAMES) if name in words]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Case:
-    """One question whose answer is one digit that it does not name."""
-
-    video: str
-    question: str
-    digit: int
-    frame_logits: NDArray[np.float32]
-
-
 def downstream_report(
     records_path: Path,
     *,
@@ -152,91 +132,68 @@ def downstream_report(
     num_selected: int,
     seed: int,
 ) -> dict[str, Any] | None:
-    """Answer questions from the K best-scored frames, and from K uniform ones.
+    """Answer questions from the K best-scored frames, from K uniform ones, and from all.
 
     Args:
         records_path: `records.json` of a MovingDigits set, beside its videos.
-        checkpoint: Whose tower the classifier reads.
+        checkpoint: Its tower is read by the classifier.
         scored: The set's questions with their scores.
         num_selected: K.
-        seed: Of the classifier's pictures and of the intervals.
+        seed: Of the classifier's pictures and of the intervals over videos.
 
     Returns:
-        The number of questions, the accuracy of both choices and of all frames, and the paired
-        difference selected - uniform; each with its interval over videos. None if the set has no
-        question whose answer is one digit that it does not name.
+        None if the set has no question whose answer is one digit that it does not name.
 
     Raises:
         GroundserveError: The checkpoint cannot be opened, or a video cannot be read.
     """
-    cases = _cases(records_path, scored)
-    if not cases:
+    digits = _answers(records_path, scored)
+    if not digits:
         return None
-    features = FrameFeatures(checkpoint)
-    classifier = DigitClassifier(features, seed=seed)
+    classifier = DigitClassifier(checkpoint, seed=seed)
     right: dict[str, list[bool]] = {"selected": [], "uniform": [], "all_frames": []}
     shown: dict[str, NDArray[np.float64]] = {}
     with MediaWorkers(limits=Limits()) as workers:
-        for case in cases:
+        for question, digit in digits:
             # Questions of a video share its frames, which are decoded and told once.
-            if case.video not in shown:
-                path = records_path.parent / case.video
-                frames = _sampled_frames(workers, path, features)
-                shown[case.video] = classifier.shown(frames)
-            everything = shown[case.video]
-            # As serving selects: of equal logits the earlier.
-            best = np.argsort(-case.frame_logits, kind="stable")[:num_selected]
+            if question.video not in shown:
+                path = records_path.parent / question.video
+                shown[question.video] = classifier.shown_in_video(workers, path)
+            everything = shown[question.video]
             choices = {
-                "selected": best,
+                # As serving selects: of equal logits the earlier.
+                "selected": np.argsort(-question.frame_logits, kind="stable")[:num_selected],
                 "uniform": uniform_positions(len(everything), num_selected),
                 "all_frames": np.arange(len(everything)),
             }
-            for name, frames_seen in choices.items():
-                told = answer(everything[frames_seen], question=case.question)
-                right[name].append(told == case.digit)
-    videos = [case.video for case in cases]
+            for name, seen in choices.items():
+                right[name].append(answer(everything[seen], question=question.question) == digit)
+    videos = [question.video for question, _ in digits]
     values = {name: np.array(answers, np.float64) for name, answers in right.items()}
     estimates = {name: bootstrap_mean(value, videos, seed=seed) for name, value in values.items()}
     gain = bootstrap_difference(values["selected"], values["uniform"], videos, seed=seed)
     return {
-        "num_questions": len(cases),
+        "num_questions": len(digits),
         "num_selected": num_selected,
         "accuracy": {name: asdict(estimate) for name, estimate in estimates.items()},
         "gain_over_uniform": asdict(gain),
     }
 
 
-def _cases(records_path: Path, scored: Sequence[ScoredQuestion]) -> list[_Case]:
+def _answers(
+    records_path: Path, scored: Sequence[ScoredQuestion]
+) -> list[tuple[ScoredQuestion, int]]:
+    """Return the questions whose answer is one digit that they do not name, with it."""
     answers = {
         (record["video"], record["question"].removeprefix("<image>\n")): record["answer"]
         for record in json.loads(records_path.read_text("utf-8"))
     }
-    cases = []
+    found = []
     for question in scored:
         if question.type not in _ANSWERED_TYPES or not question.is_present:
             continue
         digits = named_digits(answers[question.video, question.question])
         # An answer of two digits, or one that the question gives away, shows nothing.
         if len(digits) == 1 and digits[0] not in named_digits(question.question):
-            cases.append(
-                _Case(
-                    video=question.video,
-                    question=question.question,
-                    digit=digits[0],
-                    frame_logits=question.frame_logits,
-                )
-            )
-    return cases
-
-
-def _sampled_frames(
-    workers: MediaWorkers, path: Path, features: FrameFeatures
-) -> NDArray[np.uint8]:
-    """Decode the frames that the scores are of."""
-    deadline = Deadline.after(_DECODE_SECONDS)
-    with (
-        VideoSource.from_path(path, limits=Limits()) as source,
-        workers.open(source, deadline=deadline) as video,
-    ):
-        indices = features.frame_indices(video.index)
-        return video.decode(video.cut(indices), image_size=features.image_size)
+            found.append((question, digits[0]))
+    return found

@@ -39,22 +39,17 @@ class Event:
     """One digit from when it appears to when it is gone."""
 
     digit: int
-    """0 to 9."""
     sample: int
     """Which of the split's handwritten samples of that digit."""
     motion: Motion
     first: int
-    """First second it is shown."""
     last: int
     """Last second it is shown, inclusive."""
     x: float
-    """Left edge at its first moment, in pixels."""
     y: float
-    """Upper edge at its first moment, in pixels."""
     speed: float
     """Pixels a second; 0 when it stands still."""
     colour: tuple[float, float, float]
-    """RGB of its ink, in [0, 1]."""
 
     @property
     def seconds(self) -> range:
@@ -179,6 +174,5 @@ def _overlap(a: Event, b: Event) -> float:
 
 
 def _bright(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Draw a colour whose strongest channel is full and whose others are not dark."""
     red, green, blue = rng.permutation([1.0, *rng.uniform(0.45, 1.0, 2)])
     return float(red), float(green), float(blue)

@@ -23,8 +23,36 @@ from torch import Tensor, nn
 from groundserve.data_record import Record
 from groundserve.media.index import VideoIndex
 from train.config import Stage, StageConfig
-from train.cost import SampleCost, SampleFlops
 from train.examples import Example, Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleFlops:
+    """One item, through forward and backward passes."""
+
+    tower: float
+    """The vision tower, forward alone: it is frozen."""
+    decoder: float
+    """All that stands behind it, with what is computed anew in the backward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleCost:
+    """What samples are dealt to processes by: tower and decoder's layers, forward and backward."""
+
+    frame: float
+    token: float
+    """A token in the decoder's linear layers."""
+    pair: float
+    """Two tokens of one sequence in its attention, whose kernels compute half of them if causal."""
+
+    def __call__(self, *, num_frames: int, lengths: Sequence[int]) -> float:
+        """Return the operations of sequences of these lengths, which are padded to the longest."""
+        # A padded row costs what a real one does: matrices are multiplied whole.
+        longest = max(lengths, default=0)
+        # Linear layers grow with the length, attention with its square.
+        decoder = longest * self.token + longest**2 * self.pair
+        return num_frames * self.frame + len(lengths) * decoder
 
 
 class FrameSampler(Protocol):
@@ -37,15 +65,12 @@ class FrameSampler(Protocol):
     def __call__(
         self, index: VideoIndex, *, sample_fps: float, max_frames: int | None
     ) -> NDArray[np.int64]:
-        """Sample a video.
+        """Return int64 (T,), increasing ordinals in the source.
 
         Args:
-            index: Of the whole video.
+            index: The whole video's.
             sample_fps: Frames a second asked for.
             max_frames: Ceiling on T; None: every candidate, which labels count.
-
-        Returns:
-            int64 (T,), source ordinals, increasing.
 
         Raises:
             InvalidRequestError: The rule refuses this video's rate.
@@ -53,7 +78,10 @@ class FrameSampler(Protocol):
 
 
 class SampleFormat(Protocol):
-    """How samples become what the family's model takes; may be used from any thread."""
+    """How samples become what the family's model takes; may be used from any thread.
+
+    Each method raises InvalidRequestError for a sample that it has no place for.
+    """
 
     @property
     def image_size(self) -> int:
@@ -64,29 +92,13 @@ class SampleFormat(Protocol):
         """The family's rule."""
 
     def tokens_per_frame(self, num_frames: int) -> int:
-        """Return P for a video of T frames as serving encodes it.
-
-        Raises:
-            InvalidRequestError: T frames are more than the config's budget.
-        """
+        """Return P for a video of T frames as serving encodes it."""
 
     def drawn_tokens_per_frame(self, num_frames: int) -> Sequence[int]:
-        """Return the P that training draws from, each as likely as it is often there.
-
-        Raises:
-            InvalidRequestError: T frames are more than the config allows.
-        """
+        """Return the P that training draws from, each as likely as it is often there."""
 
     def text(self, record: Record, *, has_media: bool) -> Text:
-        """Tokenize a record, with targets in the stages that write text and without labels.
-
-        Args:
-            record: Of the stage's format.
-            has_media: Whether there is an image or video.
-
-        Raises:
-            InvalidRequestError: It has no place for what the record holds.
-        """
+        """Tokenize a record, with targets in the stages that write text and without labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,36 +117,30 @@ class TrainedModel(nn.Module):
     """What stands behind the features: all that a stage may train."""
 
     decoder: Any
-    """Of transformers; its `layers` are sharded, and computed again, one by one."""
+    """From transformers; its `layers` are sharded, and computed again, one by one."""
     auxiliary: nn.Linear | None
     """Tells from each frame's states what it shows; None without that loss."""
 
     @abstractmethod
     def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
-        """Compute the loss of a batch.
-
-        Args:
-            examples: Of any T, P and number of texts.
-            features: (T, P, D_v) of each, from `Initial.encode`.
-
-        Raises:
-            ValueError: There is an auxiliary loss, and a record says nothing of its frames.
-        """
+        """Compute the loss of a batch of any T, P and number of texts, encoded by `Initial`."""
 
     @abstractmethod
     def file_name(self, parameter: str) -> str:
         """Return how the reference's files call a parameter of this name."""
 
 
-class Source(Protocol):
-    """What a stage starts from, without weights."""
-
+class _Samples(Protocol):
     def samples(self, config: StageConfig) -> SampleFormat:
         """Return the format of a run's samples.
 
         Raises:
             InvalidRequestError: The tokenizer lacks a token of the template.
         """
+
+
+class Source(_Samples, Protocol):
+    """What a stage starts from, without weights."""
 
     def sample_flops(
         self,
@@ -147,16 +153,11 @@ class Source(Protocol):
     ) -> SampleFlops:
         """Return what one sequence costs in training, with the encoding of its frames.
 
-        Args:
-            config: The run.
-            num_frames: T.
-            tokens_per_frame: P.
-            num_text_tokens: Of the question or conversation.
-            num_targets: Text positions that a token is predicted at.
+        A token of the text is predicted at `num_targets` positions.
         """
 
 
-class Initial(Protocol):
+class Initial(_Samples, Protocol):
     """What a stage starts from."""
 
     @property
@@ -167,24 +168,17 @@ class Initial(Protocol):
     def vision(self) -> nn.Module:
         """float32, frozen, in evaluation mode; its `config` says which attention it computes."""
 
-    def samples(self, config: StageConfig) -> SampleFormat:
-        """As of `Source`."""
-
     def sample_cost(self, config: StageConfig) -> SampleCost:
         """Return by what a run's samples are dealt to processes."""
 
     def encode(self, examples: Sequence[Example]) -> list[Tensor]:
-        """Encode the frames of a batch, on the device of `vision` and in its dtype.
-
-        Returns:
-            (T, P, D_v) of each example, without gradients.
-        """
+        """Encode each to (T, P, D_v), on the device of `vision` and in its dtype."""
 
     def blank_example(self, *, num_auxiliary: int = 0) -> Example:
         """Return one black frame and no question, which the model gives a loss.
 
         A process that has nothing to read passes it through the model, since the others wait for
-        it. `frame_targets` is float32 (1, num_auxiliary), zeros.
+        it. `frame_targets` are zeros.
         """
 
     def write_files(self, directory: Path, state_dict: Mapping[str, Tensor]) -> None:
@@ -213,7 +207,7 @@ class StageFunction(Protocol):
         out: Path,
         vision_tower: Path | None = None,
     ) -> StageConfig:
-        """See `TrainingFamily.stages`."""
+        """Return it."""
 
 
 class TrainingFamily(Protocol):

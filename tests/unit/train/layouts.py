@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
 from tests.support.reference import SET_2
-from train.checkpoint_folder import write_checkpoint
+from train.files import write_checkpoint
 
 TOKENIZER = SET_2 / "videoitg-pad-endoftext"
 TOWER_NAME = "siglip-tiny-patch14-56"

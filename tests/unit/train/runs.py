@@ -15,7 +15,7 @@ from tests.support.reference import SET_1
 from train.config import DataConfig, OptimizerConfig, StageConfig
 from train.data import Batch, Unreadable
 from train.examples import Example, Text
-from train.families.videoitg.layout import open_initial
+from train.families.videoitg.family import open_initial
 from train.logs import read_metrics
 from train.loop import Run
 from train.parallel import open_processes

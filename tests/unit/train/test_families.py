@@ -11,13 +11,13 @@ from tests.support.reference import SET_1
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.toy_family import DRAWN, FAMILY, FLOPS, STRIDE, Model
 from train import families
-from train.best import read_best
 from train.check import check
 from train.config_file import read_config
 from train.families import find_family
 from train.families.videoitg import FAMILY as VIDEOITG
 from train.logs import read_metrics
 from train.loop import train
+from train.measurements import read_best
 
 NUM_FRAMES = 30
 CONFIG = """

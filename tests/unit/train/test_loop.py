@@ -19,9 +19,10 @@ from tests.unit.train.runs import (
     run,
     weights,
 )
-from train.families.videoitg.layout import open_initial
+from train.families.videoitg.family import open_initial
 from train.families.videoitg.models import encode_frames
 from train.logs import read_metrics
+from train.state import SavedWeights
 
 
 class StoppedError(Exception):
@@ -167,15 +168,9 @@ def test_the_gradient_is_the_mean_over_the_passes_that_were_read(tmp_path):
 
 def test_a_step_that_reads_nothing_moves_nothing(tmp_path):
     """Not even by what AdamW remembers of the steps before."""
-    seen = []
-
-    def remember(model, initial):
-        seen.append({name: p.detach().clone() for name, p in model.named_parameters()})
-        return {"weights": len(seen)}
-
-    config = make_config(tmp_path / "run", max_steps=4)
-    data = FakeData(unreadable={3})
-    found = run(config, data=data, validate=remember, validate_every_steps=1)
+    config = make_config(tmp_path / "run", max_steps=4, save_every_steps=1, keep_last=4)
+    found = run(config, data=FakeData(unreadable={3}))
+    seen = [dict(SavedWeights(config.out / f"checkpoint-{step}")) for step in (1, 2, 3, 4)]
     lost = [line for line in found if line.get("loss", 0) is None]
     assert [(line["step"], line["grad_norm"]) for line in lost] == [(4, 0)]
     _, _, before, after = seen

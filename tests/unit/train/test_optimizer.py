@@ -2,7 +2,7 @@
 
 from tests.unit.train.runs import NUM_AUXILIARY, make_config
 from train.config import OptimizerConfig
-from train.families.videoitg.layout import open_initial
+from train.families.videoitg.family import open_initial
 from train.optimizer import new_optimizer, parameter_groups
 
 HEAD = {"head.weight", "head.bias", "auxiliary.weight", "auxiliary.bias"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import get_cosine_schedule_with_warmup
 
-from train.schedule import rate_factor
+from train.optimizer import rate_factor
 
 
 @pytest.mark.parametrize(("num_steps", "warmup_ratio"), [(37, 0.05), (40, 0.03), (7, 0.9)])

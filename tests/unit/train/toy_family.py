@@ -11,9 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from train.config import DataConfig, OptimizerConfig, StageConfig
-from train.cost import SampleCost, SampleFlops
 from train.examples import Example, Text
-from train.families.base import Losses, TrainedModel
+from train.families.base import Losses, SampleCost, SampleFlops, TrainedModel
 
 IMAGE_SIZE = 8
 STRIDE = 5

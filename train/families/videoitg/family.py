@@ -1,26 +1,72 @@
-"""VideoITG in training, as the shared loop sees it."""
+"""VideoITG in training, as the shared loop sees it: `train.families.base` describes each method."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from groundserve.families.videoitg.checkpoint import Checkpoint
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from groundserve.errors import InvalidRequestError
+from groundserve.families.videoitg.checkpoint import (
+    Checkpoint,
+    model_tensors,
+    reference_names,
+    tower_names,
+)
+from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
+from groundserve.families.videoitg.vision import VisionEncoder
+from groundserve.weights.tensors import fill_module
 from train.config import Stage, StageConfig
-from train.cost import SampleFlops
-from train.families.base import StageFunction
-from train.families.videoitg.flops import sample_flops
-from train.families.videoitg.layout import Initial, is_known, open_initial, open_source
-from train.families.videoitg.samples import Samples
+from train.examples import IGNORE_INDEX, Example, Text
+from train.families.base import SampleCost, SampleFlops, StageFunction
+from train.families.videoitg.layout import (
+    is_grounding,
+    is_known,
+    is_qwen2,
+    open_checkpoint,
+    save_by_file,
+)
+from train.families.videoitg.models import (
+    AnchorModel,
+    Trunk,
+    encode_frames,
+    model_class,
+    new_linear,
+)
+from train.families.videoitg.samples import Samples, sample_cost, sample_flops
 from train.families.videoitg.stages import STAGES
+
+logger = logging.getLogger(__name__)
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+_TOWER_FILES = ("config.json", "preprocessor_config.json")
+_AUXILIARY = "auxiliary"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """See `train.families.base.Source`."""
+    """What a stage starts from, without weights."""
 
     checkpoint: Checkpoint
+    """Its `directory` and `tower_directory` are read again whenever a checkpoint is written, and
+    have to stay; its config is the one that this stage will write."""
 
     def samples(self, config: StageConfig) -> Samples:
         """Return the format of a run's samples."""
@@ -34,29 +80,84 @@ class Source:
             side=self.checkpoint.vision_config.side,
         )
 
-    def sample_flops(
-        self,
-        config: StageConfig,
-        *,
-        num_frames: int,
-        tokens_per_frame: int,
-        num_text_tokens: int,
-        num_targets: int,
-    ) -> SampleFlops:
-        """See the function of that name."""
-        return sample_flops(
-            config,
-            self.checkpoint.config,
-            self.checkpoint.vision_config,
-            num_frames=num_frames,
-            tokens_per_frame=tokens_per_frame,
-            num_text_tokens=num_text_tokens,
-            num_targets=num_targets,
+    def sample_cost(self, config: StageConfig) -> SampleCost:
+        """Return by what a run's samples are dealt to processes."""
+        return sample_cost(config, self.checkpoint.config, self.checkpoint.vision_config)
+
+    def sample_flops(self, config: StageConfig, **sizes: int) -> SampleFlops:
+        """Return what one sequence costs in training."""
+        return sample_flops(config, self.checkpoint.config, self.checkpoint.vision_config, **sizes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Initial(Source):
+    """What a stage starts from."""
+
+    vision: VisionEncoder
+    """float32, frozen, in evaluation mode."""
+    model: Trunk
+    """float32 on the CPU, in training mode; what the stage trains requires a gradient."""
+
+    def encode(self, examples: Sequence[Example]) -> list[Tensor]:
+        """Encode and pool the frames of a batch."""
+        return encode_frames(self.vision, examples)
+
+    def blank_example(self, *, num_auxiliary: int = 0) -> Example:
+        """Return one black frame and no question."""
+        text = Text(
+            ids=np.array([IMAGE_TOKEN_ID], np.int64),
+            targets=np.array([IGNORE_INDEX], np.int64),
+            labels=np.zeros(1, np.float32),
         )
+        size = self.vision.image_size
+        return Example(
+            frames=np.zeros((1, size, size, 3), np.uint8),
+            tokens_per_frame=1,
+            texts=(text,),
+            frame_targets=np.zeros((1, num_auxiliary), np.float32),
+        )
+
+    def write_files(self, directory: Path, state_dict: Mapping[str, Tensor]) -> None:
+        """Write a checkpoint that opens by itself.
+
+        Model and tokenizer; the whole vision tower is among the weights, and once more in a folder
+        of its own, where the loader looks for it.
+        """
+        source = self.checkpoint
+        tower = source.tower_tensors()
+        model = {
+            name: tensor.to("meta")
+            for name, tensor in self.model.state_dict().items()
+            if not name.startswith(f"{_AUXILIARY}.")
+        }
+        tensors = reference_names(tower, model)
+        stored = tensors["model.norm.weight"].dtype
+        raw_config = {**source.raw_config, "torch_dtype": str(stored).removeprefix("torch.")}
+        if isinstance(self.model, AnchorModel):
+            raw_config["grounding_variant"] = "anchor"
+        text = json.dumps(raw_config, indent=2, sort_keys=True)
+        (directory / "config.json").write_text(text + "\n", "utf-8")
+        ours = dict(zip(reference_names({}, model), model, strict=True))
+
+        def read(name: str) -> Tensor:
+            return state_dict[ours[name]] if name in ours else tensors[name]
+
+        save_by_file(directory, tensors, read)
+        _copy_files(source.directory, directory, _TOKENIZER_FILES)
+        if source.tower_directory is not None:
+            own = directory / Path(source.config.mm_vision_tower).name
+            own.mkdir()
+            _copy_files(source.tower_directory, own, _TOWER_FILES)
+            own_tensors = tower_names(tower)
+            save_by_file(own, own_tensors, own_tensors.__getitem__)
+        if raw_config["tune_mm_mlp_adapter"]:
+            # What the reference's own stage 2 asks for; nothing here reads it.
+            projector = {name: read(name) for name in tensors if "mm_projector" in name}
+            torch.save(projector, directory / "mm_projector.bin")
 
 
 class VideoITG:
-    """See `train.families.base.TrainingFamily`."""
+    """The family: projector and decoder through four stages, the tower frozen."""
 
     stages: Mapping[Stage, StageFunction] = STAGES
 
@@ -65,9 +166,110 @@ class VideoITG:
         return is_known(raw_config)
 
     def open_source(self, config: StageConfig) -> Source:
-        """See the function of that name in `layout`."""
-        return Source(checkpoint=open_source(config))
+        """Open what a stage starts from."""
+        return Source(checkpoint=open_checkpoint(config)[0])
 
     def open_initial(self, config: StageConfig, *, num_auxiliary: int) -> Initial:
-        """See the function of that name in `layout`."""
+        """Read what a stage starts from and make what is new in it."""
         return open_initial(config, num_auxiliary=num_auxiliary)
+
+
+def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
+    """Read what a stage starts from and make what is new in it.
+
+    A new projector starts as torch's linear layers do, a new head (or auxiliary layer) as
+    N(0, `initializer_range` of its config), with zero bias; both are drawn from the run's seed.
+    Where a Qwen2 model shares its embedding table with the LM head, the LM head starts as a copy
+    and is trained by itself.
+
+    Raises:
+        InvalidRequestError: A directory or file is missing, tensors are missing or unknown, or the
+            tokenizer has more ids than the embedding table has rows.
+        UnsupportedError: The model differs from what this code computes.
+
+    Source: NVlabs/VideoITG fab8b54, `train_vlm.py::train`, `train_itg.py::train`.
+    """
+    source, found = open_checkpoint(config)
+    directory = source.directory
+    model = _load_model(config, source, found, num_auxiliary=num_auxiliary)
+    if config.stage == "projector":
+        model.requires_grad_(False)
+        model.projector.requires_grad_(True)
+        if model.auxiliary is not None:
+            model.auxiliary.requires_grad_(True)
+    tokenizer, pad_token_id = source.load_tokenizer()
+    if tokenizer.get_vocab_size() > source.config.vocab_size:
+        raise InvalidRequestError(
+            f"init {directory}: the tokenizer has {tokenizer.get_vocab_size()} ids, the embedding "
+            f"table {source.config.vocab_size} rows; give the tokenizer that belongs to the model"
+        )
+    if tokenizer.id_to_token(pad_token_id) == "!":
+        logger.warning('the padding token of %s is "!"; questions lose theirs', directory)
+    return Initial(checkpoint=source, vision=source.load_vision(), model=model)
+
+
+def _load_model(
+    config: StageConfig, source: Checkpoint, found: dict[str, Any], *, num_auxiliary: int
+) -> Trunk:
+    with torch.device("meta"):
+        model = model_class(config.stage, config.variant)(
+            source.config, num_auxiliary=num_auxiliary, auxiliary_weight=config.auxiliary_weight
+        )
+    tensors = model_tensors(source.directory, copy=True)
+    unwanted = "lm_head." if config.is_grounding else "head."
+    dropped = [name for name in tensors if name.startswith(unwanted)]
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in dropped}
+    loaded = _parts(tensors)
+    is_tied = found.get("tie_word_embeddings") is True
+    table = tensors.get("decoder.embed_tokens.weight")
+    if is_tied and table is not None and "lm_head" not in loaded and not config.is_grounding:
+        tensors["lm_head.weight"] = table.clone()
+    may_be_new = {_AUXILIARY, "lm_head" if is_grounding(found) else "head"}
+    if is_qwen2(found):
+        may_be_new.add("projector")
+    new = _new_tensors(
+        model,
+        may_be_new - _parts(tensors),
+        seed=config.seed,
+        std=source.config.initializer_range,
+    )
+    logger.info(
+        "%s: loaded %s; copied from the embedding table: %s; new: %s; dropped: %s",
+        source.directory,
+        *(
+            ", ".join(sorted(names)) or "nothing"
+            for names in (loaded, _parts(tensors) - loaded, _parts(new), dropped)
+        ),
+    )
+    fill_module(model, tensors | new)
+    return model
+
+
+def _new_tensors(model: Trunk, names: set[str], *, seed: int, std: float) -> dict[str, Tensor]:
+    """Draw the weights of the named modules that the model has, always in the same order."""
+    tensors: dict[str, Tensor] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for name in ("projector", "lm_head", "head", _AUXILIARY):
+            module = getattr(model, name, None) if name in names else None
+            if isinstance(module, nn.Linear):
+                has_bias = module.bias is not None
+                module = new_linear(module.in_features, module.out_features, std=std, bias=has_bias)
+            elif module is not None:
+                module = copy.deepcopy(module).to_empty(device="cpu")
+                for layer in module:
+                    if isinstance(layer, nn.Linear):
+                        layer.reset_parameters()
+            if module is not None:
+                tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    return tensors
+
+
+def _parts(names: Iterable[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def _copy_files(source: Path, out: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)

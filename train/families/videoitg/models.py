@@ -1,4 +1,4 @@
-"""What is trained: one trunk, and the three ways it is read.
+"""What is trained: one trunk, the three ways it is read, and the losses over a local batch.
 
 `CausalModel` writes text (stages 1 to 3); `PoolingModel` (variant C, what is served) and
 `AnchorModel` (variant B) score frames (stage 4). Variant A, frame numbers written as text, needs
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -28,7 +29,6 @@ from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import Stage, Variant
 from train.examples import IGNORE_INDEX, Example, Text
 from train.families.base import Losses, TrainedModel
-from train.families.videoitg.losses import frame_loss, grounding_loss, language_loss
 
 MAX_ENCODED_FRAMES = 64
 """Frames that go through the tower at once: a frame's softmax alone takes 34 MB in float32 at full
@@ -37,8 +37,6 @@ size, and a sample may have 1,024. (The reference's chunks have 384.)"""
 
 @dataclass(frozen=True, kw_only=True)
 class _Sequence:
-    """Where the parts of one sequence lie."""
-
     embeds: Tensor  # (length, D)
     num_frames: int
     visual_start: int
@@ -53,10 +51,7 @@ class _Sequence:
 class Trunk(TrainedModel):
     """Projector and decoder, which all models share under the same names.
 
-    Args of all subclasses:
-        config: Dimensions.
-        num_auxiliary: A, number of targets of the auxiliary per-frame loss; 0 leaves it out.
-        auxiliary_weight: Its weight in the loss.
+    Without auxiliary targets (A = 0) there is no such layer and loss.
     """
 
     is_causal: bool
@@ -73,7 +68,7 @@ class Trunk(TrainedModel):
         self.auxiliary = _output_layer(config, num_auxiliary) if num_auxiliary else None
 
     def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
-        """See `TrainedModel.forward`."""
+        """Compute the loss of a batch; raises ValueError where the auxiliary has no targets."""
         texts = [text for example in examples for text in example.texts]
         sequences = []
         for example, feature in zip(examples, features, strict=True):
@@ -83,8 +78,10 @@ class Trunk(TrainedModel):
         losses = self.read(sequences, texts, hidden_states)
         if self.auxiliary is None or not losses.parts:  # without parts there are scores only
             return losses
+        if any(example.frame_targets is None for example in examples):
+            raise ValueError("auxiliary_weight > 0 needs records that say what each frame shows")
         targets = [
-            torch.as_tensor(_auxiliary_targets(example), device=hidden_states.device)
+            torch.as_tensor(example.frame_targets, device=hidden_states.device)
             for example in examples
             for _ in example.texts
         ]
@@ -93,14 +90,14 @@ class Trunk(TrainedModel):
             for sequence, row in zip(sequences, hidden_states, strict=True)
         ]
         auxiliary = frame_loss(self.auxiliary(torch.cat(states)), torch.cat(targets))
-        return Losses(
+        return replace(
+            losses,
             loss=losses.loss + self.auxiliary_weight * auxiliary,
             parts={**losses.parts, "auxiliary": auxiliary.detach()},
-            frame_logits=losses.frame_logits,
         )
 
     def file_name(self, parameter: str) -> str:
-        """See `TrainedModel.file_name`."""
+        """Return how the reference's files call a parameter."""
         # The first argument is the tower's tensors: it is frozen and no part of this model.
         (name,) = reference_names({}, {parameter: self.get_parameter(parameter)})
         return name
@@ -121,13 +118,7 @@ class Trunk(TrainedModel):
         )
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
-        """Turn the decoder's output into the model's own loss.
-
-        Args:
-            sequences: B, as they went in.
-            texts: Of each.
-            hidden_states: (B, S, D), padded on the right.
-        """
+        """Turn the decoder's output (B, S, D), padded on the right, into the model's own loss."""
         raise NotImplementedError
 
     def _decode(self, embeds: list[Tensor]) -> Tensor:
@@ -153,10 +144,8 @@ class CausalModel(Trunk):
 
     is_causal = True
 
-    def __init__(
-        self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
-    ) -> None:
-        super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
+    def __init__(self, config: CheckpointConfig, **auxiliary: Any) -> None:
+        super().__init__(config, **auxiliary)
         self.lm_head = _output_layer(config, config.vocab_size, bias=False)
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
@@ -178,27 +167,43 @@ class CausalModel(Trunk):
         return Losses(loss=loss, parts={"language": loss.detach()})
 
 
-class PoolingModel(Trunk):
-    """Variant C: full attention, the mean of a frame's outputs, one linear layer."""
+class FrameModel(Trunk):
+    """Scores frames by one linear layer."""
 
-    is_causal = False
-
-    def __init__(
-        self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
-    ) -> None:
-        super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
+    def __init__(self, config: CheckpointConfig, **auxiliary: Any) -> None:
+        super().__init__(config, **auxiliary)
         self.head = _output_layer(config, 1)
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
-        """Score each frame by the mean of its tokens."""
-        states = [
-            sequence.visual(row).mean(dim=1)
-            for sequence, row in zip(sequences, hidden_states, strict=True)
-        ]
-        return _score(self.head, states, texts)
+        """Score each frame by its states."""
+        pairs = zip(sequences, hidden_states, strict=True)
+        states = [self.frame_states(sequence, row) for sequence, row in pairs]
+        # (F, D) -> (F, 1) -> (F,), F frames of all sequences; the loss is in float32.
+        frame_logits = self.head(torch.cat(states)).squeeze(1).float()
+        split = frame_logits.detach().split([len(state) for state in states])
+        if any(text.labels is None for text in texts):  # nothing to learn from: scores only
+            return Losses(loss=frame_logits.sum() * 0.0, frame_logits=list(split))
+        labels = [torch.as_tensor(text.labels, device=frame_logits.device) for text in texts]
+        # Over the whole batch, not a mean of sequences: the reference's weight counts its frames.
+        loss = grounding_loss(frame_logits, torch.cat(labels))
+        return Losses(loss=loss, parts={"grounding": loss.detach()}, frame_logits=list(split))
+
+    def frame_states(self, sequence: _Sequence, row: Tensor) -> Tensor:
+        """Return (T, D) of a row (S, D) of the output."""
+        raise NotImplementedError
 
 
-class AnchorModel(Trunk):
+class PoolingModel(FrameModel):
+    """Variant C: full attention, the mean of a frame's outputs."""
+
+    is_causal = False
+
+    def frame_states(self, sequence: _Sequence, row: Tensor) -> Tensor:
+        """Return the mean of each frame's tokens."""
+        return sequence.visual(row).mean(dim=1)
+
+
+class AnchorModel(FrameModel):
     """Variant B: causal attention; behind the question one token a frame, which is classified.
 
     The token of a frame is the mean of its visual tokens. Source: the paper (arXiv 2507.13353);
@@ -207,30 +212,14 @@ class AnchorModel(Trunk):
 
     is_causal = True
 
-    def __init__(
-        self, config: CheckpointConfig, *, num_auxiliary: int = 0, auxiliary_weight: float = 0.0
-    ) -> None:
-        super().__init__(config, num_auxiliary=num_auxiliary, auxiliary_weight=auxiliary_weight)
-        self.head = _output_layer(config, 1)
-
     def build_sequence(self, visual: Tensor, text: Text) -> _Sequence:
         """Append the anchors."""
         sequence = super().build_sequence(visual, text)
-        return _Sequence(
-            embeds=torch.cat([sequence.embeds, visual.mean(dim=1)]),
-            num_frames=sequence.num_frames,
-            visual_start=sequence.visual_start,
-            num_visual=sequence.num_visual,
-        )
+        return replace(sequence, embeds=torch.cat([sequence.embeds, visual.mean(dim=1)]))
 
-    def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
-        """Score each frame by its anchor, of which the last T positions are made."""
-        states = [
-            # The row goes on with padding where another sequence is longer.
-            row[len(sequence.embeds) - sequence.num_frames : len(sequence.embeds)]
-            for sequence, row in zip(sequences, hidden_states, strict=True)
-        ]
-        return _score(self.head, states, texts)
+    def frame_states(self, sequence: _Sequence, row: Tensor) -> Tensor:
+        """Return the last T positions; the row goes on with padding."""
+        return row[len(sequence.embeds) - sequence.num_frames : len(sequence.embeds)]
 
 
 def model_class(stage: Stage, variant: Variant) -> type[Trunk]:
@@ -254,15 +243,7 @@ def new_linear(width_in: int, width_out: int, *, std: float, bias: bool = True) 
 
 @torch.no_grad()
 def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Tensor]:
-    """Encode and pool the frames of a batch; examples of one grid go through together.
-
-    Args:
-        vision: The frozen tower.
-        examples: With frames uint8 (T, S, S, 3) on the CPU, of any T and grid.
-
-    Returns:
-        (T, g*g, D_v) of each example, in the tower's dtype and on its device.
-    """
+    """Encode and pool the frames of a batch to (T, P, D_v); those of one grid go together."""
     device = vision.embeddings.patch_embedding.weight.device
     features: list[Tensor | None] = [None] * len(examples)
     for num_tokens in {example.tokens_per_frame for example in examples}:
@@ -289,20 +270,36 @@ def _output_layer(config: CheckpointConfig, width: int, *, bias: bool = True) ->
     return new_linear(config.hidden_size, width, std=config.initializer_range, bias=bias)
 
 
-def _score(head: nn.Linear, states: list[Tensor], texts: list[Text]) -> Losses:
-    """Apply the head to (T, D) of each sequence."""
-    # (F, D) -> (F, 1) -> (F,), F frames of all sequences; the loss is in float32.
-    frame_logits = head(torch.cat(states)).squeeze(1).float()
-    split = frame_logits.detach().split([len(state) for state in states])
-    if any(text.labels is None for text in texts):  # nothing to learn from: scores only
-        return Losses(loss=frame_logits.sum() * 0.0, frame_logits=list(split))
-    labels = [torch.as_tensor(text.labels, device=frame_logits.device) for text in texts]
-    # Over the whole batch, not a mean of sequences: the reference's weight counts its frames.
-    loss = grounding_loss(frame_logits, torch.cat(labels))
-    return Losses(loss=loss, parts={"grounding": loss.detach()}, frame_logits=list(split))
+# The reference's, see `grounding_loss`.
+MAX_POSITIVE_WEIGHT = 5.0
 
 
-def _auxiliary_targets(example: Example) -> object:
-    if example.frame_targets is None:
-        raise ValueError("auxiliary_weight > 0 needs records that say what each frame shows")
-    return example.frame_targets
+def grounding_loss(frame_logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy with the reference's weight on relevant frames, in float32.
+
+    The weight is min(5, sqrt(M / max(1, P))) for P relevant and M other frames. With no other
+    frames it is 0 and so is the loss; with no relevant frames it has no effect. Both arguments are
+    (F,), of all frames of all sequences of the local batch.
+
+    Source: NVlabs/VideoITG fab8b54,
+    `eagle/model/language_model/grounding_qwen2.py::EagleQwenG.forward`.
+    """
+    labels = labels.float()
+    num_positive = labels.sum()
+    num_negative = labels.numel() - num_positive
+    weight = (num_negative / num_positive.clamp(min=1)).sqrt().clamp(max=MAX_POSITIVE_WEIGHT)
+    return F.binary_cross_entropy_with_logits(frame_logits.float(), labels, pos_weight=weight)
+
+
+def language_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of (M, V) and int64 (M,), the token that follows each, in float32."""
+    # The mean of nothing is NaN. A sum times 0 keeps the graph, so that this process takes part in
+    # the collectives of the backward pass like all others.
+    if not len(targets):  # every target of the batch was masked
+        return logits.float().sum() * 0.0
+    return F.cross_entropy(logits.float(), targets)
+
+
+def frame_loss(frame_logits: Tensor, frame_targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy on what each frame shows, in float32."""
+    return F.binary_cross_entropy_with_logits(frame_logits.float(), frame_targets.float())

@@ -14,9 +14,44 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from train.config import DataConfig, OptimizerConfig, Stage, StageConfig
 from train.families.base import StageFunction
+
+_NEXT: dict[Stage, dict[str, dict[str, Any]]] = {
+    "images": {
+        "data": {
+            "template": "chatml",  # --version qwen_1_5
+            "num_workers": 2,  # --dataloader_num_workers
+        },
+        "optimizer": {"learning_rate": 2e-5},  # --learning_rate
+        "config": {"batch_size": 1},  # --per_device_train_batch_size
+    },
+    "video": {
+        # --video_frames; the paper says 64. At 256 the largest grid is 6, at 64 it is 13.
+        "data": {"max_frames": 256},
+    },
+    "grounding": {
+        "data": {
+            "template": "plain",  # --version plain; what is read is the question alone
+            "max_frames": 1024,  # --video_frames
+            # --vision_token_num, --vision_min_num. The paper's 16 tokens a frame at 512 frames
+            # would be a budget of 8192 to 12799; this one gives 25.
+            "vision_token_num": 16384,
+            "vision_min_num": 1,
+            "max_length": 20480,  # --model_max_length
+            "group_by_length": True,  # --group_by_modality_length
+            "num_workers": 6,  # --dataloader_num_workers
+        },
+        "optimizer": {
+            # --out_proj_lr: also the projector's, see `OptimizerConfig`; the rest keeps 2e-5.
+            "out_proj_learning_rate": 2e-4,
+            "warmup_ratio": 0.05,  # --warmup_ratio
+        },
+    },
+}
+"""What a stage changes of the one before it."""
 
 
 def projector(
@@ -44,7 +79,7 @@ def projector(
             max_frames=64,  # --video_frames; images are videos of one frame
             sample_fps=1.0,  # --fps
             # --vision_token_num, --vision_min_num; also the defaults of train_vlm.py, which the
-            # scripts of stages 2 and 3 leave as they are. Stage 4 has 16384 and 1.
+            # scripts of stages 2 and 3 leave as they are.
             vision_token_num=12480,
             vision_min_num=4,
             max_length=16384,  # --model_max_length
@@ -63,99 +98,39 @@ def projector(
     )
 
 
-def images(
-    *, init: Path, records: Path, media_root: Path, out: Path, vision_tower: Path | None = None
-) -> StageConfig:
-    """Stage 2: everything but the vision tower learns to answer about images.
+def images(**paths: Any) -> StageConfig:
+    """Stage 2, on LLaVA-OneVision's images in one list: all but the tower learns to answer.
 
     (The paper says all parameters; `--freeze_vision` is never read, and the released code keeps
     the tower frozen.) The script asks for a projector type "patch_mergerv2", which the released
-    code does not know; it is the `seq_mlp` of the other stages here.
-
-    Args:
-        init: Stage 1's output. (The reference starts from Qwen2-7B-Instruct again and adds stage
-            1's `mm_projector.bin`; nothing else was trained, so that is the same model.)
-        records: LLaVA-OneVision's images, merged into one list.
-        media_root: Folder of its images.
-        out: Folder of the run.
-        vision_tower: As in stage 1.
+    code does not know; it is the `seq_mlp` of the other stages here. The reference starts from
+    Qwen2-7B-Instruct again and adds stage 1's `mm_projector.bin`; nothing else was trained, so
+    that is the same model as stage 1's output.
     """
-    before = projector(
-        init=init, records=records, media_root=media_root, out=out, vision_tower=vision_tower
-    )
+    return _following("images", projector(**paths))
+
+
+def video(**paths: Any) -> StageConfig:
+    """Stage 3: the same on LLaVA-Video-178K, multiple choice and open-ended, in one list."""
+    return _following("video", images(**paths))
+
+
+def grounding(**paths: Any) -> StageConfig:
+    """Stage 4, on VideoITG-40K: all but the tower learns to score frames; 128 samples a step.
+
+    The reference starts from `exiawsh/eagle-qwen2-7b-finetune-uni-ov-video-finetune-sftv1`.
+    """
+    return _following("grounding", video(**paths))
+
+
+def _following(stage: Stage, before: StageConfig) -> StageConfig:
+    changes = _NEXT[stage]
     return replace(
         before,
-        stage="images",
-        data=replace(
-            before.data,
-            template="chatml",  # --version qwen_1_5
-            num_workers=2,  # --dataloader_num_workers
-        ),
-        optimizer=replace(before.optimizer, learning_rate=2e-5),  # --learning_rate
-        batch_size=1,  # --per_device_train_batch_size
-    )
-
-
-def video(
-    *, init: Path, records: Path, media_root: Path, out: Path, vision_tower: Path | None = None
-) -> StageConfig:
-    """Stage 3: the same on videos. "patch_mergerv2" stands in its script as well.
-
-    Args:
-        init: Stage 2's output.
-        records: LLaVA-Video-178K, multiple choice and open-ended, merged into one list.
-        media_root: Folder of its videos.
-        out: Folder of the run.
-        vision_tower: As in stage 1.
-    """
-    before = images(
-        init=init, records=records, media_root=media_root, out=out, vision_tower=vision_tower
-    )
-    return replace(
-        before,
-        stage="video",
-        # --video_frames; the paper says 64. At 256 the largest grid is 6, at 64 it is 13.
-        data=replace(before.data, max_frames=256),
-    )
-
-
-def grounding(
-    *, init: Path, records: Path, media_root: Path, out: Path, vision_tower: Path | None = None
-) -> StageConfig:
-    """Stage 4: everything but the vision tower learns to score frames; 128 samples a step.
-
-    Args:
-        init: Stage 3's output. (The reference's:
-            `exiawsh/eagle-qwen2-7b-finetune-uni-ov-video-finetune-sftv1`.)
-        records: VideoITG-40K, `video_itg_data.json`.
-        media_root: Folder that holds `LLaVA-Video-178K/`.
-        out: Folder of the run.
-        vision_tower: As in stage 1.
-    """
-    before = video(
-        init=init, records=records, media_root=media_root, out=out, vision_tower=vision_tower
-    )
-    return replace(
-        before,
-        stage="grounding",
-        data=replace(
-            before.data,
-            template="plain",  # --version plain; what is read is the question alone
-            max_frames=1024,  # --video_frames
-            # --vision_token_num, --vision_min_num. The paper's 16 tokens a frame at 512 frames
-            # would be a budget of 8192 to 12799; this one gives 25.
-            vision_token_num=16384,
-            vision_min_num=1,
-            max_length=20480,  # --model_max_length
-            group_by_length=True,  # --group_by_modality_length
-            num_workers=6,  # --dataloader_num_workers
-        ),
-        optimizer=replace(
-            before.optimizer,
-            # --out_proj_lr: also the projector's, see `OptimizerConfig`; the rest keeps 2e-5.
-            out_proj_learning_rate=2e-4,
-            warmup_ratio=0.05,  # --warmup_ratio
-        ),
+        stage=stage,
+        data=replace(before.data, **changes["data"]),
+        optimizer=replace(before.optimizer, **changes.get("optimizer", {})),
+        **changes.get("config", {}),
     )
 
 

@@ -247,7 +247,7 @@ def test_members_that_lead_elsewhere_are_left_out(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b'[{"id": 1}, {"id"', "value 1 must be JSON", id="cut"),
+        pytest.param(b'[{"id": 1}, {"id"', "must be a JSON list in UTF-8", id="cut"),
         pytest.param(b"[]", "no record can be used; most often: there is none", id="empty"),
         pytest.param(b"[3]", "most often: a record must be an object", id="all_bad"),
     ],

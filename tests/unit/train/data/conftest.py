@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from tests.unit.train.data.samples import make_format, write_video
 from train.config import DataConfig
-from train.cost import SampleCost
 from train.data import TrainingData
+from train.families.base import SampleCost
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def test_every_entry_with_a_readable_video_has_its_duration(tmp_path, media_root
     assert [e.get("duration") for e in found[:5]] == [6.0, 3.0, None, 6.0, None]
     assert found[5] == "no entry"
     assert found[1] == {**entries[1], "duration": 3.0}
-    assert "cannot read missing.mp4" in caplog.text
+    assert f"cannot read {media_root}/missing.mp4" in caplog.text
     records = read_records(tmp_path / "out.json", stage="grounding").records
     assert [record.duration for record in records[:4]] == [6.0, 3.0, None, 6.0]
 

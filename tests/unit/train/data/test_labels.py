@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from train.data.labels import frame_labels
+from train.data.reader import frame_labels
 
 
 def test_frame_labels():

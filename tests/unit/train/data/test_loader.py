@@ -6,8 +6,8 @@ import psutil
 import pytest
 
 from tests.unit.train.data.samples import SIDE, question
-from train.cost import SampleCost
 from train.data import Unreadable
+from train.families.base import SampleCost
 
 VIDEOS = ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"]
 

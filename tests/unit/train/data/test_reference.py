@@ -16,7 +16,7 @@ from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from tests.support.reference import SET_2
 from train.data import order
 from train.examples import IGNORE_INDEX
-from train.families.videoitg.conversations import ConversationTokenizer
+from train.families.videoitg.samples import ConversationTokenizer
 
 RECORDED = json.loads((SET_2 / "training.json").read_text("utf-8"))
 CASES = {case["name"]: case for case in RECORDED["conversations"]}

@@ -18,7 +18,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionModel
 
 from groundserve.families.videoitg.config import VisionConfig
-from train.digits.captions import scene_caption, scene_conversation, video_conversation
+from train.digits.questions import scene_caption, scene_conversation, video_conversation
 from train.digits.world import make_scene, make_world
 
 VISION = VisionConfig(
@@ -43,12 +43,7 @@ _SPLIT = (
 
 
 def make_tokenizer(texts: list[str], *, vocab_size: int) -> Tokenizer:
-    """Train a byte-level tokenizer with Qwen2's normaliser, pre-tokenizer and special tokens.
-
-    Args:
-        texts: What pairs are counted in.
-        vocab_size: Most tokens, special ones and 256 bytes among them.
-    """
+    """Train a byte-level tokenizer with Qwen2's normaliser, pre-tokenizer and special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -104,12 +99,7 @@ def write_language_model(
 ) -> None:
     """Write a Qwen2 directory: tokenizer, and a decoder that has read captions once.
 
-    Args:
-        directory: To be made.
-        seed: Of weights and texts.
-        num_texts: Conversations of all stages, drawn anew; what is over after whole batches is
-            seen by the tokenizer alone.
-        batch_size: Of a step.
+    Of the texts, what is over after whole batches is seen by the tokenizer alone.
     """
     directory.mkdir(parents=True)
     texts = _texts(seed, num_texts)
@@ -161,7 +151,6 @@ def write_language_model(
 
 
 def _texts(seed: int, number: int) -> list[str]:
-    """Return conversations of all stages as plain text."""
     rng = np.random.default_rng([seed, number])
     texts = []
     for i in range(number):

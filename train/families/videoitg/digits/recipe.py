@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from train.config import StageConfig, Variant
+from train.config import Stage, StageConfig, ValidationConfig
 from train.digits.dataset import write_grounding_set, write_image_set, write_video_set
-from train.digits.validate import frame_ap
-from train.families.videoitg import stages
 from train.families.videoitg.digits.base import (
     TOWER_NAME,
     VISION,
@@ -30,9 +29,9 @@ from train.families.videoitg.digits.base import (
     write_tower,
 )
 from train.families.videoitg.digits.vision import VisionTraining, train_vision
+from train.families.videoitg.stages import STAGES
 from train.logs import StepReport, read_metrics
 from train.loop import train
-from train.measurements import Validate
 
 logger = logging.getLogger(__name__)
 
@@ -54,18 +53,16 @@ class Phase:
     """One run of stage 4."""
 
     num_frames: int
-    """T of its videos."""
     num_videos: int
     """Each is seen once, with all its questions."""
     learning_rate: float
-    """Peak of its schedule."""
     num_more_order: int = 0
     """Questions of temporal order besides the one that every video has."""
     questions_per_video: int = 6
     """Sequences that share a video's frames; of 6 + `num_more_order` that there are at most."""
     batch_size: int = 2
     auxiliary_weight: float = 3.0
-    """Of what frames show. Little lets the question be learnt, more lets motion be seen."""
+    """On what frames show. Little lets the question be learnt, more lets motion be seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,21 +70,14 @@ class Recipe:
     """How much of everything."""
 
     seed: int
-    variant: Variant = "pooling"
-    has_stages_1_to_3: bool = True
-    """False goes from the base straight to stage 4."""
     vision: VisionTraining = field(default_factory=lambda: VisionTraining(seed=0))
-    """Of the tower; its seed is its own, so that runs may share one."""
+    """The tower's; its seed is its own, so that runs may share one."""
     num_texts: int = 6400
-    """Read by the language model."""
     num_images: int = 9600
-    """Of stages 1 (an eighth of them) and 2 (all)."""
+    """For stages 1 (an eighth of them) and 2 (all)."""
     num_videos: int = 3000
-    """Of stage 3."""
     video_epochs: int = 3
-    """How often stage 3 sees each."""
     video_frames: int = 16
-    """T of stage 3."""
     # Found by hand on one seed: runs were added while the validation said what was missing. Motion
     # is seen after some 1,500 steps with one question on each of many videos (the fourth); order
     # only where the per-frame loss names what comes before and after (the last two).
@@ -130,15 +120,12 @@ class Recipe:
             auxiliary_weight=6.0,
         ),
     )
-    """Of stage 4."""
 
 
 def run_recipe(recipe: Recipe, out: Path) -> Path:
-    """Train a checkpoint; a step that is done already is not done again.
+    """Train `<out>/digits`; a step that is done already is not done again.
 
-    Returns:
-        `<out>/digits`: the last run's checkpoint, and in `training/` its configs, its log and how
-        long everything took.
+    Beside the last run's checkpoint, `training/` has its configs, its log and how long all took.
     """
     base = out / "base"
     # Made behind the tower, so it stands for both.
@@ -153,108 +140,79 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
         name = config.out.name
         with _timed(out, f"{name}: data"):
             _make_data(recipe, config)
-        validate = None
+        validation = None
         if config.is_grounding:
-            validate = _validation(config, _phase(recipe, config).num_frames, out)
+            validation = _validation(_phase(recipe, config).num_frames, out)
         with _timed(out, name):
-            train(config, resume=config.out.exists(), on_step=_reporter(name), validate=validate)
+            run = replace(config, validation=validation)
+            train(run, resume=config.out.exists(), on_step=_reporter(name))
     return _package(recipe, configs, out)
 
 
 def stage_configs(recipe: Recipe, out: Path) -> list[StageConfig]:
     """Return the configs of all runs, in order; each starts from the one before it."""
-    previous = out / "base" / "qwen2"
-    tower = out / "base" / TOWER_NAME
     configs: list[StageConfig] = []
-    if recipe.has_stages_1_to_3:
-        for make in (_projector, _images, _video):
-            configs.append(make(recipe, out, previous, tower))
-            previous = configs[-1].out / "final"
+
+    def add(
+        stage: Stage,
+        records: Path,
+        *,
+        num_frames: int = _IMAGE_BUDGET_FRAMES,
+        name: str | None = None,
+        learning_rate: float | None = None,
+        questions_per_video: int = 1,
+        **changes: Any,
+    ) -> None:
+        full = STAGES[stage](
+            init=configs[-1].out / "final" if configs else out / "base" / "qwen2",
+            vision_tower=out / "base" / TOWER_NAME,
+            records=out / "data" / records,
+            media_root=out / "data" / records.parent,
+            out=out / (name or stage),
+        )
+        small = _small(full, num_frames, learning_rate, questions_per_video)
+        configs.append(replace(small, seed=recipe.seed, **changes))
+
+    add(
+        "projector",
+        Path("images", "captions.json"),
+        batch_size=_IMAGES_PER_STEP,
+        max_steps=recipe.num_images // 8 // _IMAGES_PER_STEP,  # an eighth of them, once
+    )
+    add(
+        "images",
+        Path("images", "conversations.json"),
+        learning_rate=1e-3,
+        batch_size=_IMAGES_PER_STEP,
+        auxiliary_weight=_AUXILIARY_WEIGHT,
+    )
+    add(
+        "video",
+        Path(f"video-{recipe.video_frames}", "conversations.json"),
+        num_frames=recipe.video_frames,
+        learning_rate=1.2e-3,
+        batch_size=6,
+        epochs=recipe.video_epochs,
+        auxiliary_weight=_AUXILIARY_WEIGHT,
+    )
     for number, phase in enumerate(recipe.phases, start=1):
-        name = f"grounding-{number}"
-        configs.append(_grounding(recipe, out, previous, tower, phase, name))
-        previous = configs[-1].out / "final"
+        # A folder of its own: with more order questions there are more `frame_targets`, too.
+        order = "-order" if phase.num_more_order else ""
+        add(
+            "grounding",
+            Path(f"grounding-{phase.num_frames}{order}", "records.json"),
+            name=f"grounding-{number}",
+            num_frames=phase.num_frames,
+            learning_rate=phase.learning_rate,
+            questions_per_video=phase.questions_per_video,
+            batch_size=phase.batch_size,
+            auxiliary_weight=phase.auxiliary_weight,
+        )
     return configs
 
 
-def _projector(recipe: Recipe, out: Path, init: Path, tower: Path) -> StageConfig:
-    data = out / "data" / "images"
-    full = stages.projector(
-        init=init,
-        vision_tower=tower,
-        records=data / "captions.json",
-        media_root=data,
-        out=out / "projector",
-    )
-    # An eighth of the pictures, once.
-    num_steps = recipe.num_images // 8 // _IMAGES_PER_STEP
-    full = replace(full, max_steps=num_steps, batch_size=_IMAGES_PER_STEP)
-    return _small(full, recipe, num_frames=_IMAGE_BUDGET_FRAMES)
-
-
-def _images(recipe: Recipe, out: Path, init: Path, tower: Path) -> StageConfig:
-    data = out / "data" / "images"
-    full = stages.images(
-        init=init,
-        vision_tower=tower,
-        records=data / "conversations.json",
-        media_root=data,
-        out=out / "images",
-    )
-    full = replace(full, batch_size=_IMAGES_PER_STEP)
-    small = _small(full, recipe, num_frames=_IMAGE_BUDGET_FRAMES, learning_rate=1e-3)
-    return replace(small, auxiliary_weight=_AUXILIARY_WEIGHT)
-
-
-def _video(recipe: Recipe, out: Path, init: Path, tower: Path) -> StageConfig:
-    data = out / "data" / f"video-{recipe.video_frames}"
-    full = stages.video(
-        init=init,
-        vision_tower=tower,
-        records=data / "conversations.json",
-        media_root=data,
-        out=out / "video",
-    )
-    full = replace(full, batch_size=6, epochs=recipe.video_epochs)
-    small = _small(full, recipe, num_frames=recipe.video_frames, learning_rate=1.2e-3)
-    return replace(small, auxiliary_weight=_AUXILIARY_WEIGHT)
-
-
-def _grounding(
-    recipe: Recipe, out: Path, init: Path, tower: Path, phase: Phase, name: str
-) -> StageConfig:
-    data = out / "data" / f"grounding-{phase.num_frames}"
-    if phase.num_more_order:
-        # A folder of its own: with more order questions there are more `frame_targets`, too.
-        data = data.with_name(f"{data.name}-order")
-    full = stages.grounding(
-        init=init,
-        vision_tower=tower,
-        records=data / "records.json",
-        media_root=data,
-        out=out / name,
-    )
-    small = _small(
-        replace(full, variant=recipe.variant, batch_size=phase.batch_size),
-        recipe,
-        num_frames=phase.num_frames,
-        learning_rate=phase.learning_rate,
-    )
-    return replace(
-        small,
-        auxiliary_weight=phase.auxiliary_weight,
-        data=replace(
-            small.data, questions_per_video=phase.questions_per_video, group_by_length=False
-        ),
-    )
-
-
 def _small(
-    config: StageConfig,
-    recipe: Recipe,
-    *,
-    num_frames: int,
-    learning_rate: float | None = None,
+    config: StageConfig, num_frames: int, learning_rate: float | None, questions_per_video: int
 ) -> StageConfig:
     """Return a stage for a small model that begins from little on one CPU."""
     optimizer = config.optimizer
@@ -267,11 +225,12 @@ def _small(
             # What leaves a video of that many frames the grid GRID and no larger one.
             vision_token_num=GRID**2 * num_frames,
             vision_min_num=GRID,  # and no smaller one
+            questions_per_video=questions_per_video,
+            group_by_length=False,
             num_workers=2,
         ),
         # Without a pretrained model the gradients of the first steps are wild.
         optimizer=replace(optimizer, betas=(0.9, 0.98), warmup_ratio=0.05, max_grad_norm=1.0),
-        seed=recipe.seed,
         gradient_checkpointing=False,
         parallelism="none",
         save_every_steps=10**6,  # none on the way: a run takes minutes
@@ -319,8 +278,8 @@ def _make_data(recipe: Recipe, config: StageConfig) -> None:
         )
 
 
-def _validation(config: StageConfig, num_frames: int, out: Path) -> Validate:
-    """Return what measures the frame AP on held-out handwriting, in videos as long as the run's."""
+def _validation(num_frames: int, out: Path) -> ValidationConfig:
+    """Return held-out handwriting in videos as long as the run's, measured before and after it."""
     folder = out / "data" / f"validation-{num_frames}"
     records = folder / "records.json"
     if not records.is_file():
@@ -331,7 +290,7 @@ def _validation(config: StageConfig, num_frames: int, out: Path) -> Validate:
             num_videos=_NUM_VALIDATION_VIDEOS,
             num_frames=num_frames,
         )
-    return frame_ap(replace(config, data=replace(config.data, records=records, media_root=folder)))
+    return ValidationConfig(records=records, media_root=folder, every_steps=10**6)
 
 
 def _package(recipe: Recipe, configs: list[StageConfig], out: Path) -> Path:

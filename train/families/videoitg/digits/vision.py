@@ -24,15 +24,14 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from groundserve.families.videoitg.config import VisionConfig
 from groundserve.families.videoitg.vision import VisionEncoder
-from train.digits.patches import NO_DIGIT, NUM_PLACES, patch_classes, patch_places
-from train.digits.render import render_second
+from train.digits.render import NO_DIGIT, NUM_PLACES, patch_classes, patch_places, render_second
 from train.digits.world import NUM_DIGITS, make_scene
 
 _NUM_CLASSES = NUM_DIGITS + 1
 _PLACE_SCALE = 4.0
 """How much larger it tells them, to be as large as the logits of the classes."""
 _PLACE_WEIGHT = 0.125
-"""Of a squared error of what it tells, next to the classes' cross-entropy."""
+"""Weight of a squared error of what it tells, next to the classes' cross-entropy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,6 @@ class VisionTraining:
     batch_size: int = 32
     """Pictures a step, never the same one twice."""
     learning_rate: float = 1.5e-3
-    """Peak of a one-cycle schedule."""
     weight_decay: float = 0.02
 
 
@@ -57,11 +55,7 @@ def train_vision(
 ) -> SiglipVisionModel:
     """Train a tower; the layers behind the selected one keep their first values.
 
-    Args:
-        config: Dimensions of the whole tower.
-        training: How.
-        select_layer: The layer that is used, and trained through.
-        on_step: Called with the step, the loss, and the share of patches told right.
+    `on_step` is called with the step, the loss, and the share of patches told right.
     """
     torch.manual_seed(training.seed)
     tower = SiglipVisionModel(SiglipVisionConfig(**asdict(config), vision_use_head=True))

@@ -8,8 +8,8 @@ from groundserve.errors import InvalidRequestError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.support.reference import SET_1
 from train.examples import Example
-from train.families.videoitg.conversations import ConversationTokenizer
 from train.families.videoitg.models import CausalModel
+from train.families.videoitg.samples import ConversationTokenizer
 
 NO_PAD = -1
 

@@ -12,10 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.support import published
 from tests.support.reference import REPOSITORY
 from tests.unit.train.runs import make_config, make_example
-from train.families.videoitg.flops import sample_flops
-from train.families.videoitg.layout import open_initial
+from train.families.videoitg.family import open_initial
 from train.families.videoitg.models import encode_frames
-from train.families.videoitg.samples import grid_choices
+from train.families.videoitg.samples import grid_choices, sample_flops
 from train.families.videoitg.stages import grounding
 
 RELEASED, TOWER = published.VIDEOITG, published.SO400M
@@ -33,7 +32,7 @@ def test_torch_counts_the_same_forward_pass(tmp_path, stage):
     # torch's counter does not know the fused kernel of a CPU.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         initial.model([example], features)
-    model, num_frames = initial.checkpoint_config, len(example.frames)
+    model, num_frames = initial.checkpoint.config, len(example.frames)
     num_visual = example.num_visual_tokens
     projector_flops = (
         2 * num_visual * model.hidden_size * (model.mm_hidden_size + model.hidden_size)
@@ -52,7 +51,7 @@ def test_torch_counts_the_same_tower(tmp_path):
     example = make_example(3)
     with FlopCounterMode(display=False) as counter:
         encode_frames(initial.vision, [example])
-    vision, num_frames = initial.source.vision_config, len(example.frames)
+    vision, num_frames = initial.checkpoint.vision_config, len(example.frames)
     grid = math.isqrt(example.tokens_per_frame)
     pooling = 2 * vision.hidden_size * vision.side * grid * (vision.side + grid)
     expected = vision.frame_flop(vision.num_layers_used(-2)) + pooling

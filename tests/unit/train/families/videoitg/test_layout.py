@@ -23,7 +23,7 @@ from tests.unit.train.layouts import (
     write,
 )
 from train.examples import Example, Text
-from train.families.videoitg.layout import open_initial
+from train.families.videoitg.family import open_initial
 from train.families.videoitg.models import AnchorModel, CausalModel
 from train.families.videoitg.stages import STAGES, grounding, images, projector, video
 
@@ -73,9 +73,10 @@ def test_the_first_stage_starts_from_the_language_model(qwen2, tower, tmp_path):
         ours = initial.model.decoder.double()(input_ids=ids, use_cache=False).last_hidden_state
         expected = theirs.model.double()(ids).last_hidden_state
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-11)
-    assert initial.source.directory == qwen2
-    assert initial.source.tower_directory == tower
-    assert initial.tokenizer.id_to_token(initial.pad_token_id) == "<|endoftext|>"
+    assert initial.checkpoint.directory == qwen2
+    assert initial.checkpoint.tower_directory == tower
+    tokenizer, pad_token_id = initial.checkpoint.load_tokenizer()
+    assert tokenizer.id_to_token(pad_token_id) == "<|endoftext|>"
 
 
 def test_the_tower_is_the_whole_one_and_frozen(qwen2, tower, tmp_path):
@@ -125,7 +126,7 @@ def test_new_parts_come_from_the_seed_alone(qwen2, tower):
 
 def test_tied_embeddings_are_copied_and_written_apart(tower, tmp_path, caplog):
     folder = make_qwen2(tmp_path / "tied", tie_word_embeddings=True)
-    with caplog.at_level(logging.INFO, "train.families.videoitg.layout"):
+    with caplog.at_level(logging.INFO, "train.families.videoitg.family"):
         initial = open_initial(make_config(images, folder, vision_tower=tower), num_auxiliary=0)
     assert (
         "copied from the embedding table: lm_head; new: projector; dropped: nothing" in caplog.text
@@ -191,7 +192,7 @@ def test_a_known_tower_keeps_its_name_on_the_hub(qwen2, tower, tmp_path):
     known = tmp_path / "siglip-so400m-patch14-384"
     known.symlink_to(tower)
     initial = open_initial(make_config(grounding, qwen2, vision_tower=known), num_auxiliary=0)
-    assert initial.raw_config["mm_vision_tower"] == "google/siglip-so400m-patch14-384"
+    assert initial.checkpoint.raw_config["mm_vision_tower"] == "google/siglip-so400m-patch14-384"
     opened = Checkpoint.open(write(tmp_path / "4", initial))
     assert opened.tower_directory == tmp_path / "4" / "siglip-so400m-patch14-384"
 
@@ -208,4 +209,4 @@ def test_anchors_are_trained_on_and_not_served(qwen2, tower, tmp_path):
     with pytest.raises(InvalidRequestError, match='variant must be "anchor", as init was trained'):
         open_initial(make_config(grounding, out), num_auxiliary=0)
     text_again = open_initial(make_config(video, out), num_auxiliary=0)  # the head goes anyway
-    assert "grounding_variant" not in text_again.raw_config
+    assert "grounding_variant" not in text_again.checkpoint.raw_config

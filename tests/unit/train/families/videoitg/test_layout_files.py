@@ -18,7 +18,7 @@ from tests.unit.train.layouts import (
     make_config,
     write,
 )
-from train.families.videoitg.layout import open_initial
+from train.families.videoitg.family import open_initial
 from train.families.videoitg.models import PoolingModel
 from train.families.videoitg.stages import grounding, images, projector
 

@@ -15,7 +15,7 @@ from tests.unit.train.layouts import (
     make_config,
     make_qwen2,
 )
-from train.families.videoitg.layout import open_initial
+from train.families.videoitg.family import open_initial
 from train.families.videoitg.stages import grounding, projector
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from train.families.videoitg.losses import frame_loss, grounding_loss, language_loss
+from train.families.videoitg.models import frame_loss, grounding_loss, language_loss
 
 LN_2 = math.log(2)
 

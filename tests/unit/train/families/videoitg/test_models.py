@@ -13,12 +13,12 @@ from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
 from tests.support.rounding import Float64
 from train.examples import IGNORE_INDEX, Example, Text
-from train.families.videoitg.losses import frame_loss
 from train.families.videoitg.models import (
     AnchorModel,
     CausalModel,
     PoolingModel,
     encode_frames,
+    frame_loss,
 )
 
 CONFIG = CheckpointConfig(
