@@ -56,12 +56,12 @@ def check_input(path: Path) -> os.stat_result:
     """
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise _os_error(errno.EISDIR)
+        if not os.access(path, os.R_OK):
+            raise _os_error(errno.EACCES)
     except OSError as error:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise InvalidRequestError(f"cannot read {path}: {os.strerror(errno.EISDIR)}")
-    if not os.access(path, os.R_OK):
-        raise InvalidRequestError(f"cannot read {path}: {os.strerror(errno.EACCES)}")
     return status
 
 
@@ -112,7 +112,14 @@ def check_video(video: Path, *, command: str = "score") -> None:
             )
         return
     if not os.path.lexists(video):
-        _refuse_uri(video, command)
+        # A path has lost one of a URI's slashes. The rest is not repeated: it may hold a secret.
+        if uri := _URI.match(str(video)):
+            scheme = uri[1].lower()
+            hint = f"download it, or pipe it into: groundserve {command} -"
+            if scheme == "file":
+                hint = f"name the file itself; one that the server reads is for Client.{command}"
+                hint += "(video_uri=...)"
+            raise InvalidRequestError(f"the video must be a file, got a URI ({scheme}:); {hint}")
         raise InvalidRequestError(f"no such video file: {video}")
     if video.is_dir():
         raise InvalidRequestError(
@@ -147,13 +154,12 @@ def as_file(video: Path) -> Iterator[Path]:
         size = 0
         with path.open("wb") as file:
             while piece := sys.stdin.buffer.read(MIB):
-                size += len(piece)
+                size += file.write(piece)
                 if size > most:
                     raise InvalidRequestError(
                         f"the video from stdin must be at most {most} bytes (max_upload_bytes); "
                         "give the file by its name"
                     )
-                file.write(piece)
         if size == 0:
             raise InvalidRequestError("the video from stdin is empty")
         _check_content(path, STDIN_NAME)
@@ -177,7 +183,16 @@ def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Sequence[Path] 
             continue
         if path == STDIN:
             raise InvalidRequestError(f"{option} must name a file, got -")
-        _check_output(option, path)
+        try:
+            place = path if path.exists() else path.parent
+            if place == path and path.is_dir():
+                raise InvalidRequestError(f"{option} must be a file, got a folder: {path}")
+            if place != path and not place.is_dir():
+                raise InvalidRequestError(f"{option} {path}: no such folder: {place}")
+            if not os.access(place, os.W_OK):
+                raise _os_error(errno.EACCES)
+        except OSError as error:
+            raise InvalidRequestError(f"cannot write {option} {path}: {error.strerror}") from error
         other = taken.setdefault(path.resolve(), option)
         if other != option:
             raise InvalidRequestError(f"{option} must differ from {other}, got {path} for both")
@@ -214,46 +229,14 @@ def _check_content(video: Path, name: str) -> None:
 
 def _has_video(fd: int) -> bool:
     """Tell whether the index of an MP4 is there, with a track of video in it."""
-    at = 0
-    while len(header := os.pread(fd, 16, at)) >= 8:
-        size = int.from_bytes(header[:4], "big")
-        if size == 1:
-            size = int.from_bytes(header[8:], "big")
+    at, size = 0, 8
+    while len(header := os.pread(fd, 16, at)) >= 8 and size >= 8:
+        size = int.from_bytes(header[8:] if header[:4] == b"\0\0\0\1" else header[:4], "big")
         if header[4:8] == b"moov":
             return b"vide" in os.pread(fd, min(size, 64 * MIB), at)
-        if size < 8:
-            break
         at += size
     return False
 
 
-def _refuse_uri(video: Path, command: str) -> None:
-    # A path has lost one of a URI's slashes. The rest is not repeated: it may hold a secret.
-    uri = _URI.match(str(video))
-    if not uri:
-        return
-    scheme = uri[1].lower()
-    hint = f"download it, or pipe it into: groundserve {command} -"
-    if scheme == "file":
-        hint = (
-            "name the file itself; one that the server reads is for "
-            f"Client.{command}(video_uri=...)"
-        )
-    raise InvalidRequestError(f"the video must be a file, got a URI ({scheme}:); {hint}")
-
-
-def _check_output(option: str, path: Path) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        if not path.parent.is_dir():
-            raise InvalidRequestError(f"{option} {path}: no such folder: {path.parent}") from None
-        place = path.parent
-    except OSError as error:
-        raise InvalidRequestError(f"cannot write {option} {path}: {error.strerror}") from error
-    else:
-        if stat.S_ISDIR(status.st_mode):
-            raise InvalidRequestError(f"{option} must be a file, got a folder: {path}")
-        place = path
-    if not os.access(place, os.W_OK):
-        raise InvalidRequestError(f"cannot write {option} {path}: {os.strerror(errno.EACCES)}")
+def _os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))

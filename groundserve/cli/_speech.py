@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,39 +22,13 @@ def begin() -> None:
     stderr.quiet = False
 
 
-def offer_speech(app: typer.Typer) -> None:
-    """Add the two options to an application, to all of its commands and to theirs."""
-    if app.registered_callback is None:
-        app.callback()(_nothing)
-    assert app.registered_callback is not None
-    assert app.registered_callback.callback is not None
-    app.registered_callback.callback = _with_options(app.registered_callback.callback)
-    for command in app.registered_commands:
-        assert command.callback is not None
-        command.callback = _with_options(command.callback)
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        offer_speech(group.typer_instance)
-
-
-def _nothing() -> None:
-    pass
-
-
-def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    if _QUIET.name in inspect.signature(command).parameters:
-        return command  # an application's module is made once, the whole of it at each start
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        for option in (_QUIET, _VERBOSE):
-            kwargs.pop(option.name, None)
-        return command(*args, **kwargs)
-
-    signature = inspect.signature(command, eval_str=True)
-    parameters = [*signature.parameters.values(), _QUIET, _VERBOSE]
-    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return wrapped
+def offer_speech(command: Any) -> None:
+    """Add the two options to a command of typer's, and to all below it."""
+    app = typer.Typer(add_completion=False)
+    app.command()(_options)
+    command.params += typer.main.get_command(app).params
+    for below in getattr(command, "commands", {}).values():
+        offer_speech(below)
 
 
 def _set_quiet(is_given: bool) -> None:
@@ -82,12 +53,24 @@ def _refuse_both() -> None:
         raise InvalidRequestError("give one of --quiet and --verbose, not both")
 
 
-def _option(name: str, text: str, callback: Callable[[bool], None]) -> inspect.Parameter:
-    # What it sets is not one command's: none has it among its parameters.
-    default = typer.Option(False, f"--{name}", help=text, callback=callback, expose_value=False)
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=default, annotation=bool)
-
-
-_QUIET = _option("quiet", "No progress and no notes; warnings and errors still.", _set_quiet)
-_VERBOSE = _option("verbose", "Log on stderr what is done.", _set_verbose)
+def _options(
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            help="No progress and no notes; warnings and errors still.",
+            callback=_set_quiet,
+            expose_value=False,  # what it sets is not one command's
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            help="Log on stderr what is done.",
+            callback=_set_verbose,
+            expose_value=False,
+        ),
+    ] = False,
+) -> None:
+    pass
