@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.runtime.deadline import Deadline
 
 STDIN = Path("-")
@@ -28,12 +29,18 @@ _OTHER_CONTAINERS = re.compile(rb"\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)
 _URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
 
 
-def check_queries(queries: Sequence[str], *, limits: Limits | None) -> None:
-    """Refuse a question without a word; a server would take it and score nothing in particular.
+def check_request(
+    options: ScoreOptions | AnswerOptions, queries: Sequence[str], *, server: str | None
+) -> Limits | None:
+    """Return the limits of this process, None of a server, which has its own.
 
     Raises:
-        InvalidRequestError: One is empty or blank, or not UTF-8, or there are too many.
+        InvalidRequestError: The options are past the limits; or a question is empty or blank, of
+            which a server would score nothing in particular, or not UTF-8; or there are too many.
     """
+    limits = Limits() if server is None else None
+    if limits:
+        options.check(limits)
     if limits and len(queries) > limits.max_queries:
         raise InvalidRequestError(
             f"--query may be given at most {limits.max_queries} times, got {len(queries)}"
@@ -46,6 +53,7 @@ def check_queries(queries: Sequence[str], *, limits: Limits | None) -> None:
             query.encode("utf-8", "surrogateescape").decode()
         except UnicodeError as error:
             raise InvalidRequestError(f"--query must be UTF-8, got {query!r}") from error
+    return limits
 
 
 def check_input(path: Path) -> os.stat_result:
