@@ -100,16 +100,22 @@ class StepLines:
 
 @contextmanager
 def progress(
-    first_step: str, *, write: Callable[[str, float], None] = print_step
+    first_step: str,
+    *,
+    write: Callable[[str, float], None] = print_step,
+    every_seconds: float = 0.0,
 ) -> Iterator[Callable[[str], None]]:
-    """Show the step in hand on stderr: a spinner on a terminal, elsewhere a line a step.
+    """Show the step in hand on stderr: a spinner on a terminal, elsewhere lines (`StepLines`).
+
+    An empty first step has no line.
 
     Yields:
         What is to be called with each further step.
     """
     if not stderr.is_terminal:
-        lines = StepLines(write=write)
-        lines.show(first_step)
+        lines = StepLines(write=write, every_seconds=every_seconds)
+        if first_step:
+            lines.show(first_step)
         yield lines.show
         return
     with stderr.status(cell(first_step)) as status:

@@ -66,9 +66,9 @@ def check_machine() -> Iterator[FindingRow]:
     yield "NVIDIA GPU", "ok", found
     if num_gpus:
         yield _cuda_row()
-        modules = [name for name in _GPU_MODULES if _is_installed(name)]
-        detail = f"{', '.join(modules) or 'none'} of {', '.join(_GPU_MODULES)}"
-        yield "GPU libraries", "ok" if len(modules) == len(_GPU_MODULES) else "warn", detail
+        found_modules = [name for name in _GPU_MODULES if _is_installed(name)]
+        detail = f"{', '.join(found_modules) or 'none'} of {', '.join(_GPU_MODULES)}"
+        yield "GPU libraries", "ok" if len(found_modules) == len(_GPU_MODULES) else "warn", detail
         if shutil.which(_BUILDER) is not None:
             yield _builder_row()
     yield "cores", "ok", str(os.cpu_count())

@@ -16,12 +16,12 @@ from groundserve.families.base import Family, TextFamily
 from groundserve.limits import Limits
 from groundserve.runtime.gpu import current_gpu_arch
 from groundserve.runtime.own_packages import require_own
+from groundserve.scorer import Model
 from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.scoring.shipped import shipped_engine_dir
 
 if TYPE_CHECKING:
     from python_backend.cache import Features
-    from python_backend.pipeline import Pipeline
 
 Parts = Mapping[str, Sequence[str]]
 
@@ -38,7 +38,7 @@ def open_model(
     limits: Limits | None = None,
     num_threads: int | None = None,
     cache: Features | None = None,
-) -> Client | Pipeline:
+) -> Model:
     """Open what `check_scorer` or `check_answerer` found nothing wrong with, to use as a context.
 
     Args:
