@@ -1,4 +1,7 @@
-"""What commands look at before any work: files to read and write, questions, parts."""
+"""What commands look at before any work: files to read and write, questions, parts.
+
+What is wrong with them is an `InvalidRequestError`, whose message names the option.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,7 @@ _URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
 def check_request(
     options: ScoreOptions | AnswerOptions, queries: Sequence[str], *, server: str | None
 ) -> Limits | None:
-    """Return the limits of this process, None of a server, which has its own.
-
-    Raises:
-        InvalidRequestError: The options are past the limits; or a question is empty or blank, of
-            which a server would score nothing in particular, or not UTF-8; or there are too many.
-    """
+    """Return the limits of this process, None of a server, which has its own."""
     limits = Limits() if server is None else None
     if limits:
         options.check(limits)
@@ -57,11 +55,7 @@ def check_request(
 
 
 def check_input(path: Path) -> os.stat_result:
-    """Refuse what cannot be read as a file; a pipe can.
-
-    Raises:
-        InvalidRequestError: It is not there, a folder, or may not be read.
-    """
+    """Refuse what cannot be read as a file; a pipe can."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -74,11 +68,7 @@ def check_input(path: Path) -> os.stat_result:
 
 
 def parse_parts(values: Sequence[str], *, checkpoint: str | None) -> dict[str, list[str]]:
-    """Return the values of `--part NAME=VALUE` by name, each in the order given.
-
-    Raises:
-        InvalidRequestError: One has another form, or there is no checkpoint.
-    """
+    """Return the values of `--part NAME=VALUE` by name, each in the order given."""
     if values and checkpoint is None:
         raise InvalidRequestError("--part goes with --checkpoint")
     parts: dict[str, list[str]] = {}
@@ -106,12 +96,7 @@ def parse_clip(text: str | None) -> tuple[float, float] | None:
 
 
 def check_video(video: Path, *, command: str = "score") -> None:
-    """Refuse what is no file on this machine, as far as can be seen without decoding.
-
-    Raises:
-        InvalidRequestError: It is a URI, not there, a folder or a pipe, may not be read, or is
-            empty; or it is stdin, and that is a terminal.
-    """
+    """Refuse what is no file on this machine, as far as can be seen without decoding."""
     if video == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise InvalidRequestError(
@@ -146,12 +131,7 @@ def check_video(video: Path, *, command: str = "score") -> None:
 
 @contextmanager
 def as_file(video: Path) -> Iterator[Path]:
-    """Give the video as a file: what comes through stdin is kept in one until the command ends.
-
-    Raises:
-        InvalidRequestError: stdin is empty, or holds more than `Limits.max_upload_bytes`.
-        MediaError: It is no video.
-    """
+    """Give the video as a file: what comes through stdin is kept in one until the command ends."""
     if video != STDIN:
         _check_content(video, str(video))
         yield video
@@ -180,10 +160,6 @@ def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Sequence[Path] 
     Args:
         outputs: Option -> file; None where it was not given.
         inputs: Files that are read and must not be written over.
-
-    Raises:
-        InvalidRequestError: A folder is missing or may not be written to, a file is a folder, or
-            two of the files are the same one.
     """
     taken = {path.resolve(): "what is read" for path in inputs}
     for option, path in outputs.items():

@@ -26,9 +26,6 @@ def check_checkpoint(
         checkpoint: As `open_checkpoint` takes it.
         sources: Its other arguments, by name.
         activations: Whether the checkpoint is run.
-
-    Raises:
-        InvalidRequestError: The checkpoint cannot be read at all.
     """
     found, opened = open_checkpoint(checkpoint, **sources)
     tokenizer, pad_token_id = opened.load_tokenizer()

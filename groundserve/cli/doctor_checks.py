@@ -80,13 +80,7 @@ def check_machine() -> Iterator[FindingRow]:
 
 
 def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
-    """Yield what serving an engine directory takes besides weights and activations.
-
-    Raises:
-        InvalidRequestError: There is no engine directory.
-        EngineMismatchError: The directory cannot be read, or a model's configuration is missing or
-            changed.
-    """
+    """Yield what serving an engine directory takes besides weights and activations."""
     manifest = Manifest.load(engine_dir)
     # These alone are read here; hashing the weights takes minutes.
     configs_listed = {

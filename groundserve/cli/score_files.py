@@ -49,11 +49,7 @@ def plan_records(
     doc_id: int | None,
     replace: bool,
 ) -> Callable[[ScoreResult], None]:
-    """Check the options of the records and the file they go to; return what writes them.
-
-    Raises:
-        InvalidRequestError: The options do not go together, or the file cannot take the records.
-    """
+    """Check the options of the records and the file they go to; return what writes them."""
     if jsonl_format not in get_args(JsonlFormat):
         raise InvalidRequestError(
             f"--jsonl-format must be one of {', '.join(get_args(JsonlFormat))}, got {jsonl_format}"
@@ -99,11 +95,7 @@ def plan_records(
 def plan_frames(
     directory: Path | None, image_format: str | None, *, video: Path, queries: Sequence[str]
 ) -> Callable[[ScoreResult], dict[str, str]]:
-    """Return what writes the frames, and says what `--json` adds to the answer.
-
-    Raises:
-        InvalidRequestError: As `FrameFiles`, or the format is given alone.
-    """
+    """Return what writes the frames, and says what `--json` adds to the answer."""
     if directory == STDIN:
         raise InvalidRequestError("--frames must name a folder, got -")
     if directory is None:
@@ -125,11 +117,7 @@ def plan_frames(
 
 
 def draw_contact_sheet(path: Path, video: Path, result: ScoreResult) -> None:
-    """Write the PNG of the selected frames of every question, which are decoded once more.
-
-    Raises:
-        InvalidRequestError: The video cannot be read again, or the PNG not be written.
-    """
+    """Write the PNG of the selected frames of every question, which are decoded once more."""
     limits = Limits()
     frame_indices = np.unique(np.concatenate([q.selected_frames for q in result.queries]))
     pictures = iterate_frames(

@@ -1,18 +1,20 @@
-"""Pictures of an answer: the selected frames, the scores over time, the moments on a time line."""
+"""Files of an answer for people: selected frames, scores over time, moments, subtitles."""
 
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import warnings
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.answers import AnswerResult, Moment
+from groundserve.answers import Answer, AnswerResult, Moment
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.results import ScoreResult
 
@@ -44,9 +46,6 @@ def save_contact_sheet(
         result: The answer.
         frames: Pictures, uint8 (H, W, 3) each; they cover every selected frame.
         frame_indices: int64, the source ordinal of each picture.
-
-    Raises:
-        InvalidRequestError: The file cannot be written.
     """
     picture = dict(zip(frame_indices.tolist(), frames, strict=True))
     rows = [math.ceil(len(query.selected_frames) / _COLUMNS) for query in result.queries]
@@ -71,11 +70,7 @@ def save_contact_sheet(
 
 
 def save_score_plot(path: str | PathLike[str], result: ScoreResult) -> None:
-    """Draw each question's score over time, with selected frames and spans marked.
-
-    Raises:
-        InvalidRequestError: The file cannot be written.
-    """
+    """Draw each question's score over time, with selected frames and spans marked."""
     figure = _figure(9, 2.3 * len(result.queries) + 0.4)
     axes = np.ravel(figure.subplots(len(result.queries), 1, sharex=True, squeeze=False))
     for axis, query in zip(axes, result.queries, strict=True):
@@ -107,9 +102,6 @@ def save_moment_plot(path: str | PathLike[str], result: AnswerResult) -> None:
 
     What of the video was not seen is grey; a moment that ends before it starts is hollow. Of an
     answer with more than 40 moments the first 40 are drawn.
-
-    Raises:
-        InvalidRequestError: The file cannot be written.
     """
     num_lanes = [min(max(len(answer.moments), 1), _MAX_LANES) for answer in result.answers]
     figure = _figure(9, _LANE_INCHES * sum(num_lanes) + 0.55 * len(num_lanes) + 0.5)
@@ -131,6 +123,33 @@ def save_moment_plot(path: str | PathLike[str], result: AnswerResult) -> None:
         axis.grid(axis="x", alpha=0.25)
     axes[-1].set_xlabel("seconds")
     _save(figure, path)
+
+
+def save_subtitles(path: str | PathLike[str], result: AnswerResult) -> int:
+    """Write an SRT file: a cue for each moment of all answers, in the order of time.
+
+    A cue says what happens in its moment, or the question where the answer says only when. Nothing
+    can be shown from a later time to an earlier one: such moments have no cue.
+
+    Returns:
+        How many moments end before they start and were left out.
+    """
+    moments = [
+        (moment.start_seconds, moment.end_seconds, _said(answer, moment))
+        for answer in result.answers
+        for moment in answer.moments
+    ]
+    cues = sorted(moment for moment in moments if moment[0] <= moment[1])
+    blocks = [
+        f"{number}\n{_clock(start)} --> {_clock(end)}\n{text}\n"
+        for number, (start, end, text) in enumerate(cues, start=1)
+    ]
+    try:
+        # Questions from a locale of ASCII may hold half a character.
+        Path(path).write_text("\n".join(blocks), encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise InvalidRequestError(f"cannot write {path}: {error.strerror}") from error
+    return len(moments) - len(cues)
 
 
 def _draw_moments(axis: Any, moments: Sequence[Moment], last: float) -> None:
@@ -186,3 +205,18 @@ def _save(figure: Any, path: str | PathLike[str]) -> None:
             figure.savefig(path, format="png", dpi=110)
     except OSError as error:
         raise InvalidRequestError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _said(answer: Answer, moment: Moment) -> str:
+    text = moment.text or answer.query or answer.task
+    # Neither an empty line nor the arrow between two times may stand in a cue's text.
+    return " ".join(re.sub("-{2,}>", "->", text).split())
+
+
+def _clock(seconds: float) -> str:
+    """Return `hh:mm:ss,mmm`, 0 for what an answer puts before the video."""
+    total_ms = max(0, round(seconds * 1000))
+    total_seconds, ms = divmod(total_ms, 1000)
+    minutes, seconds_left = divmod(total_seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds_left:02d},{ms:03d}"

@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families import (
-    get_family,
-    get_text_family,
-    recognise_family,
-    served_family_names,
-)
+from groundserve.families import get_family, get_text_family, recognise_family, served_family_names
 from groundserve.families.base import Family
 from groundserve.weights.checkpoint_place import find_checkpoint
 
@@ -34,9 +29,8 @@ def checkpoint_family(
             f"--family must be one of {', '.join(served_family_names())}, got {family!r}"
         )
     found = get_family(family or recognise_family(checkpoint))
-    names: tuple[str, ...] = ()
+    names = get_text_family(found.name).part_names if found.head == "text" else ()
     if found.head == "text":
-        names = get_text_family(found.name).part_names
         if vision_tower is not None:
             raise UnsupportedError(
                 f"--vision-tower is no part of the family {found.name}; give --part NAME=VALUE "
