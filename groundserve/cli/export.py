@@ -168,10 +168,7 @@ def _copied(source: str) -> Iterator[str]:
     with TemporaryDirectory(prefix="groundserve-export-") as folder:
         copy = str(Path(folder, "source"))
         try:
-            if filesystem.isdir(path):
-                filesystem.get(path.rstrip("/") + "/", copy, recursive=True)
-            else:
-                filesystem.get_file(path, copy)
+            filesystem.get(path, copy, recursive=True)
         except FileNotFoundError:
             raise InvalidRequestError(f"cannot read {source}: there is nothing") from None
         except Exception as error:  # each store has errors of its own

@@ -32,12 +32,11 @@ from groundserve.cli._output import print_json, print_line, print_note, progress
 from groundserve.cli.result_output import named, print_engine_note, print_scores
 from groundserve.cli.score_files import (
     JsonlFormat,
-    draw_contact_sheet,
     named_by_content,
     plan_frames,
     plan_records,
 )
-from groundserve.cli.visuals import save_score_plot
+from groundserve.cli.visuals import save_contact_sheet, save_score_plot
 from groundserve.options import DEFAULT_NUM_FRAMES, ScoreOptions
 from groundserve.scoring.opener import check_scorer, open_scorer
 from groundserve.spans import (
@@ -148,7 +147,7 @@ def command(
     result = named(result, video)
     write_records(result)
     if contact_sheet is not None:
-        draw_contact_sheet(contact_sheet, path, result)
+        save_contact_sheet(contact_sheet, path, result)
     if plot is not None:
         save_score_plot(plot, result)
     written = write_frames(result)

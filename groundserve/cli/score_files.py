@@ -7,15 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-
 from groundserve.cli._checks import STDIN
 from groundserve.cli._output import progress
-from groundserve.cli.visuals import save_contact_sheet
 from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import FrameFiles
-from groundserve.frames import iterate_frames
-from groundserve.limits import Limits
 from groundserve.records import (
     DocId,
     add_records,
@@ -25,10 +20,8 @@ from groundserve.records import (
     make_selection_record,
 )
 from groundserve.results import ScoreResult
-from groundserve.runtime.deadline import Deadline
 
 JsonlFormat = Literal["ranking", "selected"]
-_THUMBNAIL_PIXELS = 320
 
 
 def named_by_content(video: Path) -> Path:
@@ -114,17 +107,3 @@ def plan_frames(
             return {"frames_index": str(files.write(result))}
 
     return write
-
-
-def draw_contact_sheet(path: Path, video: Path, result: ScoreResult) -> None:
-    """Write the PNG of the selected frames of every question, which are decoded once more."""
-    limits = Limits()
-    frame_indices = np.unique(np.concatenate([q.selected_frames for q in result.queries]))
-    pictures = iterate_frames(
-        video,
-        frame_indices,
-        longest_side=_THUMBNAIL_PIXELS,
-        limits=limits,
-        deadline=Deadline.after(limits.max_request_seconds),
-    )
-    save_contact_sheet(path, result, list(pictures), frame_indices)

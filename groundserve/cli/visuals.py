@@ -7,19 +7,19 @@ import re
 import textwrap
 import warnings
 from collections.abc import Sequence
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundserve.answers import Answer, AnswerResult, Moment
 from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.frames import iterate_frames
 from groundserve.results import ScoreResult
 
 _COLUMNS = 4
 _TILE_INCHES = 2.6
+_THUMBNAIL_PIXELS = 320
 _LANE_INCHES = 0.3
 _MAX_LANES = 40
 
@@ -33,23 +33,13 @@ def format_seconds(seconds: float) -> str:
     return f"{clock}:{rest // 10:02d}.{rest % 10}"
 
 
-def save_contact_sheet(
-    path: str | PathLike[str],
-    result: ScoreResult,
-    frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
-    frame_indices: NDArray[np.int64],
-) -> None:
-    """Draw the selected frames of every question with their times and scores.
-
-    Args:
-        path: PNG to write.
-        result: The answer.
-        frames: Pictures, uint8 (H, W, 3) each; they cover every selected frame.
-        frame_indices: int64, the source ordinal of each picture.
-    """
-    picture = dict(zip(frame_indices.tolist(), frames, strict=True))
+def save_contact_sheet(path: Path, video: Path, result: ScoreResult) -> None:
+    """Draw the selected frames of every question, decoded once more, with times and scores."""
+    ordinals = np.unique(np.concatenate([query.selected_frames for query in result.queries]))
+    frames = list(iterate_frames(video, ordinals, longest_side=_THUMBNAIL_PIXELS))
+    picture = dict(zip(ordinals.tolist(), frames, strict=True))
     rows = [math.ceil(len(query.selected_frames) / _COLUMNS) for query in result.queries]
-    height, width = np.asarray(frames[0]).shape[:2]
+    height, width = frames[0].shape[:2]
     tile_height = _TILE_INCHES * height / width + 0.35
     figure = _figure(_COLUMNS * _TILE_INCHES, sum(rows) * tile_height + 0.5 * len(rows))
     parts = np.atleast_1d(figure.subfigures(len(rows), 1, height_ratios=rows))
@@ -69,7 +59,7 @@ def save_contact_sheet(
     _save(figure, path)
 
 
-def save_score_plot(path: str | PathLike[str], result: ScoreResult) -> None:
+def save_score_plot(path: Path, result: ScoreResult) -> None:
     """Draw each question's score over time, with selected frames and spans marked."""
     figure = _figure(9, 2.3 * len(result.queries) + 0.4)
     axes = np.ravel(figure.subplots(len(result.queries), 1, sharex=True, squeeze=False))
@@ -97,7 +87,7 @@ def save_score_plot(path: str | PathLike[str], result: ScoreResult) -> None:
     _save(figure, path)
 
 
-def save_moment_plot(path: str | PathLike[str], result: AnswerResult) -> None:
+def save_moment_plot(path: Path, result: AnswerResult) -> None:
     """Draw each question's moments on the time line of the video, one below the other.
 
     What of the video was not seen is grey; a moment that ends before it starts is hollow. Of an
@@ -125,7 +115,7 @@ def save_moment_plot(path: str | PathLike[str], result: AnswerResult) -> None:
     _save(figure, path)
 
 
-def save_subtitles(path: str | PathLike[str], result: AnswerResult) -> int:
+def save_subtitles(path: Path, result: AnswerResult) -> int:
     """Write an SRT file: a cue for each moment of all answers, in the order of time.
 
     A cue says what happens in its moment, or the question where the answer says only when. Nothing
@@ -197,7 +187,7 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: str | PathLike[str]) -> None:
+def _save(figure: Any, path: Path) -> None:
     try:
         with warnings.catch_warnings():
             # Characters that the font lacks, such as Chinese ones, are drawn as boxes.
