@@ -16,7 +16,6 @@ import typer
 from groundserve.cli._checks import check_input
 from groundserve.cli._options import AsJson
 from groundserve.cli._output import (
-    StepLines,
     cell,
     plain_table,
     print_json,
@@ -24,6 +23,7 @@ from groundserve.cli._output import (
     progress,
     say_error,
     stdout,
+    step_lines,
 )
 from groundserve.cli.train_check import as_fields, print_report
 from groundserve.errors import InvalidRequestError, MissingExtraError
@@ -235,12 +235,12 @@ def _progress() -> Iterator[tuple[OnStep, OnValidation]]:
 
     The run calls both in its first process alone.
     """
-    end, measurements = _ExpectedEnd(), StepLines()
+    end, say_measured = _ExpectedEnd(), step_lines()
     shown = progress("loading", every_seconds=_LINE_SECONDS)
     with shown if _is_first() else nullcontext(say_error) as show:
         yield (
             lambda report: show(f"{_describe(report)}{end.describe(report)}"),
-            lambda *measured: measurements.show(_describe_measurement(*measured)),
+            lambda *measured: say_measured(_describe_measurement(*measured)),
         )
 
 
