@@ -9,6 +9,7 @@ from groundserve.families import get_frames_family, get_text_family, open_checkp
 from groundserve.families.base import FamilyCheckpoint, FindingRow, TextCheckpoint
 from groundserve.families.default_video import default_plan
 from groundserve.scoring.noise import NoiseRequest, TextRequest
+from groundserve.scoring.torch_stages import encode, open_encoder, open_generator, open_grounder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,40 +55,26 @@ def check_checkpoint(
         size = {"vocab_size": opened.vocab_size}
         if found.head == "text":
             text_family = get_text_family(found.name)
-            _answer(TextRequest.make(text_family, spec, **size, device="cpu"), vision, *behind)
+            asked = TextRequest.make(text_family, spec, **size, device="cpu")
+            features = encode(open_encoder(vision), asked.inputs)
+            asked.generate(open_generator(*behind), features)
         else:
             frames_family, lengths = get_frames_family(found.name), (_PROBE_TOKENS,)
             request = NoiseRequest.make(
                 frames_family, spec, **size, num_frames=_PROBE_FRAMES, text_lengths=lengths
             )
-            _score(request, vision, *behind)
+            features = encode(open_encoder(vision), request.inputs)
+            open_grounder(*behind).ground(features, request.text_ids[0])
         detail = f"largest magnitude {max(peaks):.4g} on noise; fp16 holds {_FP16_MAX:.0f}"
         yield "activations", "ok" if max(peaks) < _FP16_MAX else "warn", detail
 
 
-def _behind_vision(opened: FamilyCheckpoint | TextCheckpoint, is_text: bool) -> list[nn.Module]:
+def _behind_vision(opened: FamilyCheckpoint | TextCheckpoint, is_text: bool) -> list[Any]:
     """Read what comes after FEATURES: the grounding stage, or front and decoder."""
     if is_text:
         text = cast(TextCheckpoint, opened)
         return [text.load_front(), text.load_decoder()]
     return [cast(FamilyCheckpoint, opened).load_grounding()]
-
-
-def _score(request: NoiseRequest, vision: Any, grounding: Any) -> None:
-    from python_backend import encode, ground
-
-    features = encode.TorchEncoder(vision).encode(*request.inputs)
-    ground.TorchGrounder(grounding).ground(features, request.text_ids[0])
-
-
-def _answer(request: TextRequest, vision: Any, front: Any, decoder: Any) -> None:
-    from python_backend import encode, generate, stages
-
-    generator = stages.Generator(
-        front=generate.TorchFront(front, decoder.get_input_embeddings()),
-        decoder=generate.TorchDecoder(decoder),
-    )
-    request.generate(generator, request.encode(encode.TorchEncoder(vision)))
 
 
 def _watch(*models: nn.Module) -> list[float]:

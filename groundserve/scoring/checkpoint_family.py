@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families import get_family, get_text_family, recognise_family, served_family_names
+from groundserve.families import (
+    get_family,
+    get_text_family,
+    recognise_family,
+    served_family_names,
+)
 from groundserve.families.base import Family
 from groundserve.weights.checkpoint_place import find_checkpoint
 

@@ -30,6 +30,7 @@ from groundserve.scoring.comparison import (
 from groundserve.scoring.gate_report import Check, GateReport
 from groundserve.scoring.noise import NoiseRequest, usual_request
 from groundserve.scoring.text_gate import measure_text
+from groundserve.scoring.torch_stages import encode, open_encoder, open_grounder
 
 if TYPE_CHECKING:
     from python_backend.engine import EngineDirectory
@@ -168,13 +169,11 @@ def run_reference(
         EngineMismatchError: 8 bits are too coarse for the checkpoint.
         GroundserveError: The outputs are not what `groundserve.families.base` says of them.
     """
-    from python_backend import arrays, encode, ground
-
     family, device = manifest.frames_seam, manifest.device
     units = [compared_units(len(request.plan.units), device) for request in requests]
     inputs = [request.of_units(numbers) for request, numbers in zip(requests, units, strict=True)]
-    encoder = encode.TorchEncoder(opened.load_vision(), device=device)
-    encoded = [arrays.to_host(encoder.encode(*one)) for one in inputs]
+    encoder = open_encoder(opened.load_vision(), device=device)
+    encoded = [encode(encoder, one) for one in inputs]
     for one, numbers in zip(encoded, units, strict=True):
         check_features(family, manifest.model, one, num_units=len(numbers))
     del encoder
@@ -185,7 +184,7 @@ def run_reference(
             for request, one, exact in zip(requests, inputs, encoded, strict=True)
         ]
     features = list(map(fill_between, encoded, units))
-    grounder = ground.TorchGrounder(opened.load_grounding(), device=device, in_turn=device != "cpu")
+    grounder = open_grounder(opened.load_grounding(), device=device)
     expected = []
     for request, one, numbers, bound in zip(requests, features, units, bounds, strict=True):
         logits = [grounder.ground(one, text_ids) for text_ids in request.text_ids]
@@ -226,13 +225,13 @@ def _measure(
     engine: EngineDirectory, requests: Sequence[NoiseRequest], expected: Sequence[Expected]
 ) -> tuple[tuple[Check, ...], float]:
     """Return the checks of every request and the mask probe."""
-    from python_backend import arrays, ground
+    from python_backend.ground import PackedGrounder
 
     tolerance = TOLERANCES[engine.manifest.precision]
     encoder, grounder = engine.open_encoder(num_threads=2), engine.open_grounder(num_threads=2)
     checks = []
     for request, wanted in zip(requests, expected, strict=True):
-        features = arrays.to_host(encoder.encode(*request.inputs))
+        features = encode(encoder, request.inputs)
         check_shape(features, wanted.features)
         checks.append(
             Check(
@@ -249,7 +248,7 @@ def _measure(
         # Fed with PyTorch's features, so that each stage answers for itself.
         alone = grounder.ground(wanted.features, request.text_ids[0])[None]
         checks.append(_logit_check(request.first(), alone, wanted.logits[:1], tolerance))
-        if len(request.text_ids) > 1 and isinstance(grounder, ground.PackedGrounder):
+        if len(request.text_ids) > 1 and isinstance(grounder, PackedGrounder):
             packed = grounder.ground_packed(wanted.features, request.text_ids)
             checks.append(_logit_check(request, packed, wanted.logits, tolerance))
             checks.append(_leak_check(request, grounder, wanted.features, packed))

@@ -24,7 +24,6 @@ from groundserve.scoring.comparison import compared_units
 from groundserve.scoring.gate_report import Check
 
 if TYPE_CHECKING:
-    from python_backend.encode import VisionEncoder
     from python_backend.stages import Generator
 
 _SEED = 20251121
@@ -206,12 +205,6 @@ class TextRequest(_Request):
         """Length of each question's sequence, with the video and what is generated."""
         num_more = self.plan.num_visual_tokens - 1 + _NUM_STEPS - 1
         return tuple(len(prompt.token_ids) + num_more for prompt in self.prompts)
-
-    def encode(self, encoder: VisionEncoder) -> NDArray[np.float32]:
-        """Return (units, P, D)."""
-        from python_backend.arrays import to_host
-
-        return to_host(encoder.encode(*self.inputs))
 
     def generate(
         self,

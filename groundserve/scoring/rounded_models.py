@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from groundserve.families.modules import VisionModule
 from groundserve.families.vision_inputs import take_units
+from groundserve.scoring.torch_stages import encode, open_encoder
 
 _BLOCK = 32
 """Values of int4 that share a scale, along what a product sums over."""
@@ -34,13 +35,10 @@ def encode_rounded(vision: VisionModule, inputs: Sequence[NDArray[Any]]) -> NDAr
         vision: In float32; is changed.
         inputs: As `VisionEncoder.encode` takes them.
     """
-    from python_backend import arrays, encode
-
     _round_layers(vision, _weight_in_8_bits, _input_in_8_bits)
-    encoder = encode.TorchEncoder(vision)
+    encoder = open_encoder(vision)
     features = [  # one unit at a time
-        arrays.to_host(encoder.encode(*take_units(inputs, slice(unit, unit + 1))))
-        for unit in range(len(inputs[0]))
+        encode(encoder, take_units(inputs, slice(unit, unit + 1))) for unit in range(len(inputs[0]))
     ]
     return np.concatenate(features)
 

@@ -17,6 +17,7 @@ from groundserve.families.contract import check_features
 from groundserve.scoring.comparison import TOLERANCES, fill_between, free_memory, relative_error
 from groundserve.scoring.gate_report import Check, GateReport
 from groundserve.scoring.noise import TextRequest
+from groundserve.scoring.torch_stages import encode, open_encoder, open_generator
 
 if TYPE_CHECKING:
     from python_backend.engine import EngineDirectory
@@ -47,7 +48,7 @@ def measure_text(engine: EngineDirectory, opened: TextCheckpoint) -> GateReport:
     expected = _run_reference(opened, request, manifest)
     free_memory(manifest.device)
     encoder = engine.open_encoder(num_threads=2)
-    features = request.encode(encoder)
+    features = encode(encoder, request.inputs)
     del encoder
     generator = engine.open_generator(num_threads=2)
     logits = request.generate(generator, expected.features, forced=expected.token_ids)
@@ -90,15 +91,12 @@ class _Expected:
 
 def _run_reference(opened: TextCheckpoint, request: TextRequest, manifest: Manifest) -> _Expected:
     """Run PyTorch in float32."""
-    from python_backend import encode, generate, stages
-
     device, tolerance = manifest.device, TOLERANCES[manifest.precision].logit_error
-    encoded = request.encode(encode.TorchEncoder(opened.load_vision(), device=device))
+    encoded = encode(open_encoder(opened.load_vision(), device=device), request.inputs)
     check_features(manifest.seam, manifest.model, encoded, num_units=len(request.units))
     features = fill_between(encoded, request.units)
     model = opened.load_decoder()
-    front = generate.TorchFront(opened.load_front(), model.get_input_embeddings(), device=device)
-    generator = stages.Generator(front=front, decoder=generate.TorchDecoder(model, device=device))
+    generator = open_generator(opened.load_front(), model, device=device)
     logits = request.generate(generator, features)
     expected = _Expected(features=features, logits=logits, logit_bound=tolerance)
     if manifest.precision != "int4":
