@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.families.modules import GroundingModule, VisionModule
-
 if TYPE_CHECKING:
+    from groundserve.families.modules import GroundingModule, VisionModule
     from python_backend.encode import VisionEncoder
     from python_backend.ground import Grounder
     from python_backend.stages import Generator
