@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
 from groundserve.options import Task
-from groundserve.results import VideoInfo, foreign_answer, shapes_shown
+from groundserve.results import (
+    COUNT,
+    Checks,
+    Shown,
+    VideoInfo,
+    foreign_answer,
+    is_count,
+    take_fields,
+)
 from groundserve.strict_json import is_finite_number, parse_object, shown
 
 OnText = Callable[[int, str], None]
@@ -83,17 +91,14 @@ class GenerationInfo:
             raise foreign_answer(str(error)) from error
         if not isinstance(given, dict):
             raise foreign_answer(f"generation of INFO must be an object, got {shown(given)}")
-        values: dict[str, Any] = {}
-        for name, (rule, is_valid) in _CHECKS.items():
-            value = given.get(name)
-            if not is_valid(value):
-                raise foreign_answer(f"{name} must be {rule}, got {shown(value)}")
+        values: dict[str, Any] = take_fields(given, _CHECKS)
+        for name, value in values.items():
             values[name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Answer(Shown):
     """One question's answer."""
 
     query: str
@@ -111,24 +116,9 @@ class Answer:
     stop_reason: StopReason
     """Why it ends."""
 
-    def __repr__(self) -> str:
-        return shapes_shown(self)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain lists and numbers."""
-        return {
-            "query": self.query,
-            "task": self.task,
-            "prompt_token_ids": self.prompt_token_ids.tolist(),
-            "token_ids": self.token_ids.tolist(),
-            "text": self.text,
-            "moments": [moment.to_json() for moment in self.moments],
-            "stop_reason": self.stop_reason,
-        }
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AnswerResult:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class AnswerResult(Shown):
     """The answers to one or more questions about one video."""
 
     video: str
@@ -146,25 +136,10 @@ class AnswerResult:
     request_id: str | None = None
     """Under which the server's log knows the request; None where no server was asked."""
 
-    def __repr__(self) -> str:
-        return shapes_shown(self)
-
     def to_json(self) -> dict[str, Any]:
         """Return the JSON answer of `groundserve ask --json`."""
-        return {
-            "video": self.video,
-            "family": self.info.engine["family"],
-            **self.info.to_json(),
-            "frame_indices": self.frame_indices.tolist(),
-            "pts_seconds": self.pts_seconds.tolist(),
-            "answers": [answer.to_json() for answer in self.answers],
-            "generation": self.generation.to_json(),
-            "request_id": self.request_id,
-        }
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+        family = self.info.engine["family"]
+        return {"video": self.video, "family": family, **super().to_json()}
 
 
 def _is_range(value: Any) -> bool:
@@ -177,12 +152,11 @@ def _is_list_of(kind: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(type(one) is kind for one in value)
 
 
-_COUNT = ("a whole number >= 0", _is_count)
-_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "prefix_tokens": _COUNT,
-    "prompt_tokens": _COUNT,
-    "generated_tokens": _COUNT,
-    "seed": ("a whole number >= 0 or null", lambda value: value is None or _is_count(value)),
+_CHECKS: Checks = {
+    "prefix_tokens": COUNT,
+    "prompt_tokens": COUNT,
+    "generated_tokens": COUNT,
+    "seed": ("a whole number >= 0 or null", lambda value: value is None or is_count(value)),
     "time_range_seconds": ("two finite numbers or null", _is_range),
     "stop_reasons": ("a list of texts", _is_list_of(str)),
     "is_read": ("a list of true and false", _is_list_of(bool)),

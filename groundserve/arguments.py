@@ -7,8 +7,9 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from numbers import Real
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError, UnsupportedError
@@ -17,6 +18,7 @@ from groundserve.options import AnswerOptions, Head, ScoreOptions
 Video = str | os.PathLike[str] | bytes
 """Path of a local file, or a file's bytes."""
 
+_Options = TypeVar("_Options", ScoreOptions, AnswerOptions)
 _MAX_SECONDS = 1e9
 """More than any clock of gRPC's or Triton's has to tell; they overflow not far above."""
 _URI = re.compile(r"(file|https?|ftp|s3|gs):/", re.IGNORECASE)
@@ -37,11 +39,10 @@ def described(value: object) -> str:
 
 
 def check_video(video: object) -> Video:
-    """Return the video if it is a path or bytes.
+    """Return the video if it is a path or bytes, not a URI.
 
     Raises:
-        InvalidRequestError: It is neither, or a URI; its subclass UnsupportedError for one that is
-            no `file:` URI.
+        InvalidRequestError: It is neither; its subclass UnsupportedError of a URI to be fetched.
     """
     if isinstance(video, bytes):
         return video
@@ -90,13 +91,11 @@ def check_queries(queries: object) -> list[str]:
     """
     if isinstance(queries, str):
         queries = [queries]
-    if isinstance(queries, bytes | bytearray | Mapping) or not isinstance(queries, Iterable):
-        raise InvalidRequestError(
-            f"queries must be a text or a sequence of texts, got {described(queries)}"
-        )
     try:
-        texts = list(queries)
-    except TypeError:  # NumPy's, of an array without a dimension
+        if isinstance(queries, bytes | bytearray | Mapping):
+            raise TypeError
+        texts: list[Any] = list(queries)  # type: ignore[call-overload]  # which it checks
+    except TypeError:  # NumPy's too, of an array without a dimension
         raise InvalidRequestError(
             f"queries must be a text or a sequence of texts, got {described(queries)}"
         ) from None
@@ -114,19 +113,8 @@ def check_queries(queries: object) -> list[str]:
 
 
 def check_options(options: object) -> ScoreOptions:
-    """Return the options, the defaults where None.
-
-    Raises:
-        InvalidRequestError: They are no `ScoreOptions`.
-    """
-    if options is None:
-        return ScoreOptions()
-    if not isinstance(options, ScoreOptions):
-        raise InvalidRequestError(
-            "options must be a ScoreOptions, such as ScoreOptions(top_k=8), "
-            f"got {described(options)}"
-        )
-    return options
+    """Return the options, the defaults where None; refuse what is no `ScoreOptions`."""
+    return _check_kind(options, ScoreOptions, "a ScoreOptions, such as ScoreOptions(top_k=8)")
 
 
 def check_answer_queries(queries: object) -> list[str]:
@@ -142,19 +130,9 @@ def check_answer_queries(queries: object) -> list[str]:
 
 
 def check_answer_options(options: object) -> AnswerOptions:
-    """Return the options, the defaults where None.
-
-    Raises:
-        InvalidRequestError: They are no `AnswerOptions`.
-    """
-    if options is None:
-        return AnswerOptions()
-    if not isinstance(options, AnswerOptions):
-        raise InvalidRequestError(
-            'options must be an AnswerOptions, such as AnswerOptions(task="chat"), '
-            f"got {described(options)}"
-        )
-    return options
+    """Return the options, the defaults where None; refuse what is no `AnswerOptions`."""
+    example = 'an AnswerOptions, such as AnswerOptions(task="chat")'
+    return _check_kind(options, AnswerOptions, example)
 
 
 def check_head(family: str, head: Head, *, called: Head) -> None:
@@ -215,6 +193,14 @@ def parse_url(name: str, url: object) -> tuple[str, bool]:
             f"{name} must be grpc://HOST:PORT (8001 is the usual port), got {described(url)}"
         )
     return parts[2], bool(parts[1])
+
+
+def _check_kind(options: object, kind: type[_Options], example: str) -> _Options:
+    if options is None:
+        return kind()
+    if not isinstance(options, kind):
+        raise InvalidRequestError(f"options must be {example}, got {described(options)}")
+    return options
 
 
 def _refuse_uri(uri: str) -> None:

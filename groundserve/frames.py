@@ -99,27 +99,21 @@ def iterate_frames(
 ) -> Generator[NDArray[np.uint8], None, None]:
     """Yield one frame after another, so that no more than a few are in memory.
 
-    Args:
-        video: See `read_frames`.
-        frame_indices: See `read_frames`; any number of them.
-        longest_side: See `read_frames`.
-        limits: Ceilings on the video; defaults where None.
-        deadline: For all frames, and for what the caller does between them;
-            `limits.max_request_seconds` from the first one's call on where None.
+    Arguments and errors are those of `read_frames`, but that any number of frames may be asked for,
+    and a `deadline` given: for all frames, and for what the caller does between them.
 
     Yields:
         uint8 (H, W, 3), RGB; the size may change where the video's does.
-
-    Raises:
-        InvalidRequestError: See `read_frames`, which tells the other errors too.
     """
     limits = limits or Limits()
     deadline = deadline or Deadline.after(limits.max_request_seconds)
     rest = _parse_indices(frame_indices)
-    if longest_side is not None and not _is_count(longest_side):
-        raise InvalidRequestError(
-            f"longest_side must be a whole number >= 1, or None, got {longest_side!r}"
-        )
+    if longest_side is not None:
+        is_whole = isinstance(longest_side, int | np.integer) and not isinstance(longest_side, bool)
+        if not is_whole or longest_side < 1:
+            raise InvalidRequestError(
+                f"longest_side must be a whole number >= 1, or None, got {longest_side!r}"
+            )
     with (
         _open(video, limits) as source,
         MediaWorkers(limits=limits) as workers,
@@ -151,12 +145,6 @@ def _parse_indices(frame_indices: FrameIndices) -> NDArray[np.int64]:
         indices = indices.astype(np.int64)
     check_frame_indices(indices)
     return indices
-
-
-def _is_count(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        return False
-    return bool(value >= 1)
 
 
 def _open(video: Video, limits: Limits) -> VideoSource:

@@ -46,11 +46,9 @@ class ScoreOptions:
     """How the frames are chosen; see `groundserve.selection`."""
 
     def __post_init__(self) -> None:
-        if self.num_frames is not None:
-            _require_int("num_frames", self.num_frames)
-        _require_int("top_k", self.top_k)
-        fps = self.sample_fps
-        _require_number("sample_fps", fps)
+        _require_count("num_frames", self.num_frames)
+        _require_count("top_k", _require_whole("top_k", self.top_k))
+        fps = _require_number("sample_fps", self.sample_fps)
         if not 0 < fps <= sys.float_info.max:  # a whole number may be larger and finite
             raise InvalidRequestError(f"sample_fps must be finite and > 0, got {shown(fps)}")
         _require_choice("sampling", self.sampling, get_args(Sampling))
@@ -64,11 +62,7 @@ class ScoreOptions:
             InvalidRequestError: `num_frames` is above `limits.max_num_frames`. (`top_k` needs no
                 ceiling: it never allocates more than T.)
         """
-        if self.num_frames is not None and self.num_frames > limits.max_num_frames:
-            raise InvalidRequestError(
-                f"num_frames must be <= {limits.max_num_frames} on this server, "
-                f"got {shown(self.num_frames)}"
-            )
+        _require_at_most("num_frames", self.num_frames, limits.max_num_frames)
 
     def most_frames(self, *, vision_token_num: int, limits: Limits) -> int:
         """Return the ceiling on the sampled frames T that holds for a checkpoint and a server.
@@ -125,23 +119,17 @@ class AnswerOptions:
         for name in ("raw", "control_tokens"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InvalidRequestError(f"{name} must be true or false, got {shown(value)}")
-        if self.num_frames is not None:
-            _require_int("num_frames", self.num_frames)
+        _require_count("num_frames", self.num_frames)
         if self.clip_seconds is not None:
             _require_clip("clip_seconds", self.clip_seconds)
-        _require_int("max_new_tokens", self.max_new_tokens)
-        _require_number("temperature", self.temperature)
-        if not 0 <= self.temperature <= sys.float_info.max:
-            raise InvalidRequestError(
-                f"temperature must be finite and >= 0, got {shown(self.temperature)}"
-            )
-        if self.top_p is not None:
-            _require_number("top_p", self.top_p)
-            if not 0 < self.top_p <= 1:
-                raise InvalidRequestError(f"top_p must be in (0, 1], got {shown(self.top_p)}")
+        _require_count("max_new_tokens", _require_whole("max_new_tokens", self.max_new_tokens))
+        degree = _require_number("temperature", self.temperature)
+        if not 0 <= degree <= sys.float_info.max:
+            raise InvalidRequestError(f"temperature must be finite and >= 0, got {shown(degree)}")
+        if self.top_p is not None and not 0 < _require_number("top_p", self.top_p) <= 1:
+            raise InvalidRequestError(f"top_p must be in (0, 1], got {shown(self.top_p)}")
         if self.seed is not None:
-            if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-                raise InvalidRequestError(f"seed must be a whole number, got {shown(self.seed)}")
+            _require_whole("seed", self.seed)
             if not 0 <= self.seed < 2**63:
                 raise InvalidRequestError(f"seed must be in [0, 2**63), got {shown(self.seed)}")
         for name in ("top_p", "seed"):
@@ -161,16 +149,8 @@ class AnswerOptions:
         Raises:
             InvalidRequestError: `num_frames` or `max_new_tokens` is above its ceiling.
         """
-        if self.num_frames is not None and self.num_frames > limits.max_num_frames:
-            raise InvalidRequestError(
-                f"num_frames must be <= {limits.max_num_frames} on this server, "
-                f"got {shown(self.num_frames)}"
-            )
-        if self.max_new_tokens > limits.max_new_tokens:
-            raise InvalidRequestError(
-                f"max_new_tokens must be <= {limits.max_new_tokens} on this server, "
-                f"got {shown(self.max_new_tokens)}"
-            )
+        _require_at_most("num_frames", self.num_frames, limits.max_num_frames)
+        _require_at_most("max_new_tokens", self.max_new_tokens, limits.max_new_tokens)
 
     def check_known(self, *known: str, family: str) -> None:
         """Refuse what was given and is of no use to a family, so that nothing is ignored.
@@ -261,16 +241,26 @@ def _to_json(options: ScoreOptions | AnswerOptions) -> str:
         raise InvalidRequestError("the options hold a number that is too long") from error
 
 
-def _require_int(name: str, value: object) -> None:
+def _require_whole(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidRequestError(f"{name} must be a whole number, got {shown(value)}")
-    if value < 1:
+    return value
+
+
+def _require_count(name: str, value: object) -> None:
+    if value is not None and _require_whole(name, value) < 1:
         raise InvalidRequestError(f"{name} must be >= 1, got {shown(value)}")
 
 
-def _require_number(name: str, value: object) -> None:
+def _require_at_most(name: str, value: int | None, most: int) -> None:
+    if value is not None and value > most:
+        raise InvalidRequestError(f"{name} must be <= {most} on this server, got {shown(value)}")
+
+
+def _require_number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequestError(f"{name} must be a number, got {shown(value)}")
+    return value
 
 
 def _require_clip(name: str, value: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.spans import Span, find_spans
 from groundserve.strict_json import is_finite_number, parse_object, shown
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 PUBLISHED_FACTS = ("grid",)
 """Of `VideoInfo.facts`, those that a result has as an attribute and a server's log as a size."""
@@ -90,10 +87,7 @@ class VideoInfo:
             values = parse_object(text, "INFO")
         except InvalidRequestError as error:  # the server's fault, not the caller's
             raise foreign_answer(str(error)) from error
-        known = {name: values.pop(name, None) for name in _CHECKS}
-        for name, (rule, is_valid) in _CHECKS.items():
-            if not is_valid(known[name]):
-                raise foreign_answer(f"{name} must be {rule}, got {shown(known[name])}")
+        known = take_fields(values, _CHECKS)
         facts = {
             name: value
             for name, value in values.items()
@@ -102,8 +96,32 @@ class VideoInfo:
         return cls(**known, facts=facts)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class QueryResult:
+class Shown:
+    """A dataclass of results: JSON of all it holds, and a `repr` without its arrays' numbers."""
+
+    def __repr__(self) -> str:
+        # 32 questions about 512 frames have 33 thousand scores and logits, which would bury all
+        # else in a notebook or a log.
+        texts = []
+        for one in fields(cast(Any, self)):
+            value = getattr(self, one.name)
+            is_array = isinstance(value, np.ndarray)
+            texts.append(
+                f"{one.name}={f'{value.dtype} {value.shape}' if is_array else repr(value)}"
+            )
+        return f"{type(self).__name__}({', '.join(texts)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists and numbers by field; what is known of the video key by key."""
+        values: dict[str, Any] = {}
+        for one in fields(cast(Any, self)):
+            plain = _plain(getattr(self, one.name))
+            values.update(plain if one.name == "info" else {one.name: plain})
+        return values
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class QueryResult(Shown):
     """One question's answer. T sampled frames, K' = min(K, T) selected ones."""
 
     query: str
@@ -119,23 +137,9 @@ class QueryResult:
     spans: list[Span]
     """Stretches of frames with high scores, in time order."""
 
-    def __repr__(self) -> str:
-        return shapes_shown(self)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain lists and numbers."""
-        return {
-            "query": self.query,
-            "frame_logits": self.frame_logits.tolist(),
-            "frame_scores": self.frame_scores.tolist(),
-            "selected_frames": self.selected_frames.tolist(),
-            "selected_seconds": self.selected_seconds.tolist(),
-            "spans": [list(span) for span in self.spans],
-        }
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ScoreResult:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ScoreResult(Shown):
     """One video's answer to one or more questions."""
 
     video: str
@@ -153,52 +157,38 @@ class ScoreResult:
 
     @property
     def num_source_frames(self) -> int:
-        """See `VideoInfo`."""
+        """As `VideoInfo` has it."""
         return self.info.num_source_frames
 
     @property
     def fps(self) -> float:
-        """See `VideoInfo`."""
+        """As `VideoInfo` has it."""
         return self.info.fps
 
     @property
     def duration_seconds(self) -> float:
-        """See `VideoInfo`."""
+        """As `VideoInfo` has it."""
         return self.info.duration_seconds
 
     @property
     def num_frames(self) -> int:
-        """See `VideoInfo`."""
+        """As `VideoInfo` has it."""
         return self.info.num_frames
 
     @property
     def grid(self) -> int | None:
-        """See `VideoInfo`."""
+        """As `VideoInfo` has it."""
         return self.info.grid
 
     @property
     def timing_ms(self) -> dict[str, float]:
-        """See `VideoInfo`."""
+        """As `VideoInfo` has it."""
         return self.info.timing_ms
 
     @property
     def engine(self) -> dict[str, Any]:
-        """See `VideoInfo`."""
+        """As `VideoInfo` has it."""
         return self.info.engine
-
-    def __repr__(self) -> str:
-        return shapes_shown(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON answer of `groundserve score --json`."""
-        return {
-            "video": self.video,
-            **self.info.to_json(),
-            "frame_indices": self.frame_indices.tolist(),
-            "pts_seconds": self.pts_seconds.tolist(),
-            "queries": [query.to_json() for query in self.queries],
-            "request_id": self.request_id,
-        }
 
 
 def build_score_result(
@@ -219,16 +209,16 @@ def build_score_result(
 
     Args:
         queries: Q questions.
-        video: What the answer calls the video.
-        info: Of the video.
+        video: As `ScoreResult` has it, like the info, the request's id and what is (T,).
+        info: Beside the arrays.
         frame_indices: int64 (T,), increasing.
         pts_seconds: float64 (T,).
         frame_logits: float32 (Q, T).
         frame_scores: float32 (Q, T).
         selected_frames: int64 (Q, K'), source ordinals out of `frame_indices`.
-        span_threshold: See `groundserve.spans.find_spans`.
-        span_gap_seconds: See `groundserve.spans.find_spans`.
-        request_id: See `ScoreResult`.
+        span_threshold: As `groundserve.spans.find_spans` takes it, and the gap.
+        span_gap_seconds: Likewise.
+        request_id: None where no server was asked.
     """
     results = [
         QueryResult(
@@ -268,21 +258,33 @@ def foreign_answer(problem: str) -> GroundserveError:
     )
 
 
-def shapes_shown(result: DataclassInstance) -> str:
-    """Return a dataclass's `repr` with dtype and shape in place of each array's numbers.
+Checks = Mapping[str, tuple[str, Callable[[Any], bool]]]
+"""By name of a field what it must hold, in words and as a test."""
 
-    An answer to 32 questions about 512 frames holds 33 thousand scores and logits, which would bury
-    all else in a notebook or a log.
+
+def take_fields(given: dict[str, Any], checks: Checks) -> dict[str, Any]:
+    """Take the fields of a server's answer out of it; one that is missing is None.
+
+    Raises:
+        GroundserveError: One is not what a server of groundserve answers.
     """
-    shown_fields = []
-    for one in fields(result):
-        value = getattr(result, one.name)
-        text = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
-        shown_fields.append(f"{one.name}={text}")
-    return f"{type(result).__name__}({', '.join(shown_fields)})"
+    known = {name: given.pop(name, None) for name in checks}
+    for name, (rule, is_valid) in checks.items():
+        if not is_valid(known[name]):
+            raise foreign_answer(f"{name} must be {rule}, got {shown(known[name])}")
+    return known
 
 
-def _is_count(value: Any) -> bool:
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.to_json() if hasattr(value, "to_json") else value
+
+
+def is_count(value: Any) -> bool:
+    """Tell whether a value of JSON is a whole number from 0 on."""
     return type(value) is int and value >= 0
 
 
@@ -294,18 +296,18 @@ def _is_timing(value: Any) -> bool:
     return isinstance(value, dict) and all(map(is_finite_number, value.values()))
 
 
-_COUNT = ("a whole number >= 0", _is_count)
+COUNT = ("a whole number >= 0", is_count)
 _NUMBER = ("a finite number", is_finite_number)
-_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "num_source_frames": _COUNT,
+_CHECKS: Checks = {
+    "num_source_frames": COUNT,
     "fps": _NUMBER,
     "duration_seconds": _NUMBER,
-    "num_frames": _COUNT,
+    "num_frames": COUNT,
     "engine": ("an object", lambda value: isinstance(value, dict)),
     "decoders": ("a list of texts", _is_texts),
     "cache_hit": ("true or false", lambda value: isinstance(value, bool)),
     "keyframe_shift_seconds": _NUMBER,
-    "video_bytes": _COUNT,
+    "video_bytes": COUNT,
     "timing_ms": ("an object of finite numbers", _is_timing),
 }
 """Of each key of INFO that all families have, what it must hold."""

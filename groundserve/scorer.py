@@ -1,4 +1,4 @@
-"""Whoever answers questions about a video, with scores or in text, here or on a server."""
+"""What `Client` and `Pipeline` have in common, for code that takes either."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ class _Opened(Protocol):
     def frames(
         self, video: Video, frame_indices: FrameIndices, *, longest_side: int | None = None
     ) -> NDArray[np.uint8]:
-        """Decode frames of a local video: uint8 (K, H, W, 3), RGB, in time order.
-
-        See `groundserve.frames.read_frames`, also for the arguments and the errors.
-        """
+        """Decode frames of a local video, as `groundserve.frames.read_frames` does."""
 
     def close(self) -> None:
         """Let go of what it holds, and end the calls that are under way in other threads."""
@@ -64,13 +61,7 @@ class Scorer(_Opened, Protocol):
     ) -> ScoreResult:
         """Score the frames of one video for one or more questions.
 
-        Args:
-            video: Path of a local file, or its bytes.
-            queries: One question or several; the video is decoded and encoded once.
-            options: Defaults where None.
-            span_threshold: Lowest score inside a span, in [0, 1].
-            span_gap_seconds: Longest gap between two runs that one span bridges.
-            timeout_seconds: Longest time this call may take; the scorer's own where None.
+        The arguments are those of `Client.score`; without a timeout the scorer's own holds.
 
         Raises:
             GroundserveError: As `Client.score` and `Pipeline.score`, each class for the same fault.
@@ -96,13 +87,12 @@ class Answerer(_Opened, Protocol):
     ) -> AnswerResult:
         """Answer one or more questions about one video in text.
 
-        Args:
-            video: Path of a local file, or its bytes.
-            queries: One question or several; the video is decoded and encoded once, and what stands
-                before the question in each prompt computed once. None for a task that takes none.
-            options: Defaults where None.
-            timeout_seconds: Longest time this call may take; the answerer's own where None.
+        The arguments are those of `Client.ask`; without a timeout the answerer's own holds.
 
         Raises:
             GroundserveError: As `Client.ask` and `Pipeline.ask`, each class for the same fault.
         """
+
+
+class Model(Scorer, Answerer, Protocol):
+    """A `Client` or a `Pipeline`, whatever it is asked for."""

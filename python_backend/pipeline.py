@@ -204,14 +204,8 @@ class Pipeline(Closing):
     ) -> ScoreResult:
         """Score the frames of one video for one or more questions.
 
-        Args:
-            video: Path of a local file, or its bytes.
-            queries: One question or several; the video is decoded and encoded once.
-            options: Defaults where None.
-            span_threshold: Lowest score inside a span, in [0, 1].
-            span_gap_seconds: Longest gap between two runs that one span bridges.
-            timeout_seconds: Longest time this call may take; `limits.max_request_seconds` where
-                None, or where that is less.
+        The arguments are those of `Client.score`, without what concerns a server. The time is at
+        most `limits.max_request_seconds`, also where none is given.
 
         Raises:
             InvalidRequestError: The request breaks a rule; its subclass MediaError where the video
@@ -260,14 +254,17 @@ class Pipeline(Closing):
     ) -> AnswerResult:
         """Answer one or more questions about one video in text; otherwise as `score`.
 
-        Args:
-            video: Path of a local file, or its bytes.
-            queries: One question or several; the video is decoded and encoded once, and what stands
-                before the question in each prompt computed once. None for a task that takes none.
-            options: Defaults where None.
-            on_text: Told the text of the answers as it comes; see `OnText`.
-            timeout_seconds: Where it passes after the first token of an answer, that one ends
-                there, and those after it are empty.
+        The arguments are those of `Client.ask`, without what concerns a server. Where the time
+        passes after the first token of an answer, that one ends there, and those after it are
+        empty.
+
+        Raises:
+            InvalidRequestError: The request breaks a rule; its subclass MediaError where the video
+                cannot be read, UnsupportedError where the family scores frames, or has no such task
+                or option.
+            DeadlineExceededError: The time has passed before the first token.
+            UnavailableError: A decoder process died.
+            RequestCancelledError: The pipeline is closed, or was meanwhile.
         """
         video = check_video(video)
         texts = check_answer_queries(queries)

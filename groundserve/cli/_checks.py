@@ -1,4 +1,7 @@
-"""What commands look at before any work: files to read and write, questions, parts."""
+"""What commands look at before any work: files to read and write, questions, parts.
+
+What is wrong with them is an `InvalidRequestError`, whose message names the option.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from tempfile import TemporaryDirectory
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, VideoSource
+from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.runtime.deadline import Deadline
 
 STDIN = Path("-")
@@ -28,12 +32,13 @@ _OTHER_CONTAINERS = re.compile(rb"\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)
 _URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
 
 
-def check_queries(queries: Sequence[str], *, limits: Limits | None) -> None:
-    """Refuse a question without a word; a server would take it and score nothing in particular.
-
-    Raises:
-        InvalidRequestError: One is empty or blank, or not UTF-8, or there are too many.
-    """
+def check_request(
+    options: ScoreOptions | AnswerOptions, queries: Sequence[str], *, server: str | None
+) -> Limits | None:
+    """Return the limits of this process, None of a server, which has its own."""
+    limits = Limits() if server is None else None
+    if limits:
+        options.check(limits)
     if limits and len(queries) > limits.max_queries:
         raise InvalidRequestError(
             f"--query may be given at most {limits.max_queries} times, got {len(queries)}"
@@ -46,31 +51,24 @@ def check_queries(queries: Sequence[str], *, limits: Limits | None) -> None:
             query.encode("utf-8", "surrogateescape").decode()
         except UnicodeError as error:
             raise InvalidRequestError(f"--query must be UTF-8, got {query!r}") from error
+    return limits
 
 
 def check_input(path: Path) -> os.stat_result:
-    """Refuse what cannot be read as a file; a pipe can.
-
-    Raises:
-        InvalidRequestError: It is not there, a folder, or may not be read.
-    """
+    """Refuse what cannot be read as a file; a pipe can."""
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise _os_error(errno.EISDIR)
+        if not os.access(path, os.R_OK):
+            raise _os_error(errno.EACCES)
     except OSError as error:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise InvalidRequestError(f"cannot read {path}: {os.strerror(errno.EISDIR)}")
-    if not os.access(path, os.R_OK):
-        raise InvalidRequestError(f"cannot read {path}: {os.strerror(errno.EACCES)}")
     return status
 
 
 def parse_parts(values: Sequence[str], *, checkpoint: str | None) -> dict[str, list[str]]:
-    """Return the values of `--part NAME=VALUE` by name, each in the order given.
-
-    Raises:
-        InvalidRequestError: One has another form, or there is no checkpoint.
-    """
+    """Return the values of `--part NAME=VALUE` by name, each in the order given."""
     if values and checkpoint is None:
         raise InvalidRequestError("--part goes with --checkpoint")
     parts: dict[str, list[str]] = {}
@@ -98,12 +96,7 @@ def parse_clip(text: str | None) -> tuple[float, float] | None:
 
 
 def check_video(video: Path, *, command: str = "score") -> None:
-    """Refuse what is no file on this machine, as far as can be seen without decoding.
-
-    Raises:
-        InvalidRequestError: It is a URI, not there, a folder or a pipe, may not be read, or is
-            empty; or it is stdin, and that is a terminal.
-    """
+    """Refuse what is no file on this machine, as far as can be seen without decoding."""
     if video == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise InvalidRequestError(
@@ -112,7 +105,14 @@ def check_video(video: Path, *, command: str = "score") -> None:
             )
         return
     if not os.path.lexists(video):
-        _refuse_uri(video, command)
+        # A path has lost one of a URI's slashes. The rest is not repeated: it may hold a secret.
+        if uri := _URI.match(str(video)):
+            scheme = uri[1].lower()
+            hint = f"download it, or pipe it into: groundserve {command} -"
+            if scheme == "file":
+                hint = f"name the file itself; one that the server reads is for Client.{command}"
+                hint += "(video_uri=...)"
+            raise InvalidRequestError(f"the video must be a file, got a URI ({scheme}:); {hint}")
         raise InvalidRequestError(f"no such video file: {video}")
     if video.is_dir():
         raise InvalidRequestError(
@@ -131,12 +131,7 @@ def check_video(video: Path, *, command: str = "score") -> None:
 
 @contextmanager
 def as_file(video: Path) -> Iterator[Path]:
-    """Give the video as a file: what comes through stdin is kept in one until the command ends.
-
-    Raises:
-        InvalidRequestError: stdin is empty, or holds more than `Limits.max_upload_bytes`.
-        MediaError: It is no video.
-    """
+    """Give the video as a file: what comes through stdin is kept in one until the command ends."""
     if video != STDIN:
         _check_content(video, str(video))
         yield video
@@ -147,13 +142,12 @@ def as_file(video: Path) -> Iterator[Path]:
         size = 0
         with path.open("wb") as file:
             while piece := sys.stdin.buffer.read(MIB):
-                size += len(piece)
+                size += file.write(piece)
                 if size > most:
                     raise InvalidRequestError(
                         f"the video from stdin must be at most {most} bytes (max_upload_bytes); "
                         "give the file by its name"
                     )
-                file.write(piece)
         if size == 0:
             raise InvalidRequestError("the video from stdin is empty")
         _check_content(path, STDIN_NAME)
@@ -166,10 +160,6 @@ def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Sequence[Path] 
     Args:
         outputs: Option -> file; None where it was not given.
         inputs: Files that are read and must not be written over.
-
-    Raises:
-        InvalidRequestError: A folder is missing or may not be written to, a file is a folder, or
-            two of the files are the same one.
     """
     taken = {path.resolve(): "what is read" for path in inputs}
     for option, path in outputs.items():
@@ -177,7 +167,16 @@ def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Sequence[Path] 
             continue
         if path == STDIN:
             raise InvalidRequestError(f"{option} must name a file, got -")
-        _check_output(option, path)
+        try:
+            place = path if path.exists() else path.parent
+            if place == path and path.is_dir():
+                raise InvalidRequestError(f"{option} must be a file, got a folder: {path}")
+            if place != path and not place.is_dir():
+                raise InvalidRequestError(f"{option} {path}: no such folder: {place}")
+            if not os.access(place, os.W_OK):
+                raise _os_error(errno.EACCES)
+        except OSError as error:
+            raise InvalidRequestError(f"cannot write {option} {path}: {error.strerror}") from error
         other = taken.setdefault(path.resolve(), option)
         if other != option:
             raise InvalidRequestError(f"{option} must differ from {other}, got {path} for both")
@@ -214,46 +213,14 @@ def _check_content(video: Path, name: str) -> None:
 
 def _has_video(fd: int) -> bool:
     """Tell whether the index of an MP4 is there, with a track of video in it."""
-    at = 0
-    while len(header := os.pread(fd, 16, at)) >= 8:
-        size = int.from_bytes(header[:4], "big")
-        if size == 1:
-            size = int.from_bytes(header[8:], "big")
+    at, size = 0, 8
+    while len(header := os.pread(fd, 16, at)) >= 8 and size >= 8:
+        size = int.from_bytes(header[8:] if header[:4] == b"\0\0\0\1" else header[:4], "big")
         if header[4:8] == b"moov":
             return b"vide" in os.pread(fd, min(size, 64 * MIB), at)
-        if size < 8:
-            break
         at += size
     return False
 
 
-def _refuse_uri(video: Path, command: str) -> None:
-    # A path has lost one of a URI's slashes. The rest is not repeated: it may hold a secret.
-    uri = _URI.match(str(video))
-    if not uri:
-        return
-    scheme = uri[1].lower()
-    hint = f"download it, or pipe it into: groundserve {command} -"
-    if scheme == "file":
-        hint = (
-            "name the file itself; one that the server reads is for "
-            f"Client.{command}(video_uri=...)"
-        )
-    raise InvalidRequestError(f"the video must be a file, got a URI ({scheme}:); {hint}")
-
-
-def _check_output(option: str, path: Path) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        if not path.parent.is_dir():
-            raise InvalidRequestError(f"{option} {path}: no such folder: {path.parent}") from None
-        place = path.parent
-    except OSError as error:
-        raise InvalidRequestError(f"cannot write {option} {path}: {error.strerror}") from error
-    else:
-        if stat.S_ISDIR(status.st_mode):
-            raise InvalidRequestError(f"{option} must be a file, got a folder: {path}")
-        place = path
-    if not os.access(place, os.W_OK):
-        raise InvalidRequestError(f"cannot write {option} {path}: {os.strerror(errno.EACCES)}")
+def _os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))

@@ -73,4 +73,5 @@ MaxNewTokens: TypeAlias = Annotated[
     int, typer.Option("--max-new-tokens", help="Most tokens of an answer.")
 ]
 SpanThreshold: TypeAlias = Annotated[float, typer.Option(help="Lowest score inside a span.")]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SpanGapSeconds: TypeAlias = Annotated[float, typer.Option(help="Longest gap inside a span.")]

@@ -74,43 +74,43 @@ def print_step(step: str, seconds: float) -> None:
     print(f"[{seconds:.1f} s] {printable(step)}", file=sys.stderr, flush=True)
 
 
-class StepLines:
-    """A line for each step, for where stderr is no terminal; none with --quiet."""
+def step_lines(
+    *, write: Callable[[str, float], None] = print_step, every_seconds: float = 0.0
+) -> Callable[[str], None]:
+    """Return what writes a line for each step as it begins; none with --quiet.
 
-    def __init__(
-        self, *, write: Callable[[str, float], None] = print_step, every_seconds: float = 0.0
-    ) -> None:
-        """Show the first step whenever it comes.
+    Steps that come sooner than `every_seconds` after another one are left out.
+    """
+    next_line = 0.0
 
-        Args:
-            write: Takes a step that begins and the seconds since the command began.
-            every_seconds: Least time between two lines; steps that come sooner are left out.
-        """
-        self._write = write
-        self._every_seconds = every_seconds
-        self._next = time.monotonic()
-
-    def show(self, step: str) -> None:
-        """Write the step that begins now."""
+    def show(step: str) -> None:
+        nonlocal next_line
         now = time.monotonic()
-        if now >= self._next and not stderr.quiet:
-            self._next = now + self._every_seconds
-            self._write(step, now - STARTED)
+        if step and now >= next_line and not stderr.quiet:
+            next_line = now + every_seconds
+            write(step, now - STARTED)
+
+    return show
 
 
 @contextmanager
 def progress(
-    first_step: str, *, write: Callable[[str, float], None] = print_step
+    first_step: str,
+    *,
+    write: Callable[[str, float], None] = print_step,
+    every_seconds: float = 0.0,
 ) -> Iterator[Callable[[str], None]]:
-    """Show the step in hand on stderr: a spinner on a terminal, elsewhere a line a step.
+    """Show the step in hand on stderr: a spinner on a terminal, elsewhere `step_lines`.
+
+    An empty first step has no line.
 
     Yields:
         What is to be called with each further step.
     """
     if not stderr.is_terminal:
-        lines = StepLines(write=write)
-        lines.show(first_step)
-        yield lines.show
+        show = step_lines(write=write, every_seconds=every_seconds)
+        show(first_step)
+        yield show
         return
     with stderr.status(cell(first_step)) as status:
         yield lambda step: status.update(cell(step))

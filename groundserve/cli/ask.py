@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,17 +11,16 @@ import typer
 
 from groundserve.arguments import check_timeout
 from groundserve.cli._checks import (
-    STDIN,
-    STDIN_NAME,
     as_file,
     check_outputs,
     check_pictures,
-    check_queries,
+    check_request,
     check_video,
     parse_clip,
     parse_parts,
 )
 from groundserve.cli._options import (
+    AsJson,
     ClipSeconds,
     ControlTokens,
     DeviceName,
@@ -33,17 +31,19 @@ from groundserve.cli._options import (
     TaskName,
 )
 from groundserve.cli._output import print_json, print_note, progress
-from groundserve.cli.ask_output import print_answers, print_notes
-from groundserve.cli.subtitles import save_subtitles
-from groundserve.cli.visuals import save_moment_plot
+from groundserve.cli.result_output import (
+    named,
+    print_answers,
+    print_engine_note,
+    print_notes,
+)
+from groundserve.cli.visuals import save_moment_plot, save_subtitles
 from groundserve.errors import InvalidRequestError
 from groundserve.families import check_asked, takes_query
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.scoring.opener import check_answerer, open_answerer
-
-logger = logging.getLogger(__name__)
 
 NAME = "ask"
 _DEFAULTS = AnswerOptions()
@@ -102,7 +102,7 @@ def command(
             show_default=f"{Limits().max_request_seconds:g}, or the server's",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     plot: Annotated[Path | None, typer.Option(help="PNG of the moments on a time line.")] = None,
     srt: Annotated[
         Path | None, typer.Option(help="Subtitles to write: each moment with what happens in it.")
@@ -129,41 +129,26 @@ def command(
         top_p=top_p,
         seed=seed,
     )
-    limits = Limits() if server is None else None  # a server has its own
-    if limits:
-        options.check(limits)
+    limits = check_request(options, queries, server=server)
     if timeout_seconds is not None:
         timeout_seconds = check_timeout(timeout_seconds)
         if limits:
             most = max(limits.max_request_seconds, timeout_seconds)
             limits = dataclasses.replace(limits, max_request_seconds=most)
-    check_queries(queries, limits=limits)
     check_video(video, command=NAME)
     check_outputs({"--srt": srt, "--plot": plot}, inputs=[video])
     check_pictures({"--plot": plot})
     parts = parse_parts(part or [], checkpoint=checkpoint)
-    known = check_answerer(checkpoint, engines, server, family=family, parts=parts, device=device)
-    _check_asked(known, queries, options)
-    is_stdin = video == STDIN
-    video = ctx.with_resource(as_file(video))
+    sources: dict[str, Any] = {"family": family, "parts": parts, "device": device}
+    _check_asked(check_answerer(checkpoint, engines, server, **sources), queries, options)
+    path = ctx.with_resource(as_file(video))
     with (
         progress("loading") as step,
-        open_answerer(
-            checkpoint,
-            engines,
-            server,
-            family=family,
-            parts=parts,
-            device=device,
-            limits=limits,
-        ) as answerer,
+        open_answerer(checkpoint, engines, server, **sources, limits=limits) as answerer,
     ):
         step("answering")
-        result = answerer.ask(video, queries, options, timeout_seconds=timeout_seconds)
-    timing = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in result.info.timing_ms.items())
-    logger.info("answered by engine %s: %s", result.info.engine.get("id"), timing)
-    if is_stdin:
-        result = dataclasses.replace(result, video=STDIN_NAME)
+        result = answerer.ask(path, queries, options, timeout_seconds=timeout_seconds)
+    result = named(result, video)
     if plot is not None:
         save_moment_plot(plot, result)
     if srt is not None:
@@ -172,6 +157,7 @@ def command(
         elif not any(answer.moments for answer in result.answers):
             print_note(f"{srt} is empty: no answer tells a time")
     print_notes(result, options)
+    print_engine_note(result)
     if as_json:
         print_json(result.to_json())
     else:

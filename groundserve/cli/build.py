@@ -6,16 +6,17 @@ import errno
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any
 
 import typer
 
 from groundserve.cli._checks import parse_parts
-from groundserve.cli._options import FamilyName, PartValues
+from groundserve.cli._options import AsJson, FamilyName, PartValues
 from groundserve.cli._output import print_json, print_line, progress
 from groundserve.engines.manifest import MANIFEST_NAME
-from groundserve.engines.profiles import PROFILES, Precision, get_profile
+from groundserve.engines.profiles import PROFILES, get_profile
 from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.runtime.gpu import current_gpu_arch
 from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.scoring.gate import check_engines
@@ -65,7 +66,7 @@ def command(
         bool,
         typer.Option("--unchecked", help="Do not run the engines; for a GPU that is not here."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Build the engine directory that `serve`, `score --engines` and `ask --engines` load.
 
@@ -73,27 +74,20 @@ def command(
 
     Example: [bold]groundserve build --checkpoint ./VideoITG-8B --out ./engines[/bold]
     """
-    if device not in (None, "cpu", "cuda"):
-        raise UnsupportedError(f"device must be cpu or cuda, got {device!r}")
-    if precision not in (None, *get_args(Precision)):
-        *others, last = get_args(Precision)
-        raise UnsupportedError(
-            f"precision must be {', '.join(others)} or {last}, got {precision!r}"
-        )
     stages = get_profile(profile)
-    stages.choose(device, precision)  # type: ignore[arg-type] # checked above
+    stages.choose(device, precision)  # type: ignore[arg-type] # which it checks
     if gpu_arch and "tensorrt" not in stages.engines:
         raise UnsupportedError(
             f"--gpu-arch is for profiles with TensorRT engines, got {', '.join(gpu_arch)} with the "
             f"profile {profile}"
         )
     parts = parse_parts(part or [], checkpoint=checkpoint)
-    checkpoint_family(checkpoint, family=family, parts=parts, vision_tower=vision_tower)
+    sources: dict[str, Any] = {"vision_tower": vision_tower, "family": family, "parts": parts}
+    checkpoint_family(checkpoint, **sources)
     _check_out(out)
     require_own("engine_build")
     require_own("python_backend")  # what compares the engines with PyTorch
     from engine_build import build
-    from groundserve.runtime.gpu import current_gpu_arch
 
     if gpu_arch and not unchecked and current_gpu_arch() not in gpu_arch:
         raise InvalidRequestError(
@@ -104,9 +98,7 @@ def command(
 
         def check(engine_dir: Path) -> None:
             step("checking the engines against PyTorch")
-            check_engines(
-                engine_dir, checkpoint, family=family, parts=parts, vision_tower=vision_tower
-            ).save(engine_dir)
+            check_engines(engine_dir, checkpoint, **sources).save(engine_dir)
 
         manifest = build(
             checkpoint,
@@ -114,9 +106,7 @@ def command(
             profile=profile,
             device=device,  # type: ignore[arg-type] # checked above
             precision=precision,  # type: ignore[arg-type] # checked above
-            vision_tower=vision_tower,
-            family=family,
-            parts=parts,
+            **sources,
             gpu_archs=gpu_arch or (),
             num_nvdec=nvdec_engines,
             timing_cache=timing_cache,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from groundserve.cli._options import AsJson
 from groundserve.cli._output import plain_table, print_json, print_note, stdout
 from groundserve.errors import InvalidRequestError
 from groundserve.records import (
@@ -29,7 +30,7 @@ def command(
         int | None,
         typer.Option(help="Frames that count for the overlap.", show_default=str(_TOP_K)),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two JSONL files of scored frames, or of answers in text.
 
@@ -66,20 +67,24 @@ def command(
     if as_json:
         print_json(asdict(agreement))
         return
-    table = plain_table("measure", "value")
-    table.add_row("questions in both", str(agreement.num_questions))
-    table.add_row("only in the first", str(agreement.num_only_in_first))
-    table.add_row("only in the second", str(agreement.num_only_in_second))
-    table.add_row("repeated in the first", str(agreement.num_repeated_in_first))
-    table.add_row("repeated in the second", str(agreement.num_repeated_in_second))
+    rows = {
+        "questions in both": str(agreement.num_questions),
+        "only in the first": str(agreement.num_only_in_first),
+        "only in the second": str(agreement.num_only_in_second),
+        "repeated in the first": str(agreement.num_repeated_in_first),
+        "repeated in the second": str(agreement.num_repeated_in_second),
+    }
     if isinstance(agreement, Agreement):
         tau = agreement.kendall_tau
-        table.add_row(f"overlap@{top_k or _TOP_K}", f"{agreement.overlap_at_k:.4f}")
-        table.add_row("Kendall tau", "-" if tau is None else f"{tau:+.4f}")
+        rows[f"overlap@{top_k or _TOP_K}"] = f"{agreement.overlap_at_k:.4f}"
+        rows["Kendall tau"] = "-" if tau is None else f"{tau:+.4f}"
     else:
         iou = agreement.time_iou
-        table.add_row("equal texts", f"{agreement.same_text:.4f}")
-        table.add_row("equal tokens", f"{agreement.same_tokens:.4f}")
-        table.add_row("tokens before the first that differs", f"{agreement.shared_start:.4f}")
-        table.add_row("IoU of moments", "-" if iou is None else f"{iou:.4f}")
+        rows["equal texts"] = f"{agreement.same_text:.4f}"
+        rows["equal tokens"] = f"{agreement.same_tokens:.4f}"
+        rows["tokens before the first that differs"] = f"{agreement.shared_start:.4f}"
+        rows["IoU of moments"] = "-" if iou is None else f"{iou:.4f}"
+    table = plain_table("measure", "value")
+    for row in rows.items():
+        table.add_row(*row)
     stdout.print(table)

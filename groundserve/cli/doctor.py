@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from groundserve.cli._checks import check_input, parse_parts
-from groundserve.cli._options import FamilyName, PartValues
+from groundserve.cli._options import AsJson, FamilyName, PartValues
 from groundserve.cli._output import cell, plain_table, print_json, progress, stdout
 from groundserve.cli.doctor_checkpoint import check_checkpoint
 from groundserve.cli.doctor_checks import check_engines, check_machine, check_records
@@ -19,17 +18,7 @@ from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.checkpoint_family import checkpoint_family
 
 NAME = "doctor"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    subject: str
-    status: str
-    """"ok", "warn" (works, read on) or "fail" (something will not work)."""
-    detail: str
-    """What was found, and what to do."""
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def command(
@@ -49,17 +38,14 @@ def command(
     activations: Annotated[
         bool, typer.Option("--activations", help="Run the checkpoint and report their range.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check this machine; with --checkpoint, say what decides a checkpoint's scores or answers.
 
     Example: [bold]groundserve doctor --checkpoint ./VideoITG-8B[/bold]
     """
-    for option, value in (
-        ("--vision-tower", vision_tower),
-        ("--family", family),
-        ("--activations", activations),
-    ):
+    given = {"--vision-tower": vision_tower, "--family": family, "--activations": activations}
+    for option, value in given.items():
         if value and checkpoint is None:
             raise InvalidRequestError(f"{option} goes with --checkpoint")
     if activations:
@@ -71,29 +57,22 @@ def command(
         Manifest.load(engines)
     if results is not None:
         check_input(results)
-    findings = [Finding(*row) for row in check_machine()]
+    rows = list(check_machine())
     if checkpoint is not None:
+        sources = {"vision_tower": vision_tower, "family": family, "parts": parts}
         with progress("reading the checkpoint"):
-            rows = check_checkpoint(
-                checkpoint,
-                vision_tower=vision_tower,
-                family=family,
-                parts=parts,
-                activations=activations,
-            )
-            findings += [Finding(*row) for row in rows]
+            rows += check_checkpoint(checkpoint, sources, activations=activations)
     if engines is not None:
-        findings += [Finding(*row) for row in check_engines(engines)]
+        rows += check_engines(engines)
     if results is not None:
-        findings += [Finding(*row) for row in check_records(results)]
-    failed = any(finding.status == "fail" for finding in findings)
+        rows += check_records(results)
+    failed = any(status == "fail" for _, status, _ in rows)
     if as_json:
-        print_json({"ok": not failed, "findings": [asdict(finding) for finding in findings]})
+        findings = [dict(zip(("subject", "status", "detail"), row, strict=True)) for row in rows]
+        print_json({"ok": not failed, "findings": findings})
     else:
         table = plain_table("", "subject", "found")
-        colours = {"ok": "green", "warn": "yellow", "fail": "red"}
-        for finding in findings:
-            mark = cell(finding.status, style=colours[finding.status])
-            table.add_row(mark, cell(finding.subject), cell(finding.detail))
+        for subject, status, detail in rows:
+            table.add_row(cell(status, style=_COLOURS[status]), cell(subject), cell(detail))
         stdout.print(table)
     raise typer.Exit(1 if failed else 0)

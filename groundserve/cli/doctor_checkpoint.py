@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from groundserve.families import get_frames_family, get_text_family, open_checkpoint
-from groundserve.families.base import (
-    Family,
-    FamilyCheckpoint,
-    FindingRow,
-    FramesFamily,
-    ModelSpec,
-    TextCheckpoint,
-    TextFamily,
-)
+from groundserve.families.base import FamilyCheckpoint, FindingRow, TextCheckpoint
 from groundserve.families.default_video import default_plan
+from groundserve.scoring.noise import NoiseRequest, TextRequest
+from groundserve.scoring.torch_stages import encode, open_encoder, open_generator, open_grounder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,108 +19,62 @@ _FP16_MAX = 65504.0
 
 
 def check_checkpoint(
-    checkpoint: str,
-    *,
-    vision_tower: str | None,
-    family: str | None,
-    parts: Mapping[str, Sequence[str]],
-    activations: bool,
+    checkpoint: str, sources: Mapping[str, Any], *, activations: bool
 ) -> Iterator[FindingRow]:
     """Yield what decides a checkpoint's scores or answers and is easily got wrong.
 
-    Raises:
-        InvalidRequestError: The checkpoint cannot be read at all.
+    Args:
+        checkpoint: As `open_checkpoint` takes it.
+        sources: Its other arguments, by name.
+        activations: Whether the checkpoint is run.
     """
-    found, opened = open_checkpoint(
-        checkpoint, family=family, parts=parts, vision_tower=vision_tower
-    )
+    found, opened = open_checkpoint(checkpoint, **sources)
     tokenizer, pad_token_id = opened.load_tokenizer()
     spec = opened.model_spec(pad_token_id=pad_token_id)
     plan = default_plan(found, spec)
+    what_frames_become = found.describe(plan.facts)
     yield (
         "family",
         "ok",
-        f"{found.name}; a long video gives {len(plan.frame_indices)} frames, "
-        f"{found.describe(plan.facts)}",
+        f"{found.name}; a long video gives {len(plan.frame_indices)} frames, {what_frames_become}",
     )
     yield from opened.findings()
     yield "tokens", "ok", f"visual and text together at most {spec.max_tokens or 'unlimited'}"
     added = tokenizer.get_added_tokens_decoder().values()
     special = sorted(token.content for token in added if token.special)
     yield "special tokens", "ok", " ".join(special) or "none"
-    num_rows = opened.vocab_size
-    enough = tokenizer.get_vocab_size() <= num_rows
-    yield (
-        "vocabulary",
-        "ok" if enough else "fail",
-        f"{tokenizer.get_vocab_size()} tokens, {num_rows} embedding rows",
-    )
-    parameters = [one for module in _behind_vision(found, opened) for one in module.parameters()]
-    num_parameters = sum(parameter.numel() for parameter in parameters)
+    num_tokens, num_rows = tokenizer.get_vocab_size(), opened.vocab_size
+    status: Any = "ok" if num_tokens <= num_rows else "fail"
+    yield "vocabulary", status, f"{num_tokens} tokens, {num_rows} embedding rows"
+    behind = _behind_vision(opened, found.head == "text")
+    num_parameters = sum(one.numel() for module in behind for one in module.parameters())
     yield "weights", "ok", f"all behind the vision stage: {num_parameters:,} parameters"
     if activations:
-        peak = _largest_activation(found, spec, opened)
-        fits = peak < _FP16_MAX
-        detail = f"largest magnitude {peak:.4g} on noise; fp16 holds {_FP16_MAX:.0f}"
-        yield "activations", "ok" if fits else "warn", detail
+        vision: Any = opened.load_vision()
+        peaks = _watch(vision, *behind)
+        size = {"vocab_size": opened.vocab_size}
+        if found.head == "text":
+            text_family = get_text_family(found.name)
+            asked = TextRequest.make(text_family, spec, **size, device="cpu")
+            features = encode(open_encoder(vision), asked.inputs)
+            asked.generate(open_generator(*behind), features)
+        else:
+            frames_family, lengths = get_frames_family(found.name), (_PROBE_TOKENS,)
+            request = NoiseRequest.make(
+                frames_family, spec, **size, num_frames=_PROBE_FRAMES, text_lengths=lengths
+            )
+            features = encode(open_encoder(vision), request.inputs)
+            open_grounder(*behind).ground(features, request.text_ids[0])
+        detail = f"largest magnitude {max(peaks):.4g} on noise; fp16 holds {_FP16_MAX:.0f}"
+        yield "activations", "ok" if max(peaks) < _FP16_MAX else "warn", detail
 
 
-def _behind_vision(
-    family: Family[Any, Any], opened: FamilyCheckpoint | TextCheckpoint
-) -> list[nn.Module]:
+def _behind_vision(opened: FamilyCheckpoint | TextCheckpoint, is_text: bool) -> list[Any]:
     """Read what comes after FEATURES: the grounding stage, or front and decoder."""
-    if family.head == "text":
+    if is_text:
         text = cast(TextCheckpoint, opened)
         return [text.load_front(), text.load_decoder()]
     return [cast(FamilyCheckpoint, opened).load_grounding()]
-
-
-def _largest_activation(
-    family: Family[Any, Any], spec: ModelSpec, opened: FamilyCheckpoint | TextCheckpoint
-) -> float:
-    """Run seeded noise through the model and return the largest magnitude any module gives."""
-    if family.head == "text":
-        text = cast(TextCheckpoint, opened)
-        return _largest_of_text(get_text_family(family.name), spec, text)
-    frames = cast(FamilyCheckpoint, opened)
-    return _largest_of_frames(get_frames_family(family.name), spec, frames)
-
-
-def _largest_of_frames(
-    family: FramesFamily[Any, Any], spec: ModelSpec, opened: FamilyCheckpoint
-) -> float:
-    from groundserve.scoring.noise import NoiseRequest
-    from python_backend.encode.torch import TorchEncoder
-    from python_backend.ground.torch import TorchGrounder
-
-    vision, grounding = opened.load_vision(), opened.load_grounding()
-    peaks = _watch(vision, grounding)
-    request = NoiseRequest.make(
-        family,
-        spec,
-        vocab_size=opened.vocab_size,
-        num_frames=_PROBE_FRAMES,
-        text_lengths=(_PROBE_TOKENS,),
-    )
-    features = TorchEncoder(vision).encode(*request.inputs)
-    TorchGrounder(grounding).ground(features, request.text_ids[0])
-    return max(peaks)
-
-
-def _largest_of_text(family: TextFamily[Any], spec: ModelSpec, opened: TextCheckpoint) -> float:
-    from groundserve.scoring.text_noise import TextRequest
-    from python_backend.encode.torch import TorchEncoder
-    from python_backend.generate import Generator
-    from python_backend.generate.torch import TorchDecoder, TorchFront
-
-    vision, front, decoder = opened.load_vision(), opened.load_front(), opened.load_decoder()
-    peaks = _watch(vision, front, decoder)
-    request = TextRequest.make(family, spec, vocab_size=opened.vocab_size, device="cpu")
-    generator = Generator(
-        front=TorchFront(front, decoder.get_input_embeddings()), decoder=TorchDecoder(decoder)
-    )
-    request.generate(generator, request.encode(TorchEncoder(vision)))
-    return max(peaks)
 
 
 def _watch(*models: nn.Module) -> list[float]:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from groundserve.cli.doctor_gpu import check_backends, check_gpu_software
 from groundserve.engines.manifest import REPOSITORY_NAME, Manifest
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
 from groundserve.families.base import FindingRow
 from groundserve.families.transformers_version import OLDEST_MAJOR, is_new_enough
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.records import read_records
+from groundserve.runtime.gpu import MPI_ENVIRONMENT
 from groundserve.runtime.instructions import int8_instructions
-
-if TYPE_CHECKING:
-    from groundserve.serving.memory import MemoryNeeds
+from groundserve.serving.installation import TritonInstallation, count_gpus, find_installation
+from groundserve.serving.memory import check_room, free_bytes, memory_needs, read_configs
+from groundserve.serving.run_folder import SHM_DIR
 
 # Extra -> the modules it brings.
 _EXTRAS = {
@@ -31,6 +33,11 @@ _EXTRAS = {
     "batch": ("fsspec", "pyarrow", "ray"),
 }
 _GPUS = Path("/proc/driver/nvidia/gpus")
+# What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
+_GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
+_BUILDER = "trtllm-build"
+# It imports PyTorch, TensorRT and MPI before it reads its arguments.
+_BUILDER_TIMEOUT_SECONDS = 120.0
 
 
 def check_machine() -> Iterator[FindingRow]:
@@ -44,29 +51,36 @@ def check_machine() -> Iterator[FindingRow]:
     if importlib.util.find_spec("transformers") is not None:
         yield _transformers_row()
     num_gpus = len(list(_GPUS.glob("*")))
-    yield from _server_rows(num_gpus)
-    yield _shared_memory_room()
-    yield (
-        "NVIDIA GPU",
-        "ok",
-        f"{num_gpus} found" if num_gpus else "none; profiles cpu and torch work",
-    )
+    try:
+        installation = find_installation()
+        yield "tritonserver", "ok", str(installation.executable)
+        yield _backends_row(installation, num_gpus=num_gpus)
+    except GroundserveError as error:
+        yield "tritonserver", "warn", str(error)
+    free = free_bytes()
+    # The least that any engines need.
+    enough = free >= Limits.from_environment().max_upload_bytes
+    detail = f"{free // MIB} MiB free; --engines says how many a server of these needs"
+    yield str(SHM_DIR), "ok" if enough else "warn", detail
+    found = f"{num_gpus} found" if num_gpus else "none; profiles cpu and torch work"
+    yield "NVIDIA GPU", "ok", found
     if num_gpus:
-        yield from check_gpu_software()
+        yield _cuda_row()
+        found_modules = [name for name in _GPU_MODULES if _is_installed(name)]
+        detail = f"{', '.join(found_modules) or 'none'} of {', '.join(_GPU_MODULES)}"
+        yield "GPU libraries", "ok" if len(found_modules) == len(_GPU_MODULES) else "warn", detail
+        if shutil.which(_BUILDER) is not None:
+            yield _builder_row()
     yield "cores", "ok", str(os.cpu_count())
-    yield _int8_row()
+    instructions = int8_instructions()
+    detail = "no instructions for it: precision int8 is exact, but little is saved"
+    if instructions is not None:
+        detail = f"{instructions}: precision int8 of the profile cpu is fast here"
+    yield "int8", "ok", detail
 
 
 def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
-    """Yield what serving an engine directory takes besides weights and activations.
-
-    Raises:
-        InvalidRequestError: There is no engine directory.
-        EngineMismatchError: The directory cannot be read, or a model's configuration is missing or
-            changed.
-    """
-    from groundserve.serving.memory import memory_needs, read_configs
-
+    """Yield what serving an engine directory takes besides weights and activations."""
     manifest = Manifest.load(engine_dir)
     # These alone are read here; hashing the weights takes minutes.
     configs_listed = {
@@ -76,7 +90,11 @@ def check_engines(engine_dir: Path) -> Iterator[FindingRow]:
     yield "engines", "ok", f"profile {manifest.profile}, {manifest.precision} on {manifest.device}"
     configs = read_configs(engine_dir / REPOSITORY_NAME)
     memory = memory_needs(manifest.seam, manifest.model, configs, Limits.from_environment())
-    yield _shared_memory_need(memory)
+    try:
+        needed = check_room(memory.all_regions_bytes)
+        yield "shared memory", "ok", f"these engines need {needed} MiB of {SHM_DIR}"
+    except UnavailableError as error:
+        yield "shared memory", "fail", str(error)
     if manifest.device == "cpu":
         yield "GPU memory", "ok", f"none: profile {manifest.profile} on the CPU"
         return
@@ -106,28 +124,6 @@ def check_records(path: Path) -> Iterator[FindingRow]:
     yield "order", "warn" if ascending else "ok", detail
 
 
-def _shared_memory_room() -> FindingRow:
-    from groundserve.serving.memory import free_bytes
-    from groundserve.serving.run_folder import SHM_DIR
-
-    free = free_bytes()
-    # The least that any engines need.
-    enough = free >= Limits.from_environment().max_upload_bytes
-    detail = f"{free // MIB} MiB free; --engines says how many a server of these needs"
-    return str(SHM_DIR), "ok" if enough else "warn", detail
-
-
-def _shared_memory_need(memory: MemoryNeeds) -> FindingRow:
-    from groundserve.serving.memory import check_room
-    from groundserve.serving.run_folder import SHM_DIR
-
-    try:
-        needed = check_room(memory.all_regions_bytes)
-    except UnavailableError as error:
-        return "shared memory", "fail", str(error)
-    return "shared memory", "ok", f"these engines need {needed} MiB of {SHM_DIR}"
-
-
 def _numpy_row() -> FindingRow:
     version = importlib.metadata.version("numpy")
     if int(version.split(".")[0]) >= 2 and importlib.util.find_spec("pytriton"):
@@ -143,20 +139,69 @@ def _transformers_row() -> FindingRow:
     return "transformers", "warn", detail
 
 
-def _server_rows(num_gpus: int) -> Iterator[FindingRow]:
-    from groundserve.serving.installation import find_installation
+def _backends_row(installation: TritonInstallation, *, num_gpus: int) -> FindingRow:
+    """Look for the libraries of the backends that engine directories name."""
+    folder = installation.backend_dir
+    if not folder.is_dir():  # tritonserver on PATH may be a script, for one
+        return "Triton backends", "warn", f"not looked at: there is no {folder}"
+    found = [name for name in ("python", "tensorrt") if installation.has_backend(name)]
+    detail = f"{', '.join(found)} in {folder}"
+    if "python" not in found:
+        why = f"no python in {folder}, without which no engines can be served"
+        return "Triton backends", "fail", why
+    if num_gpus and "tensorrt" not in found:
+        why = "the profiles gpu and gpu-trt need tensorrt, which the image of deploy/Dockerfile has"
+        return "Triton backends", "warn", f"{detail}: {why}"
+    return "Triton backends", "ok", detail
+
+
+def _cuda_row() -> FindingRow:
+    try:
+        status, count = count_gpus()
+    except OSError:
+        return "CUDA", "fail", "the driver's libcuda.so.1 is not here; with Docker: --gpus"
+    if status or count < 1:
+        detail = f"it finds {count} GPUs (status {status}); see nvidia-smi and CUDA_VISIBLE_DEVICES"
+        return "CUDA", "fail", detail
+    if importlib.util.find_spec("torch") is None:
+        return "CUDA", "ok", f"{count} GPUs"
+    import torch
+
+    if not torch.cuda.is_available():
+        detail = f"{count} GPUs, of which PyTorch {torch.__version__} sees none: install a build "
+        return "CUDA", "warn", detail + "of it for the driver's CUDA"
+    return "CUDA", "ok", f"{count} GPUs, PyTorch {torch.__version__} with {torch.version.cuda}"
+
+
+def _builder_row() -> FindingRow:
+    from engine_build.trtllm import PINNED_VERSION
 
     try:
-        installation = find_installation()
-    except GroundserveError as error:
-        yield "tritonserver", "warn", str(error)
-        return
-    yield "tritonserver", "ok", str(installation.executable)
-    yield check_backends(installation, num_gpus=num_gpus)
+        answer = subprocess.run(
+            [_BUILDER, "--version"],
+            env={**MPI_ENVIRONMENT, **os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_BUILDER_TIMEOUT_SECONDS,
+            check=False,  # 1.2.1 prints its version and does not know the option
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return _BUILDER, "fail", f"it does not run: {error}"
+    version = re.search(r"^(?:\[TensorRT-LLM\] TensorRT-LLM version: )?(\d\S*)$", answer, re.M)
+    if version is None:
+        last = answer.strip().splitlines()[-1:]
+        return _BUILDER, "fail", f"it does not say its version: {last[0] if last else 'nothing'}"
+    if version[1] != PINNED_VERSION:
+        detail = f"{version[1]}: the profile gpu is built by {PINNED_VERSION}; or use gpu-trt"
+        return _BUILDER, "warn", detail
+    return _BUILDER, "ok", version[1]
 
 
-def _int8_row() -> FindingRow:
-    instructions = int8_instructions()
-    if instructions is None:
-        return "int8", "ok", "no instructions for it: precision int8 is exact, but little is saved"
-    return "int8", "ok", f"{instructions}: precision int8 of the profile cpu is fast here"
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False

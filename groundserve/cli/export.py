@@ -15,6 +15,7 @@ import typer
 
 from groundserve.batch.places import scheme_of, split_place
 from groundserve.batch.storage import open_storage
+from groundserve.cli._options import AsJson
 from groundserve.cli._output import print_json, print_line, print_note, progress
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
 from groundserve.exports import (
@@ -113,7 +114,7 @@ def command(
         ),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace --out if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Hand the frames of scored questions over to a Video-LLM.
 
@@ -167,10 +168,7 @@ def _copied(source: str) -> Iterator[str]:
     with TemporaryDirectory(prefix="groundserve-export-") as folder:
         copy = str(Path(folder, "source"))
         try:
-            if filesystem.isdir(path):
-                filesystem.get(path.rstrip("/") + "/", copy, recursive=True)
-            else:
-                filesystem.get_file(path, copy)
+            filesystem.get(path, copy, recursive=True)
         except FileNotFoundError:
             raise InvalidRequestError(f"cannot read {source}: there is nothing") from None
         except Exception as error:  # each store has errors of its own
@@ -201,37 +199,23 @@ def _written(out: str, *, replace: bool) -> Iterator[str]:
 
 def _notes(exported: Exported, export_format: str) -> list[str]:
     """Return what who reads the file may trip over."""
-    notes = []
-    if exported.is_unfinished:
-        notes.append("the batch has not come to its end, so questions may be missing")
-    if exported.failures:
-        kinds = ", ".join(f"{kind} {count}" for kind, count in exported.failures.items())
-        num_failed = sum(exported.failures.values())
-        notes.append(
-            f"{num_failed} of {exported.num_rows + num_failed} questions have no answer and are "
-            f"left out ({kinds})"
-            + ("; readers sample uniformly there" if export_format == "lmms-eval" else "")
-        )
-    if exported.num_gaps:
-        notes.append(
-            f"{exported.num_gaps} of the numbers below the largest have no line; readers sample "
-            "uniformly there"
-        )
-    if exported.num_otherwise_sampled:
-        notes.append(
-            f"the frames of {exported.num_otherwise_sampled} questions were not sampled as "
-            f"benchmarks are ({BENCHMARK_SAMPLING}): figures do not compare with published ones"
-        )
-    if exported.most_frames:
-        notes.append(
-            f"let the reader take at least {exported.most_frames} frames: of fewer it takes the "
-            "earliest, not the best"
-        )
-    if exported.num_unused_ids:
-        notes.append(f"{exported.num_unused_ids} ids of --doc-ids have no answered question")
-    if exported.num_below_threshold:
-        notes.append(
-            f"{exported.num_below_threshold} questions have no span above the threshold; the "
-            "stretch of their best frames stands for it"
-        )
-    return notes
+    kinds = ", ".join(f"{kind} {count}" for kind, count in exported.failures.items())
+    num_failed = sum(exported.failures.values())
+    uniformly = "; readers sample uniformly there" if export_format == "lmms-eval" else ""
+    notes = {
+        "the batch has not come to its end, so questions may be missing": exported.is_unfinished,
+        f"{num_failed} of {exported.num_rows + num_failed} questions have no answer and are left "
+        f"out ({kinds}){uniformly}": num_failed,
+        f"{exported.num_gaps} of the numbers below the largest have no line; readers sample "
+        "uniformly there": exported.num_gaps,
+        f"the frames of {exported.num_otherwise_sampled} questions were not sampled as benchmarks "
+        f"are ({BENCHMARK_SAMPLING}): figures do not compare with published "
+        "ones": exported.num_otherwise_sampled,
+        f"let the reader take at least {exported.most_frames} frames: of fewer it takes the "
+        "earliest, not the best": exported.most_frames,
+        f"{exported.num_unused_ids} ids of --doc-ids have no answered "
+        "question": exported.num_unused_ids,
+        f"{exported.num_below_threshold} questions have no span above the threshold; the stretch "
+        "of their best frames stands for it": exported.num_below_threshold,
+    }
+    return [note for note, applies in notes.items() if applies]

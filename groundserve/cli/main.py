@@ -9,13 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from groundserve._version import __version__
 from groundserve.errors import GroundserveError, InvalidRequestError, MissingExtraError
-
-if TYPE_CHECKING:
-    from typer import Typer
 
 EXIT_FAILURE = 1
 """The command was right, and it failed."""
@@ -24,11 +20,7 @@ EXIT_CALLER_ERROR = 2
 EXIT_INTERRUPTED = 130
 """Ctrl-C: 128 and the number of the signal, as shells have it."""
 
-_PROGRAM = "groundserve"
-# Lines stay as they are: each fits in 80 columns.
-_EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not match, ...);
-2 the command or its input is wrong; 130 Ctrl-C. `serve` ends with 0 on Ctrl-C
-and SIGTERM; `train` has 75, go on with --resume. docs/score.md"""
+PROGRAM = "groundserve"
 
 
 def main() -> None:
@@ -97,72 +89,21 @@ def _run() -> int:
         import typer
     except ImportError as error:
         raise MissingExtraError("serve", "typer") from error
+    from groundserve.cli.app import make_command
+
     # The root of all that is wrong with a command line; typer does not export it by its own name.
     usage_error: Any = typer.BadParameter.__base__
-    app = _app()
     try:
-        code = typer.main.get_command(app).main(prog_name=_PROGRAM, standalone_mode=False)
+        code: int | None = make_command().main(prog_name=PROGRAM, standalone_mode=False)
     except usage_error as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # which has printed the help
             message = error.format_message()
             stop = "" if message.endswith((".", "?")) else "."
-            path = error.ctx.command_path if error.ctx else _PROGRAM
+            path = error.ctx.command_path if error.ctx else PROGRAM
             message = f"{message}{stop} See: {path} --help"
             _fail(error, message, EXIT_CALLER_ERROR, kind="UsageError")
         code = EXIT_CALLER_ERROR
     return code or 0
-
-
-def _app() -> Typer:
-    import typer
-
-    from groundserve.cli import (
-        ask,
-        batch,
-        build,
-        compare,
-        doctor,
-        eval,
-        export,
-        score,
-        serve,
-        train,
-    )
-    from groundserve.cli._speech import begin, offer_speech
-
-    begin()
-    app = typer.Typer(
-        name=_PROGRAM,
-        help="Ask a video a question; get the frames and moments that matter.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
-        context_settings={"help_option_names": ["--help", "-h"]},
-        epilog=_EPILOG,
-    )
-    for module in (score, ask, build, serve, doctor, compare, export):
-        app.command(module.NAME)(module.command)
-    for group in (batch, eval, train):
-        app.add_typer(group.app, name=group.NAME)
-
-    @app.callback()
-    def options(
-        version: bool = typer.Option(
-            False, "--version", help="Print the version.", callback=_print_version, is_eager=True
-        ),
-    ) -> None:
-        pass
-
-    offer_speech(app)
-    return app
-
-
-def _print_version(is_asked: bool) -> None:
-    if is_asked:
-        import typer
-
-        print(f"{_PROGRAM} {__version__}")
-        raise typer.Exit
 
 
 def _fail(error: Exception, message: str, code: int, *, kind: str | None = None) -> None:
@@ -170,11 +111,11 @@ def _fail(error: Exception, message: str, code: int, *, kind: str | None = None)
     try:
         from groundserve.cli._output import print_error, say_error
     except ImportError:  # without the extra that brings rich
-        print(f"{_PROGRAM}: error: {message}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {message}", file=sys.stderr)
         sys.exit(code)
     # Where one of the two takes nothing, the other and the exit code still say what was wrong.
     with suppress(OSError):
-        say_error(f"{_PROGRAM}: error: {message}")
+        say_error(f"{PROGRAM}: error: {message}")
     if _wants_json(sys.argv[1:]):
         with suppress(OSError):
             print_error(error, message, code, kind=kind)

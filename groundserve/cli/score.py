@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -11,14 +9,14 @@ import typer
 
 from groundserve.cli._checks import (
     STDIN,
-    STDIN_NAME,
     as_file,
     check_outputs,
     check_pictures,
-    check_queries,
+    check_request,
     check_video,
 )
 from groundserve.cli._options import (
+    AsJson,
     Checkpoint,
     DeviceName,
     SampleFps,
@@ -30,28 +28,16 @@ from groundserve.cli._options import (
     TopK,
     VisionTower,
 )
-from groundserve.cli._output import (
-    plain_table,
-    print_json,
-    print_line,
-    print_note,
-    progress,
-    stdout,
-)
-from groundserve.cli.frames import check_frames, write_frames
-from groundserve.cli.score_records import (
+from groundserve.cli._output import print_json, print_line, print_note, progress
+from groundserve.cli.result_output import named, print_engine_note, print_scores
+from groundserve.cli.score_files import (
     JsonlFormat,
     named_by_content,
+    plan_frames,
     plan_records,
-    write_records,
 )
-from groundserve.cli.sheet import draw_contact_sheet
-from groundserve.cli.visuals import format_seconds, save_score_plot
-from groundserve.errors import UnsupportedError
-from groundserve.families import get_frames_family
-from groundserve.limits import Limits
+from groundserve.cli.visuals import save_contact_sheet, save_score_plot
 from groundserve.options import DEFAULT_NUM_FRAMES, ScoreOptions
-from groundserve.results import QueryResult, ScoreResult, VideoInfo
 from groundserve.scoring.opener import check_scorer, open_scorer
 from groundserve.spans import (
     DEFAULT_SPAN_GAP_SECONDS,
@@ -59,11 +45,8 @@ from groundserve.spans import (
     check_span_options,
 )
 
-logger = logging.getLogger(__name__)
-
 NAME = "score"
 _DEFAULTS = ScoreOptions()
-_SHOWN_FRAMES = 8
 
 
 def command(
@@ -93,7 +76,7 @@ def command(
     selector: SelectorName = _DEFAULTS.selector,
     span_threshold: SpanThreshold = DEFAULT_SPAN_THRESHOLD,
     span_gap_seconds: SpanGapSeconds = DEFAULT_SPAN_GAP_SECONDS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     jsonl: Annotated[
         Path | None, typer.Option(help="Add a record of each question to this file.")
     ] = None,
@@ -139,105 +122,45 @@ def command(
         top_k=top_k,
         selector=selector,  # type: ignore[arg-type]
     )
-    limits = Limits() if server is None else None  # a server has its own
-    if limits:
-        options.check(limits)
-    check_queries(query, limits=limits)
+    check_request(options, query, server=server)
     check_span_options(span_threshold, span_gap_seconds)
     check_video(video)
     pictures = {"--contact-sheet": contact_sheet, "--plot": plot}
     check_outputs({"--jsonl": jsonl, **pictures}, inputs=[video])
     check_pictures(pictures)
-    check_scorer(checkpoint, engines, server, vision_tower=vision_tower, device=device)
-    is_stdin = video == STDIN
-    video = ctx.with_resource(as_file(video))
-    records = plan_records(
+    sources: dict[str, Any] = {"vision_tower": vision_tower, "device": device}
+    check_scorer(checkpoint, engines, server, **sources)
+    path = ctx.with_resource(as_file(video))
+    write_records = plan_records(
         jsonl,
-        named_by_content(video) if is_stdin else video,
+        named_by_content(path) if video == STDIN else path,
         query,
         jsonl_format=jsonl_format,
         doc_id=doc_id,
         replace=replace,
     )
-    frame_files = check_frames(frames, frames_format, video=video, queries=query)
-    with (
-        progress("loading") as step,
-        open_scorer(
-            checkpoint, engines, server, vision_tower=vision_tower, device=device
-        ) as scorer,
-    ):
+    write_frames = plan_frames(frames, frames_format, video=path, queries=query)
+    with progress("loading") as step, open_scorer(checkpoint, engines, server, **sources) as scorer:
         step("scoring")
-        result = scorer.score(
-            video,
-            query,
-            options,
-            span_threshold=span_threshold,
-            span_gap_seconds=span_gap_seconds,
-        )
-    timing = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in result.timing_ms.items())
-    logger.info("scored by engine %s: %s", result.engine.get("id"), timing)
-    if is_stdin:
-        result = dataclasses.replace(result, video=STDIN_NAME)
-    if records is not None:
-        write_records(records, result)
+        spans = {"span_threshold": span_threshold, "span_gap_seconds": span_gap_seconds}
+        result = scorer.score(path, query, options, **spans)
+    result = named(result, video)
+    write_records(result)
     if contact_sheet is not None:
-        draw_contact_sheet(contact_sheet, video, result)
+        save_contact_sheet(contact_sheet, path, result)
     if plot is not None:
         save_score_plot(plot, result)
-    written = write_frames(frame_files, result)
+    written = write_frames(result)
     is_cut = len(result.frame_indices) == result.num_frames < DEFAULT_NUM_FRAMES
     if num_frames is None and is_cut:
         print_note(
             f"scored {result.num_frames} frames, as many as this checkpoint or server takes; "
             f"the usual default is {DEFAULT_NUM_FRAMES}"
         )
-    if result.engine.get("note"):
-        print_note(result.engine["note"])
+    print_engine_note(result)
     if as_json:
         print_json(result.to_json() | written)
     else:
-        print_result(result)
+        print_scores(result)
         if written:
             print_line(f"frames: {written['frames_index']}")
-
-
-def print_result(result: ScoreResult) -> None:
-    """Print an answer as tables."""
-    print_line(
-        f"{result.video}: {result.num_source_frames} frames, {result.fps:.3f} fps, "
-        f"{format_seconds(result.duration_seconds)}; scored {len(result.frame_indices)} frames"
-        f"{_what_each_became(result.info)}"
-    )
-    for query in result.queries:
-        print_line("")
-        print_line(query.query or "(empty question)", style="bold")
-        stdout.print(_frames_table(query, result))
-        spans = ", ".join(
-            f"{format_seconds(span.start_seconds)}-{format_seconds(span.end_seconds)} "
-            f"({span.score:.2f})"
-            for span in query.spans
-        )
-        print_line(f"spans: {spans or 'none above the threshold'}")
-
-
-def _what_each_became(info: VideoInfo) -> str:
-    """Say what a frame is to the model; nothing where a newer server's family is not known here."""
-    try:
-        family = get_frames_family(str(info.engine.get("family")))
-        return f" with {family.describe(info.facts)}"
-    except (UnsupportedError, KeyError):  # KeyError: a fact that another version had
-        return ""
-
-
-def _frames_table(query: QueryResult, result: ScoreResult) -> Any:
-    scores = dict(zip(result.frame_indices.tolist(), query.frame_scores.tolist(), strict=True))
-    selected = list(zip(query.selected_frames.tolist(), query.selected_seconds, strict=True))
-    best = sorted(selected, key=lambda item: -scores[item[0]])[:_SHOWN_FRAMES]
-    table = plain_table("time", "frame", "score", "")
-    for ordinal, seconds in sorted(best):
-        bar = "█" * round(scores[ordinal] * 20)
-        table.add_row(format_seconds(seconds), str(ordinal), f"{scores[ordinal]:.3f}", bar)
-    if len(selected) > _SHOWN_FRAMES:
-        table.caption = f"the best {_SHOWN_FRAMES} of {len(selected)} selected frames"
-        table.caption_justify = "left"
-    return table

@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,16 @@ from groundserve.cli._output import print_json, print_line, progress, say_error
 from groundserve.engines.manifest import Manifest
 from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.gate_report import GateReport
-
-if TYPE_CHECKING:
-    from groundserve.serving import TritonServer
+from groundserve.serving import (
+    Supervisor,
+    TritonServer,
+    serve_operations,
+    sigterm_as_interrupt,
+)
+from groundserve.serving.events import JsonFormatter, log_event, logger
+from groundserve.serving.installation import check_host, find_installation
+from groundserve.serving.ports import check_ports
+from groundserve.serving.status import StatusBoard
 
 NAME = "serve"
 
@@ -62,15 +69,6 @@ def command(
     Example: [bold]groundserve serve --engines ./engines --allow-root /data/videos[/bold]
     """
     require_own("python_backend")
-    from groundserve.serving import (
-        Supervisor,
-        TritonServer,
-        serve_operations,
-        sigterm_as_interrupt,
-    )
-    from groundserve.serving.installation import check_host, find_installation
-    from groundserve.serving.ports import check_ports
-    from groundserve.serving.status import StatusBoard
     from python_backend.sources import parse_allowed_roots
 
     _log_events_to_stderr()
@@ -95,15 +93,14 @@ def command(
     )
     board = StatusBoard()
     board.report("server", "tritonserver is starting")
-    with sigterm_as_interrupt(), suppress(KeyboardInterrupt), ExitStack() as stack:
-        operations = stack.enter_context(
-            serve_operations(
-                host,
-                metrics_port,
-                board=board,
-                metrics_address=lambda: server.metrics_address,
-            )
-        )
+    with (
+        sigterm_as_interrupt(),
+        suppress(KeyboardInterrupt),
+        serve_operations(
+            host, metrics_port, board=board, metrics_address=lambda: server.metrics_address
+        ) as operations,
+        ExitStack() as stack,
+    ):
         stack.callback(server.stop)
         with progress("starting tritonserver", write=_log_step):
             server.start()
@@ -115,8 +112,6 @@ def command(
 
 
 def _log_events_to_stderr() -> None:
-    from groundserve.serving.events import JsonFormatter, logger
-
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logger.addHandler(handler)
@@ -125,8 +120,6 @@ def _log_events_to_stderr() -> None:
 
 
 def _log_step(step: str, seconds: float) -> None:
-    from groundserve.serving.events import log_event
-
     log_event("step", step=step, seconds=round(seconds, 1))
 
 

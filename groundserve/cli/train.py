@@ -5,29 +5,32 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import (
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from groundserve.cli import train_convert
 from groundserve.cli._checks import check_input
-from groundserve.cli._output import StepLines, print_json, print_line, say_error, stderr
+from groundserve.cli._options import AsJson
+from groundserve.cli._output import (
+    cell,
+    plain_table,
+    print_json,
+    print_line,
+    progress,
+    say_error,
+    stdout,
+    step_lines,
+)
+from groundserve.cli.train_check import as_fields, print_report
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.runtime.own_packages import require_own
 
 if TYPE_CHECKING:
     from train.config import Stage
-    from train.known_faults import Progress as CheckProgress
     from train.logs import StepReport
     from train.loop import OnStep
     from train.measurements import OnValidation
@@ -54,7 +57,6 @@ app = typer.Typer(
 )
 
 _Config = Annotated[Path, typer.Option(help="TOML file: what differs from the stage's own.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _add_stage(stage: Stage, summary: str) -> None:
@@ -64,7 +66,7 @@ def _add_stage(stage: Stage, summary: str) -> None:
         resume: Annotated[
             bool, typer.Option("--resume", help="Go on from the newest checkpoint in `out`.")
         ] = False,
-        as_json: _Json = False,
+        as_json: AsJson = False,
     ) -> None:
         _train(stage, config, resume=resume, as_json=as_json)
 
@@ -83,7 +85,7 @@ _add_stage("grounding", "Stage 4: all but the vision tower learns to score frame
 
 
 @app.command("check")
-def check(
+def check_run(
     config: _Config,
     stage: Annotated[
         str | None,
@@ -95,7 +97,7 @@ def check(
     ] = None,
     gpu_tflops: Annotated[float, typer.Option(help="Peak of a GPU in bf16.")] = 989.0,
     utilisation: Annotated[float, typer.Option(help="Share of it that training reaches.")] = 0.4,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what would go wrong in a run, and whether decoding keeps up with the GPUs.
 
@@ -114,22 +116,20 @@ def check(
     try:
         import torch
 
-        from train.check import check
-        from train.config_file import read_config
+        from train import check, config_file
     except ImportError as error:
         raise MissingExtraError("train", error.name or "torch") from error
-    from groundserve.cli.train_check import as_fields, print_report
 
-    run = read_config(known_stage, config)
+    run = config_file.read_config(known_stage, config)
     num_gpus = (torch.cuda.device_count() or None) if gpus is None else gpus
-    with _check_progress() as on_progress:
-        report = check(
+    with progress("", every_seconds=_LINE_SECONDS) as show:
+        report = check.check(
             run,
             num_sampled=samples,
             num_gpus=num_gpus,
             gpu_tflops=gpu_tflops,
             utilisation=utilisation,
-            on_progress=on_progress,
+            on_progress=lambda what, done, total: show(f"{what}: {done} of {total}"),
         )
     if as_json:
         print_json(as_fields(report))
@@ -138,40 +138,84 @@ def check(
     raise typer.Exit(0 if report.is_usable else EXIT_NOT_USABLE)
 
 
-app.command("convert")(train_convert.command)
+@app.command("convert")
+def convert_dataset(
+    dataset: Annotated[str, typer.Argument(help="llava-pretrain, llava-onevision or llava-video.")],
+    source: Annotated[Path, typer.Argument(help="Folder that it was downloaded to.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the result.")],
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Record files to take, a glob pattern; may be repeated."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Convert a training set as it is published to what `train` reads.
+
+    OUT/records.json and OUT/media are what a run's `data.records` and `data.media_root` name;
+    OUT/bad_records.jsonl has what was left out, with the rule it breaks. Interrupted, the same
+    command goes on where it stopped.
+
+    Example: [bold]groundserve train convert llava-video LLaVA-Video-178K data/llava-video[/bold]
+
+    Example: [bold]groundserve train convert llava-onevision LLaVA-OneVision-Data data/ai2d
+    --include 'ai2d*'[/bold]
+    """
+    if not source.is_dir():
+        raise InvalidRequestError(f"no such folder to convert from: {source}")
+    require_own("train")
+    try:
+        from train import convert
+    except ImportError as error:
+        raise MissingExtraError("train", error.name or "pillow") from error
+
+    with progress("reading") as show:
+        report = convert.convert(dataset, source, out, include=include or (), on_file=show)
+    if as_json:
+        print_json(
+            {**asdict(report), "records": str(report.records), "media_root": str(report.media_root)}
+        )
+        return
+    table = plain_table("number", "records")
+    num_texts = report.num_records - report.num_images - report.num_videos
+    table.add_row(f"{report.num_images:,}", "about an image")
+    table.add_row(f"{report.num_videos:,}", "about a video")
+    table.add_row(f"{num_texts:,}", "text alone")
+    table.add_row(f"{report.num_bad:,}", "left out")
+    for rule, number in report.bad_rules.items():
+        table.add_row(f"{number:,}", cell(f"  {rule}"))
+    stdout.print(table)
+    print_line(f"records {report.records}, media_root {report.media_root}")
 
 
 def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
     check_input(config)
     require_own("train")
     try:
-        from train.config_file import read_config
-        from train.logs import read_metrics
+        from train import config_file, logs, measurements, stop
         from train.loop import train
-        from train.measurements import read_best
-        from train.stop import EXIT_STOPPED, RunStoppedError
     except ImportError as error:
         raise MissingExtraError("train", error.name or "torch") from error
 
-    run = read_config(stage, config)
+    run = config_file.read_config(stage, config)
     try:
-        with _progress_bar() as (on_step, on_validation):
+        with _progress() as (on_step, on_validation):
             final = train(run, resume=resume, on_step=on_step, on_validation=on_validation)
-    except RunStoppedError as stopped:
+    except stop.RunStoppedError as stopped:
         if _is_first():
             say_error(f"groundserve: {stopped}")
-        raise typer.Exit(EXIT_STOPPED) from None
+        raise typer.Exit(stop.EXIT_STOPPED) from None
     if not _is_first():
         return
-    steps = [line for line in read_metrics(run.out) if "loss" in line]
+    steps = [line for line in logs.read_metrics(run.out) if "loss" in line]
     last = steps[-1] if steps else {}  # somebody removed the log of a run that is done
-    best = read_best(run.out) if run.validation else None
+    found = measurements.read_best(run.out) if run.validation else None
     if as_json:
-        print_json({"checkpoint": str(final), **last, **({"best": best} if best else {})})
+        print_json({"checkpoint": str(final), **last, **({"best": found} if found else {})})
         return
     print_line(f"checkpoint {final}{_describe_end(**last) if last else ''}")
-    if best:
-        print_line(f"best {run.out / 'best'}: step {best['step']}, frame AP {best['frame_ap']:.4f}")
+    if found:
+        place, frame_ap = run.out / "best", found["frame_ap"]
+        print_line(f"best {place}: step {found['step']}, frame AP {frame_ap:.4f}")
 
 
 def _describe_end(*, step: int, loss: float | None, num_unreadable: int, **_: object) -> str:
@@ -186,62 +230,18 @@ def _known_stage(stage: str | None) -> Stage | None:
 
 
 @contextmanager
-def _check_progress() -> Iterator[CheckProgress]:
-    """Show how far a check is on stderr: a bar on a terminal, elsewhere a line now and then."""
-    if not stderr.is_terminal:
-        lines = StepLines(every_seconds=_LINE_SECONDS)
-        yield lambda what, done, total: lines.show(f"{what}: {done} of {total}")
-        return
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr) as progress:
-        tasks: dict[str, TaskID] = {}
+def _progress() -> Iterator[tuple[OnStep, OnValidation]]:
+    """Show steps, loss and time left on stderr, and every measurement on a line of its own.
 
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done)
-
-        yield show
-
-
-@contextmanager
-def _progress_bar() -> Iterator[tuple[OnStep, OnValidation]]:
-    """Show steps, loss and time left on stderr: a bar on a terminal, else a line now and then.
-
-    Every measurement has a line of its own. The run calls both in its first process alone.
+    The run calls both in its first process alone.
     """
-    end = _ExpectedEnd()
-    if not stderr.is_terminal:
-        lines, all_lines = StepLines(every_seconds=_LINE_SECONDS), StepLines()
-        if _is_first():
-            lines.show("loading")
+    end, say_measured = _ExpectedEnd(), step_lines()
+    shown = progress("loading", every_seconds=_LINE_SECONDS)
+    with shown if _is_first() else nullcontext(say_error) as show:
         yield (
-            lambda report: lines.show(f"{_describe(report)}{end.describe(report)}"),
-            lambda *measured: all_lines.show(_describe_measurement(*measured)),
+            lambda report: show(f"{_describe(report)}{end.describe(report)}"),
+            lambda *measured: say_measured(_describe_measurement(*measured)),
         )
-        return
-    columns = ("{task.description}", "loss {task.fields[loss]}", "{task.fields[unreadable]}")
-    with Progress(
-        *map(TextColumn, columns),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[end]}"),
-        console=stderr,
-        disable=not _is_first(),
-    ) as progress:
-        task = progress.add_task("loading", total=None, loss="-", unreadable="", end="")
-
-        def show(report: StepReport) -> None:
-            progress.update(
-                task,
-                description=f"epoch {report.epoch:.2f}",
-                completed=report.step,
-                total=report.num_steps,
-                loss="-" if report.loss is None else f"{report.loss:.4f}",
-                unreadable=f"{report.num_unreadable} unreadable" if report.num_unreadable else "",
-                end=end.describe(report).removeprefix(", "),
-            )
-
-        yield show, lambda *measured: progress.console.print(_describe_measurement(*measured))
 
 
 class _ExpectedEnd:

@@ -1,23 +1,25 @@
-"""Pictures of an answer: the selected frames, the scores over time, the moments on a time line."""
+"""Files of an answer for people: selected frames, scores over time, moments, subtitles."""
 
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import warnings
 from collections.abc import Sequence
-from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from groundserve.answers import AnswerResult, Moment
+from groundserve.answers import Answer, AnswerResult, Moment
 from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.frames import iterate_frames
 from groundserve.results import ScoreResult
 
 _COLUMNS = 4
 _TILE_INCHES = 2.6
+_THUMBNAIL_PIXELS = 320
 _LANE_INCHES = 0.3
 _MAX_LANES = 40
 
@@ -31,26 +33,13 @@ def format_seconds(seconds: float) -> str:
     return f"{clock}:{rest // 10:02d}.{rest % 10}"
 
 
-def save_contact_sheet(
-    path: str | PathLike[str],
-    result: ScoreResult,
-    frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
-    frame_indices: NDArray[np.int64],
-) -> None:
-    """Draw the selected frames of every question with their times and scores.
-
-    Args:
-        path: PNG to write.
-        result: The answer.
-        frames: Pictures, uint8 (H, W, 3) each; they cover every selected frame.
-        frame_indices: int64, the source ordinal of each picture.
-
-    Raises:
-        InvalidRequestError: The file cannot be written.
-    """
-    picture = dict(zip(frame_indices.tolist(), frames, strict=True))
+def save_contact_sheet(path: Path, video: Path, result: ScoreResult) -> None:
+    """Draw the selected frames of every question, decoded once more, with times and scores."""
+    ordinals = np.unique(np.concatenate([query.selected_frames for query in result.queries]))
+    frames = list(iterate_frames(video, ordinals, longest_side=_THUMBNAIL_PIXELS))
+    picture = dict(zip(ordinals.tolist(), frames, strict=True))
     rows = [math.ceil(len(query.selected_frames) / _COLUMNS) for query in result.queries]
-    height, width = np.asarray(frames[0]).shape[:2]
+    height, width = frames[0].shape[:2]
     tile_height = _TILE_INCHES * height / width + 0.35
     figure = _figure(_COLUMNS * _TILE_INCHES, sum(rows) * tile_height + 0.5 * len(rows))
     parts = np.atleast_1d(figure.subfigures(len(rows), 1, height_ratios=rows))
@@ -70,12 +59,8 @@ def save_contact_sheet(
     _save(figure, path)
 
 
-def save_score_plot(path: str | PathLike[str], result: ScoreResult) -> None:
-    """Draw each question's score over time, with selected frames and spans marked.
-
-    Raises:
-        InvalidRequestError: The file cannot be written.
-    """
+def save_score_plot(path: Path, result: ScoreResult) -> None:
+    """Draw each question's score over time, with selected frames and spans marked."""
     figure = _figure(9, 2.3 * len(result.queries) + 0.4)
     axes = np.ravel(figure.subplots(len(result.queries), 1, sharex=True, squeeze=False))
     for axis, query in zip(axes, result.queries, strict=True):
@@ -102,14 +87,11 @@ def save_score_plot(path: str | PathLike[str], result: ScoreResult) -> None:
     _save(figure, path)
 
 
-def save_moment_plot(path: str | PathLike[str], result: AnswerResult) -> None:
+def save_moment_plot(path: Path, result: AnswerResult) -> None:
     """Draw each question's moments on the time line of the video, one below the other.
 
     What of the video was not seen is grey; a moment that ends before it starts is hollow. Of an
     answer with more than 40 moments the first 40 are drawn.
-
-    Raises:
-        InvalidRequestError: The file cannot be written.
     """
     num_lanes = [min(max(len(answer.moments), 1), _MAX_LANES) for answer in result.answers]
     figure = _figure(9, _LANE_INCHES * sum(num_lanes) + 0.55 * len(num_lanes) + 0.5)
@@ -131,6 +113,33 @@ def save_moment_plot(path: str | PathLike[str], result: AnswerResult) -> None:
         axis.grid(axis="x", alpha=0.25)
     axes[-1].set_xlabel("seconds")
     _save(figure, path)
+
+
+def save_subtitles(path: Path, result: AnswerResult) -> int:
+    """Write an SRT file: a cue for each moment of all answers, in the order of time.
+
+    A cue says what happens in its moment, or the question where the answer says only when. Nothing
+    can be shown from a later time to an earlier one: such moments have no cue.
+
+    Returns:
+        How many moments end before they start and were left out.
+    """
+    moments = [
+        (moment.start_seconds, moment.end_seconds, _said(answer, moment))
+        for answer in result.answers
+        for moment in answer.moments
+    ]
+    cues = sorted(moment for moment in moments if moment[0] <= moment[1])
+    blocks = [
+        f"{number}\n{_clock(start)} --> {_clock(end)}\n{text}\n"
+        for number, (start, end, text) in enumerate(cues, start=1)
+    ]
+    try:
+        # Questions from a locale of ASCII may hold half a character.
+        Path(path).write_text("\n".join(blocks), encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise InvalidRequestError(f"cannot write {path}: {error.strerror}") from error
+    return len(moments) - len(cues)
 
 
 def _draw_moments(axis: Any, moments: Sequence[Moment], last: float) -> None:
@@ -178,7 +187,7 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: str | PathLike[str]) -> None:
+def _save(figure: Any, path: Path) -> None:
     try:
         with warnings.catch_warnings():
             # Characters that the font lacks, such as Chinese ones, are drawn as boxes.
@@ -186,3 +195,18 @@ def _save(figure: Any, path: str | PathLike[str]) -> None:
             figure.savefig(path, format="png", dpi=110)
     except OSError as error:
         raise InvalidRequestError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _said(answer: Answer, moment: Moment) -> str:
+    text = moment.text or answer.query or answer.task
+    # Neither an empty line nor the arrow between two times may stand in a cue's text.
+    return " ".join(re.sub("-{2,}>", "->", text).split())
+
+
+def _clock(seconds: float) -> str:
+    """Return `hh:mm:ss,mmm`, 0 for what an answer puts before the video."""
+    total_ms = max(0, round(seconds * 1000))
+    total_seconds, ms = divmod(total_ms, 1000)
+    minutes, seconds_left = divmod(total_seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds_left:02d},{ms:03d}"

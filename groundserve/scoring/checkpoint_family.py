@@ -34,9 +34,8 @@ def checkpoint_family(
             f"--family must be one of {', '.join(family_names())}, got {family!r}"
         )
     found = get_family(family or recognise_family(checkpoint))
-    names: tuple[str, ...] = ()
+    names = get_text_family(found.name).part_names if found.head == "text" else ()
     if found.head == "text":
-        names = get_text_family(found.name).part_names
         if vision_tower is not None:
             raise UnsupportedError(
                 f"--vision-tower is no part of the family {found.name}; give --part NAME=VALUE "

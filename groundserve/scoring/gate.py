@@ -18,7 +18,9 @@ from groundserve.errors import EngineMismatchError
 from groundserve.families import open_checkpoint
 from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
 from groundserve.families.contract import check_features, check_logits
+from groundserve.scoring.comparison import TOLERANCES as TOLERANCES
 from groundserve.scoring.comparison import (
+    Tolerance,
     check_shape,
     compared_units,
     fill_between,
@@ -28,8 +30,7 @@ from groundserve.scoring.comparison import (
 from groundserve.scoring.gate_report import Check, GateReport
 from groundserve.scoring.noise import NoiseRequest, usual_request
 from groundserve.scoring.text_gate import measure_text
-from groundserve.scoring.tolerances import TOLERANCES as TOLERANCES
-from groundserve.scoring.tolerances import Tolerance
+from groundserve.scoring.torch_stages import encode, open_encoder, open_grounder
 
 if TYPE_CHECKING:
     from python_backend.engine import EngineDirectory
@@ -48,8 +49,6 @@ _FAULTS = {
     "next_tokens": "the decoder's engine picks other tokens than PyTorch",
     "leak": "in the grounding engine sequences of one pass see each other",
 }
-
-
 _INT8_FACTOR = 2.0
 """Error of an engine in int8 over that of the same roundings in PyTorch, at most: 0.8 to 1.1 seen.
 A value next to the middle between two steps goes either way, and later layers with it."""
@@ -62,55 +61,38 @@ def check_engines(
     vision_tower: str | Path | None = None,
     family: str | None = None,
     parts: Mapping[str, Sequence[str | Path]] | None = None,
+    must_pass: bool = True,
 ) -> GateReport:
     """Run the same seeded input through the engines and through PyTorch.
-
-    Args:
-        engine_dir: The engines.
-        checkpoint: What they were built from, as `engine_build.build` took it; so are all others.
-        vision_tower: See there.
-        family: See there.
-        parts: See there.
-
-    Raises:
-        EngineMismatchError: They differ too much, a sequence of a pass sees another one, or
-            attention turned out causal.
-    """
-    report = measure_engines(
-        engine_dir, checkpoint, vision_tower=vision_tower, family=family, parts=parts
-    )
-    judge(report)
-    return report
-
-
-def measure_engines(
-    engine_dir: Path,
-    checkpoint: str | Path,
-    *,
-    vision_tower: str | Path | None = None,
-    family: str | None = None,
-    parts: Mapping[str, Sequence[str | Path]] | None = None,
-) -> GateReport:
-    """Measure what `check_engines` judges, which also takes the same.
 
     The shapes of a head of frames: four frames with one question; the same with two questions in
     one pass, for engines that pack; and `usual_request`, which on a CPU is left out where it takes
     more than `MAX_CPU_TFLOP`. Those of a head of text: see `measure_text`.
 
+    Args:
+        engine_dir: The engines.
+        checkpoint: What they were built from, as `engine_build.build` took it; so are the next.
+        vision_tower: Where it is not beside the checkpoint.
+        family: Where its files do not tell.
+        parts: By name.
+        must_pass: Refuse engines that are not good enough, as `judge` does.
+
     Raises:
-        EngineMismatchError: An output has another shape than PyTorch's, or 8 bits are too coarse
-            for the checkpoint.
+        EngineMismatchError: As `judge`; an output has another shape than PyTorch's; or 8 bits are
+            too coarse for the checkpoint.
         GroundserveError: PyTorch's are not what `groundserve.families.base` says of them.
     """
     from python_backend.engine import EngineDirectory
 
     engine = EngineDirectory.load(engine_dir)
-    manifest = engine.manifest
     _, opened = open_checkpoint(checkpoint, vision_tower=vision_tower, family=family, parts=parts)
-    if manifest.head == "text":
-        text_opened = cast(TextCheckpoint, opened)
-        return measure_text(engine, text_opened, TOLERANCES[manifest.precision])
-    return _measure_frames(engine, cast(FamilyCheckpoint, opened))
+    if engine.manifest.head == "text":
+        report = measure_text(engine, cast(TextCheckpoint, opened))
+    else:
+        report = _measure_frames(engine, cast(FamilyCheckpoint, opened))
+    if must_pass:
+        judge(report)
+    return report
 
 
 def _measure_frames(engine: EngineDirectory, opened: FamilyCheckpoint) -> GateReport:
@@ -141,7 +123,8 @@ def judge(report: GateReport) -> None:
     """Refuse engines whose report is not good enough.
 
     Raises:
-        EngineMismatchError: See `check_engines`.
+        EngineMismatchError: They differ too much, a sequence of a pass sees another one, or
+            attention turned out causal.
     """
     for check in report.checks:
         if not check.passed:
@@ -186,15 +169,11 @@ def run_reference(
         EngineMismatchError: 8 bits are too coarse for the checkpoint.
         GroundserveError: The outputs are not what `groundserve.families.base` says of them.
     """
-    from python_backend.arrays import to_host
-    from python_backend.encode.torch import TorchEncoder
-    from python_backend.ground.torch import TorchGrounder
-
     family, device = manifest.frames_seam, manifest.device
     units = [compared_units(len(request.plan.units), device) for request in requests]
     inputs = [request.of_units(numbers) for request, numbers in zip(requests, units, strict=True)]
-    encoder = TorchEncoder(opened.load_vision(), device=device)
-    encoded = [to_host(encoder.encode(*one)) for one in inputs]
+    encoder = open_encoder(opened.load_vision(), device=device)
+    encoded = [encode(encoder, one) for one in inputs]
     for one, numbers in zip(encoded, units, strict=True):
         check_features(family, manifest.model, one, num_units=len(numbers))
     del encoder
@@ -205,7 +184,7 @@ def run_reference(
             for request, one, exact in zip(requests, inputs, encoded, strict=True)
         ]
     features = list(map(fill_between, encoded, units))
-    grounder = TorchGrounder(opened.load_grounding(), device=device, in_turn=device != "cpu")
+    grounder = open_grounder(opened.load_grounding(), device=device)
     expected = []
     for request, one, numbers, bound in zip(requests, features, units, bounds, strict=True):
         logits = [grounder.ground(one, text_ids) for text_ids in request.text_ids]
@@ -229,7 +208,7 @@ def _int8_bound(
     Raises:
         EngineMismatchError: 8 bits are too coarse for the checkpoint, whatever the engine does.
     """
-    from groundserve.scoring.int8_model import encode_rounded
+    from groundserve.scoring.rounded_models import encode_rounded
 
     rounded = encode_rounded(opened.load_vision(), inputs)
     error = relative_error(rounded, features, floor=1e-6)
@@ -246,14 +225,13 @@ def _measure(
     engine: EngineDirectory, requests: Sequence[NoiseRequest], expected: Sequence[Expected]
 ) -> tuple[tuple[Check, ...], float]:
     """Return the checks of every request and the mask probe."""
-    from python_backend.arrays import to_host
     from python_backend.ground import PackedGrounder
 
     tolerance = TOLERANCES[engine.manifest.precision]
     encoder, grounder = engine.open_encoder(num_threads=2), engine.open_grounder(num_threads=2)
     checks = []
     for request, wanted in zip(requests, expected, strict=True):
-        features = to_host(encoder.encode(*request.inputs))
+        features = encode(encoder, request.inputs)
         check_shape(features, wanted.features)
         checks.append(
             Check(
@@ -283,14 +261,8 @@ def _logit_check(
     expected: NDArray[np.float32],
     tolerance: Tolerance,
 ) -> Check:
-    return Check(
-        output="logits",
-        shape=request.shape,
-        num_frames=request.num_frames,
-        num_tokens=request.num_tokens,
-        error=relative_error(logits, expected, floor=1.0),
-        bound=tolerance.logit_error,
-    )
+    error = relative_error(logits, expected, floor=1.0)
+    return request.check("logits", error=error, bound=tolerance.logit_error)
 
 
 def _leak_check(
@@ -302,14 +274,8 @@ def _leak_check(
     """Change the last question: the kernels and the order of additions stay, so the bits must."""
     *others, last = request.text_ids
     moved = grounder.ground_packed(features, [*others, last[::-1].copy()])
-    return Check(
-        output="leak",
-        shape=request.shape,
-        num_frames=request.num_frames,
-        num_tokens=request.num_tokens,
-        error=relative_error(moved[:-1], packed[:-1], floor=1.0),
-        bound=0.0,
-    )
+    error = relative_error(moved[:-1], packed[:-1], floor=1.0)
+    return request.check("leak", error=error, bound=0.0)
 
 
 def _mask_probe(grounder: Grounder, request: NoiseRequest, features: NDArray[np.float32]) -> float:

@@ -1,32 +1,86 @@
-"""Requests of seeded noise, in the shapes that a family's plans have."""
+"""Requests of seeded noise, in the shapes that a family's plans have.
+
+Shape letters: U units, P tokens a unit, D their width, Q questions, n steps, V vocabulary.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.engines.manifest import CHUNK_FRAMES
-from groundserve.families.base import FramesFamily, ModelSpec
+from groundserve.engines.profiles import Device
+from groundserve.families.base import FramesFamily, ModelSpec, TextFamily
 from groundserve.families.default_video import short_plan
-from groundserve.families.plans import VideoPlan
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, VideoPlan
 from groundserve.families.vision_inputs import VisionInputs, take_units
+from groundserve.runtime.deadline import Deadline
+from groundserve.scoring.comparison import compared_units
+from groundserve.scoring.gate_report import Check
+
+if TYPE_CHECKING:
+    from python_backend.generate import Generator
 
 _SEED = 20251121
+_TEXT_SEED = 20261123
+_NUM_FRAMES = 4
+_WIDTH, _HEIGHT = 480, 270
+"""Of frames as decoded; a graph that resizes them makes them smaller, as it does most videos'."""
+_PREFIX_LENGTH = 12
+_SUFFIX_LENGTHS = (9, 21)
+_NUM_STEPS = 8
+"""Tokens after each question: the first from the prompt's pass, the others from a token's each."""
+_MAX_SECONDS = 24 * 3600.0
+"""A build has no deadline of its own; a decoder's passes want one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NoiseRequest:
-    """Noise in a request's shapes."""
-
+class _Request:
     plan: VideoPlan
     """Of a short video: U units."""
     inputs: tuple[NDArray[Any], ...]
     """What the vision stage takes: uint8 noise for each stream, (U, S, S, 3) or (U, F, S, S, 3);
     then the inputs from the plan, float32, (1, ...) where all units share one."""
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.plan.frame_indices)
+
+    @property
+    def num_tokens(self) -> tuple[int, ...]:
+        """Length of each question's sequence."""
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> str:
+        """What it is, for people."""
+        lengths = " and ".join(str(length) for length in self.num_tokens)
+        return f"{self.num_frames} frames, {lengths} tokens {self._what_is_shared}"
+
+    _what_is_shared = "in one pass"
+
+    def check(self, output: str, *, error: float, bound: float) -> Check:
+        """Return what was measured of an output of its sequences."""
+        return Check(
+            output=output,
+            shape=self.shape,
+            num_frames=self.num_frames,
+            num_tokens=self.num_tokens,
+            error=error,
+            bound=bound,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NoiseRequest(_Request):
+    """Noise in the shapes of a request for scores."""
+
     text_ids: tuple[NDArray[np.int64], ...]
     """Of each question (L,)."""
 
@@ -61,20 +115,9 @@ class NoiseRequest:
         )
 
     @property
-    def num_frames(self) -> int:
-        """T."""
-        return len(self.plan.frame_indices)
-
-    @property
     def num_tokens(self) -> tuple[int, ...]:
-        """S of each question with the video before it."""
+        """Length of each question's sequence, with the video before it."""
         return tuple(self.plan.num_visual_tokens + len(ids) for ids in self.text_ids)
-
-    @property
-    def shape(self) -> str:
-        """What it is, for people."""
-        lengths = " and ".join(str(length) for length in self.num_tokens)
-        return f"{self.num_frames} frames, {lengths} tokens in one pass"
 
     def of_units(self, units: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
         """Return `inputs` of some units, given their ordinals, alone."""
@@ -108,3 +151,95 @@ def usual_request(
         num_frames=num_frames,
         text_lengths=(num_tokens - visual[num_frames],),
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextRequest(_Request):
+    """Noise in the shapes of a short video and two questions about it."""
+
+    _what_is_shared = "behind one prefix"
+
+    units: NDArray[np.int64]
+    """Of which features are compared."""
+    front_inputs: tuple[NDArray[np.float32], ...]
+    prompts: tuple[Prompt, ...]
+
+    @classmethod
+    def make(
+        cls, family: TextFamily[Any], spec: ModelSpec, *, vocab_size: int, device: Device
+    ) -> TextRequest:
+        """Draw the same one every time.
+
+        Args:
+            family: Whose plan and streams decide the shapes.
+            spec: Of the model, the family's `spec_type`.
+            vocab_size: Text ids are below it.
+            device: Where the vision stage runs, which decides how many units it sees.
+        """
+        random = np.random.default_rng(_TEXT_SEED)
+        plan = short_plan(family, spec, _NUM_FRAMES)
+        units = compared_units(len(plan.units), device)
+        inputs = VisionInputs.of(family, spec)
+        index = replace(plan.index, width=_WIDTH, height=_HEIGHT)
+        frames = [
+            random.integers(0, 256, (len(units), *shape), dtype=np.uint8)
+            for shape in inputs.unit_shapes(index)
+        ]
+        prefix = [*random.integers(0, vocab_size, _PREFIX_LENGTH).tolist(), VISUAL_TOKEN_ID]
+        return cls(
+            plan=plan,
+            units=units,
+            inputs=(*frames, *take_units(inputs.of_plan(plan), units)),
+            front_inputs=family.front_arrays(plan.seen, spec),
+            prompts=tuple(
+                Prompt(
+                    token_ids=np.array([*prefix, *random.integers(0, vocab_size, length).tolist()]),
+                    num_prefix=len(prefix),
+                )
+                for length in _SUFFIX_LENGTHS
+            ),
+        )
+
+    @property
+    def num_tokens(self) -> tuple[int, ...]:
+        """Length of each question's sequence, with the video and what is generated."""
+        num_more = self.plan.num_visual_tokens - 1 + _NUM_STEPS - 1
+        return tuple(len(prompt.token_ids) + num_more for prompt in self.prompts)
+
+    def generate(
+        self,
+        generator: Generator,
+        features: NDArray[np.float32],
+        *,
+        forced: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return (Q, n, V), logits of every step.
+
+        Args:
+            generator: Front and decoder.
+            features: (U, P, D).
+            forced: (Q, n), tokens that follow each question; the likeliest where None.
+        """
+        from python_backend.generate import Prefix, embed_prompt
+
+        front, decoder = generator.front, generator.decoder
+        block = front.embed_video(features, self.front_inputs)
+        prefix = Prefix.compute(
+            embed_prompt(self.prompts[0].prefix_ids, [block], front),
+            room=max(_SUFFIX_LENGTHS) + _NUM_STEPS,
+            regime=decoder.regime(max(self.num_tokens)),
+            decoder=decoder,
+            front=front,
+            deadline=Deadline.after(_MAX_SECONDS),
+        )
+        # The last step is rotated as in the longest sequences, which these are far from.
+        longest = decoder.regime(sys.maxsize)
+        rows = []
+        for number, prompt in enumerate(self.prompts):
+            steps = [prefix.follow(prompt.suffix_ids)]
+            for step in range(_NUM_STEPS - 1):
+                token = steps[-1].argmax() if forced is None else forced[number, step]
+                regime = longest if step == _NUM_STEPS - 2 else None
+                steps.append(prefix.extend(np.array([token], np.int64), regime=regime))
+            rows.append(np.stack(steps))
+        return np.stack(rows)

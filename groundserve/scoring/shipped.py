@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import groundserve
+from groundserve.errors import MissingExtraError
 from groundserve.runtime.own_packages import require_own
 from groundserve.weights.checkpoint_place import SHIPPED_CHECKPOINT as SHIPPED_CHECKPOINT
 
@@ -19,8 +20,6 @@ def shipped_engine_dir() -> Path:
         MissingExtraError: It must be built and the `build` extra is not installed.
         GroundserveError: Another module than groundserve's own would build it.
     """
-    from groundserve.errors import MissingExtraError
-
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groundserve"
     base.mkdir(parents=True, exist_ok=True)
     out = base / f"{SHIPPED_CHECKPOINT.name}-cpu-{groundserve.__version__}"

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from groundserve.engines.manifest import Manifest
 from groundserve.families.base import TextCheckpoint
 from groundserve.families.contract import check_features
-from groundserve.scoring.comparison import fill_between, free_memory, relative_error
+from groundserve.scoring.comparison import TOLERANCES, fill_between, free_memory, relative_error
 from groundserve.scoring.gate_report import Check, GateReport
-from groundserve.scoring.text_noise import TextRequest
-from groundserve.scoring.tolerances import Tolerance
+from groundserve.scoring.noise import TextRequest
+from groundserve.scoring.torch_stages import encode, open_encoder, open_generator
 
 if TYPE_CHECKING:
     from python_backend.engine import EngineDirectory
@@ -27,18 +27,11 @@ _INT4_FACTOR = 2.0
 the middle between two steps goes either way, and later layers with it."""
 
 
-def measure_text(
-    engine: EngineDirectory, opened: TextCheckpoint, tolerance: Tolerance
-) -> GateReport:
-    """Measure the engines of a head of text.
+def measure_text(engine: EngineDirectory, opened: TextCheckpoint) -> GateReport:
+    """Measure the engines of a head of text against the checkpoint that they were built from.
 
     Two questions follow one prefix with a short video in it, each with several tokens behind it,
     which PyTorch picks for both.
-
-    Args:
-        engine: The engines.
-        opened: The checkpoint they were built from.
-        tolerance: How far they may be from PyTorch.
 
     Raises:
         EngineMismatchError: An output has another shape than PyTorch's.
@@ -52,51 +45,31 @@ def measure_text(
         device=manifest.device,
     )
     # PyTorch first, and gone before the engines come: a GPU need not have room for both.
-    expected = _run_reference(opened, request, manifest, tolerance)
+    expected = _run_reference(opened, request, manifest)
     free_memory(manifest.device)
     encoder = engine.open_encoder(num_threads=2)
-    features = request.encode(encoder)
+    features = encode(encoder, request.inputs)
     del encoder
     generator = engine.open_generator(num_threads=2)
     logits = request.generate(generator, expected.features, forced=expected.token_ids)
-    wanted = expected.logits
+    wanted, bound = expected.logits, expected.logit_bound
     # By how much PyTorch's own choice is the better one, by its own logits.
     chosen = np.take_along_axis(wanted, logits.argmax(-1)[..., None], axis=-1)[..., 0]
     shortfall = float((wanted.max(-1) - chosen).max() / max(1.0, np.abs(wanted).max()))
-    bound = expected.logit_bound
-    shape = request.shape
-    return GateReport(
-        device=manifest.device,
-        checks=(
-            Check(
-                output="features",
-                shape=f"{len(request.units)} units of {features.shape[1]} tokens",
-                num_frames=request.num_frames,
-                num_tokens=(),
-                error=relative_error(features, expected.features[request.units], floor=1e-6),
-                bound=tolerance.feature_error,
-            ),
-            Check(
-                output="next_logits",
-                shape=shape,
-                num_frames=request.num_frames,
-                num_tokens=request.num_tokens,
-                error=relative_error(logits, wanted, floor=1.0),
-                bound=bound,
-            ),
-            Check(
-                output="next_tokens",
-                shape=shape,
-                num_frames=request.num_frames,
-                num_tokens=request.num_tokens,
-                error=shortfall,
-                # Two logits that are each off by the bound change places where they lie closer.
-                bound=2 * bound,
-            ),
-        ),
-        mask_probe=None,
-        not_run={},
+    of_features = Check(
+        output="features",
+        shape=f"{len(request.units)} units of {features.shape[1]} tokens",
+        num_frames=request.num_frames,
+        num_tokens=(),
+        error=relative_error(features, expected.features[request.units], floor=1e-6),
+        bound=TOLERANCES[manifest.precision].feature_error,
     )
+    error = relative_error(logits, wanted, floor=1.0)
+    of_logits = request.check("next_logits", error=error, bound=bound)
+    # Two logits that are each off by the bound change places where they lie closer.
+    of_tokens = request.check("next_tokens", error=shortfall, bound=2 * bound)
+    checks = (of_features, of_logits, of_tokens)
+    return GateReport(device=manifest.device, checks=checks, mask_probe=None, not_run={})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,28 +89,21 @@ class _Expected:
         return picked
 
 
-def _run_reference(
-    opened: TextCheckpoint, request: TextRequest, manifest: Manifest, tolerance: Tolerance
-) -> _Expected:
+def _run_reference(opened: TextCheckpoint, request: TextRequest, manifest: Manifest) -> _Expected:
     """Run PyTorch in float32."""
-    from python_backend.encode.torch import TorchEncoder
-    from python_backend.generate import Generator
-    from python_backend.generate.torch import TorchDecoder, TorchFront
-
-    device = manifest.device
-    encoded = request.encode(TorchEncoder(opened.load_vision(), device=device))
+    device, tolerance = manifest.device, TOLERANCES[manifest.precision].logit_error
+    encoded = encode(open_encoder(opened.load_vision(), device=device), request.inputs)
     check_features(manifest.seam, manifest.model, encoded, num_units=len(request.units))
     features = fill_between(encoded, request.units)
     model = opened.load_decoder()
-    front = TorchFront(opened.load_front(), model.get_input_embeddings(), device=device)
-    generator = Generator(front=front, decoder=TorchDecoder(model, device=device))
+    generator = open_generator(opened.load_front(), model, device=device)
     logits = request.generate(generator, features)
-    expected = _Expected(features=features, logits=logits, logit_bound=tolerance.logit_error)
+    expected = _Expected(features=features, logits=logits, logit_bound=tolerance)
     if manifest.precision != "int4":
         return expected
-    from groundserve.scoring.int4_model import round_decoder
+    from groundserve.scoring.rounded_models import round_decoder
 
     round_decoder(model)
     rounded = request.generate(generator, features, forced=expected.token_ids)
     error = relative_error(rounded, logits, floor=1.0)
-    return replace(expected, logit_bound=_INT4_FACTOR * error + tolerance.logit_error)
+    return replace(expected, logit_bound=_INT4_FACTOR * error + tolerance)

@@ -64,8 +64,6 @@ class TorchDecoder:
 
     def begin(self, max_positions: int) -> TorchPast:
         """Return a past without a position."""
-        from python_backend.generate.torch_past import TorchPast
-
         return TorchPast(self._model.config.num_hidden_layers, max_positions)
 
     def extend(

@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from engine_build.decoder_export import export_decoder
 from groundserve.engines.manifest import DECODER_GRAPH_NAME
 from groundserve.errors import UnsupportedError
-from groundserve.scoring.int4_model import round_decoder
+from groundserve.scoring.rounded_models import round_decoder
 from python_backend.generate import OnnxRuntimeDecoder
 from python_backend.generate.torch import TorchDecoder
 from tests.support.llama import VOCAB_SIZE, WIDTH, tiny_llama

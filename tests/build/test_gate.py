@@ -15,7 +15,7 @@ from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
 from groundserve.scoring import gate
-from groundserve.scoring.gate import check_engines, judge, measure_engines
+from groundserve.scoring.gate import check_engines, judge
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.engine import EngineDirectory
 from python_backend.ground.engine import EngineGrounder
@@ -152,7 +152,7 @@ def test_a_sound_engine_passes_at_every_shape(engine):
     ],
 )
 def test_an_engine_that_is_wrong_at_serving_shapes_alone_is_refused(engine, scorer, wrong, message):
-    report = measure_engines(**engine(scorer))
+    report = check_engines(**engine(scorer), must_pass=False)
 
     assert [(one.output, one.num_tokens) for one in report.checks if not one.passed] == wrong
     # Four frames, one question and the probe, which is all there was to a gate, find nothing.
@@ -163,7 +163,7 @@ def test_an_engine_that_is_wrong_at_serving_shapes_alone_is_refused(engine, scor
 
 
 def test_a_causal_engine_is_refused_by_the_probe(engine):
-    report = measure_engines(**engine(Causal))
+    report = check_engines(**engine(Causal), must_pass=False)
     assert report.mask_probe == 0
     with pytest.raises(EngineMismatchError, match="is causal"):
         judge(replace(report, checks=()))

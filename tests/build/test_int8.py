@@ -15,7 +15,7 @@ from groundserve.engines.manifest import VISION_ONNX_NAME, Manifest
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.runtime.instructions import int8_instructions
-from groundserve.scoring.gate import check_engines, measure_engines
+from groundserve.scoring.gate import check_engines
 from groundserve.scoring.noise import NoiseRequest
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend import onnx_session
@@ -111,7 +111,7 @@ def test_a_checkpoint_that_8_bits_do_not_hold_is_refused(int8_dir, monkeypatch):
         EngineMismatchError,
         match=r"^int8 is too coarse for this checkpoint: .*at most 0\.1; build it in fp32$",
     ):
-        measure_engines(int8_dir, SHIPPED_CHECKPOINT, vision_tower=None)
+        check_engines(int8_dir, SHIPPED_CHECKPOINT, vision_tower=None)
 
 
 def test_a_frame_is_rounded_for_itself(int8_dir, request_of_4):

@@ -11,9 +11,9 @@ import pytest
 from engine_build import build
 from groundserve.engines.manifest import Manifest
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnsupportedError
+from groundserve.scoring.comparison import TOLERANCES
 from groundserve.scoring.gate import check_engines
 from groundserve.scoring.gate_report import GateReport
-from groundserve.scoring.tolerances import TOLERANCES
 from groundserve.weights.checkpoint_place import SHIPPED_CHECKPOINT
 from python_backend.checkpoint import CheckpointStages
 from python_backend.pipeline import Pipeline

@@ -10,7 +10,7 @@ import re
 import pytest
 import torch
 
-from groundserve.cli import doctor_checks, doctor_gpu
+from groundserve.cli import doctor_checks
 from tests.cli.command import run_cli
 
 VERSION = '#!/bin/sh\necho "[TensorRT-LLM] TensorRT-LLM version: {}"\necho usage >&2\nexit 2\n'
@@ -23,7 +23,7 @@ def findings(tmp_path, monkeypatch):
     bin_dir.mkdir(parents=True)
     gpus.mkdir()
     monkeypatch.setattr(doctor_checks, "_GPUS", gpus)
-    monkeypatch.setattr(doctor_gpu, "count_gpus", lambda: (0, 1))
+    monkeypatch.setattr(doctor_checks, "count_gpus", lambda: (0, 1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
     def doctor(*, backends=(), num_gpus=0, **programs):
@@ -106,7 +106,7 @@ def no_driver():
     ids=["ok", "cpu_torch", "old_driver", "no_driver"],
 )
 def test_cuda_is_initialised(findings, monkeypatch, count_gpus, torch_sees, status, detail):
-    monkeypatch.setattr(doctor_gpu, "count_gpus", count_gpus)
+    monkeypatch.setattr(doctor_checks, "count_gpus", count_gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: torch_sees)
     code, found = findings(num_gpus=2)
     assert found["CUDA"][0] == status
