@@ -17,26 +17,9 @@ class Numbering:
     """Gives each row the id of its line: its own, its number in a file, or its place."""
 
     def __init__(
-        self,
-        *,
-        must_be_numbers: bool,
-        first: int | None = None,
-        by_id: Mapping[DocId, int] | None = None,
+        self, *, must_be_numbers: bool, first: int | None, by_id: Mapping[DocId, int] | None
     ) -> None:
-        """Take where numbers come from, besides the rows' own ids.
-
-        Args:
-            must_be_numbers: Whether readers find lines by whole numbers >= 0 alone.
-            first: Number of the source's first question, where it has no ids.
-            by_id: id -> number; see `read_numbers`.
-
-        Raises:
-            InvalidRequestError: Both are given, or `first` < 0.
-        """
-        if first is not None and by_id is not None:
-            raise InvalidRequestError("--doc-id and --doc-ids cannot be given together")
-        if first is not None and first < 0:
-            raise InvalidRequestError(f"--doc-id must be >= 0, got {first}")
+        """Take the number of the source's first question, where it has no ids, or that of each."""
         self._must_be_numbers = must_be_numbers
         self._next = first
         self._by_id = by_id
@@ -48,13 +31,15 @@ class Numbering:
         return len(self._by_id.keys() - self._used) if self._by_id is not None else 0
 
     def id_of(self, row: ExportRow) -> DocId:
-        """Return the id of the row's line; rows are asked about once each, in the source's order.
-
-        Raises:
-            InvalidRequestError: It has none that readers would find.
-        """
+        """Return the id of the row's line; rows are asked about once each, in the source's order."""
         if self._next is not None:
-            return self._count(row, self._next)
+            if row.id is not None:
+                raise InvalidRequestError(
+                    f"{row.place}: the row has the id {shown(row.id)}; --doc-id is for answers of "
+                    "score --json, which have none"
+                )
+            self._next += 1
+            return self._next - 1
         if row.id is None:
             if self._must_be_numbers or self._by_id is not None:
                 raise InvalidRequestError(
@@ -77,15 +62,6 @@ class Numbering:
             )
         return row.id
 
-    def _count(self, row: ExportRow, number: int) -> int:
-        if row.id is not None:
-            raise InvalidRequestError(
-                f"{row.place}: the row has the id {shown(row.id)}; --doc-id is for answers of "
-                "score --json, which have none"
-            )
-        self._next = number + 1
-        return number
-
 
 def read_numbers(path: str | PathLike[str]) -> dict[DocId, int]:
     """Read a JSON object of ids and the numbers of their questions, each number once.
@@ -97,7 +73,6 @@ def read_numbers(path: str | PathLike[str]) -> dict[DocId, int]:
         text = Path(path).read_bytes()
     except OSError as error:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    numbers: dict[DocId, int] = {}
     taken: dict[int, str] = {}
     for key, value in parse_object(text, str(path)).items():
         if type(value) is not int or value < 0:
@@ -110,5 +85,4 @@ def read_numbers(path: str | PathLike[str]) -> dict[DocId, int]:
                 f"{path}: {shown(taken[value])} and {shown(key)} have the same number {value}"
             )
         taken[value] = key
-        numbers[as_read(key)] = value
-    return numbers
+    return {as_read(key): value for value, key in taken.items()}
