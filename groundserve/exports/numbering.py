@@ -31,7 +31,7 @@ class Numbering:
         return len(self._by_id.keys() - self._used) if self._by_id is not None else 0
 
     def id_of(self, row: ExportRow) -> DocId:
-        """Return the id of the row's line; rows are asked about once each, in the source's order."""
+        """Return the id of a row's line; rows come once each, in the source's order."""
         if self._next is not None:
             if row.id is not None:
                 raise InvalidRequestError(
