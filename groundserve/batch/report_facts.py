@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.batch.attempts import read_attempts
 from groundserve.batch.events import Finished, RowFailed, Started, UnitDone, UnitLost, VideoTime
@@ -147,55 +150,14 @@ def gather_facts(
             for kind, number in sorted(status.failures.items(), key=lambda it: (-it[1], it[0]))
         ],
         attempts=log.attempts,
-        bars=log.bars.as_facts(log.seconds),
+        bars=_bars(np.array(log.units).reshape(-1, 4), log.seconds),
         stage_seconds=log.stages(),
         workers=[worker for _, worker in sorted(log.workers.items())],
-        slowest=[one for _, _, one in sorted(log.slowest, reverse=True)],
+        slowest=log.slowest,
         settings={"manifest": status.manifest, **(status.fingerprint or {})},
         checkpoint_note=status.checkpoint_note,
         price_per_hour=price_per_hour,
     )
-
-
-class _Bars:
-    """Rows over time, in bars that become twice as wide whenever there would be too many."""
-
-    def __init__(self) -> None:
-        self._width = _LEAST_BAR_SECONDS
-        self._counts = np.zeros((_NUM_BARS, 2))
-        """Scored and failed rows of each bar."""
-        self._num_bars = 0
-
-    def add(self, start: float, end: float, num_scored: int, num_failed: int) -> None:
-        """Add rows that were worked on from one moment to another; they count for all of it."""
-        while end >= self._width * _NUM_BARS:
-            self._width *= 2
-            merged = self._counts.reshape(-1, 2, 2).sum(axis=1)
-            self._counts = np.concatenate([merged, np.zeros_like(merged)])
-            self._num_bars = (self._num_bars + 1) // 2
-        for number in range(int(start / self._width), int(end / self._width) + 1):
-            left, right = number * self._width, (number + 1) * self._width
-            inside = min(end, right) - max(start, left)
-            share = inside / (end - start) if end > start else 1.0
-            self._counts[number] += (num_scored * share, num_failed * share)
-            self._num_bars = max(self._num_bars, number + 1)
-
-    def as_facts(self, end: float) -> list[Bar]:
-        """Return all bars from 0 on; the last one ends where the run does."""
-        bars = []
-        for number, (num_scored, num_failed) in enumerate(self._counts[: self._num_bars].tolist()):
-            start, seconds = number * self._width, self._width
-            if start + seconds > end > start:
-                seconds = max(end - start, self._width / 4)
-            bars.append(
-                Bar(
-                    start_seconds=start,
-                    seconds=seconds,
-                    num_scored=num_scored,
-                    num_failed=num_failed,
-                )
-            )
-        return bars
 
 
 class _Log:
@@ -203,15 +165,15 @@ class _Log:
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
-        self.bars = _Bars()
+        self.units = array("d")
+        """When the work on rows began and ended, how many were scored and how many failed."""
         self.first_failures: dict[str, list[tuple[str, str, str]]] = {}
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self.video_seconds = 0.0
         self.seconds = 0.0
         """That the attempts before the newest took."""
-        self.slowest: list[tuple[float, int, VideoTime]] = []
+        self.slowest: list[VideoTime] = []
         self.workers: dict[tuple[str, int], Worker] = {}
-        self._num_videos = 0
 
     def read(self, number: int, entries: Iterable[Entry], driver: Mapping[str, Any]) -> None:
         started = driver.get("started")
@@ -259,11 +221,8 @@ class _Log:
             worker.num_rows += event.num_rows + num_failed
             worker.video_seconds += event.video_seconds
             worker.busy_seconds += event.wall_seconds
-            for one in event.slowest:
-                self._num_videos += 1  # so that no two videos are compared
-                heapq.heappush(self.slowest, (one.seconds, -self._num_videos, one))
-                if len(self.slowest) > _NUM_SLOWEST:
-                    heapq.heappop(self.slowest)
+            slowest = [*self.slowest, *event.slowest]
+            self.slowest = heapq.nlargest(_NUM_SLOWEST, slowest, key=attrgetter("seconds"))
 
     def _count(
         self, attempt: Attempt, now: float, took: float, num_scored: int, num_failed: int
@@ -274,7 +233,31 @@ class _Log:
         # Workers' clocks may differ, and a clock may be set back.
         end = max(0.0, now - attempt.started)
         start = self.seconds + max(0.0, end - took)
-        self.bars.add(start, self.seconds + end, num_scored, num_failed)
+        self.units.extend((start, self.seconds + end, num_scored, num_failed))
+
+
+def _bars(units: NDArray[np.float64], end: float) -> list[Bar]:
+    """Return rows over time from 0 on; those of a unit count for all of the time that it took."""
+    if not len(units):
+        return []
+    starts, ends, counts = units[:, 0], units[:, 1], units[:, 2:]
+    width = _LEAST_BAR_SECONDS
+    while ends.max() >= width * _NUM_BARS:
+        width *= 2
+    edges = [width * number for number in range(int(ends.max() / width) + 2)]
+    # (bars + 1, 2): the rows that were scored, and that failed, before each edge.
+    took = np.maximum(ends - starts, 1e-9)
+    before = np.array([np.clip((edge - starts) / took, 0, 1) @ counts for edge in edges])
+    bars = []
+    for start, (num_scored, num_failed) in zip(
+        edges, np.diff(before, axis=0).tolist(), strict=False
+    ):
+        # The last one ends where the run does.
+        seconds = max(end - start, width / 4) if start + width > end > start else width
+        bars.append(
+            Bar(start_seconds=start, seconds=seconds, num_scored=num_scored, num_failed=num_failed)
+        )
+    return bars
 
 
 def _keep_first(

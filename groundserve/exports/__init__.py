@@ -1,14 +1,13 @@
 """Hand-over to Video-LLMs: scored questions as the files that their harnesses read.
 
-`sources` reads what was scored, into `rows`; `formats` writes a line of it, with `pictures` and the
-ids of `numbering`; `lines` does so for all rows and counts, and `export` is all of it, by
-`options`. docs/handover.md has the formats and their readers.
+`sources` reads what was scored, into `rows`; `formats` writes a line of it, with `pictures`; `lines`
+does so for all rows, with their ids, and `export` is all of it, by `options`. docs/handover.md has
+the formats and their readers.
 """
 
 from groundserve.exports.export import export
 from groundserve.exports.lines import Exported
-from groundserve.exports.numbering import read_numbers
-from groundserve.exports.options import ExportFormat, ExportOptions, check_options
+from groundserve.exports.options import ExportFormat, ExportOptions, check_options, read_numbers
 
 __all__ = [
     "ExportFormat",

@@ -20,12 +20,11 @@ from groundserve.exports.formats import (
     openai_line,
     qvhighlights_line,
 )
-from groundserve.exports.numbering import Numbering
 from groundserve.exports.options import ExportFormat, ExportOptions
 from groundserve.exports.pictures import Pictures
 from groundserve.exports.rows import ExportRow, FailedRow, choose_frames
 from groundserve.exports.sources import Source
-from groundserve.records.record import DocId
+from groundserve.records.record import DocId, make_doc_id
 from groundserve.strict_json import shown
 
 _ROWS_TOGETHER = 8
@@ -68,7 +67,7 @@ class Lines:
         self._source = source
         self._format = export_format
         self._options = options
-        self._numbering = Numbering(
+        self._numbering = _Numbering(
             must_be_numbers=export_format == "lmms-eval",
             first=options.doc_id,
             by_id=options.doc_ids,
@@ -189,6 +188,56 @@ class Lines:
         self._spool.write(raw)
         self._kept[line_id] = (row.place, self._end, len(raw))
         self._end += len(raw)
+
+
+class _Numbering:
+    """Gives each row the id of its line: its own, its number in a file, or its place."""
+
+    def __init__(
+        self, *, must_be_numbers: bool, first: int | None, by_id: Mapping[DocId, int] | None
+    ) -> None:
+        """Take the number of the source's first question, where it has no ids, or that of each."""
+        self._must_be_numbers = must_be_numbers
+        self._next = first
+        self._by_id = by_id
+        self._used: set[DocId] = set()
+
+    @property
+    def num_unused(self) -> int:
+        """Entries of the file that no row had."""
+        return len(self._by_id.keys() - self._used) if self._by_id is not None else 0
+
+    def id_of(self, row: ExportRow) -> DocId:
+        """Return the id of a row's line; rows come once each, in the source's order."""
+        if self._next is not None:
+            if row.id is not None:
+                raise InvalidRequestError(
+                    f"{row.place}: the row has the id {shown(row.id)}; --doc-id is for answers of "
+                    "score --json, which have none"
+                )
+            self._next += 1
+            return self._next - 1
+        if row.id is None:
+            if self._must_be_numbers or self._by_id is not None:
+                raise InvalidRequestError(
+                    f"{row.place}: answers of score --json have no ids; give the number of the "
+                    "first question in its benchmark (--doc-id)"
+                )
+            return make_doc_id(row.video, row.query)
+        if self._by_id is not None:
+            if row.id not in self._by_id:
+                raise InvalidRequestError(
+                    f"{row.place}: --doc-ids has no number for {shown(row.id)}"
+                )
+            self._used.add(row.id)
+            return self._by_id[row.id]
+        if self._must_be_numbers and (isinstance(row.id, str) or row.id < 0):
+            raise InvalidRequestError(
+                f"{row.place}: the id must be the question's number in its benchmark, a whole "
+                f"number >= 0, got {shown(row.id)}: readers would not find its line, and sample "
+                "uniformly; give a file of ids and numbers (--doc-ids)"
+            )
+        return row.id
 
 
 def _repeated_id(line_id: DocId, place: str, other: str) -> InvalidRequestError:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from os import PathLike
 from pathlib import Path
 from typing import Literal, get_args
 
 from groundserve.errors import InvalidRequestError
 from groundserve.options import Selector
+from groundserve.records.reading import as_read
 from groundserve.records.record import DocId
+from groundserve.strict_json import parse_object, shown
 
 ExportFormat = Literal["lmms-eval", "qvhighlights", "openai", "llava"]
 Order = Literal["score", "time"]
@@ -104,6 +107,31 @@ def check_options(export_format: str, options: ExportOptions) -> None:
             "pictures as files need a folder: give --frames, one that batch or score has written "
             "or one to be made"
         )
+
+
+def read_numbers(path: str | PathLike[str]) -> dict[DocId, int]:
+    """Read a JSON object of ids and the numbers of their questions, each number once.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, or is not such an object.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    taken: dict[int, str] = {}
+    for key, value in parse_object(text, str(path)).items():
+        if type(value) is not int or value < 0:
+            raise InvalidRequestError(
+                f"{path}: the number of {shown(key)} must be a whole number >= 0, "
+                f"got {shown(value)}"
+            )
+        if value in taken:
+            raise InvalidRequestError(
+                f"{path}: {shown(taken[value])} and {shown(key)} have the same number {value}"
+            )
+        taken[value] = key
+    return {as_read(key): value for value, key in taken.items()}
 
 
 def _require_one_of(option: str, value: str, choices: tuple[str, ...]) -> None:
