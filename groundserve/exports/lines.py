@@ -67,11 +67,6 @@ class Lines:
         self._source = source
         self._format = export_format
         self._options = options
-        self._numbering = _Numbering(
-            must_be_numbers=export_format == "lmms-eval",
-            first=options.doc_id,
-            by_id=options.doc_ids,
-        )
         self._kept: dict[DocId, tuple[str, int, int]] = {}
         """Where a line's row stands, where the line begins, and its bytes."""
         self._end = 0
@@ -83,7 +78,7 @@ class Lines:
     def add_all(self) -> None:
         """Add the lines of all rows, of a format that needs no picture."""
         for row in self._answered():
-            row_id = self._numbering.id_of(row)
+            row_id = self._id_of(row)
             if self._format == "lmms-eval":
                 line = self._lmms_eval(row, row_id)
             else:
@@ -102,7 +97,7 @@ class Lines:
             ]
             found = pictures.of_video(group[0].video, np.unique(np.concatenate(choices)))
             for row, frames in zip(group, choices, strict=True):
-                row_id = self._numbering.id_of(row)
+                row_id = self._id_of(row)
                 if self._format == "llava":
                     line = llava_line(row_id, row, [found[it] for it in frames.tolist()])
                 else:
@@ -119,6 +114,7 @@ class Lines:
             why = f"all of its {failed} rows failed" if failed else "it holds no rows"
             raise InvalidRequestError(f"nothing to export from {self._source.path}: {why}")
         numbers = [it for it in self._kept if isinstance(it, int)]
+        doc_ids = self._options.doc_ids
         is_lmms_eval = self._format == "lmms-eval"
         return Exported(
             num_rows=len(self._kept),
@@ -127,7 +123,7 @@ class Lines:
             num_otherwise_sampled=self._num_otherwise_sampled,
             num_gaps=max(numbers) + 1 - len(numbers) if is_lmms_eval else 0,
             most_frames=self._most_frames,
-            num_unused_ids=self._numbering.num_unused,
+            num_unused_ids=len(doc_ids) - len(self._kept) if doc_ids is not None else 0,
             num_below_threshold=self._num_below_threshold,
         )
 
@@ -157,13 +153,44 @@ class Lines:
         for row in self._source.rows():
             if isinstance(row, FailedRow):
                 continue
-            row_id = self._numbering.id_of(row)
+            row_id = self._id_of(row)
             if row_id in places:
                 raise _repeated_id(row_id, row.place, places[row_id])
             places[row_id] = row.place
             if self._format == "llava":
                 check_llava(row)
             pictures.require(row.video, place=row.place)
+
+    def _id_of(self, row: ExportRow) -> DocId:
+        """Return what readers find the row's line by: its own id, or its number in a benchmark."""
+        by_id, must_be_number = self._options.doc_ids, self._format == "lmms-eval"
+        if self._options.doc_id is not None:
+            if row.id is not None:
+                raise InvalidRequestError(
+                    f"{row.place}: the row has the id {shown(row.id)}; --doc-id is for answers of "
+                    "score --json, which have none"
+                )
+            return self._options.doc_id + len(self._kept)
+        if row.id is None:
+            if must_be_number or by_id is not None:
+                raise InvalidRequestError(
+                    f"{row.place}: answers of score --json have no ids; give the number of the "
+                    "first question in its benchmark (--doc-id)"
+                )
+            return make_doc_id(row.video, row.query)
+        if by_id is not None:
+            if row.id not in by_id:
+                raise InvalidRequestError(
+                    f"{row.place}: --doc-ids has no number for {shown(row.id)}"
+                )
+            return by_id[row.id]
+        if must_be_number and (isinstance(row.id, str) or row.id < 0):
+            raise InvalidRequestError(
+                f"{row.place}: the id must be the question's number in its benchmark, a whole "
+                f"number >= 0, got {shown(row.id)}: readers would not find its line, and sample "
+                "uniformly; give a file of ids and numbers (--doc-ids)"
+            )
+        return row.id
 
     def _lmms_eval(self, row: ExportRow, row_id: DocId) -> str:
         if row.scored is not None and not is_benchmark_sampled(row.scored):
@@ -188,56 +215,6 @@ class Lines:
         self._spool.write(raw)
         self._kept[line_id] = (row.place, self._end, len(raw))
         self._end += len(raw)
-
-
-class _Numbering:
-    """Gives each row the id of its line: its own, its number in a file, or its place."""
-
-    def __init__(
-        self, *, must_be_numbers: bool, first: int | None, by_id: Mapping[DocId, int] | None
-    ) -> None:
-        """Take the number of the source's first question, where it has no ids, or that of each."""
-        self._must_be_numbers = must_be_numbers
-        self._next = first
-        self._by_id = by_id
-        self._used: set[DocId] = set()
-
-    @property
-    def num_unused(self) -> int:
-        """Entries of the file that no row had."""
-        return len(self._by_id.keys() - self._used) if self._by_id is not None else 0
-
-    def id_of(self, row: ExportRow) -> DocId:
-        """Return the id of a row's line; rows come once each, in the source's order."""
-        if self._next is not None:
-            if row.id is not None:
-                raise InvalidRequestError(
-                    f"{row.place}: the row has the id {shown(row.id)}; --doc-id is for answers of "
-                    "score --json, which have none"
-                )
-            self._next += 1
-            return self._next - 1
-        if row.id is None:
-            if self._must_be_numbers or self._by_id is not None:
-                raise InvalidRequestError(
-                    f"{row.place}: answers of score --json have no ids; give the number of the "
-                    "first question in its benchmark (--doc-id)"
-                )
-            return make_doc_id(row.video, row.query)
-        if self._by_id is not None:
-            if row.id not in self._by_id:
-                raise InvalidRequestError(
-                    f"{row.place}: --doc-ids has no number for {shown(row.id)}"
-                )
-            self._used.add(row.id)
-            return self._by_id[row.id]
-        if self._must_be_numbers and (isinstance(row.id, str) or row.id < 0):
-            raise InvalidRequestError(
-                f"{row.place}: the id must be the question's number in its benchmark, a whole "
-                f"number >= 0, got {shown(row.id)}: readers would not find its line, and sample "
-                "uniformly; give a file of ids and numbers (--doc-ids)"
-            )
-        return row.id
 
 
 def _repeated_id(line_id: DocId, place: str, other: str) -> InvalidRequestError:
