@@ -40,9 +40,9 @@ _SAVE_OPTIONS: dict[ImageFormat, dict[str, Any]] = {
     "jpeg": {"subsampling": "4:4:4"},
 }
 DEFAULT_QUALITY = 95
-"""Of a JPEG, as Pillow counts it."""
+"""Quality of a JPEG, as Pillow counts it."""
 _MAX_STEM_BYTES = 100
-"""Of a video's name in a file's: file systems allow 255 bytes for all of it."""
+"""Most bytes of a video's name in a file's: file systems allow 255 for all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class FrameFiles:
         queries: Sequence[str] = (),
         image_format: ImageFormat = "png",
     ) -> None:
-        """See that the folder can be written to, or made by `write`.
+        """Check that the folder can be written to, or made by `write`.
 
         Args:
             directory: Folder of the images; those of other videos may be in it.

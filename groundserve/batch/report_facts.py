@@ -22,7 +22,7 @@ from groundserve.batch.storage import Storage
 _NUM_BARS = 120
 _LEAST_BAR_SECONDS = 0.5
 _ALL_STAGES = "total"
-"""Of the stages of an answer: all of them, and what is between."""
+"""The stage of an answer that is all of them, and what is between."""
 _NO_STAGE = "outside: opening engines, fetching, writing"
 _NUM_SLOWEST = 10
 _NUM_FIRST = 5
@@ -115,7 +115,7 @@ class ReportFacts:
     checkpoint_note: str | None = None
     """What the checkpoint's author says of its scores."""
     price_per_hour: float | None = None
-    """Of all machines of the job together; None where nobody said."""
+    """What all machines of the job cost together; None where nobody said."""
 
     @property
     def cost_per_1000_video_hours(self) -> float | None:

@@ -26,9 +26,9 @@ from groundserve.records.record import DocId
 from groundserve.spans import Span, find_spans
 
 BENCHMARK_SAMPLING = f"rule B at 1 frame a second, at most {DEFAULT_NUM_FRAMES} frames"
-"""Of the published numbers; `score` and `batch` sample so unless told otherwise."""
+"""How published numbers are sampled; `score` and `batch` sample so unless told otherwise."""
 MAX_LINE_BYTES = 64 * MIB
-"""Of one question's messages, its pictures included: what is longer no server is likely to take."""
+"""Longest messages of one question, its pictures included, that a server is likely to take."""
 _LLAVA_IMAGE = "<image>"
 """What readers replace by a picture, wherever it stands."""
 

@@ -137,7 +137,7 @@ class DecodedPictures:
         self._index: dict[str, str] = {}
 
     def require(self, video: str, *, place: str) -> None:
-        """See that a video, which the row at `place` names, is there before any is decoded."""
+        """Refuse a missing video, which the row at `place` names, before any is decoded."""
         path = self._media_root / video
         if not path.is_file():
             raise InvalidRequestError(

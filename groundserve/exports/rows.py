@@ -19,7 +19,7 @@ from groundserve.selection import best_first, select_frames
 from groundserve.spans import Span
 
 _MAX_SECONDS = 1e7
-"""Of a video, some 100 days: a hand-over has a number for each two seconds."""
+"""Longest video, some 100 days: a hand-over has a number for each two seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +67,7 @@ class FailedRow:
     """A question without an answer."""
 
     kind: str
-    """Of the error, as the source calls it."""
+    """What the source calls the error."""
 
 
 def scored_row(values: Mapping[str, Any], *, place: str, id: DocId | None) -> ExportRow:
@@ -142,39 +142,23 @@ def _span(values: Any) -> Span:
 
 def _problem(scored: ScoredFrames) -> str | None:
     """Say what is wrong with numbers of the right kind."""
-    num_frames = len(scored.frame_indices)
-    arrays = (scored.pts_seconds, scored.frame_logits, scored.frame_scores)
-    if not num_frames or any(len(array) != num_frames for array in arrays):
+    ordinals, pts, selected = scored.frame_indices, scored.pts_seconds, scored.selected_frames
+    lengths = [len(ordinals), len(pts), len(scored.frame_logits), len(scored.frame_scores)]
+    if not lengths[0] or len(set(lengths)) > 1:
         return (
             "frame_indices, pts_seconds, frame_logits and frame_scores must be of one length >= 1, "
-            f"got {num_frames}, {', '.join(str(len(array)) for array in arrays)}"
+            f"got {', '.join(map(str, lengths))}"
         )
-    first, last = scored.frame_indices[[0, -1]].tolist()
-    if first < 0 or last >= scored.num_source_frames:
-        return (
-            f"frame_indices must be 0 to {scored.num_source_frames - 1}, the frames of the file, "
-            f"got {first} to {last}"
-        )
-    times = np.append(scored.pts_seconds, scored.duration_seconds)
-    selected = scored.selected_frames
-    rules = {
-        "frames must increase, and their logits be finite": (
-            (np.diff(scored.frame_indices) > 0).all() and np.isfinite(scored.frame_logits).all()
-        ),
-        f"pts_seconds and duration_seconds must be finite, at most {_MAX_SECONDS:g}": (
-            (np.abs(times) <= _MAX_SECONDS).all()
-        ),
-        "pts_seconds must not decrease, and frame_scores be finite": (
-            (np.diff(scored.pts_seconds) >= 0).all() and np.isfinite(scored.frame_scores).all()
-        ),
-        "spans must be finite numbers, their start not after their end": all(
-            np.isfinite(span).all() and span[0] <= span[1] for span in scored.spans
-        ),
-        "selected_frames must be at least one, and increase": (
-            len(selected) and (np.diff(selected) > 0).all()
-        ),
-        "selected_frames must be frames that were scored": (
-            np.isin(selected, scored.frame_indices).all()
-        ),
-    }
-    return next((rule for rule, holds in rules.items() if not holds), None)
+    spans = np.array(scored.spans).reshape(-1, len(Span._fields))
+    if not all(np.isfinite(it).all() for it in (scored.frame_logits, scored.frame_scores, spans)):
+        return "frame_logits, frame_scores and spans must be finite"
+    last = scored.num_source_frames - 1
+    if (np.diff(ordinals) <= 0).any() or ordinals[0] < 0 or ordinals[-1] > last:
+        return f"frame_indices must increase, and be 0 to {last}, the frames of the file"
+    if not (np.abs(np.append(pts, scored.duration_seconds)) <= _MAX_SECONDS).all():
+        return f"pts_seconds and duration_seconds must be finite, at most {_MAX_SECONDS:g}"
+    if (np.diff(pts) < 0).any() or (spans[:, 0] > spans[:, 1]).any():
+        return "pts_seconds must not decrease, and no span start after its end"
+    if not len(selected) or (np.diff(selected) <= 0).any() or not np.isin(selected, ordinals).all():
+        return "selected_frames must be frames that were scored, at least one, and increase"
+    return None

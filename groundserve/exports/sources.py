@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from groundserve.strict_json import parse_object, shown
 SourceKind = Literal["batch", "records", "answers"]
 Row = ExportRow | FailedRow
 
-_URI = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
-"""With one slash: a path has lost the other."""
 _PLAIN = ("id", "video", "query", "num_source_frames", "fps", "duration_seconds", "error_kind")
 _NUMBERS = ("frame_indices", "pts_seconds", "frame_logits", "frame_scores", "selected_frames")
 _ROWS_TOGETHER = 64
@@ -75,11 +72,6 @@ def open_source(place: str | PathLike[str]) -> Source:
         InvalidRequestError: It cannot be read, or is none of these.
     """
     path = Path(place)
-    if uri := _URI.match(str(place)):
-        # The rest is not repeated: it may hold a secret.
-        raise InvalidRequestError(
-            f"the source must be a local folder or file, got a URI ({uri[1]}:); copy it here"
-        )
     if path.is_dir():
         return Source(path=path, kind="batch")
     try:

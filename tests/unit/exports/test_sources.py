@@ -83,7 +83,7 @@ def test_a_line_that_is_no_record_is_refused(line, message, tmp_path, out):
     ("changed", "message"),
     [
         ({"frame_logits": [1.0]}, "of one length >= 1, got 4, 4, 1, 4"),
-        ({"frame_logits": [1.0, float("nan"), 0.0, 0.0]}, "logits be finite"),
+        ({"frame_logits": [1.0, float("nan"), 0.0, 0.0]}, "must be finite"),
         ({"selected_frames": [26]}, "selected_frames must be frames that were scored"),
         ({"pts_seconds": [0.0, 2.0, 1.0, 3.0]}, "pts_seconds must not decrease"),
         (
