@@ -35,7 +35,7 @@ KNOWS_A_FAMILY = {
     ("groundserve/evaluation/activitynet/vtgllm_answers.py", "vtgllm"): "whose files are read",
     ("groundserve/evaluation/highlight_answers.py", "vtgllm"): "whose answers are read",
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
-    ("groundserve/exports/lmms_eval.py", "videoitg"): "by whose rule benchmarks sample",
+    ("groundserve/exports/formats.py", "videoitg"): "by whose rule benchmarks sample",
 }
 # A program in which nothing can be imported but numpy, the standard library and groundserve.
 NUMPY_ONLY = """
@@ -151,7 +151,7 @@ def test_import_groundserve_needs_numpy_alone():
             "evaluation",
             {"report", "comparison", "bootstrap", "qa.endpoint", "activitynet.captions"},
         ),
-        ("exports", {"export", "batch_rows", "pictures"}),
+        ("exports", {"export", "sources", "pictures"}),
     ],
 )
 def test_importing_needs_numpy_alone(package, some):
