@@ -53,6 +53,20 @@ def flush_names(folder: str | PathLike[str]) -> None:
         os.close(descriptor)
 
 
+def append_whole(file: IO[bytes], data: bytes) -> None:
+    """Add to the end of a file that is open and locked, flushed: all of it, or nothing."""
+    descriptor = file.fileno()
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    try:
+        left = memoryview(data)
+        while left:  # a second time where the disk is all but full
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    except BaseException:
+        os.ftruncate(descriptor, size)
+        raise
+
+
 def require_writable(path: str | PathLike[str], *, is_grown: bool = False) -> None:
     """Refuse, before any work, a place that no file could be written to in the end.
 

@@ -6,7 +6,6 @@ talk-1a2b3c4d_index.jsonl            a line for each image; it appears last
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import glob
 import hashlib
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.files import append_whole
 from groundserve.frames import iterate_frames
 from groundserve.limits import Limits
 from groundserve.results import QueryResult, ScoreResult
@@ -188,12 +188,7 @@ class FrameFiles:
                     f"{self._index} has changed meanwhile: another process wrote frames of this "
                     "video; give the same command again"
                 )
-            try:
-                if file.write(lines) < len(lines):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except BaseException:
-                file.truncate(size)
-                raise
+            append_whole(file, lines)
 
     def _entries(self, result: ScoreResult, *, num_before: int) -> list[FrameEntry]:
         queries = result.queries

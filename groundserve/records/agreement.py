@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,8 @@ class _Answer(NamedTuple):
     """Start and end of each moment, in seconds."""
 
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 _Question = tuple[str, str, str]
 """What was asked: video, task, question."""
 
@@ -108,13 +110,7 @@ def compare_records(
     """
     if top_k < 1:
         raise InvalidRequestError(f"top_k must be >= 1, got {top_k}")
-    pairs = [(first[doc_id], second[doc_id]) for doc_id in first if doc_id in second]
-    if not pairs:
-        examples = [shown(next(iter(side), None)) for side in (first, second)]
-        raise InvalidRequestError(
-            f"the two files share no doc_id: {examples[0]} is one of the first, {examples[1]} of "
-            "the second"
-        )
+    pairs = _pairs(first, second, "doc_id")
     overlaps = [
         len(set(a[:top_k]) & set(b[:top_k])) / max(1, min(top_k, max(len(a), len(b))))
         for a, b in pairs
@@ -159,13 +155,7 @@ def compare_answer_files(
         InvalidRequestError: A file cannot be read, a line is none, or no question is in both.
     """
     (a, num_repeated_a), (b, num_repeated_b) = map(_read_answers, (first, second))
-    pairs = [(a[key], b[key]) for key in a if key in b]
-    if not pairs:
-        examples = [shown(list(next(iter(side), ()))) for side in (a, b)]
-        raise InvalidRequestError(
-            f"the two files share no question: {examples[0]} is one of the first, {examples[1]} of "
-            "the second (video, task, query)"
-        )
+    pairs = _pairs(a, b, "video, task and query")
     ious = [iou for one, other in pairs if (iou := _time_iou(one.spans, other.spans)) is not None]
     return AnswerAgreement(
         num_questions=len(pairs),
@@ -187,6 +177,20 @@ def holds_answers(path: str | PathLike[str]) -> bool:
         return first is not None and "answers" in parse_object(first[1], "a line")
     except InvalidRequestError:  # whoever reads all lines says so
         return False
+
+
+def _pairs(
+    first: Mapping[_Key, _Value], second: Mapping[_Key, _Value], name: str
+) -> list[tuple[_Value, _Value]]:
+    """Return what both have of each key; `name` is what errors call one."""
+    pairs = [(first[key], second[key]) for key in first if key in second]
+    if not pairs:
+        examples = [shown(next(iter(side), None)) for side in (first, second)]
+        raise InvalidRequestError(
+            f"the two files share no {name}: {examples[0]} is one of the first, {examples[1]} of "
+            "the second"
+        )
+    return pairs
 
 
 def _read_rankings(path: str | PathLike[str]) -> tuple[dict[DocId, list[int]], int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from groundserve.errors import InvalidRequestError
-from groundserve.files import require_writable, whole_file
+from groundserve.files import append_whole, require_writable, whole_file
 from groundserve.records.reading import Line, as_read, no_newline, opened, parse_lines
 from groundserve.records.record import DocId, Record
 from groundserve.strict_json import shown
@@ -68,7 +68,7 @@ def add_records(
         replaced = {number: new.pop(doc_id) for doc_id, number in places.items()}
         added = b"".join(new.values())
         if not replaced:
-            _append(file, added)
+            append_whole(file, added)
             return
         file.seek(0)
         with whole_file(path) as copy:
@@ -89,7 +89,7 @@ def append_records(path: str | PathLike[str], records: Sequence[Record]) -> None
         size = file.seek(0, os.SEEK_END)
         if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
             raise no_newline(path, "last line")
-        _append(file, b"".join(map(_encode, records)))
+        append_whole(file, b"".join(map(_encode, records)))
 
 
 def _require_distinct(doc_ids: Sequence[DocId]) -> None:
@@ -146,19 +146,6 @@ def _has_name(file: IO[bytes], path: str | PathLike[str]) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def _append(file: IO[bytes], data: bytes) -> None:
-    descriptor = file.fileno()
-    size = os.fstat(descriptor).st_size
-    try:
-        left = memoryview(data)
-        while left:  # a second time where the disk is all but full
-            left = left[os.write(descriptor, left) :]
-        os.fsync(descriptor)
-    except OSError:
-        os.ftruncate(descriptor, size)
-        raise
 
 
 def _encode(record: Record) -> bytes:
