@@ -40,8 +40,10 @@ def lmms_eval_line(doc_id: DocId, frames: NDArray[np.int64]) -> str:
     them; where they find no line they sample uniformly, most of them without a word.
     `frames` are int64 ordinals: all T best first, or exactly those to be shown, increasing.
 
-    Source: NVlabs/VideoITG fab8b54, `lmms_eval/models/internvl2.py`, `internvl3_5.py`,
-    `qwen3_vl.py`, `eagle2_5.py`, `llava_onevision.py`, `qwen2_vl.py` beside it.
+    Source: NVlabs/VideoITG fab8b54, `lmms_eval/models/internvl2.py`,
+    `lmms_eval/models/internvl3_5.py`, `lmms_eval/models/qwen3_vl.py`,
+    `lmms_eval/models/eagle2_5.py`, `lmms_eval/models/llava_onevision.py`,
+    `lmms_eval/models/qwen2_vl.py`.
     """
     return json.dumps({"doc_id": doc_id, "index": frames.tolist()})
 
