@@ -85,24 +85,18 @@ def parse_record(fields: object, *, name: str, is_grounding: bool) -> Record:
     if not isinstance(fields, dict):
         raise InvalidRequestError(f"a record must be an object, got {_kind_of(fields)}")
     media = _parse_media(fields)
-    frame_targets = _parse_frame_targets(fields.get("frame_targets"))
     if not is_grounding:
         messages = _parse_conversation(fields.get("conversations"))
-        return Record(
-            name=name,
-            media=media,
-            messages=messages,
-            frame_targets=frame_targets,
-            duration=_parse_duration(fields.get("duration")),
-        )
-    if media is None or media.kind != "video":
+    elif media is None or media.kind != "video":
         raise InvalidRequestError('video is missing; in stage "grounding" every record has one')
+    else:
+        messages = (Message("user", _parse_question(fields)),)
     return Record(
         name=name,
         media=media,
-        messages=(Message("user", _parse_question(fields)),),
-        positive_frames=_parse_positive_frames(fields),
-        frame_targets=frame_targets,
+        messages=messages,
+        positive_frames=_parse_positive_frames(fields) if is_grounding else None,
+        frame_targets=_parse_frame_targets(fields.get("frame_targets")),
         duration=_parse_duration(fields.get("duration")),
     )
 
@@ -128,13 +122,10 @@ def _parse_media(fields: Mapping[str, Any]) -> Media | None:
     if len(named) > 1:
         raise InvalidRequestError("a record must have a video or an image, not both")
     (kind,) = named
-    path = fields[kind]
-    if not isinstance(path, str) or not path:
-        raise InvalidRequestError(f"{kind} must be the path of one file, got {_kind_of(path)}")
-    _check_unicode(path, kind)
+    path = _require_text(fields[kind], kind)
     parts = PurePosixPath(path)
     # A data file comes from elsewhere; what it names stays below the folder it was given.
-    if parts.is_absolute() or ".." in parts.parts:
+    if not path or parts.is_absolute() or ".." in parts.parts:
         raise InvalidRequestError(
             f"{kind} must be a path below the media root without '..', got {path!r}"
         )
@@ -158,34 +149,35 @@ def _parse_conversation(value: object) -> tuple[Message, ...]:
 
 
 def _parse_message(value: object) -> Message:
-    role = _ROLES.get(str(value.get("from"))) if isinstance(value, dict) else None
-    text = value.get("value") if isinstance(value, dict) else None
-    if role is None or not isinstance(text, str):
+    fields = value if isinstance(value, dict) else {}
+    role = _ROLES.get(str(fields.get("from")))
+    if role is None:
         raise InvalidRequestError(
             'a message of conversations must be {"from": "human" or "gpt", "value": text}'
         )
-    _check_unicode(text, "a message of conversations")
-    return Message(role, text)
+    return Message(role, _require_text(fields.get("value"), "a message of conversations"))
 
 
-def _check_unicode(text: str, name: str) -> None:
-    # JSON can spell half a surrogate pair, which no tokenizer takes.
-    try:
-        text.encode()
+def _require_text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{name} must be text, got {_kind_of(value)}")
+    try:  # JSON can spell half a surrogate pair, which no tokenizer takes
+        value.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequestError(
-            f"{name} must be Unicode text, got {text[error.start : error.end]!r} in it"
+            f"{name} must be Unicode text, got {value[error.start : error.end]!r} in it"
         ) from None
+    return value
 
 
 def _parse_question(fields: Mapping[str, Any]) -> str:
     question = fields.get("question")
-    if question is None and fields.get("conversations") is None:
-        raise InvalidRequestError(
-            "question is missing; a conversation of two messages may stand for it"
-        )
     if question is None:
-        messages = _parse_conversation(fields.get("conversations"))
+        if fields.get("conversations") is None:
+            raise InvalidRequestError(
+                "question is missing; a conversation of two messages may stand for it"
+            )
+        messages = _parse_conversation(fields["conversations"])
         if len(messages) != 2:
             raise InvalidRequestError(
                 f"conversations must have two messages where question is missing, "
@@ -197,11 +189,8 @@ def _parse_question(fields: Mapping[str, Any]) -> str:
                 "question is missing, and the message from human in conversations, which stands "
                 "for it, must not be empty"
             )
-    if not isinstance(question, str):
-        raise InvalidRequestError(f"question must be text, got {_kind_of(question)}")
-    _check_unicode(question, "question")
     # The prompt puts the placeholder back in front: see `groundserve.families.videoitg.prompt`.
-    return question.replace(f"{IMAGE_PLACEHOLDER}\n", "")
+    return _require_text(question, "question").replace(f"{IMAGE_PLACEHOLDER}\n", "")
 
 
 def _parse_positive_frames(fields: Mapping[str, Any]) -> tuple[int, ...]:
@@ -218,9 +207,8 @@ def _parse_positive_frames(fields: Mapping[str, Any]) -> tuple[int, ...]:
 def _parse_frame_targets(value: object) -> FrameTargets | None:
     if value is None:
         return None
-    num, frames = (
-        (value.get("num"), value.get("frames")) if isinstance(value, dict) else (None, None)
-    )
+    fields = value if isinstance(value, dict) else {}
+    num, frames = fields.get("num"), fields.get("frames")
     if type(num) is not int or num < 1 or not isinstance(frames, list):
         raise InvalidRequestError('frame_targets must be {"num": A >= 1, "frames": [[id, ...]]}')
     targets = FrameTargets(

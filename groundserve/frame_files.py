@@ -6,15 +6,15 @@ talk-1a2b3c4d_index.jsonl            a line for each image; it appears last
 
 from __future__ import annotations
 
-import errno
 import fcntl
+import glob
 import hashlib
 import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.files import append_whole
 from groundserve.frames import iterate_frames
 from groundserve.limits import Limits
 from groundserve.results import QueryResult, ScoreResult
@@ -39,9 +40,9 @@ _SAVE_OPTIONS: dict[ImageFormat, dict[str, Any]] = {
     "jpeg": {"subsampling": "4:4:4"},
 }
 DEFAULT_QUALITY = 95
-"""Of a JPEG, as Pillow counts it."""
+"""Quality of a JPEG, as Pillow counts it."""
 _MAX_STEM_BYTES = 100
-"""Of a video's name in a file's: file systems allow 255 bytes for all of it."""
+"""Most bytes of a video's name in a file's: file systems allow 255 for all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +80,10 @@ class FrameFiles:
         queries: Sequence[str] = (),
         image_format: ImageFormat = "png",
     ) -> None:
-        """See that the folder can be written to, or made.
+        """Check that the folder can be written to, or made by `write`.
 
         Args:
-            directory: Folder of the images; those of other videos may be in it. `write` makes it
-                where it is missing.
+            directory: Folder of the images; those of other videos may be in it.
             video: Path of a local file.
             queries: The questions, as far as they are known; `write` looks at those it is given.
             image_format: "png" or "jpeg" (quality 95, colour not subsampled).
@@ -105,26 +105,25 @@ class FrameFiles:
         try:
             places = (self._directory, *self._directory.parents)
             place = next(path for path in places if os.path.lexists(path))
-            with TemporaryFile(dir=place):  # nothing of it is left, also after a kill
-                pass
-            names = os.listdir(self._directory) if place == self._directory else []
+            TemporaryFile(dir=place).close()  # nothing of it is left, also after a kill
         except OSError as error:
             raise InvalidRequestError(
                 f"cannot write frames to {self._directory}: {error.strerror}"
             ) from error
-        taken = sorted(name for name in names if name.startswith(f"{self._prefix}_"))
-        if taken and self._index.name not in taken:
-            raise self._exists(taken[0])
+        taken = next(self._directory.glob(f"{glob.escape(self._prefix)}_*"), None)
+        if taken and not self._index.exists():
+            raise InvalidRequestError(
+                f"{taken} exists: frames of this video were written there before; remove "
+                f"{self._prefix}_* or name another folder"
+            )
         self._count_questions(queries)
 
     def write(self, result: ScoreResult) -> Path:
         """Decode each selected frame once, and write an image for each question that selected it.
 
         Images are made in a hidden folder inside, and moved when the last is complete. Each frame
-        may take `Limits.max_request_seconds`.
-
-        Returns:
-            The index: JSON Lines, one `FrameEntry` a line, by question, then time.
+        may take `Limits.max_request_seconds`. The index that is returned is JSON Lines, one
+        `FrameEntry` a line, by question, then time.
 
         Raises:
             InvalidRequestError: A file of that name, or frames of one of the questions, have
@@ -143,12 +142,13 @@ class FrameFiles:
             with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as folder:
                 hidden = Path(folder)
                 self._write_images(hidden, entries)
-                images = [entry.file for entry in entries]
-                if size:
-                    self._move(hidden, images, then=lambda: self._append(lines, size))
-                else:
+                names = [entry.file for entry in entries]
+                if not size:
                     (hidden / self._index.name).write_bytes(lines)
-                    self._move(hidden, [*images, self._index.name])
+                    names.append(self._index.name)
+                with self._moved(hidden, names):
+                    if size:
+                        self._append(lines, size)
         except GroundserveError:  # some are OSErrors too
             raise
         except OSError as error:
@@ -158,11 +158,7 @@ class FrameFiles:
         return self._index
 
     def _count_questions(self, queries: Sequence[str]) -> tuple[int, int]:
-        """Return the highest number of a question in the index, and its bytes; 0 without one.
-
-        Raises:
-            InvalidRequestError: One of these questions is in it, or it cannot be read.
-        """
+        """Return the highest number of a question in the index, and its bytes; 0 without one."""
         try:
             data = self._index.read_bytes()
             asked = {
@@ -192,12 +188,7 @@ class FrameFiles:
                     f"{self._index} has changed meanwhile: another process wrote frames of this "
                     "video; give the same command again"
                 )
-            try:
-                if file.write(lines) < len(lines):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except BaseException:
-                file.truncate(size)
-                raise
+            append_whole(file, lines)
 
     def _entries(self, result: ScoreResult, *, num_before: int) -> list[FrameEntry]:
         queries = result.queries
@@ -239,35 +230,29 @@ class FrameFiles:
                 for name in names[ordinal]:
                     (folder / name).write_bytes(image)
 
-    def _move(
-        self, folder: Path, names: list[str], *, then: Callable[[], None] = lambda: None
-    ) -> None:
-        """Move files out of a folder inside; none of them where one, or what follows, fails."""
+    @contextmanager
+    def _moved(self, folder: Path, names: list[str]) -> Iterator[None]:
+        """Move files out of a folder inside; none of them where one, or the block, fails."""
         moved: list[Path] = []
         try:
             for name in names:
                 target = self._directory / name
-                # Renaming would replace what is there, and not every file system has hard links.
-                with target.open("xb"):
-                    moved.append(target)
+                try:
+                    # Renaming would replace what is there; not every file system has hard links.
+                    target.open("xb").close()
+                except FileExistsError:
+                    raise InvalidRequestError(
+                        f"{target} exists: another process writes frames of this video, or was "
+                        "killed as it did; give the same command again, and where it fails again "
+                        "remove that file or name another folder"
+                    ) from None
+                moved.append(target)
                 os.replace(folder / name, target)
-            then()
-        except BaseException as error:
+            yield
+        except BaseException:
             for path in moved:
                 path.unlink(missing_ok=True)
-            if isinstance(error, FileExistsError):
-                raise InvalidRequestError(
-                    f"{self._directory / name} exists: another process writes frames of this "
-                    "video, or was killed as it did; give the same command again, and where it "
-                    "fails again remove that file or name another folder"
-                ) from None
             raise
-
-    def _exists(self, name: str) -> InvalidRequestError:
-        return InvalidRequestError(
-            f"{self._directory / name} exists: frames of this video were written there before; "
-            f"remove {self._prefix}_* or name another folder"
-        )
 
 
 def file_prefix(video: Path) -> str:
@@ -296,9 +281,7 @@ def ranked_frames(
 ) -> Iterator[tuple[int, int, float, float]]:
     """Yield rank, ordinal, seconds and score of each selected frame, in time order.
 
-    Args:
-        query: The answer to one question.
-        frame_indices: int64 (T,), ordinals of all sampled frames, increasing.
+    `frame_indices` is int64 (T,), the ordinals of all sampled frames, increasing.
     """
     positions = np.searchsorted(frame_indices, query.selected_frames)
     ranks = np.empty(len(positions), np.int64)
@@ -322,18 +305,11 @@ def clock_text(seconds: float, digits: int) -> str:
 def encode_image(
     frame: NDArray[np.uint8], image_format: ImageFormat, *, quality: int = DEFAULT_QUALITY
 ) -> bytes:
-    """Return a picture's file.
-
-    Args:
-        frame: uint8 (H, W, 3), RGB.
-        image_format: "png" is lossless, "jpeg" does not subsample colour.
-        quality: Of a JPEG, from 1 to 100.
-    """
+    """Return the file of a picture, uint8 (H, W, 3), RGB; `quality` is a JPEG's, 1 to 100."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    options = {**_SAVE_OPTIONS[image_format]}
-    if image_format == "jpeg":
-        options["quality"] = quality
+    # PNG takes no quality, and does not mind one.
+    options = _SAVE_OPTIONS[image_format] | {"quality": quality}
     Image.fromarray(frame).save(buffer, image_format.upper(), **options)
     return buffer.getvalue()

@@ -2,181 +2,162 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from groundserve.batch.report_charts import (
-    NUM_COLOURS,
-    clock,
-    share_chart,
-    shown,
-    throughput_chart,
-)
-from groundserve.batch.report_facts import ReportFacts
-from groundserve.batch.report_style import STYLE
+from groundserve.batch.report_facts import Bar, ReportFacts, gather_facts
+from groundserve.batch.status import read_status
+from groundserve.batch.storage import open_storage
+from groundserve.errors import MissingExtraError
 
-_HOUR = 3600.0
+REPORT_NAME = "report.html"
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+"""What no page may hold."""
 _HASH = re.compile("[0-9a-f]{64}")
+"""The id of a row that has none of its own."""
+_DAY = 86_400.0
+
+
+def write_report(place: str, *, price_per_hour: float | None = None) -> str:
+    """Write DIR/report.html from what is in DIR, of a run that goes on, is dead or done.
+
+    Args:
+        place: The run directory.
+        price_per_hour: Of all machines of the job together; None: no cost is told.
+
+    Returns:
+        The report's place.
+
+    Raises:
+        InvalidRequestError: See `read_status`.
+        RunDirectoryError: It cannot be written.
+    """
+    status = read_status(place)
+    storage = open_storage(place)
+    facts = gather_facts(storage, status, price_per_hour=price_per_hour)
+    page = render_report(facts, made=_utc(time.time()))
+    storage.write(REPORT_NAME, page.encode("utf-8"))
+    return f"{storage.place}/{REPORT_NAME}"
 
 
 def render_report(facts: ReportFacts, *, made: str) -> str:
     """Return the report as one HTML page: no script, nothing to fetch, light and dark."""
-    sections = [
-        _tiles(facts),
-        _failures(facts),
-        _throughput(facts),
-        _stages(facts),
-        _workers(facts),
-        _slowest(facts),
-        _attempts(facts),
-        _settings(facts),
-    ]
-    state = "done" if facts.is_complete else "open"
-    note = f"<p>Note: {shown(facts.checkpoint_note)}</p>\n" if facts.checkpoint_note else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>Batch run {shown(facts.place)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        "<body>\n<main>\n<header>\n<h1>Batch run</h1>\n"
-        f'<p><code>{shown(facts.place)}</code> <span class="state {state}">'
-        f"{shown(facts.state)}</span></p>\n{note}</header>\n"
-        + "\n".join(section for section in sections if section)
-        + f"\n<footer>Made {shown(made)} by groundserve from the run directory alone; again "
-        "with: <code>groundserve batch status DIR --report</code></footer>\n"
-        "</main>\n</body>\n</html>\n"
+    try:
+        import jinja2
+        from markupsafe import Markup
+    except ImportError as error:
+        raise MissingExtraError("batch", "jinja2") from error
+    environment = jinja2.Environment(autoescape=True, finalize=_printable, trim_blocks=True)
+    environment.filters |= {"clock": clock, "utc": _utc}
+    environment.tests["hash"] = lambda text: _HASH.fullmatch(text) is not None
+    template = environment.from_string(Path(__file__).with_name("report.html").read_text("utf-8"))
+    shares = {name: seconds for name, seconds in facts.stage_seconds.items() if seconds > 0}
+    whole = sum(shares.values())
+    return template.render(
+        facts=facts,
+        made=made,
+        tiles=list(_tiles(facts)),
+        chart=Markup(_throughput_chart(facts)) if facts.bars else "",
+        stages=[(name, seconds, seconds / whole) for name, seconds in shares.items()],
+        settings=list(_flat(facts.settings)),
     )
 
 
-def _tiles(facts: ReportFacts) -> str:
-    tiles = [
-        ("rows", f"{facts.num_rows:,}", ""),
-        ("scored", f"{facts.num_scored:,}", _share(facts.num_scored, facts.num_rows)),
-        ("failed", f"{facts.num_failed:,}", _share(facts.num_failed, facts.num_rows)),
-        ("video hours scored", f"{facts.video_seconds / _HOUR:,.4g}", ""),
-        ("running", clock(facts.running_seconds), _count(len(facts.attempts), "attempt")),
-    ]
+def clock(seconds: float) -> str:
+    """Return `h:mm:ss`, or `m:ss` below an hour; tenths below ten seconds."""
+    if 0 < seconds < 10 and seconds != round(seconds):
+        return f"0:0{seconds:.1f}" if seconds < 9.95 else "0:10"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str, str]]:
+    """Yield the name of a figure, its value, and what there is to say of it."""
+    yield "rows", f"{facts.num_rows:,}", ""
+    for name, number in (("scored", facts.num_scored), ("failed", facts.num_failed)):
+        yield name, f"{number:,}", f"{number / facts.num_rows:.1%}" if facts.num_rows else ""
+    yield "video hours scored", f"{facts.video_seconds / 3600:,.4g}", ""
+    count = len(facts.attempts)
+    yield "running", clock(facts.running_seconds), f"{count} attempt{'' if count == 1 else 's'}"
     if facts.running_seconds:
         rows = (facts.num_scored + facts.num_failed) / facts.running_seconds
         rate = facts.video_seconds / facts.running_seconds
-        tiles.append(("rows a second", f"{rows:.3g}", "start-up and all attempts included"))
-        tiles.append(("video hours an hour", f"{rate:,.3g}", f"{rate / _HOUR:.2g} a second"))
+        yield "rows a second", f"{rows:.3g}", "start-up and all attempts included"
+        yield "video hours an hour", f"{rate:,.3g}", f"{rate / 3600:.2g} a second"
     if (cost := facts.cost_per_1000_video_hours) is not None:
         about = f"at {facts.price_per_hour:g} an hour for all machines together"
-        tiles.append(("cost of 1,000 video hours", f"{cost:,.4g}", about))
-    items = "".join(
-        f"<div><dt>{name}</dt><dd>{value}<small>{shown(about)}</small></dd></div>"
-        for name, value, about in tiles
-    )
-    return f'<dl class="tiles">{items}</dl>'
+        yield "cost of 1,000 video hours", f"{cost:,.4g}", about
 
 
-def _failures(facts: ReportFacts) -> str:
-    if not facts.failures:
-        return _section("Failures", "<p>None.</p>")
-    rows = []
-    for failure in facts.failures:
-        rest = failure.num_rows - len(failure.first)
-        messages = [
-            f"<li>{_row_name(row_id, video)}<br>{shown(message)}</li>"
-            for row_id, video, message in failure.first
-        ]
-        more = [f"<li>and {rest:,} more</li>"] if rest > 0 else []
-        listed = f"<ul>{''.join(messages + more)}</ul>"
-        rows.append((f"<code>{shown(failure.kind)}</code>", f"{failure.num_rows:,}", listed))
-    return _section("Failures", _table(("kind", "rows", "the first"), rows, numbers={1}))
+def _throughput_chart(facts: ReportFacts) -> str:
+    """Draw rows a second over the time that the run took, without pauses, as SVG."""
+    try:
+        from matplotlib import dates, rc_context
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise MissingExtraError("batch", "matplotlib") from error
+    end = max(bar.start_seconds + bar.seconds for bar in facts.bars)
+    highest = max((bar.num_scored + bar.num_failed) / bar.seconds for bar in facts.bars)
+    rates = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, highest or 1)
+    # The first day of dates stands for the time that a run took: it has round hours and minutes.
+    untyped: Any = dates
+    locator = untyped.AutoDateLocator(minticks=4, maxticks=8)
+    days = locator.tick_values(untyped.num2date(0), untyped.num2date(end / _DAY))
+    times = [day * _DAY for day in days if 0 <= day * _DAY <= end]
+    # The id of an object in the SVG is made its class, and what it tells under the pointer.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "groundserve", "font.size": 12}):
+        figure = Figure(figsize=(880 / 72, 240 / 72), dpi=72)
+        axes = figure.add_axes((52 / 880, 40 / 240, 816 / 880, 182 / 240), frameon=False)
+        axes.set(xlim=(0, end), ylim=(0, rates[-1]))
+        axes.set_xlabel("time running", labelpad=3)
+        axes.set_xticks(times, [clock(seconds) for seconds in times])
+        axes.set_yticks(rates, [f"{rate:g}" for rate in rates])
+        axes.tick_params("x", length=0, pad=9)
+        axes.tick_params("y", length=0, pad=6)
+        axes.text(-6 / 816, 192 / 182, "rows/s", ha="right", transform=axes.transAxes)
+        axes.hlines(rates, 0, end, linewidth=1, clip_on=False, zorder=0, gid="level|")
+        for bar in facts.bars:
+            _draw_bar(axes, bar)
+        axes.hlines(0, 0, end, linewidth=1, clip_on=False, gid="axis|")
+        starts = itertools.accumulate(one.seconds for one in facts.attempts)
+        for one, start in zip(facts.attempts[1:], starts, strict=False):
+            line = axes.vlines(start, 0, rates[-1], linewidth=1, clip_on=False, gid="attempt|")
+            line.set_linestyle((0, (4, 4)))
+            axes.annotate(
+                f"attempt {one.number}", (start, rates[-1]), (4, -10), textcoords="offset points"
+            )
+        figure.savefig(file := io.StringIO(), format="svg", transparent=True)
+    return _for_the_page(file.getvalue())
 
 
-def _row_name(row_id: str, video: str) -> str:
-    """Return a row's id and video; of a row without an id of its own, which has a hash, one."""
-    names = [f"<code>{shown(video)}</code>"] if video else []
-    if not _HASH.fullmatch(row_id):
-        names.insert(0, f"<b>{shown(row_id)}</b>")
-    return " ".join(names)
+def _draw_bar(axes: Any, bar: Bar) -> None:
+    scored, failed = bar.num_scored / bar.seconds, bar.num_failed / bar.seconds
+    about = f"{clock(bar.start_seconds)}: {scored:.3g} rows/s scored, {failed:.3g} rows/s failed"
+    for kind, height, bottom in (("scored", scored, 0.0), ("failed", failed, scored)):
+        if height > 0:
+            (box,) = axes.bar(
+                bar.start_seconds, height, bar.seconds, bottom, align="edge", clip_on=False
+            )
+            box.set_gid(f"{kind}|{about}")
 
 
-def _throughput(facts: ReportFacts) -> str:
-    if not facts.bars:
-        return ""
-    legend = _legend([("scored", "scored"), ("failed", "failed")])
-    chart = throughput_chart(facts.bars, attempts=facts.attempt_starts)
-    return _section("Throughput", f"<figure>{chart}{legend}</figure>")
+def _for_the_page(svg: str) -> str:
+    """Return the body of matplotlib's file: its colours, fonts and names are those of the page."""
+    body = re.sub("<defs>.*?</defs>", "", svg[svg.index("<g ") :], flags=re.DOTALL)
+    body = re.sub(r' id="(\w+)\|([^"]*)">', r' class="\1"><title>\2</title>', body)
+    body = re.sub('font: [^;"]*;? ?', "", re.sub(r' id="\w*"', "", body))
+    label = "Rows a second over the time that the run took"
+    return f'<svg viewBox="0 0 880 240" role="img" aria-label="{label}">{body}'
 
 
-def _stages(facts: ReportFacts) -> str:
-    shares = {name: seconds for name, seconds in facts.stage_seconds.items() if seconds > 0}
-    whole = sum(shares.values())
-    if not whole:
-        return ""
-    rows = [
-        (
-            f'<span class="key part{number % NUM_COLOURS}"></span>{shown(name)}',
-            f"{seconds:,.3g}",
-            f"{seconds / whole:.1%}",
-        )
-        for number, (name, seconds) in enumerate(shares.items())
-    ]
-    table = _table(("stage", "seconds in all workers", "share"), rows, numbers={1, 2})
-    return _section("Stages", f"<figure>{share_chart(shares)}</figure>{table}")
-
-
-def _workers(facts: ReportFacts) -> str:
-    rows = [
-        (
-            shown(one.host),
-            str(one.pid),
-            f"{one.num_rows:,}",
-            f"{one.video_seconds / _HOUR:,.3g}",
-            clock(one.busy_seconds),
-        )
-        for one in facts.workers
-    ]
-    heads = ("host", "process", "rows", "video hours", "busy")
-    return _section("Workers", _table(heads, rows, numbers={1, 2, 3, 4})) if rows else ""
-
-
-def _slowest(facts: ReportFacts) -> str:
-    rows = [
-        (
-            f"<code>{shown(one.video)}</code>",
-            clock(one.seconds),
-            f"{one.num_rows:,}",
-            clock(one.video_seconds) if one.video_seconds else "",
-        )
-        for one in facts.slowest
-    ]
-    heads = ("video", "took", "rows", "duration")
-    return _section("Slowest videos", _table(heads, rows, numbers={1, 2, 3})) if rows else ""
-
-
-def _attempts(facts: ReportFacts) -> str:
-    rows = [
-        (
-            str(one.number),
-            shown(one.started),
-            shown(one.host),
-            clock(one.seconds),
-            f"{one.num_scored:,}",
-            f"{one.num_failed:,}",
-            shown(one.end),
-        )
-        for one in facts.attempts
-    ]
-    heads = ("attempt", "started (UTC)", "host", "ran", "scored", "failed", "end")
-    return _section("Attempts", _table(heads, rows, numbers={3, 4, 5})) if rows else ""
-
-
-def _settings(facts: ReportFacts) -> str:
-    rows = [
-        (f"<code>{shown(name)}</code>", f"<code>{shown(str(value))}</code>")
-        for name, value in _flat(facts.settings)
-    ]
-    heads = ("name", "value")
-    return _section("What decides the results", _table(heads, rows)) if rows else ""
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -184,37 +165,12 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield f"{prefix}{name}", value
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{body}\n</section>"
+def _printable(value: Any) -> Any:
+    """Return text that others wrote as a page may hold it: controls as Python escapes them."""
+    if type(value) is not str:
+        return value
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], value)
 
 
-def _table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()
-) -> str:
-    """Return a table of cells that are HTML already; columns of `numbers` are set to the right."""
-    right = set(numbers)
-
-    def cells(tag: str, texts: Sequence[str]) -> str:
-        return "".join(
-            f'<{tag} class="number">{text}</{tag}>' if place in right else f"<{tag}>{text}</{tag}>"
-            for place, text in enumerate(texts)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return (
-        f'<div class="wide"><table><thead><tr>{cells("th", heads)}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _legend(keys: Iterable[tuple[str, str]]) -> str:
-    items = "".join(f'<span><span class="key {kind}"></span>{name}</span>' for kind, name in keys)
-    return f"<figcaption>{items}</figcaption>"
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))

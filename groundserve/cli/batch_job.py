@@ -210,6 +210,6 @@ def _check_apart(out: str, frames: str) -> None:
 
 
 def _check_extra() -> None:
-    for module in ("ray", "pyarrow", "fsspec"):
+    for module in ("ray", "pyarrow", "fsspec", "jinja2", "matplotlib"):
         if find_spec(module) is None:
             raise MissingExtraError("batch", module)

@@ -17,7 +17,7 @@ from groundserve.batch.job import run_job
 from groundserve.batch.plan import Plan
 from groundserve.batch.progress import Tally
 from groundserve.batch.records import RECORDS_NAME
-from groundserve.batch.report_log import write_report
+from groundserve.batch.report import write_report
 from groundserve.batch.rows import BadRow, Row, admit
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import Status, read_status

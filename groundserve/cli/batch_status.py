@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from groundserve.batch.progress import clock_text
-from groundserve.batch.report_log import write_report
+from groundserve.batch.report import write_report
 from groundserve.batch.status import Status, read_status
 from groundserve.cli._output import print_json, print_line
 from groundserve.errors import InvalidRequestError

@@ -30,7 +30,7 @@ _EXTRAS = {
     "serve": ("av", "matplotlib", "onnxruntime", "PIL", "pytriton", "rich", "tokenizers"),
     "build": ("huggingface_hub", "onnx", "onnxscript", "safetensors", "torch", "transformers"),
     "train": ("av", "PIL", "pyarrow", "sklearn", "tensorboard", "torch", "transformers"),
-    "batch": ("fsspec", "pyarrow", "ray"),
+    "batch": ("fsspec", "jinja2", "matplotlib", "pyarrow", "ray"),
 }
 _GPUS = Path("/proc/driver/nvidia/gpus")
 # What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.

@@ -26,8 +26,8 @@ from groundserve.exports import (
     export,
     read_numbers,
 )
-from groundserve.exports.conversations import ImageForm
-from groundserve.exports.lmms_eval import BENCHMARK_SAMPLING, Order
+from groundserve.exports.formats import BENCHMARK_SAMPLING
+from groundserve.exports.options import ImageForm, Order
 from groundserve.options import Selector
 
 NAME = "export"

@@ -1,16 +1,13 @@
 """Hand-over to Video-LLMs: scored questions as the files that their harnesses read.
 
-`sources` and `batch_rows` read what was scored, into `rows`; `lmms_eval`, `qvhighlights` and
-`conversations` write a line of it, with `pictures`, maybe `decoded_pictures`, and the ids of
-`numbering`; `assembly` does so for all rows and counts, `writing` makes the file appear whole, and
-`export` is all of it, by `options`.
+`sources` reads what was scored, into `rows`; `formats` writes one as a line, with `pictures`;
+`lines` does so for all rows, with their ids, and `export` is all of it, by `options`.
 docs/handover.md has the formats and their readers.
 """
 
-from groundserve.exports.assembly import Exported
 from groundserve.exports.export import export
-from groundserve.exports.numbering import read_numbers
-from groundserve.exports.options import ExportFormat, ExportOptions, check_options
+from groundserve.exports.lines import Exported
+from groundserve.exports.options import ExportFormat, ExportOptions, check_options, read_numbers
 
 __all__ = [
     "ExportFormat",

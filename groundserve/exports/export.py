@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.exports.assembly import Assembly, Exported
-from groundserve.exports.decoded_pictures import open_pictures
+from groundserve.exports.lines import Exported, Lines
 from groundserve.exports.options import PICTURED, ExportFormat, ExportOptions, check_options
-from groundserve.exports.sources import KIND_NAMES, Source, open_source
-from groundserve.exports.writing import check_output, new_lines, write_lines
-
-_NEEDS_TIMES: tuple[ExportFormat, ...] = ("qvhighlights", "openai")
+from groundserve.exports.pictures import open_pictures
+from groundserve.exports.sources import Source, open_source
+from groundserve.files import require_writable, whole_file
 
 
 def export(
@@ -46,13 +46,15 @@ def export(
     options = options or ExportOptions()
     check_options(export_format, options)
     out = Path(out)
-    check_output(out, replace=replace)
+    if out.is_file() and not replace:
+        raise _exists(out)
+    require_writable(out)
     found = open_source(source)
     if out.exists() and out.samefile(found.path):
         raise InvalidRequestError(f"--out must not be the source, got {out} for both")
     _require_needs(found, export_format, options)
-    with new_lines(out) as lines:
-        job = Assembly(export_format, options, lines, kind=found.kind)
+    with TemporaryFile(dir=out.absolute().parent) as spool:  # nothing is left of it
+        lines = Lines(spool, found, export_format, options)
         if export_format in PICTURED:
             # A folder that is made appears, at the end, before the file that names what is in it.
             with open_pictures(
@@ -60,21 +62,30 @@ def export(
                 media_root=options.media_root or found.media_root,
                 longest_side=options.frames_side,
             ) as pictures:
-                job.check_pictured(found.rows(), pictures)
-                job.add_pictured(found.rows(), pictures)
-                exported = job.summary(found)
+                lines.add_pictured(pictures)
+                exported = lines.summary()
         else:
-            job.add(found.rows())
-            exported = job.summary(found)
+            lines.add_all()
+            exported = lines.summary()
         write_lines(out, lines, is_list=export_format == "llava", replace=replace)
     return exported
 
 
+def write_lines(path: Path, lines: Iterable[bytes], *, is_list: bool, replace: bool) -> None:
+    """Write JSON Lines, or one JSON list with an element a line, as a whole or not at all."""
+    try:
+        with whole_file(path, is_new=not replace) as file:
+            file.writelines(_as_list(lines) if is_list else (line + b"\n" for line in lines))
+    except FileExistsError:
+        raise _exists(path) from None
+
+
 def _require_needs(source: Source, export_format: str, options: ExportOptions) -> None:
+    """Refuse what records, which hold a ranking alone, cannot give."""
     if source.kind != "records":
         return
-    others = f"{KIND_NAMES['batch']} or {KIND_NAMES['answers']}"
-    if export_format in _NEEDS_TIMES:
+    others = "a batch's folder or answers of score --json"
+    if export_format in ("qvhighlights", "openai"):
         raise UnsupportedError(
             f"{source.path} holds records, which say nothing of times; {export_format} takes "
             f"{others}"
@@ -95,3 +106,15 @@ def _require_needs(source: Source, export_format: str, options: ExportOptions) -
             f"{source.path} holds records, whose scores are rounded; the selector "
             f"{options.selector} takes {others}"
         )
+
+
+def _as_list(lines: Iterable[bytes]) -> Iterator[bytes]:
+    before = b"[\n"
+    for line in lines:
+        yield before + line
+        before = b",\n"
+    yield b"\n]\n"
+
+
+def _exists(path: Path) -> InvalidRequestError:
+    return InvalidRequestError(f"{path} exists; write to another file, or replace it (--replace)")

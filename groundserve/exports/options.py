@@ -6,24 +6,27 @@ Errors call an option what the command line calls it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from os import PathLike
 from pathlib import Path
 from typing import Literal, get_args
 
 from groundserve.errors import InvalidRequestError
-from groundserve.exports.conversations import ImageForm
-from groundserve.exports.decoded_pictures import DEFAULT_LONGEST_SIDE
-from groundserve.exports.lmms_eval import Order
 from groundserve.options import Selector
+from groundserve.records.reading import as_read
 from groundserve.records.record import DocId
+from groundserve.strict_json import parse_object, shown
 
 ExportFormat = Literal["lmms-eval", "qvhighlights", "openai", "llava"]
+Order = Literal["score", "time"]
+ImageForm = Literal["data", "file"]
 
-_NUMBERED: tuple[ExportFormat, ...] = ("lmms-eval", "qvhighlights")
+DEFAULT_LONGEST_SIDE = 768
 PICTURED: tuple[ExportFormat, ...] = ("openai", "llava")
 """Formats that show frames as pictures."""
 _NAMES = {"is_benchmark": "--benchmark", "image_form": "--images"}
 """Options of the command line that have another name than their field."""
+_CHOICES = {"order": Order, "image_form": ImageForm, "selector": Selector}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,48 +58,43 @@ class ExportOptions:
     `Source.media_root`."""
 
 
+_USES: dict[str, tuple[ExportFormat, ...]] = {
+    "order": ("lmms-eval",),
+    "is_benchmark": ("lmms-eval",),
+    "doc_id": ("lmms-eval", "qvhighlights"),
+    "doc_ids": ("lmms-eval", "qvhighlights"),
+    "image_form": ("openai",),
+    "frames": PICTURED,
+    "frames_side": PICTURED,
+    "media_root": PICTURED,
+    "top_k": ("lmms-eval", *PICTURED),
+    "selector": ("lmms-eval", *PICTURED),
+}
+
+
 def check_options(export_format: str, options: ExportOptions) -> None:
     """Refuse options that the format has no use for, so that nothing is ignored.
 
     Raises:
         InvalidRequestError: The format is unknown, or an option does not go with it.
     """
-    if export_format not in get_args(ExportFormat):
-        raise InvalidRequestError(
-            f"--format must be one of {', '.join(get_args(ExportFormat))}, got {export_format}"
-        )
-    if options.order not in get_args(Order):
-        raise InvalidRequestError(
-            f"--order must be one of {', '.join(get_args(Order))}, got {options.order}"
-        )
-    if options.image_form not in get_args(ImageForm):
-        raise InvalidRequestError(
-            f"--images must be one of {', '.join(get_args(ImageForm))}, got {options.image_form}"
-        )
-    defaults = ExportOptions()
-    uses: dict[str, tuple[str, ...]] = {
-        "order": ("lmms-eval",),
-        "is_benchmark": ("lmms-eval",),
-        "doc_id": _NUMBERED,
-        "doc_ids": _NUMBERED,
-        "image_form": ("openai",),
-        "frames": PICTURED,
-        "frames_side": PICTURED,
-        "media_root": PICTURED,
-        "top_k": ("lmms-eval", *PICTURED),
-        "selector": ("lmms-eval", *PICTURED),
-    }
-    for name, formats in uses.items():
-        is_given = getattr(options, name) != getattr(defaults, name)
-        if is_given and export_format not in formats:
-            option = _NAMES.get(name, f"--{name.replace('_', '-')}")
-            raise InvalidRequestError(f"{option} is for {', '.join(formats)}, not {export_format}")
-    if options.top_k is not None and options.top_k < 1:
-        raise InvalidRequestError(f"--top-k must be >= 1, got {options.top_k}")
-    if options.selector is not None and options.selector not in get_args(Selector):
-        raise InvalidRequestError(
-            f"--selector must be one of {', '.join(get_args(Selector))}, got {options.selector}"
-        )
+    _require_one_of("--format", export_format, get_args(ExportFormat))
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value == field.default:
+            continue
+        option = _NAMES.get(field.name, f"--{field.name.replace('_', '-')}")
+        if field.name in _CHOICES:
+            _require_one_of(option, value, get_args(_CHOICES[field.name]))
+        if export_format not in _USES[field.name]:
+            formats = ", ".join(_USES[field.name])
+            raise InvalidRequestError(f"{option} is for {formats}, not {export_format}")
+        if field.name in ("top_k", "frames_side") and value < 1:
+            raise InvalidRequestError(f"{option} must be >= 1, got {value}")
+    if options.doc_id is not None and options.doc_id < 0:
+        raise InvalidRequestError(f"--doc-id must be >= 0, got {options.doc_id}")
+    if options.doc_id is not None and options.doc_ids is not None:
+        raise InvalidRequestError("--doc-id and --doc-ids cannot be given together")
     if options.selector is not None and options.top_k is None:
         raise InvalidRequestError("--selector goes with --top-k")
     if export_format == "lmms-eval" and options.order == "score" and options.top_k is not None:
@@ -109,3 +107,33 @@ def check_options(export_format: str, options: ExportOptions) -> None:
             "pictures as files need a folder: give --frames, one that batch or score has written "
             "or one to be made"
         )
+
+
+def read_numbers(path: str | PathLike[str]) -> dict[DocId, int]:
+    """Read a JSON object of ids and the numbers of their questions, each number once.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, or is not such an object.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    taken: dict[int, str] = {}
+    for key, value in parse_object(text, str(path)).items():
+        if type(value) is not int or value < 0:
+            raise InvalidRequestError(
+                f"{path}: the number of {shown(key)} must be a whole number >= 0, "
+                f"got {shown(value)}"
+            )
+        if value in taken:
+            raise InvalidRequestError(
+                f"{path}: {shown(taken[value])} and {shown(key)} have the same number {value}"
+            )
+        taken[value] = key
+    return {as_read(key): value for value, key in taken.items()}
+
+
+def _require_one_of(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidRequestError(f"{option} must be one of {', '.join(choices)}, got {value}")

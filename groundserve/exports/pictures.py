@@ -1,4 +1,4 @@
-"""The pictures of frames that a hand-over names or holds, and a folder that has them.
+"""The pictures of frames that a hand-over names or holds: in a folder that has them, or decoded.
 
 Shape letters: K frames.
 """
@@ -6,18 +6,28 @@ Shape letters: K frames.
 from __future__ import annotations
 
 import base64
+import io
 import json
-from collections.abc import Sequence
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.frame_files import file_prefix
+from groundserve.frames import iterate_frames
 from groundserve.strict_json import shown
 
+_JPEG_QUALITY = 90
+_INDEX_NAME = "index.jsonl"
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 
 
@@ -25,19 +35,20 @@ _MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"
 class Picture:
     """One frame as a file, as its bytes, or both."""
 
-    media_type: str
+    media_type: str = "image/jpeg"
     name: str = ""
     """Path of the file from the folder that it lies in."""
     path: Path | None = None
     """Where the file is, or will be when the export is done."""
     content: bytes | None = None
 
-    def data_url(self) -> str:
-        """Return the picture itself as a URL.
+    def file_url(self) -> str:
+        """Return the URL of the file."""
+        assert self.path is not None, "files were asked for"
+        return self.path.as_uri()
 
-        Raises:
-            InvalidRequestError: The file cannot be read.
-        """
+    def data_url(self) -> str:
+        """Return the picture itself as a URL."""
         content = self.content
         if content is None:
             assert self.path is not None, "a picture is a file or bytes"
@@ -48,42 +59,14 @@ class Picture:
         return f"data:{self.media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-class Pictures(Protocol):
-    """Gives the pictures of a video's frames."""
-
-    def require(self, video: str, *, place: str) -> None:
-        """See that a video is there where it will be decoded, before the first of many is.
-
-        Raises:
-            InvalidRequestError: It is not; `place` is who names it.
-        """
-        ...
-
-    def of_video(self, video: str, frames: NDArray[np.int64]) -> dict[int, Picture]:
-        """Return a picture of each ordinal.
-
-        Args:
-            video: As the source names it.
-            frames: int64 (K,), increasing.
-
-        Raises:
-            InvalidRequestError: There is none, or the video cannot be read.
-        """
-        ...
-
-
 class FolderPictures:
     """Pictures that lie in a folder, found by its indices (`*.jsonl`).
 
-    Of each image some 300 bytes are in memory.
+    Some 300 bytes of memory an image.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read the indices.
-
-        Raises:
-            InvalidRequestError: There is none, or a line of one is not an entry.
-        """
+        """Read the indices."""
         self._folder = folder.absolute()
         self._names: dict[tuple[str, int], str] = {}
         indices = sorted(folder.glob("*.jsonl"))
@@ -99,7 +82,7 @@ class FolderPictures:
         """Nothing is decoded: the video may be gone."""
 
     def of_video(self, video: str, frames: NDArray[np.int64]) -> dict[int, Picture]:
-        """See `Pictures`."""
+        """Return a picture of each ordinal; `frames` is int64 (K,), increasing."""
         found = {}
         for ordinal in frames.tolist():
             name = self._names.get((video, ordinal))
@@ -126,11 +109,8 @@ class FolderPictures:
                 continue
             try:
                 fields: Any = json.loads(line)
-                name, video = fields["file"], fields["video"]
-                ordinal = fields["frame_index"]
-                if type(ordinal) is not int or not isinstance(video, str):
-                    raise TypeError
-                if not isinstance(name, str):
+                name, video, ordinal = fields["file"], fields["video"], fields["frame_index"]
+                if list(map(type, (name, video, ordinal))) != [str, str, int]:
                     raise TypeError
             except (ValueError, KeyError, TypeError) as error:
                 raise InvalidRequestError(
@@ -143,6 +123,104 @@ class FolderPictures:
             self._names.setdefault((video, ordinal), name)
 
 
-def all_frames(choices: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the frames of several questions, each once, increasing."""
-    return np.unique(np.concatenate(choices))
+class DecodedPictures:
+    """Pictures decoded here as JPEG: kept as bytes, or written into a folder with an index."""
+
+    def __init__(
+        self, media_root: Path, *, longest_side: int, folder: Path | None, hidden: Path | None
+    ) -> None:
+        """Take where the files will be, and where they are until then; None: bytes are kept."""
+        self._media_root = media_root
+        self._longest_side = longest_side
+        self._folder = folder
+        self._hidden = hidden
+        self._index: dict[str, str] = {}
+
+    def require(self, video: str, *, place: str) -> None:
+        """Refuse a missing video, which the row at `place` names, before any is decoded."""
+        path = self._media_root / video
+        if not path.is_file():
+            raise InvalidRequestError(
+                f"{place}: no video file {path}; relative names start from --media-root"
+            )
+
+    def of_video(self, video: str, frames: NDArray[np.int64]) -> dict[int, Picture]:
+        """Return a picture of each ordinal; `frames` is int64 (K,), increasing."""
+        path = self._media_root / video
+        found = {}
+        try:
+            with closing(iterate_frames(path, frames, longest_side=self._longest_side)) as decoded:
+                for ordinal, frame in zip(frames.tolist(), decoded, strict=True):
+                    found[ordinal] = self._keep(path, video, ordinal, _as_jpeg(frame))
+        except InvalidRequestError as error:
+            raise type(error)(f"{video}: {error}") from error
+        return found
+
+    def write_index(self) -> None:
+        """Write a line for each picture."""
+        assert self._hidden is not None, "there is no folder"
+        text = "".join(f"{line}\n" for line in self._index.values())
+        path = self._hidden / _INDEX_NAME
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+    def _keep(self, path: Path, video: str, ordinal: int, content: bytes) -> Picture:
+        if self._hidden is None or self._folder is None:
+            return Picture(content=content)
+        name = f"{file_prefix(path)}_f{ordinal:07d}.jpg"
+        try:
+            (self._hidden / name).write_bytes(content)
+        except OSError as error:
+            raise GroundserveError(
+                f"cannot write frames to {self._folder}: {error.strerror}"
+            ) from error
+        entry = {"file": name, "video": video, "frame_index": ordinal}
+        self._index[name] = json.dumps(entry, ensure_ascii=False)
+        return Picture(name=name, path=self._folder / name, content=content)
+
+
+Pictures = FolderPictures | DecodedPictures
+
+
+@contextmanager
+def open_pictures(
+    folder: Path | None, *, media_root: str | PathLike[str], longest_side: int
+) -> Iterator[Pictures]:
+    """Take the pictures of a folder that exists; decode them where it is to be made, or None.
+
+    A folder that is made appears, complete and with its index, where the block ends without an
+    error; until then it has a hidden name beside.
+    """
+    if folder is not None and os.path.lexists(folder):
+        yield FolderPictures(folder)
+        return
+    if not os.path.isdir(media_root or "."):
+        raise InvalidRequestError(
+            f"the videos' folder must be one of this machine, {media_root} is none; give "
+            "another (--media-root), or one with their frames (--frames)"
+        )
+    if folder is None:
+        yield DecodedPictures(Path(media_root), longest_side=longest_side, folder=None, hidden=None)
+        return
+    folder = folder.absolute()
+    hidden = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.partial")
+    try:
+        hidden.mkdir()
+    except OSError as error:
+        raise InvalidRequestError(f"cannot make {folder}: {error.strerror}") from error
+    try:
+        pictures = DecodedPictures(
+            Path(media_root), longest_side=longest_side, folder=folder, hidden=hidden
+        )
+        yield pictures
+        pictures.write_index()
+        os.rename(hidden, folder)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)  # nothing is left where it was renamed
+
+
+def _as_jpeg(frame: NDArray[np.uint8]) -> bytes:
+    from PIL import Image  # there: the frame was decoded with its help
+
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()

@@ -5,7 +5,9 @@ Shape letters: T sampled frames, K frames asked for, K' = min(K, T) frames kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,9 @@ from groundserve.options import Selector
 from groundserve.records.record import DocId
 from groundserve.selection import best_first, select_frames
 from groundserve.spans import Span
+
+_MAX_SECONDS = 1e7
+"""Longest video, some 100 days: a hand-over has a number for each two seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,59 +67,40 @@ class FailedRow:
     """A question without an answer."""
 
     kind: str
-    """Of the error, as the source calls it."""
+    """What the source calls the error."""
 
 
-_MAX_SECONDS = 1e7
-"""Of a video, some 100 days: a hand-over has a number for each two seconds."""
+def scored_row(values: Mapping[str, Any], *, place: str, id: DocId | None) -> ExportRow:
+    """Check what a source holds of a question, and rank its frames; of equal logits the earlier.
 
-
-def scored_row(
-    scored: ScoredFrames, *, place: str, id: DocId | None, video: str, query: str
-) -> ExportRow:
-    """Rank the frames of a row that holds scores; of equal logits the earlier frame is better.
-
-    Raises:
-        InvalidRequestError: The row has no frames, its arrays do not belong together, or numbers
-            are none that a video or a score can have.
+    `values` are the fields of `ScoredFrames` as lists or arrays, a span's by name or in order,
+    and `video` and `query`.
     """
-    num_frames = len(scored.frame_indices)
-    arrays = (scored.pts_seconds, scored.frame_logits, scored.frame_scores)
-    if not num_frames or any(array.shape != (num_frames,) for array in arrays):
-        raise InvalidRequestError(
-            f"{place}: frame_indices, pts_seconds, frame_logits and frame_scores must be of one "
-            f"length >= 1, got {num_frames}, {', '.join(str(len(array)) for array in arrays)}"
+    try:
+        scored = ScoredFrames(
+            num_source_frames=_numbers([values["num_source_frames"]], np.int64).item(),
+            fps=_numbers([values["fps"]], np.float64).item(),
+            duration_seconds=_numbers([values["duration_seconds"]], np.float64).item(),
+            frame_indices=_numbers(values["frame_indices"], np.int64),
+            pts_seconds=_numbers(values["pts_seconds"], np.float64),
+            frame_logits=_numbers(values["frame_logits"], np.float32),
+            frame_scores=_numbers(values["frame_scores"], np.float64),
+            selected_frames=_numbers(values["selected_frames"], np.int64),
+            spans=[_span(span) for span in values["spans"]],
         )
-    if (np.diff(scored.frame_indices) <= 0).any() or not np.isfinite(scored.frame_logits).all():
-        raise InvalidRequestError(f"{place}: frames must increase, and their logits be finite")
-    if scored.frame_indices[0] < 0 or scored.frame_indices[-1] >= scored.num_source_frames:
+        if not isinstance(values["video"], str) or not isinstance(values["query"], str):
+            raise TypeError("video and query must be text")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidRequestError(
-            f"{place}: frame_indices must be 0 to {scored.num_source_frames - 1}, the frames of "
-            f"the file, got {scored.frame_indices[0]} to {scored.frame_indices[-1]}"
-        )
-    times = (*scored.pts_seconds.tolist(), scored.duration_seconds)
-    if not all(-_MAX_SECONDS <= time <= _MAX_SECONDS for time in times):
-        raise InvalidRequestError(
-            f"{place}: pts_seconds and duration_seconds must be finite, at most {_MAX_SECONDS:g}"
-        )
-    if (np.diff(scored.pts_seconds) < 0).any() or not np.isfinite(scored.frame_scores).all():
-        raise InvalidRequestError(
-            f"{place}: pts_seconds must not decrease, and frame_scores be finite"
-        )
-    if any(not np.isfinite(span).all() or span[0] > span[1] for span in scored.spans):
-        raise InvalidRequestError(
-            f"{place}: spans must be finite numbers, their start not after their end"
-        )
-    selected = scored.selected_frames
-    if not len(selected) or (np.diff(selected) <= 0).any():
-        raise InvalidRequestError(f"{place}: selected_frames must be at least one, and increase")
-    if not np.isin(selected, scored.frame_indices).all():
-        raise InvalidRequestError(f"{place}: selected_frames must be frames that were scored")
+            f"{place}: not a question as groundserve scores it: {error!r}"
+        ) from error
+    if problem := _problem(scored):
+        raise InvalidRequestError(f"{place}: {problem}")
     return ExportRow(
         place=place,
         id=id,
-        video=video,
-        query=query,
+        video=values["video"],
+        query=values["query"],
         ranking=scored.frame_indices[best_first(scored.frame_logits)],
         scored=scored,
     )
@@ -123,23 +109,12 @@ def scored_row(
 def choose_frames(
     row: ExportRow, *, top_k: int | None, selector: Selector | None
 ) -> NDArray[np.int64]:
-    """Return the frames of a row that a Video-LLM is to see.
+    """Return the frames of a row that a Video-LLM is to see: int64 (K',) ordinals, increasing.
 
-    Args:
-        row: One question.
-        top_k: K >= 1, to select anew from the scores; None: those that were selected. Of a row that
-            holds a ranking alone the first K are taken.
-        selector: How to select anew, "topk" where None. Goes with `top_k`, and with scores.
-
-    Returns:
-        int64 (K',), ordinals in the file, increasing.
-
-    Raises:
-        InvalidRequestError: See `select_frames`.
+    They are selected anew from the scores where `top_k` is given; a ranking alone has its first K.
     """
     if row.scored is None:
         assert top_k is not None, "a ranking selects none"
-        assert selector in (None, "topk"), "a ranking has no scores"
         return np.sort(row.ranking[:top_k])
     if top_k is None:
         return row.scored.selected_frames
@@ -151,10 +126,39 @@ def choose_frames(
     )
 
 
-def seconds_of(scored: ScoredFrames, frames: NDArray[np.int64]) -> list[float]:
-    """Return when each of some sampled frames is shown."""
-    # `frame_indices` increases and holds them all, so the search finds each exactly.
-    seconds: list[float] = scored.pts_seconds[
-        np.searchsorted(scored.frame_indices, frames)
-    ].tolist()
-    return seconds
+def _numbers(values: Any, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return a list of numbers; NumPy alone would cut 1.5 to 1, and read text and true."""
+    array = np.asarray(values)
+    kinds = "iu" if issubclass(dtype, np.integer) else "iuf"
+    if array.ndim != 1 or (array.size and array.dtype.kind not in kinds):
+        raise TypeError("a list of numbers has something else")
+    return array.astype(dtype)
+
+
+def _span(values: Any) -> Span:
+    bounds = [values[name] for name in Span._fields] if isinstance(values, dict) else values
+    return Span(*_numbers(bounds, np.float64).tolist())
+
+
+def _problem(scored: ScoredFrames) -> str | None:
+    """Say what is wrong with numbers of the right kind."""
+    ordinals, pts, selected = scored.frame_indices, scored.pts_seconds, scored.selected_frames
+    lengths = [len(ordinals), len(pts), len(scored.frame_logits), len(scored.frame_scores)]
+    if not lengths[0] or len(set(lengths)) > 1:
+        return (
+            "frame_indices, pts_seconds, frame_logits and frame_scores must be of one length >= 1, "
+            f"got {', '.join(map(str, lengths))}"
+        )
+    spans = np.array(scored.spans).reshape(-1, len(Span._fields))
+    if not all(np.isfinite(it).all() for it in (scored.frame_logits, scored.frame_scores, spans)):
+        return "frame_logits, frame_scores and spans must be finite"
+    last = scored.num_source_frames - 1
+    if (np.diff(ordinals) <= 0).any() or ordinals[0] < 0 or ordinals[-1] > last:
+        return f"frame_indices must increase, and be 0 to {last}, the frames of the file"
+    if not (np.abs(np.append(pts, scored.duration_seconds)) <= _MAX_SECONDS).all():
+        return f"pts_seconds and duration_seconds must be finite, at most {_MAX_SECONDS:g}"
+    if (np.diff(pts) < 0).any() or (spans[:, 0] > spans[:, 1]).any():
+        return "pts_seconds must not decrease, and no span start after its end"
+    if not len(selected) or (np.diff(selected) <= 0).any() or not np.isin(selected, ordinals).all():
+        return "selected_frames must be frames that were scored, at least one, and increase"
+    return None

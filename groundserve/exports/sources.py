@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,26 +13,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from groundserve.errors import InvalidRequestError
-from groundserve.exports.rows import ExportRow, FailedRow, ScoredFrames, scored_row
-from groundserve.records.reading import Line, opened
-from groundserve.spans import Span
+from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.exports.rows import ExportRow, FailedRow, scored_row
+from groundserve.records.reading import Line, as_read, opened
 from groundserve.strict_json import parse_object, shown
 
 SourceKind = Literal["batch", "records", "answers"]
 Row = ExportRow | FailedRow
 
-KIND_NAMES: dict[SourceKind, str] = {
-    "batch": "a batch's folder",
-    "records": "a file of records",
-    "answers": "answers of score --json",
-}
-
-
-_URI = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
-"""With one slash: a path has lost the other."""
+_PLAIN = ("id", "video", "query", "num_source_frames", "fps", "duration_seconds", "error_kind")
+_NUMBERS = ("frame_indices", "pts_seconds", "frame_logits", "frame_scores", "selected_frames")
+_ROWS_TOGETHER = 64
+"""At 512 frames a row some 800 kB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +56,9 @@ class Source:
         return ""
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows, some at a time in memory.
-
-        Raises:
-            InvalidRequestError: The place cannot be read, or something in it is not what it should
-                be; the message names it.
-            MissingExtraError: It is a batch's folder and pyarrow is not installed.
-        """
-        if self.kind == "batch":
-            from groundserve.exports.batch_rows import read_batch
-
-            return read_batch(self.path)
-        return _read_answers(self.path) if self.kind == "answers" else _read_records(self.path)
+        """Yield the rows, some at a time in memory; an error names the row that is wrong."""
+        readers = {"batch": _read_batch, "records": _read_records, "answers": _read_answers}
+        return readers[self.kind](self.path)
 
 
 def open_source(place: str | PathLike[str]) -> Source:
@@ -89,11 +72,6 @@ def open_source(place: str | PathLike[str]) -> Source:
         InvalidRequestError: It cannot be read, or is none of these.
     """
     path = Path(place)
-    if uri := _URI.match(str(place)):
-        # The rest is not repeated: it may hold a secret.
-        raise InvalidRequestError(
-            f"the source must be a local folder or file, got a URI ({uri[1]}:); copy it here"
-        )
     if path.is_dir():
         return Source(path=path, kind="batch")
     try:
@@ -113,15 +91,66 @@ def open_source(place: str | PathLike[str]) -> Source:
     return Source(path=path, kind="answers" if is_answer else "records")
 
 
-def _read_records(path: Path) -> Iterator[ExportRow]:
+def _read_batch(folder: Path) -> Iterator[Row]:
+    """Yield the rows of every file below a folder that ends in `.parquet`, by the files' names."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("batch", "pyarrow") from error
+    paths = sorted(folder.rglob("*.parquet"))
+    if not paths:
+        raise InvalidRequestError(
+            f"{folder} holds no *.parquet: it is not the folder of a batch, or none of its rows "
+            "is done"
+        )
+    columns = [*_PLAIN, *_NUMBERS, "spans"]
+    for path in paths:
+        try:
+            with pyarrow.parquet.ParquetFile(path) as file:
+                missing = [name for name in columns if name not in file.schema_arrow.names]
+                if missing:
+                    raise InvalidRequestError(
+                        f"{path}: not the output of a batch, it has no column {missing[0]}"
+                    )
+                number = 0
+                for rows in file.iter_batches(_ROWS_TOGETHER, columns=columns):
+                    for i in range(rows.num_rows):
+                        number += 1
+                        values = {name: rows.column(name)[i] for name in columns}
+                        yield _batch_row(values, f"{path}, row {number}")
+        except (pyarrow.ArrowException, OSError) as error:
+            raise InvalidRequestError(f"cannot read {path}: {error}") from error
+
+
+def _batch_row(scalars: dict[str, Any], place: str) -> Row:
+    """Turn Arrow's scalars into a row."""
+    values = {name: scalars[name].as_py() for name in _PLAIN}
+    if values["error_kind"] is not None:
+        return FailedRow(kind=values["error_kind"])
+    for name in _NUMBERS:
+        numbers = getattr(scalars[name], "values", None)  # None where the column is no list
+        values[name] = () if numbers is None else numbers.to_numpy(zero_copy_only=False)
+    # An empty list is one too: a family that answers in text ranks nothing.
+    if not len(values["frame_logits"]):
+        raise InvalidRequestError(
+            f"{place}: the row has no frame scores, as of a family that answers in text; an export "
+            "hands frames over"
+        )
+    values["spans"] = scalars["spans"].as_py() or ()
+    if not isinstance(values["id"], str):
+        raise InvalidRequestError(f"{place}: id must be text, got {shown(values['id'])}")
+    return scored_row(values, place=place, id=as_read(values["id"]))
+
+
+def _read_records(path: Path) -> Iterator[Row]:
     with opened(path) as lines:
         for line in lines:
             yield _record_row(line, f"{path}, line {line.number}")
 
 
 def _record_row(line: Line, place: str) -> ExportRow:
-    fields = line.fields
-    index = line.index
+    fields, index = line.fields, line.index
     if len(index) != len(set(index)) or not 0 <= min(index, default=-1) <= max(index) < 2**63:
         raise InvalidRequestError(f"{place}: index must hold frames, each once")
     scores = fields.get("logits")
@@ -150,54 +179,23 @@ def _read_answers(path: Path) -> Iterator[Row]:
         with path.open("rb") as file:
             first = next(line for line in file if line.strip())
             if first.strip() == b"{":
-                text = first + file.read()
-                yield from _answer_rows(parse_object(text, str(path)), str(path))
+                yield from _answer_rows(first + file.read(), str(path))
                 return
             for number, line in enumerate(chain([first], file), start=1):
                 if line.strip():
-                    place = f"{path}, line {number}"
-                    yield from _answer_rows(parse_object(line, place), place)
+                    yield from _answer_rows(line, f"{path}, line {number}")
     except OSError as error:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _answer_rows(answer: dict[str, Any], place: str) -> Iterator[Row]:
+def _answer_rows(text: bytes, place: str) -> Iterator[Row]:
+    answer = parse_object(text, place)
     if "error" in answer:
         error = answer["error"]
         yield FailedRow(kind=str(error.get("type")) if isinstance(error, dict) else "unknown")
         return
-    try:
-        for number, query in enumerate(answer["queries"], start=1):
-            video, text = answer["video"], query["query"]
-            if not isinstance(video, str) or not isinstance(text, str):
-                raise TypeError("video and query must be text")
-            scored = ScoredFrames(
-                num_source_frames=_array([answer["num_source_frames"]], np.int64).item(),
-                fps=_array([answer["fps"]], np.float64).item(),
-                duration_seconds=_array([answer["duration_seconds"]], np.float64).item(),
-                frame_indices=_array(answer["frame_indices"], np.int64),
-                pts_seconds=_array(answer["pts_seconds"], np.float64),
-                frame_logits=_array(query["frame_logits"], np.float32),
-                frame_scores=_array(query["frame_scores"], np.float64),
-                selected_frames=_array(query["selected_frames"], np.int64),
-                spans=[Span(*_array(span, np.float64).tolist()) for span in query["spans"]],
-            )
-            yield scored_row(
-                scored,
-                place=f"{place}, question {number}",
-                id=None,
-                video=video,
-                query=text,
-            )
-    except InvalidRequestError:  # a ValueError too
-        raise
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InvalidRequestError(f"{place}: not an answer of score --json: {error!r}") from error
-
-
-def _array(values: object, dtype: type[np.generic]) -> NDArray[Any]:
-    """Return a list of JSON's numbers; NumPy alone would cut 1.5 to 1, and read text and true."""
-    kinds = {int} if issubclass(dtype, np.integer) else {int, float}
-    if not isinstance(values, list) or not set(map(type, values)) <= kinds:
-        raise TypeError("a list of numbers has something else")
-    return np.array(values, dtype)
+    questions = answer["queries"]
+    if not isinstance(questions, list) or not all(isinstance(one, dict) for one in questions):
+        raise InvalidRequestError(f"{place}: queries must be a list of objects")
+    for number, question in enumerate(questions, start=1):
+        yield scored_row({**answer, **question}, place=f"{place}, question {number}", id=None)

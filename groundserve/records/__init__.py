@@ -1,16 +1,19 @@
 """Scored questions as lines of JSON that downstream harnesses read; docs/score.md has the format.
 
 `record` has the two kinds of line and their ids, `reading` and `writing` files of them, `agreement`
-compares two files; `answer_agreement` two of answers in text.
+compares two files of them, or two of answers in text.
 """
 
-from groundserve.records.agreement import Agreement, compare_files, compare_records, kendall_tau
-from groundserve.records.answer_agreement import (
+from groundserve.records.agreement import (
+    Agreement,
     AnswerAgreement,
     compare_answer_files,
+    compare_files,
+    compare_records,
     holds_answers,
+    kendall_tau,
 )
-from groundserve.records.reading import RecordFile, read_record_file, read_records
+from groundserve.records.reading import read_records
 from groundserve.records.record import (
     DocId,
     FrameRecord,
@@ -28,7 +31,6 @@ __all__ = [
     "DocId",
     "FrameRecord",
     "Record",
-    "RecordFile",
     "SelectionRecord",
     "add_records",
     "append_records",
@@ -41,6 +43,5 @@ __all__ = [
     "make_doc_id",
     "make_record",
     "make_selection_record",
-    "read_record_file",
     "read_records",
 ]

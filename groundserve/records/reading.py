@@ -16,27 +16,17 @@ from groundserve.records.record import DocId
 from groundserve.strict_json import shown
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """A line that is a record, ours or another program's."""
 
     number: int
     """From 1; blank lines count."""
     doc_id: DocId
-    """As readers take it; see `as_read`."""
+    """As `as_read` has it."""
     index: list[int]
     """Ordinals, best first."""
     fields: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordFile:
-    """What a file of records holds."""
-
-    rankings: dict[DocId, list[int]]
-    """`doc_id` -> ordinals, best first; the first line of a `doc_id` counts, as for all readers."""
-    num_repeated: int
-    """Lines whose `doc_id` an earlier line has."""
 
 
 def read_records(path: str | PathLike[str]) -> dict[DocId, list[int]]:
@@ -55,32 +45,9 @@ def read_records(path: str | PathLike[str]) -> dict[DocId, list[int]]:
     return rankings
 
 
-def read_record_file(path: str | PathLike[str]) -> RecordFile:
-    """Read a file of which every line is to count.
-
-    Raises:
-        InvalidRequestError: As `read_records`; or the file holds no records, or one `doc_id` for
-            two questions or videos, of which no reader would find the second.
-    """
-    first: dict[DocId, Line] = {}
-    num_lines = 0
-    with opened(path) as lines:
-        for line in lines:
-            num_lines += 1
-            _require_same_question(path, first.setdefault(line.doc_id, line), line)
-    if not first:
-        raise InvalidRequestError(f"{path} holds no records")
-    return RecordFile(
-        rankings={doc_id: line.index for doc_id, line in first.items()},
-        num_repeated=num_lines - len(first),
-    )
-
-
 @contextmanager
 def opened(path: str | PathLike[str], *, is_to_grow: bool = False) -> Iterator[Iterator[Line]]:
-    """Open a file and give its records; `is_to_grow` is that of `parse_lines`.
-
-    It is closed, and its lock gone, where the block ends, whatever ends it.
+    """Open a file and give its records, as `parse_lines` does; its lock is gone with the block.
 
     Raises:
         InvalidRequestError: The file cannot be read, or a line is not a record.
@@ -130,17 +97,6 @@ def no_newline(path: str | PathLike[str], where: str) -> InvalidRequestError:
     )
 
 
-def _require_same_question(path: str | PathLike[str], earlier: Line, line: Line) -> None:
-    for name in ("video_path", "contexts"):
-        values = [it.fields[name] for it in (earlier, line) if name in it.fields]
-        if len(values) == 2 and values[0] != values[1]:
-            raise InvalidRequestError(
-                f"{path}, line {line.number}: doc_id {shown(line.doc_id)} stands for another "
-                f"question in line {earlier.number} (their {name} differ); give each an id of its "
-                "own"
-            )
-
-
 def _parse(raw: bytes, number: int, *, where: str) -> Line:
     try:
         fields: Any = json.loads(raw.decode("utf-8"))
@@ -161,4 +117,4 @@ def _parse(raw: bytes, number: int, *, where: str) -> Line:
         raise InvalidRequestError(
             f"{where}: doc_id must be a whole number or text, got {shown(doc_id)}"
         )
-    return Line(number=number, doc_id=as_read(doc_id), index=index, fields=fields)
+    return Line(number, as_read(doc_id), index, fields)

@@ -28,9 +28,15 @@ _HASH_LENGTH = 12
 """48 bits: among a million questions on videos of one name, two meet with a chance of 1 in 560."""
 
 
+class _Line:
+    def to_json_line(self) -> str:
+        """Return one line without its newline; non-ASCII text is kept."""
+        return json.dumps(vars(self), ensure_ascii=False)
+
+
 @dataclass(frozen=True, kw_only=True)
-class FrameRecord:
-    """One scored question, as downstream harnesses read it.
+class FrameRecord(_Line):
+    """One scored question, as downstream harnesses read it; fields are in the reference's order.
 
     Readers keep the first line of each `doc_id` and take the first K entries of `index`, so the
     order is by score, never by time.
@@ -42,22 +48,18 @@ class FrameRecord:
     """All T sampled ordinals, best first."""
     logits: list[float]
     """Their scores after the sigmoid (the name is the reference's), rounded to two digits."""
+    num_frames: int = 1
+    """Number of videos in the request (the name is the reference's): always 1."""
     contexts: str
+    """The question."""
     video_path: str
     """The video as the caller named it."""
     doc_id: DocId
     """Number of the question in its benchmark split; see `make_doc_id` where it has none."""
-    num_frames: int = 1
-    """Number of videos in the request (the name is the reference's): always 1."""
-
-    def to_json_line(self) -> str:
-        """Return one line without its newline; non-ASCII text is kept."""
-        fields = ("index", "logits", "num_frames", "contexts", "video_path", "doc_id")
-        return json.dumps({name: getattr(self, name) for name in fields}, ensure_ascii=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectionRecord:
+class SelectionRecord(_Line):
     """The frames selected for one question, as the reference's readers document their input.
 
     Source: NVlabs/VideoITG fab8b54, `README.md`, the frame indices file.
@@ -67,10 +69,6 @@ class SelectionRecord:
     """Number of the question in its benchmark split."""
     index: list[int]
     """The K' selected ordinals, increasing."""
-
-    def to_json_line(self) -> str:
-        """Return one line without its newline."""
-        return json.dumps({"doc_id": self.doc_id, "index": self.index})
 
 
 Record: TypeAlias = FrameRecord | SelectionRecord
@@ -101,11 +99,7 @@ def rank_frames(
     video: str,
     doc_id: DocId,
 ) -> FrameRecord:
-    """Make a record of an answer's arrays, each (T,); see `make_record`.
-
-    Raises:
-        InvalidRequestError: `doc_id` is neither a whole number nor text.
-    """
+    """Make a record of an answer's arrays, each (T,), as `make_record` does."""
     order = best_first(frame_logits)
     return FrameRecord(
         index=frame_indices[order].tolist(),
@@ -130,10 +124,9 @@ def make_selection_record(query: QueryResult, *, doc_id: DocId) -> SelectionReco
 def make_doc_id(video: str | PathLike[str], query: str) -> str:
     """Return the id of a question that no benchmark numbers, such as "talk-0e1dd25bcaa6".
 
-    It says what is asked, not what answered: the same for every checkpoint, engine and option, so
-    that records of two of them can be compared. It follows from the record's own fields: the name
-    of `video_path`, and the first 12 hexadecimal digits of the SHA-256 of `video_path`, a zero
-    byte and `contexts` in UTF-8. Never the text of a number, which readers would take for one.
+    It says what is asked, not what answered, so that records of two engines can be compared: the
+    name of `video_path`, and 12 hexadecimal digits of the SHA-256 of `video_path`, a zero byte and
+    `contexts` in UTF-8. Never the text of a number, which readers would take for one.
 
     Args:
         video: Path as the record has it. The same file by another path is another video.

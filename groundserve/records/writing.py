@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import IO
 
 from groundserve.errors import InvalidRequestError
+from groundserve.files import append_whole, require_writable, whole_file
 from groundserve.records.reading import Line, as_read, no_newline, opened, parse_lines
 from groundserve.records.record import DocId, Record
 from groundserve.strict_json import shown
@@ -22,8 +21,6 @@ def check_records(
     path: str | PathLike[str], doc_ids: Sequence[DocId], *, replace: bool = False
 ) -> None:
     """Find out before any work whether `add_records` can write records with these ids.
-
-    Nothing is written, and no file made.
 
     Args:
         path: File of records, or one to be made in a folder that exists.
@@ -36,7 +33,10 @@ def check_records(
             line.
     """
     _require_distinct(doc_ids)
-    if _require_writable(path, replace=replace):
+    require_writable(path, is_grown=True)
+    if os.path.exists(path):
+        if replace:
+            require_writable(path)
         with opened(path, is_to_grow=True) as lines:
             _find(path, lines, doc_ids, replace=replace)
 
@@ -46,11 +46,9 @@ def add_records(
 ) -> None:
     """Add records to a file that has none of their ids, or replace those that it has.
 
-    Processes that write to one file wait for each other (flock), so that no line is lost, mixed
-    with another or there twice; where the file system has no such locks, let one write at a time.
-    Lines are added in one write. To replace some, the file is written anew under another name,
-    flushed and renamed: killed at any moment, the old or the new file is there as a whole, and at
-    most a `.groundserve-*.partial` beside it. All other lines stay as they are, byte by byte.
+    Processes that write to one file wait for each other (flock); where the file system has no such
+    locks, let one write at a time. Lines are added in one write. To replace some, the file is
+    written anew as `whole_file` does; all other lines stay as they are, byte by byte.
 
     Args:
         path: The file; made where it is missing.
@@ -69,17 +67,19 @@ def add_records(
         places = _find(path, lines, doc_ids, replace=replace)
         replaced = {number: new.pop(doc_id) for doc_id, number in places.items()}
         added = b"".join(new.values())
-        if replaced:
-            _rewrite(path, file, replaced, added=added)
-        else:
-            _append(file, added)
+        if not replaced:
+            append_whole(file, added)
+            return
+        file.seek(0)
+        with whole_file(path) as copy:
+            copy.writelines(replaced.get(number, raw) for number, raw in enumerate(file, start=1))
+            copy.write(added)
 
 
 def append_records(path: str | PathLike[str], records: Sequence[Record]) -> None:
-    """Append lines to a file in one write, without a look at the ids in it.
+    """Append lines to a file in one write, locked, without a look at the ids in it.
 
-    For a file that grows in many steps, of which `check_records` was asked once. It is locked as
-    in `add_records`.
+    For a file that grows in many steps, of which `check_records` was asked once.
 
     Raises:
         InvalidRequestError: The file cannot be written, or its last line has no end.
@@ -89,7 +89,7 @@ def append_records(path: str | PathLike[str], records: Sequence[Record]) -> None
         size = file.seek(0, os.SEEK_END)
         if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
             raise no_newline(path, "last line")
-        _append(file, b"".join(map(_encode, records)))
+        append_whole(file, b"".join(map(_encode, records)))
 
 
 def _require_distinct(doc_ids: Sequence[DocId]) -> None:
@@ -98,27 +98,6 @@ def _require_distinct(doc_ids: Sequence[DocId]) -> None:
         if doc_id in seen:
             raise InvalidRequestError(f"each record must have its own id, got {doc_id} twice")
         seen.add(doc_id)
-
-
-def _require_writable(path: str | PathLike[str], *, replace: bool) -> bool:
-    """Return whether the file is there; raise where it could not be written."""
-    real = os.path.realpath(path)
-    folder = os.path.dirname(real)
-    try:
-        mode = os.stat(real).st_mode
-    except FileNotFoundError:
-        mode = None
-    except OSError as error:
-        raise _cannot_write(path, error.strerror) from error
-    if mode is not None and not stat.S_ISREG(mode):
-        raise _cannot_write(path, "it is a folder" if stat.S_ISDIR(mode) else "it is no file")
-    if not os.path.isdir(folder):
-        raise _cannot_write(path, f"{folder} is no folder")
-    if mode is not None and not os.access(real, os.R_OK | os.W_OK):
-        raise _cannot_write(path, "it may not be read and written")
-    if (mode is None or replace) and not os.access(folder, os.W_OK | os.X_OK):
-        raise _cannot_write(path, f"{folder} may not be written to")
-    return mode is not None
 
 
 def _find(
@@ -148,7 +127,8 @@ def _find(
 def _locked(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a file to read and append, made where it is missing, and hold its lock."""
     while True:
-        with _open(path) as file:
+        require_writable(path, is_grown=True)
+        with Path(path).open("a+b") as file:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
             if not _has_name(file, path):
@@ -161,13 +141,6 @@ def _locked(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
             return
 
 
-def _open(path: str | PathLike[str]) -> IO[bytes]:
-    try:
-        return Path(path).open("a+b")
-    except OSError as error:
-        raise _cannot_write(path, error.strerror or error) from error
-
-
 def _has_name(file: IO[bytes], path: str | PathLike[str]) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
@@ -175,53 +148,6 @@ def _has_name(file: IO[bytes], path: str | PathLike[str]) -> bool:
         return False
 
 
-def _append(file: IO[bytes], data: bytes) -> None:
-    descriptor = file.fileno()
-    size = os.fstat(descriptor).st_size
-    try:
-        left = memoryview(data)
-        while left:  # a second time where the disk is all but full
-            left = left[os.write(descriptor, left) :]
-        os.fsync(descriptor)
-    except OSError:
-        os.ftruncate(descriptor, size)
-        raise
-
-
-def _rewrite(
-    path: str | PathLike[str], file: IO[bytes], replaced: Mapping[int, bytes], *, added: bytes
-) -> None:
-    """Put a copy in the place of a file, with other lines at some numbers and more at its end."""
-    real = os.path.realpath(path)  # a link stays one
-    folder = os.path.dirname(real)
-    descriptor, partial = tempfile.mkstemp(prefix=".groundserve-", suffix=".partial", dir=folder)
-    try:
-        with os.fdopen(descriptor, "wb") as copy:
-            file.seek(0)
-            copy.writelines(replaced.get(number, raw) for number, raw in enumerate(file, start=1))
-            copy.write(added)
-            copy.flush()
-            os.fchmod(descriptor, stat.S_IMODE(os.fstat(file.fileno()).st_mode))
-            os.fsync(descriptor)
-        os.replace(partial, real)
-    except BaseException:
-        os.unlink(partial)
-        raise
-    _flush_names(folder)
-
-
-def _flush_names(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _encode(record: Record) -> bytes:
     # A video's name need not be UTF-8; escaped, it is JSON still.
     return (record.to_json_line() + "\n").encode("utf-8", "backslashreplace")
-
-
-def _cannot_write(path: str | PathLike[str], why: object) -> InvalidRequestError:
-    return InvalidRequestError(f"cannot write {os.fspath(path)}: {why}")

@@ -9,6 +9,7 @@ def test_every_extra_imports_in_one_process():
         "av",
         "fsspec",
         "httpx2",
+        "jinja2",
         "matplotlib",
         "nvidia.dali",
         "onnx",

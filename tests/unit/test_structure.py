@@ -41,7 +41,7 @@ KNOWS_A_FAMILY = {
     ("groundserve/evaluation/activitynet/vtgllm_answers.py", "vtgllm"): "whose files are read",
     ("groundserve/evaluation/highlight_answers.py", "vtgllm"): "whose answers are read",
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
-    ("groundserve/exports/lmms_eval.py", "videoitg"): "by whose rule benchmarks sample",
+    ("groundserve/exports/formats.py", "videoitg"): "by whose rule benchmarks sample",
 }
 MAX_LOCAL_IMPORTS = 198  # in functions, of what is heavy and may be absent
 MAX_FUNCTION_LINES, MAX_FILE_LINES = 60, 400
@@ -237,7 +237,7 @@ def test_import_groundserve_needs_numpy_alone():
             "evaluation",
             {"report", "comparison", "bootstrap", "qa.endpoint", "activitynet.captions"},
         ),
-        ("exports", {"export", "batch_rows", "pictures"}),
+        ("exports", {"export", "sources", "pictures"}),
     ],
 )
 def test_importing_needs_numpy_alone(package, some):

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from groundserve.batch.events import VideoTime
 from groundserve.batch.report import render_report
-from groundserve.batch.report_charts import Bar
-from groundserve.batch.report_facts import Attempt, Failure, ReportFacts, SlowVideo, Worker
+from groundserve.batch.report_facts import Attempt, Bar, Failure, ReportFacts, Worker
 
 NASTY = "<script>alert(1)</script> \"'&amp; \x1b[31m \0 \udcff \ufffe"
 FACTS = ReportFacts(
@@ -30,7 +30,7 @@ FACTS = ReportFacts(
     attempts=[
         Attempt(
             number=number,
-            started="2026-11-23 02:00:11",
+            started=1795399211.0,
             host="node-1",
             seconds=900,
             num_scored=50,
@@ -43,12 +43,11 @@ FACTS = ReportFacts(
         Bar(start_seconds=0, seconds=900, num_scored=50, num_failed=0),
         Bar(start_seconds=900, seconds=900, num_scored=47, num_failed=3),
     ],
-    attempt_starts=[(0, "attempt 1"), (900, "attempt 2")],
     stage_seconds={"decode": 300.0, "vision_encoder": 900.0, "select": 0.0},
     workers=[
         Worker(host="node-1", pid=4711, num_rows=100, video_seconds=7200, busy_seconds=1700),
     ],
-    slowest=[SlowVideo(video="long.mp4", seconds=61, num_rows=2, video_seconds=3600)],
+    slowest=[VideoTime(video="long.mp4", seconds=61, num_rows=2, video_seconds=3600)],
     settings={"engine_id": "abc", "defaults": {"top_k": 32, "num_frames": None}},
     checkpoint_note="trained on <digits>",
 )
@@ -118,11 +117,10 @@ def test_what_others_wrote_cannot_act_in_the_page():
         place=NASTY,
         state=NASTY,
         failures=[Failure(kind=NASTY, num_rows=1, first=[(NASTY, NASTY, NASTY)])],
-        attempts=[replace(FACTS.attempts[0], host=NASTY, started=NASTY, end=NASTY)],
-        attempt_starts=[(0, NASTY), (900, NASTY)],
+        attempts=[replace(FACTS.attempts[0], host=NASTY, end=NASTY), FACTS.attempts[1]],
         stage_seconds={NASTY: 1.0},
         workers=[replace(FACTS.workers[0], host=NASTY)],
-        slowest=[replace(FACTS.slowest[0], video=NASTY)],
+        slowest=[FACTS.slowest[0]._replace(video=NASTY)],
         settings={NASTY: NASTY, "more": {NASTY: [NASTY]}},
     )
     html = render_report(facts, made=NASTY)

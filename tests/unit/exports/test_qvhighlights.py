@@ -8,7 +8,7 @@ import pytest
 
 from groundserve.evaluation.qvhighlights_files import read_predictions
 from groundserve.exports import export
-from groundserve.exports.qvhighlights import clip_scores
+from groundserve.exports.formats import clip_scores
 from groundserve.exports.rows import ScoredFrames
 from tests.unit.exports.made import BIKES, FAILED, TALK, write_batch
 

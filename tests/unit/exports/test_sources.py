@@ -83,10 +83,13 @@ def test_a_line_that_is_no_record_is_refused(line, message, tmp_path, out):
     ("changed", "message"),
     [
         ({"frame_logits": [1.0]}, "of one length >= 1, got 4, 4, 1, 4"),
-        ({"frame_logits": [1.0, float("nan"), 0.0, 0.0]}, "logits be finite"),
+        ({"frame_logits": [1.0, float("nan"), 0.0, 0.0]}, "must be finite"),
         ({"selected_frames": [26]}, "selected_frames must be frames that were scored"),
         ({"pts_seconds": [0.0, 2.0, 1.0, 3.0]}, "pts_seconds must not decrease"),
-        ({"spans": [BIKES["spans"][0] | {"score": None}]}, "spans must have start_seconds, end_"),
+        (
+            {"spans": [BIKES["spans"][0] | {"score": None}]},
+            "not a question as groundserve",
+        ),
         ({"frame_logits": None, "answer": "from 0 to 3"}, "a family that answers in text"),
     ],
 )
@@ -108,7 +111,7 @@ def test_a_row_that_does_not_hold_together_is_refused(changed, message, tmp_path
 def test_an_answer_of_another_program_is_refused(answer, tmp_path, out):
     path = tmp_path / "answer.json"
     path.write_text(json.dumps(answer))
-    with pytest.raises(InvalidRequestError, match="line 1: not an answer of score --json"):
+    with pytest.raises(InvalidRequestError, match="question 1: not a question as"):
         export(path, out, "lmms-eval", ExportOptions(doc_id=0))
 
 

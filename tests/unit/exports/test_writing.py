@@ -7,8 +7,7 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from groundserve.exports import ExportOptions, check_options, export
-from groundserve.exports import writing as writing_module
-from groundserve.exports.writing import new_lines, write_lines
+from groundserve.exports.export import write_lines
 from tests.unit.exports.made import BIKES, TALK, write_batch, write_records
 
 
@@ -37,11 +36,9 @@ def test_replaced_files_keep_their_permissions(scored, tmp_path):
 
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
     out = tmp_path / "out.jsonl"
-    with new_lines(out) as lines:
-        lines.add(1, "{}", place="here")
-        out.write_text("theirs")
-        with pytest.raises(InvalidRequestError, match="exists"):
-            write_lines(out, lines, is_list=False, replace=False)
+    out.write_text("theirs")
+    with pytest.raises(InvalidRequestError, match="exists"):
+        write_lines(out, [b"{}"], is_list=False, replace=False)
     assert out.read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [out]
 
@@ -53,7 +50,7 @@ def test_a_full_disk_leaves_the_old_file(scored, tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(writing_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         export(scored, out, "lmms-eval", replace=True)
     assert out.read_text() == "mine"

@@ -112,7 +112,7 @@ def test_who_waited_writes_to_the_file_that_has_the_name_now(path):
 def test_where_no_file_can_be_made_or_written_is_named(path, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for place, message in (
-        (tmp_path / "none" / "a.jsonl", "none is no folder"),
+        (tmp_path / "none" / "a.jsonl", "No such file"),
         (tmp_path / "fifo", "it is no file"),
         (tmp_path / ("x" * 300), "File name too long"),
     ):

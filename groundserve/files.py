@@ -1,0 +1,98 @@
+"""Files that appear as a whole or not at all, and places that can take them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from groundserve.errors import InvalidRequestError
+
+
+@contextmanager
+def whole_file(path: str | PathLike[str], *, is_new: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file that gets its name when the block ends, flushed, in place of one that has it.
+
+    Killed at any moment the old or the new file is there as a whole, and at most a
+    `.groundserve-*.partial` beside it. A link stays one, and permissions stay.
+
+    Args:
+        path: Where it is to appear.
+        is_new: Whether no file may have the name: FileExistsError where one does by then.
+    """
+    real = Path(os.path.realpath(path))
+    partial = real.with_name(f".groundserve-{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("xb") as file:
+            with suppress(FileNotFoundError):
+                partial.chmod(stat.S_IMODE(real.stat().st_mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            _name_new(partial, real)
+        else:
+            os.replace(partial, real)
+        flush_names(real.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def flush_names(folder: str | PathLike[str]) -> None:
+    """Flush a folder, so that the names in it outlive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_whole(file: IO[bytes], data: bytes) -> None:
+    """Add to the end of a file that is open and locked, flushed: all of it, or nothing."""
+    descriptor = file.fileno()
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    try:
+        left = memoryview(data)
+        while left:  # a second time where the disk is all but full
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    except BaseException:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def require_writable(path: str | PathLike[str], *, is_grown: bool = False) -> None:
+    """Refuse, before any work, a place that no file could be written to in the end.
+
+    Args:
+        path: Of the file.
+        is_grown: Whether a file that is there is added to, in place of being replaced.
+
+    Raises:
+        InvalidRequestError: It is no file, or neither it nor its folder takes one.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        if real.exists() and not real.is_file():
+            raise InvalidRequestError(f"cannot write {path}: it is no file")
+        if is_grown and real.exists():
+            real.open("r+b").close()
+        else:
+            TemporaryFile(dir=real.parent).close()  # it has no name, so nothing of it is left
+    except OSError as error:
+        raise InvalidRequestError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _name_new(partial: Path, path: Path) -> None:
+    try:
+        os.link(partial, path)  # renaming would not see that the name is taken
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.rename(partial, path)
