@@ -8,12 +8,12 @@ def test_every_extra_imports_in_one_process():
     modules = [
         "av",
         "fsspec",
-        "httpx2",
         "matplotlib",
         "nvidia.dali",
         "onnx",
         "onnxruntime",
         "onnxscript",
+        "openai",
         "PIL",
         "pyarrow.parquet",
         "pycocoevalcap.cider.cider",

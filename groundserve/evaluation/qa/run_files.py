@@ -15,7 +15,7 @@ from typing import Any
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.qa.arms import Arm
 from groundserve.evaluation.qa.question import Question
-from groundserve.evaluation.qa.reply_stream import Reply, Usage
+from groundserve.evaluation.qa.replies import Reply, Usage
 from groundserve.strict_json import parse_object, shown
 
 VERSION = 1

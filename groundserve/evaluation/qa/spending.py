@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.evaluation.qa.reply_stream import Usage
+from groundserve.evaluation.qa.replies import Usage
 
 _MILLION = 1_000_000
 

@@ -3,7 +3,7 @@
 import pytest
 
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
-from groundserve.evaluation.qa.reply_stream import Reply, Usage
+from groundserve.evaluation.qa.replies import Reply, Usage
 from groundserve.evaluation.qa.run_files import Answer, read_run
 from groundserve.evaluation.qa.run_folder import RunFolder
 from tests.unit.evaluation.qa.questions import question
