@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_difference, bootstrap_mean
 from groundserve.evaluation.frames import average_precision
 from groundserve.evaluation.report import ScoredQuestion
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControlFigures:
+class ControlFigures(AsDict):
     """What is left of the average precision, for one type of question or all."""
 
     shuffled_ap: Estimate
@@ -27,16 +26,9 @@ class ControlFigures:
     ap_over_shuffled: Estimate
     """Own minus shuffled average precision on the same labels, paired."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers."""
-        return {
-            "shuffled_ap": self.shuffled_ap.as_dict(),
-            "ap_over_shuffled": self.ap_over_shuffled.as_dict(),
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
-class ControlReport:
+class ControlReport(AsDict):
     """The control over all present questions and by the type of the question that was replaced."""
 
     seed: int
@@ -47,15 +39,6 @@ class ControlReport:
     """All present questions."""
     by_type: Mapping[str, ControlFigures]
     """In alphabetical order."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return {
-            "seed": self.seed,
-            "num_same_text": self.num_same_text,
-            "overall": self.overall.as_dict(),
-            "by_type": {name: figures.as_dict() for name, figures in self.by_type.items()},
-        }
 
 
 def borrow_questions(questions: Mapping[str, Sequence[str]], *, seed: int) -> dict[str, list[str]]:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.bootstrap import Estimate, bootstrap_mean
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_mean
 from groundserve.evaluation.qvhighlights import highlight_figures
 from groundserve.evaluation.qvhighlights_files import CLIP_SECONDS, GroundTruth, QueryId
 
 
 @dataclass(frozen=True, kw_only=True)
-class HighlightReport:
+class HighlightReport(AsDict):
     """Figures over all answered queries."""
 
     seed: int
@@ -31,16 +30,6 @@ class HighlightReport:
     """Answers to queries that the ground truth lacks, which do not count."""
     figures: Mapping[str, Estimate]
     """`highlight_map_*` and `highlight_hit_at_1_*` of each of `SALIENCY_LEVELS`: shares."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return {
-            "seed": self.seed,
-            "num_unread": self.num_unread,
-            "num_unanswered": self.num_unanswered,
-            "num_strangers": self.num_strangers,
-            **{name: estimate.as_dict() for name, estimate in self.figures.items()},
-        }
 
 
 def clip_scores(

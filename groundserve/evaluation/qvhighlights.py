@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.bootstrap import Estimate, bootstrap_mean
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_mean
 from groundserve.evaluation.frames import rank_blocks
 from groundserve.evaluation.qvhighlights_files import GroundTruth, Prediction, QueryId
 from groundserve.evaluation.spans import best_iou, span_iou
@@ -30,17 +29,12 @@ SALIENCY_LEVELS = {"fair": 2, "good": 3, "very_good": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MomentReport:
+class MomentReport(AsDict):
     """Figures over all queries of a ground-truth file."""
 
     seed: int
     figures: Mapping[str, Estimate]
     """`moment_*` where windows are predicted, `highlight_*` where clips are scored."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        figures = {name: estimate.as_dict() for name, estimate in self.figures.items()}
-        return {"seed": self.seed, **figures}
 
 
 def make_moment_report(

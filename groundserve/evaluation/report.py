@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.bootstrap import Estimate, bootstrap, bootstrap_mean
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap, bootstrap_mean
 from groundserve.evaluation.frames import (
     average_precision,
     hit_at_1,
@@ -107,7 +106,7 @@ class QuestionFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupReport:
+class GroupReport(AsDict):
     """Figures of one type of question, or of all."""
 
     num_present: int
@@ -119,18 +118,9 @@ class GroupReport:
     absent_auc: Estimate | None
     """ROC AUC of present against absent questions by their best frame; None without both."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers."""
-        return {
-            "num_present": self.num_present,
-            "num_absent": self.num_absent,
-            **{name: estimate.as_dict() for name, estimate in self.figures.items()},
-            "absent_auc": self.absent_auc.as_dict() if self.absent_auc else None,
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(AsDict):
     """Figures of a set of questions."""
 
     top_k: int
@@ -140,15 +130,6 @@ class Report:
     overall: GroupReport
     by_type: Mapping[str, GroupReport]
     """In alphabetical order."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return {
-            "top_k": self.top_k,
-            "seed": self.seed,
-            "overall": self.overall.as_dict(),
-            "by_type": {name: group.as_dict() for name, group in self.by_type.items()},
-        }
 
 
 def make_report(questions: Sequence[ScoredQuestion], *, top_k: int, seed: int = 0) -> Report:

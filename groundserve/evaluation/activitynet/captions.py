@@ -12,7 +12,6 @@ import random
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +35,13 @@ from groundserve.evaluation.activitynet.language import (
 )
 from groundserve.evaluation.activitynet.protocols import VTIMELLM, Protocol
 from groundserve.evaluation.activitynet.soda import f1, soda_c
-from groundserve.evaluation.bootstrap import Estimate, bootstrap, bootstrap_mean
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap, bootstrap_mean
 
 TIOU_THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionReport:
+class CaptionReport(AsDict):
     """Figures over all answered videos."""
 
     seed: int
@@ -55,15 +54,6 @@ class CaptionReport:
     figures: Mapping[str, Estimate]
     """Shares: `soda_c`, those of `LANGUAGE_FIGURES`, and `precision`, `recall`, `f1`, each also at
     each threshold (`recall_at_03`), where the protocol has F1 there."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return {
-            "seed": self.seed,
-            "num_unread": self.num_unread,
-            "num_unanswered": self.num_unanswered,
-            **{name: estimate.as_dict() for name, estimate in self.figures.items()},
-        }
 
 
 def make_caption_report(

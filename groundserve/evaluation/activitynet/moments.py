@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answers import Event, Grounding
 from groundserve.evaluation.activitynet.protocols import VTIMELLM, Protocol
-from groundserve.evaluation.bootstrap import Estimate, bootstrap_mean
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_mean
 from groundserve.evaluation.spans import Window
 
 IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroundingReport:
+class GroundingReport(AsDict):
     """Figures over all questions for a moment."""
 
     seed: int
@@ -27,15 +26,6 @@ class GroundingReport:
     annotations, or another rule."""
     figures: Mapping[str, Estimate]
     """`miou`, and `r1_at_03`, `_05`, `_07`: shares."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return {
-            "seed": self.seed,
-            "num_unread": self.num_unread,
-            "num_restated": self.num_restated,
-            **{name: estimate.as_dict() for name, estimate in self.figures.items()},
-        }
 
 
 def make_grounding_report(

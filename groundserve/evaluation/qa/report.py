@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from groundserve.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_difference, bootstrap_mean
 from groundserve.evaluation.qa.arms import Arm, arms_of
 from groundserve.evaluation.qa.question import Question
 from groundserve.evaluation.qa.replies import first_letter, is_refusal, score_reply
@@ -23,7 +22,7 @@ ARMS: tuple[Arm, ...] = ("none", "uniform", "selected", "oracle")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmReport:
+class ArmReport(AsDict):
     """Answers from one arm's frames."""
 
     accuracy: Estimate
@@ -49,7 +48,7 @@ class ArmReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QaReport:
+class QaReport(AsDict):
     """Every figure of a run."""
 
     num_questions: int
@@ -63,10 +62,6 @@ class QaReport:
     differences: dict[Arm, Estimate]
     """Arm - uniform, over the questions that both answered, with its paired interval."""
     differences_by_group: dict[Arm, dict[str, Estimate]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return asdict(self)
 
 
 def make_qa_report(
