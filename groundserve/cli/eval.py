@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from groundserve.cli import eval_captions, eval_highlights, eval_moments, eval_qa, eval_qa_table
+from groundserve.cli import eval_answers, eval_qa
 from groundserve.cli._checks import check_input, check_outputs
 from groundserve.cli._options import Checkpoint
 from groundserve.cli._output import print_json, progress
@@ -21,8 +21,14 @@ from groundserve.scoring.opener import check_scorer
 NAME = "eval"
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
-for module in (eval_moments, eval_captions, eval_highlights, eval_qa, eval_qa_table):
-    app.command(module.NAME)(module.command)
+for name, subcommand in {
+    "moments": eval_answers.moments,
+    "captions": eval_answers.captions,
+    "highlights": eval_answers.highlights,
+    "qa": eval_qa.command,
+    "qa-table": eval_qa.table,
+}.items():
+    app.command(name)(subcommand)
 
 _SCORERS = ("checkpoint", "engines", "server")
 _SCORING = {*_SCORERS, "baseline", "top_k", "jsonl", "sampling"}
@@ -111,7 +117,7 @@ def command(
         return
     _refuse_mixtures(given)
     if predictions is not None and ground_truth is not None:
-        eval_moments.compare_files(predictions, ground_truth, seed=seed, as_json=as_json)
+        eval_answers.compare_files(predictions, ground_truth, seed=seed, as_json=as_json)
         return
     require_seed(seed)
     if top_k < 1:

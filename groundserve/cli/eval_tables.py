@@ -11,7 +11,6 @@ from groundserve.cli._output import plain_table, stdout
 from groundserve.evaluation.bootstrap import Estimate
 from groundserve.evaluation.comparison import ComparedFigure, ComparedGroup, Comparison
 from groundserve.evaluation.control import ControlReport
-from groundserve.evaluation.qvhighlights import MomentReport
 from groundserve.evaluation.report import GroupReport, Report
 
 _ALL = "all"
@@ -26,21 +25,30 @@ _COMPARED_LABELS = {
     "miou": "mIoU",
     "absent_auc": "absent AUC",
 }
-HIGHLIGHT_LABELS = {
+_FIGURE_LABELS = {
+    "miou": "mIoU",
+    "r1_at_03": "R1@0.3",
+    "r1_at_05": "R1@0.5",
+    "r1_at_07": "R1@0.7",
+    "soda_c": "SODA_c",
+    "meteor": "METEOR",
+    "cider": "CIDEr",
+    "rouge_l": "ROUGE-L",
+    "bleu_4": "BLEU-4",
+    "precision": "events that meet a true one, tIoU 0.3 to 0.9",
+    "recall": "true events met",
+    "f1": "F1 of the two",
+    "moment_r1_at_05": "moment R1@0.5",
+    "moment_r1_at_07": "moment R1@0.7",
+    "moment_map": "moment mAP, IoU 0.5 to 0.95",
+    "moment_map_at_05": "moment mAP@0.5",
+    "moment_map_at_075": "moment mAP@0.75",
     "highlight_map_fair": "highlight mAP, at least fair",
     "highlight_hit_at_1_fair": "highlight HIT@1, at least fair",
     "highlight_map_good": "highlight mAP, at least good",
     "highlight_hit_at_1_good": "highlight HIT@1, at least good",
     "highlight_map_very_good": "highlight mAP, very good",
     "highlight_hit_at_1_very_good": "highlight HIT@1, very good",
-}
-_MOMENT_LABELS = {
-    "moment_r1_at_05": "moment R1@0.5",
-    "moment_r1_at_07": "moment R1@0.7",
-    "moment_map": "moment mAP, IoU 0.5 to 0.95",
-    "moment_map_at_05": "moment mAP@0.5",
-    "moment_map_at_075": "moment mAP@0.75",
-    **HIGHLIGHT_LABELS,
 }
 
 
@@ -64,12 +72,21 @@ def print_report(report: Report, control: ControlReport | None) -> None:
         _print_line(f"{control.num_same_text} shuffled questions read the same as the own one")
 
 
-def print_moments(report: MomentReport) -> None:
-    """Print QVHighlights figures as percentages, as the benchmark does."""
+def print_figures(figures: Mapping[str, Estimate], *, with_counts: bool = False) -> None:
+    """Print figures that have a label as percentages, as the references do.
+
+    Args:
+        figures: By name, at least one.
+        with_counts: Whether to say how many answers and videos they are made of.
+    """
     table = plain_table("measure", "percent, 95% interval")
-    for name, estimate in report.figures.items():
-        table.add_row(_MOMENT_LABELS[name], escape(interval(estimate, scale=100, digits=2)))
+    for name, label in _FIGURE_LABELS.items():
+        if name in figures:
+            table.add_row(label, escape(interval(figures[name], scale=100, digits=2)))
     stdout.print(table)
+    if with_counts:
+        estimate = next(iter(figures.values()))
+        _print_line(f"{estimate.num_questions} answers, {estimate.num_videos} videos")
 
 
 def print_downstream(downstream: Mapping[str, Any]) -> None:

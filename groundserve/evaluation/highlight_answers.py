@@ -13,7 +13,7 @@ Source: gyxxyg/VTG-LLM ce13f3e, `evaluate.py` and `utils/format_vhd.py`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PurePath
@@ -22,13 +22,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.answers import Moment
+from groundserve.answers import Answer, AnswerResult, Moment
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.batch_answers import read_batch_answers
+from groundserve.evaluation.asking import ask_left
 from groundserve.evaluation.highlights import clip_scores
 from groundserve.evaluation.line_file import read_lines
 from groundserve.evaluation.qvhighlights_files import GroundTruth, QueryId, read_array
 from groundserve.families.vtgllm.answer import read_highlights
+from groundserve.options import AnswerOptions
+from groundserve.scorer import Answerer
 from groundserve.strict_json import is_finite_number, shown
 
 _Told = tuple[QueryId, NDArray[np.float64], bool]
@@ -81,7 +84,56 @@ def read_highlight_answers(
     )
 
 
-def question_of(line: Mapping[str, Any]) -> str:
+def ask_highlights(
+    answerer: Answerer,
+    truths: Mapping[QueryId, GroundTruth],
+    videos: Mapping[str, Path],
+    path: Path,
+    *,
+    model: str,
+    max_new_tokens: int,
+    on_video: Callable[[int, int], None] = lambda number, total: None,
+) -> None:
+    """Ask for the highlights that a file lacks, of all queries whose video is there.
+
+    Arguments and errors are those of `ask_left`; a query without words is an error, too.
+    """
+    by_name = {str(query): query for query in truths}
+    asked: dict[str, list[str]] = {}
+    for name, query in by_name.items():
+        if truths[query].video in videos:
+            if not (truths[query].query or "").strip(". \t\r\n"):
+                raise InvalidRequestError(
+                    f"qid {query} of the ground truth has no words: its highlights cannot be asked "
+                    "for"
+                )
+            asked.setdefault(truths[query].video, []).append(name)
+
+    def line_of(name: str, answer: Answer, result: AnswerResult) -> dict[str, Any]:
+        truth = truths[by_name[name]]
+        scores = clip_scores(moment_scores(answer.moments), _duration(truth))
+        return {
+            "qid": by_name[name],
+            "query": truth.query,
+            "vid": truth.video,
+            "pred_saliency_scores": scores.tolist(),
+        }
+
+    ask_left(
+        answerer,
+        asked,
+        videos,
+        path,
+        options=AnswerOptions(task="highlights", max_new_tokens=max_new_tokens),
+        model=model,
+        question_of=query_of_line,
+        query_of=lambda name: truths[by_name[name]].query,
+        line_of=line_of,
+        on_video=on_video,
+    )
+
+
+def query_of_line(line: Mapping[str, Any]) -> str:
     """Return what a line that `ask_highlights` added answers: the query, as text.
 
     Raises:

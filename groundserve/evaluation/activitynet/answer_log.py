@@ -1,9 +1,9 @@
 """Answers about annotated videos: a reference's file, lines of `ask --json`, a batch's folder.
 
 A line of the log is `{"video_id", "task", "query_id", "answer"}`; of a question for a moment also
-`"info": {"sentence_id", "iou"}`. Lines that `asking` adds say in `moments` and `duration_seconds`
-what times the answer tells, and in `model` who told them; without those the text is read as one of
-VTimeLLM's. Files of VTG-LLM are read by `groundserve.evaluation.activitynet.vtgllm_answers`.
+`"info": {"sentence_id", "iou"}`. Lines that `ask_annotated` adds say in `moments` and
+`duration_seconds` what times the answer tells, and in `model` who told them; without those the text
+is read as one of VTimeLLM's. `vtgllm_answers` reads files of VTG-LLM.
 
 Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py` and `metric.py`.
 """
@@ -11,11 +11,12 @@ Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py` and `metric.py`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path, PurePath
 from typing import Any, get_args
 
+from groundserve.answers import Answer, AnswerResult
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answers import (
@@ -26,14 +27,23 @@ from groundserve.evaluation.activitynet.answers import (
     LogTask,
     event_of,
     find_sentence,
+    plain_sentence,
     read_moments,
     read_text,
 )
 from groundserve.evaluation.activitynet.batch_answers import read_batch_answers
+from groundserve.evaluation.activitynet.moments import grounding_iou
 from groundserve.evaluation.activitynet.vtgllm_answers import is_vtgllm, read_vtgllm
+from groundserve.evaluation.asking import ask_left
 from groundserve.evaluation.line_file import read_lines
+from groundserve.options import AnswerOptions
+from groundserve.scorer import Answerer
 from groundserve.strict_json import is_finite_number, shown
 
+REFERENCE_NEW_TOKENS = 1024
+"""Most tokens of an answer in the reference's evaluation."""
+
+_Question = tuple[str, LogTask, int]
 _LOG_TASKS = {task: name for name, task in TASKS.items()}
 
 
@@ -72,7 +82,69 @@ def read_answers(
     return Answers(groundings=tuple(groundings), captions=captions)
 
 
-def question_of(line: Mapping[str, Any]) -> tuple[str, LogTask, int]:
+def ask_annotated(
+    answerer: Answerer,
+    annotations: Mapping[str, Annotation],
+    videos: Mapping[str, Path],
+    path: Path,
+    *,
+    task: LogTask,
+    model: str,
+    max_new_tokens: int = REFERENCE_NEW_TOKENS,
+    on_video: Callable[[int, int], None] = lambda number, total: None,
+) -> None:
+    """Ask for the moment of each sentence, or the captions of each video, that a log lacks.
+
+    Arguments and errors are those of `ask_left`; a sentence without words is an error, too.
+    """
+    if task == "grounding":
+        _require_words(annotations, videos)
+
+    def line_of(question: _Question, answer: Answer, result: AnswerResult) -> dict[str, Any]:
+        video, _, number = question
+        line: dict[str, Any] = {"video_id": video, "task": task, "query_id": 0}
+        if task == "grounding":
+            moments = [moment.to_json() for moment in answer.moments]
+            events = read_moments(moments, result.info.duration_seconds)
+            iou = grounding_iou(events[0] if events else None, annotations[video], number)
+            line["info"] = {"sentence_id": number, "iou": iou}
+        return line
+
+    def query_of(question: _Question) -> str | None:
+        video, _, number = question
+        return annotations[video].sentences[number] if task == "grounding" else None
+
+    counts = {
+        video: len(annotations[video].sentences) if task == "grounding" else 1 for video in videos
+    }
+    ask_left(
+        answerer,
+        {
+            video: [(video, task, number) for number in range(count)]
+            for video, count in counts.items()
+        },
+        videos,
+        path,
+        options=AnswerOptions(task=TASKS[task], max_new_tokens=max_new_tokens),
+        model=model,
+        question_of=question_of,
+        query_of=query_of,
+        line_of=line_of,
+        on_video=on_video,
+    )
+
+
+def _require_words(annotations: Mapping[str, Annotation], videos: Mapping[str, Path]) -> None:
+    for video in videos:
+        for number, sentence in enumerate(annotations[video].sentences):
+            if not plain_sentence(sentence):
+                raise InvalidRequestError(
+                    f"sentence {number} of the video {video} has no words: its moment cannot be "
+                    "asked for"
+                )
+
+
+def question_of(line: Mapping[str, Any]) -> _Question:
     """Return what a line of the log answers: video, task, and place of the sentence (captions: 0).
 
     Raises:

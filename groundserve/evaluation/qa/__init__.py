@@ -8,7 +8,7 @@ files (pyarrow), which are imported where they are used. docs/evaluate.md has th
 - `arms`, `selections`, `pictures`: which frames are shown, and the JPEGs of them.
 - `endpoint`, `endpoint_options`: an OpenAI-compatible server, however it
   misbehaves.
-- `tasks`, `answering`, `run_files`, `run_folder`: answers that are asked for once and kept.
+- `tasks`, `answering`, `run_folder`: answers that are asked for once and kept.
 - `spending`: tokens, prices and ceilings.
 - `report`, `paper_table`: accuracy with intervals, and the paper's table of several runs.
 """

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 from groundserve.errors import UnavailableError
 from groundserve.evaluation.qa.endpoint import Endpoint, QuestionFailedError
-from groundserve.evaluation.qa.run_files import Answer
-from groundserve.evaluation.qa.run_folder import RunFolder
+from groundserve.evaluation.qa.run_folder import Answer, RunFolder
 from groundserve.evaluation.qa.spending import Budget
 from groundserve.evaluation.qa.tasks import Setup, Task, open_tasks
 

@@ -12,7 +12,7 @@ from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_differe
 from groundserve.evaluation.qa.arms import Arm, arms_of
 from groundserve.evaluation.qa.question import Question
 from groundserve.evaluation.qa.replies import first_letter, is_refusal, score_reply
-from groundserve.evaluation.qa.run_files import Answer
+from groundserve.evaluation.qa.run_folder import Answer
 from groundserve.evaluation.qa.spending import Prices
 
 BASE_ARM: Arm = "uniform"
