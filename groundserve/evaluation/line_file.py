@@ -30,7 +30,7 @@ def read_lines(path: str | PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def parse_lines(data: bytes, path: str | PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give each line of a file's bytes as `read_lines` does."""
+    """Read a file's bytes as `read_lines` does."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -16,19 +16,17 @@ _ABSENT = "N/A"
 _NUM_LETTERS = 26
 
 
-def parse_question(record: object, number: int, *, layout: Layout) -> Question:
-    """Return the question that a record holds.
-
-    Args:
-        record: A value of JSON, or a row of Parquet.
-        number: Its place in the file, from 0.
-        layout: Whose record it is.
+def parse_question(record: Mapping[str, Any], number: int, *, layout: Layout) -> Question:
+    """Return the question that a record holds, whose place in the file is `number`.
 
     Raises:
         InvalidRequestError: It lacks what its layout needs, names a video outside the root, has
             more options than its layout has letters, or an answer that is none of them.
     """
-    question = _PARSERS[layout](_Fields(record), number)
+    found = _PARSERS[layout](_Fields(record))
+    known = {"key": str(number), "options": (), "group": None, **found}
+    known.setdefault("num_choices", len(known["options"]))
+    question = Question(number=number, layout=layout, **known)
     # MLVU's options are inside its text, and its answers may lie past the letters that are read.
     if layout != "mlvu":
         letters, num_choices = BENCHMARKS[layout].letters, question.num_choices or 0
@@ -44,9 +42,7 @@ def parse_question(record: object, number: int, *, layout: Layout) -> Question:
 class _Fields:
     """A record, whose fields are checked as they are taken."""
 
-    def __init__(self, record: object) -> None:
-        if not isinstance(record, Mapping):
-            raise InvalidRequestError(f"a record must be an object, got {shown(record)}")
+    def __init__(self, record: Mapping[str, Any]) -> None:
         self._record = record
 
     def get(self, name: str) -> Any:
@@ -97,23 +93,19 @@ class _Fields:
         return None if value is None else str(value)
 
 
-def _videomme(fields: _Fields, number: int) -> Question:
+def _videomme(fields: _Fields) -> dict[str, Any]:
     # lmms_eval/tasks/videomme/utils.py; its options begin with their letters.
-    options = fields.texts("options")
-    return Question(
-        key=fields.id("question_id"),
-        number=number,
-        layout="videomme",
-        video=fields.path("videoID"),
-        text=fields.text("question"),
-        options=options,
-        num_choices=len(options),
-        answer=fields.letter("answer", "videomme"),
-        group=fields.group("duration"),
-    )
+    return {
+        "key": fields.id("question_id"),
+        "video": fields.path("videoID"),
+        "text": fields.text("question"),
+        "options": fields.texts("options"),
+        "answer": fields.letter("answer", "videomme"),
+        "group": fields.group("duration"),
+    }
 
 
-def _mlvu(fields: _Fields, number: int) -> Question:
+def _mlvu(fields: _Fields) -> dict[str, Any]:
     # lmms_eval/tasks/mlvu/utils.py: `question` has its options inside, `answer` is a letter. The
     # data set's own files have `candidates` and the right one's text; what the reference's rows
     # were made of them with is not published, "(A) ..." is how later harnesses write them.
@@ -132,20 +124,16 @@ def _mlvu(fields: _Fields, number: int) -> Question:
             f"answer must be a letter, or one of the candidates, got {shown(answer)}"
         )
     # A letter past D is right for some questions of the test split, and never read.
-    return Question(
-        key=str(number),
-        number=number,
-        layout="mlvu",
-        video=fields.path("video_name", "video"),
-        text=text,
-        options=(),
-        num_choices=len(set(_OPTION_MARK.findall(text))) or None,
-        answer=answer,
-        group=fields.group("task_type", "question_type"),
-    )
+    return {
+        "video": fields.path("video_name", "video"),
+        "text": text,
+        "num_choices": len(set(_OPTION_MARK.findall(text))) or None,
+        "answer": answer,
+        "group": fields.group("task_type", "question_type"),
+    }
 
 
-def _longvideobench(fields: _Fields, number: int) -> Question:
+def _longvideobench(fields: _Fields) -> dict[str, Any]:
     # lmms_eval/tasks/longvideobench/utils.py; the data set's JSON has a list in place of `option0`
     # to `option4`. Options that are left out are not counted by `correct_choice` there either way.
     if fields.get("candidates") is not None:
@@ -153,45 +141,37 @@ def _longvideobench(fields: _Fields, number: int) -> Question:
     else:
         values = [fields.get(f"option{i}") for i in range(5)]
         given = tuple(value for value in values if isinstance(value, str))
-    options = tuple(option for option in given if option != _ABSENT)
+    options = [option for option in given if option != _ABSENT]
     correct = fields.get("correct_choice")
     if type(correct) is not int or not 0 <= correct < len(options):
         raise InvalidRequestError(
             f"correct_choice must be 0 to {len(options) - 1}, the options' places, "
             f"got {shown(correct)}; the test split has no answers"
         )
-    return Question(
-        key=fields.id("id"),
-        number=number,
-        layout="longvideobench",
-        video=fields.path("video_path"),
-        text=fields.text("question"),
-        options=_lettered(options),
-        num_choices=len(options),
-        answer=_letter(correct),
-        group=fields.group("duration_group"),
-    )
+    return {
+        "key": fields.id("id"),
+        "video": fields.path("video_path"),
+        "text": fields.text("question"),
+        "options": _lettered(options),
+        "answer": _letter(correct),
+        "group": fields.group("duration_group"),
+    }
 
 
-def _cgbench(fields: _Fields, number: int) -> Question:
+def _cgbench(fields: _Fields) -> dict[str, Any]:
     # lmms_eval/tasks/cgbench/utils.py; `clue_intervals` of CG-Bench/CG-Bench 440b30c,
     # run/save_as_jsons.py.
-    choices = fields.texts("choices")
-    return Question(
-        key=fields.id("qid"),
-        number=number,
-        layout="cgbench",
-        video=fields.path("video_uid"),
-        text=fields.text("question"),
-        options=_lettered(choices),
-        num_choices=len(choices),
-        answer=fields.letter("right_answer", "cgbench"),
-        group=None,
-        spans=_spans(fields.get("clue_intervals")),
-    )
+    return {
+        "key": fields.id("qid"),
+        "video": fields.path("video_uid"),
+        "text": fields.text("question"),
+        "options": _lettered(fields.texts("choices")),
+        "answer": fields.letter("right_answer", "cgbench"),
+        "spans": _spans(fields.get("clue_intervals")),
+    }
 
 
-_PARSERS: dict[Layout, Callable[[_Fields, int], Question]] = {
+_PARSERS: dict[Layout, Callable[[_Fields], dict[str, Any]]] = {
     "videomme": _videomme,
     "mlvu": _mlvu,
     "longvideobench": _longvideobench,

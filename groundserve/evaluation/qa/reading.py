@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.evaluation.line_file import read_lines
 from groundserve.evaluation.qa.layouts import parse_question
 from groundserve.evaluation.qa.question import Layout, Question
 from groundserve.strict_json import shown
@@ -94,23 +94,7 @@ def file_digest(path: Path) -> str:
 def _rows(path: Path) -> list[Any]:
     if path.suffix == ".parquet":
         return _parquet_rows(path)
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"{path} must be UTF-8") from error
-    try:
-        # JSON Lines: each line is an object of its own, so the file as a whole is no JSON but
-        # where it has one line.
-        if text.lstrip().startswith("{"):
-            return [json.loads(line) for line in text.split("\n") if line.strip()]
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"{path} must be a JSON list or JSON Lines") from error
-    if not isinstance(values, list):
-        raise InvalidRequestError(f"{path} must be a JSON list or JSON Lines of records")
-    return values
+    return [record for _, record in read_lines(path)]
 
 
 def _parquet_rows(path: Path) -> list[Any]:
