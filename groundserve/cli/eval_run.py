@@ -95,23 +95,7 @@ def evaluate(
     jsonl: Path | None,
     step: Callable[[str], None],
 ) -> Evaluation:
-    """Score every question and estimate every figure.
-
-    Args:
-        questions: Checked before.
-        checkpoint: `--checkpoint`. With none of the three, the shipped one is evaluated.
-        engines: `--engines`.
-        server: `--server`.
-        baseline: Checkpoint that is scored next, when the first model is closed: two of them need
-            no more memory than one.
-        top_k: K >= 1.
-        seed: Of the shuffled questions and the intervals.
-        jsonl: File to append the reference's records to.
-        step: Called with what is done next.
-
-    Raises:
-        InvalidRequestError: A model cannot be opened, a video not scored, or nothing was asked.
-    """
+    """Score every question and estimate every figure."""
     if baseline is not None:
         _open_without_weights(baseline)  # now, not after the hours that the other one may take
     with TemporaryDirectory(prefix="groundserve-eval-") as scratch:

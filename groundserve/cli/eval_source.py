@@ -27,12 +27,7 @@ class Source:
 
 
 def open_records(path: Path, media_root: Path) -> Source:
-    """Read a file of records, all of whose videos are there.
-
-    Raises:
-        InvalidRequestError: The file is no list of records, no frame answers any of them, or a
-            video is missing.
-    """
+    """Read a file of records, all of whose videos are there."""
     records = read_grounding_records(path)
     if not any(record.positive_frames for record in records):
         raise InvalidRequestError(
@@ -59,12 +54,7 @@ class DigitsSet:
     """Folder to keep it in; None: nowhere."""
 
     def check(self, *, top_k: int) -> None:
-        """Refuse what could not be drawn or measured.
-
-        Raises:
-            InvalidRequestError: A number is out of range, or the folder is neither new nor empty.
-            GroundserveError: Another module than groundserve's own would draw it.
-        """
+        """Refuse what could not be drawn or measured."""
         require_own("train")
         for name, value in (("num_videos", self.num_videos), ("num_frames", self.num_frames)):
             if value < 1:

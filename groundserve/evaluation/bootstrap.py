@@ -84,17 +84,7 @@ def bootstrap_mean(
     seed: int,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Estimate:
-    """Estimate the mean over questions; a video with more questions weighs more.
-
-    Args:
-        values: n numbers, one a question.
-        videos: n names.
-        seed: Of the resamples.
-        num_resamples: How many.
-
-    Raises:
-        InvalidRequestError: As `bootstrap`, or another number of values than of videos.
-    """
+    """Estimate the mean over questions; a video with more questions weighs more."""
     array = np.asarray(values, np.float64)
     if array.shape != (len(videos),):
         raise InvalidRequestError(
@@ -125,11 +115,7 @@ def bootstrap_difference(
 
 
 def require_seed(seed: int) -> None:
-    """Refuse what numpy's generators do not take.
-
-    Raises:
-        InvalidRequestError: The seed is negative.
-    """
+    """Refuse what numpy's generators do not take."""
     if seed < 0:
         raise InvalidRequestError(f"seed must be >= 0, got {seed}")
 

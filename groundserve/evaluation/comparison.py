@@ -52,7 +52,7 @@ class ComparedFigure(AsDict):
 
     new: Estimate
     baseline: Estimate
-    """Of the model it is compared with."""
+    """The model it is compared with."""
     difference: Estimate
     """New minus baseline, with the interval of the paired difference."""
     floor: float | None

@@ -32,7 +32,7 @@ class ControlReport(AsDict):
     """The control over all present questions and by the type of the question that was replaced."""
 
     seed: int
-    """Of the shuffle and of the resamples."""
+    """The shuffle and the resamples come from it."""
     num_same_text: int
     """Questions whose stand-in reads the same, because the other video had nothing else."""
     overall: ControlFigures
@@ -47,14 +47,6 @@ def borrow_questions(questions: Mapping[str, Sequence[str]], *, seed: int) -> di
     The videos are put in a random ring and each takes from the next, so none keeps its own
     questions and each lends to one. Of the lender's questions one that reads differently is
     drawn, if there is one.
-
-    Args:
-        questions: Of each video at least one question.
-        seed: Of the ring and the draws.
-
-    Returns:
-        Of each video as many questions as it has, in the same places; empty for fewer than two
-        videos.
     """
     if len(questions) < 2:
         return {}
@@ -77,11 +69,6 @@ def make_control_report(
     own: Sequence[ScoredQuestion], shuffled: Sequence[ScoredQuestion], *, seed: int = 0
 ) -> ControlReport:
     """Compare present questions with their stand-ins.
-
-    Args:
-        own: Present questions, at least one.
-        shuffled: Of each the same labels, with the stand-in's text and logits.
-        seed: Of the resamples.
 
     Raises:
         InvalidRequestError: No questions, or the two do not belong together.

@@ -34,11 +34,7 @@ class GroundingRecord:
     """Kind of question, a key of our own."""
 
     def labels(self, num_frames: int) -> NDArray[np.bool_] | None:
-        """Return bool (T,); None where the video gave too few frames for the record.
-
-        Args:
-            num_frames: T, frames that rule A took of the video.
-        """
+        """Return bool (T,); None where the video gave too few frames for the record."""
         # Not even in part: the ordinals count in a longer list of frames than this one.
         if max(self.positive_frames, default=0) >= num_frames:
             return None

@@ -134,11 +134,7 @@ def ask_highlights(
 
 
 def query_of_line(line: Mapping[str, Any]) -> str:
-    """Return what a line that `ask_highlights` added answers: the query, as text.
-
-    Raises:
-        ValueError: It is no such line.
-    """
+    """Return what a line that `ask_highlights` added answers: the query, as text."""
     return str(_query_id(line, "qid"))
 
 

@@ -93,11 +93,7 @@ def make_highlight_report(
 
 
 def ratings_of(query: QueryId, truths: Mapping[QueryId, GroundTruth]) -> NDArray[np.int64]:
-    """Return int64 (C, 3), what annotators gave each clip.
-
-    Raises:
-        InvalidRequestError: The ground truth has none.
-    """
+    """Return int64 (C, 3), what annotators gave each clip."""
     ratings = truths[query].saliency
     if ratings is None:
         raise InvalidRequestError(

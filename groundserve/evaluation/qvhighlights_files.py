@@ -38,7 +38,7 @@ class GroundTruth:
     query: str | None = None
     """What was looked for; None where the line does not say."""
     duration_seconds: float | None = None
-    """Of the video; None where the line has no ratings."""
+    """The video's; None where the line has no ratings."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,11 +64,7 @@ def read_ground_truth(path: str | PathLike[str]) -> dict[QueryId, GroundTruth]:
 
 
 def read_predictions(path: str | PathLike[str]) -> dict[QueryId, Prediction]:
-    """Read one query a line: `qid`, and `pred_relevant_windows`, `pred_saliency_scores` or both.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, a line is malformed or a `qid` repeated.
-    """
+    """Read one query a line: `qid`, and `pred_relevant_windows`, `pred_saliency_scores` or both."""
     return _read(path, _parse_prediction)
 
 

@@ -126,7 +126,7 @@ class Report(AsDict):
     top_k: int
     """K of the recall."""
     seed: int
-    """Of the resamples behind the intervals."""
+    """The resamples behind the intervals come from it."""
     overall: GroupReport
     by_type: Mapping[str, GroupReport]
     """In alphabetical order."""
@@ -189,9 +189,6 @@ def absent_auc_statistic(
     questions: Sequence[ScoredQuestion],
 ) -> Callable[[NDArray[np.int64]], float] | None:
     """Return what `bootstrap` takes to tell present from absent questions by their best frame.
-
-    Args:
-        questions: n of them, of both kinds.
 
     Returns:
         From int64 (n,), how often each question counts, to the ROC AUC; None where all questions

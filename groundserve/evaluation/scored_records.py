@@ -32,7 +32,7 @@ class ScoredRecords:
     questions: dict[int, ScoredQuestion]
     """By the number of the record and in that order, without those left out."""
     stand_ins: dict[int, ScoredQuestion]
-    """Of each present question the same labels with another video's question, by the same number;
+    """The labels of each present question with another video's question, by the same number;
     empty where there is one video only."""
     num_left_out: int
     """Records whose `frame_num` lies past the frames that their video gives."""
@@ -108,11 +108,7 @@ def score_records(
 
 
 def require_videos(records: Sequence[GroundingRecord], media_root: Path) -> None:
-    """Refuse records whose videos are not all there, before any of them is scored.
-
-    Raises:
-        InvalidRequestError: The media root is no folder, or a video is missing.
-    """
+    """Refuse records whose videos are not all there, before any of them is scored."""
     if not media_root.is_dir():
         raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
     paths = list(dict.fromkeys(media_root / record.video for record in records))

@@ -60,11 +60,7 @@ def read_annotations(path: str | PathLike[str]) -> dict[str, Annotation]:
 
 
 def find_videos(videos: Iterable[str], media_root: Path) -> dict[str, Path]:
-    """Return the file of each video that is there; published sets have lost many of theirs.
-
-    Raises:
-        InvalidRequestError: The media root is no folder, or has none of them.
-    """
+    """Return the file of each video that is there; published sets have lost many of theirs."""
     if not media_root.is_dir():
         raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
     found = {}

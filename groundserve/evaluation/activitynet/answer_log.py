@@ -145,11 +145,7 @@ def _require_words(annotations: Mapping[str, Annotation], videos: Mapping[str, P
 
 
 def question_of(line: Mapping[str, Any]) -> _Question:
-    """Return what a line of the log answers: video, task, and place of the sentence (captions: 0).
-
-    Raises:
-        ValueError: It is no line of the log.
-    """
+    """Return video, task and place of the sentence (captions: 0) that a line of the log answers."""
     video, task = line.get("video_id"), line.get("task")
     if not isinstance(video, str) or task not in get_args(LogTask):
         raise ValueError(

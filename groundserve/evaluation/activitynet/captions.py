@@ -45,8 +45,7 @@ class CaptionReport(AsDict):
     """Figures over all answered videos."""
 
     seed: int
-    """Of the resamples behind the intervals, and of the words that unmatched events are scored
-    with."""
+    """The resamples behind the intervals and the words of unmatched events come from it."""
     num_unread: int
     """Videos whose answer tells no events that can be read; each counts with 0 in all figures."""
     num_unanswered: int
@@ -74,10 +73,6 @@ def make_caption_report(
         protocol: Whose evaluation.
         seed: See `CaptionReport`.
         on_video: Called with the number of each video, from 1, and the number of videos.
-
-    Raises:
-        InvalidRequestError: There are no answers.
-        GroundserveError: METEOR failed.
     """
     if not captions:
         raise InvalidRequestError("cannot estimate from no answers")

@@ -24,9 +24,6 @@ def from_coco(entries: Sequence[Any], where: str) -> dict[str, Any]:
 
     An entry of a moment need not tell a duration. Then it is the latest end of its video's moments,
     as if the video ended there: no answer in seconds depends on it, one in percent does.
-
-    Raises:
-        InvalidRequestError: An entry is malformed; the message names it.
     """
     videos: dict[str, Any] = {}
     for number, entry in enumerate(entries):

@@ -42,9 +42,6 @@ def make_grounding_report(
         annotations: By video.
         protocol: Whose IoU.
         seed: Of the resamples over videos.
-
-    Raises:
-        InvalidRequestError: There are no answers.
     """
     ious = [
         grounding_iou(one.event, annotations[one.video], one.number, protocol) for one in groundings

@@ -67,11 +67,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
 
 
 def get_protocol(name: str) -> Protocol:
-    """Return the protocol of this name.
-
-    Raises:
-        InvalidRequestError: There is none.
-    """
+    """Return the protocol of this name."""
     if name not in PROTOCOLS:
         raise InvalidRequestError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {name}")
     return PROTOCOLS[name]

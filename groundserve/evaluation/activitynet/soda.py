@@ -46,11 +46,7 @@ def soda_c(
 
 
 def match_in_order(scores: NDArray[np.float64]) -> float:
-    """Return the largest sum of scores that matches each row and column once, none out of order.
-
-    Args:
-        scores: float64 (M, N), none below 0.
-    """
+    """Return the largest sum of scores that matches each row and column once, none out of order."""
     # [i, j]: of the first i rows and j columns
     best = np.zeros((scores.shape[0] + 1, scores.shape[1] + 1))
     for i, row in enumerate(scores):

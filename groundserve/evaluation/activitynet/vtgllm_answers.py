@@ -45,11 +45,7 @@ def is_vtgllm(entry: Mapping[str, Any]) -> bool:
 
 
 def read_vtgllm(entry: Mapping[str, Any], task: LogTask) -> Iterator[VtgAnswer]:
-    """Give the answers to a task of one entry that `is_vtgllm`.
-
-    Raises:
-        ValueError: It is malformed.
-    """
+    """Give the answers to a task of one entry that `is_vtgllm`."""
     if "generated_cap" in entry:
         if ("query" in entry) == (task == "grounding"):
             yield _generated(entry, task)

@@ -26,7 +26,7 @@ class Outcome:
     failures: Counter[str] = field(default_factory=Counter)
     """Questions by what went wrong: a kind of `QuestionFailedError`, or "video"."""
     first_messages: dict[str, str] = field(default_factory=dict)
-    """Of each kind the first failure's."""
+    """The first failure's by kind."""
     is_budget_spent: bool = False
 
     def add(self, kind: str, message: str, count: int = 1) -> None:

@@ -34,7 +34,7 @@ MAX_WAIT_SECONDS = 120.0
 _FIRST_WAIT_SECONDS = 1.0
 _CONNECT_SECONDS = 10.0
 _MAX_BYTES = MIB
-"""Of one reply, which is to be a letter."""
+"""In one reply, which is to be a letter."""
 _MAX_SAID = 300
 """Letters of what an endpoint says that a message repeats."""
 _RETRIED = {408, 409, 425, 429}
@@ -55,7 +55,7 @@ class QuestionFailedError(GroundserveError):
         self.kind = kind
         """As in `Reply.retries`, or "rejected"."""
         self.retries = retries
-        """Of the tries before the last."""
+        """What was wrong with the tries before the last."""
 
 
 class _TryFailedError(Exception):
@@ -72,10 +72,6 @@ class Endpoint(Closing):
 
     def __init__(self, options: EndpointOptions, *, max_connections: int) -> None:
         """Connect lazily.
-
-        Args:
-            options: What to ask, and how patiently.
-            max_connections: Threads that ask at one time.
 
         Raises:
             MissingExtraError: The openai client is not installed.
@@ -310,12 +306,7 @@ def _usage(value: Any) -> Usage | None:
 
 
 def wait_seconds(retry_after: float | None, num_retries: int) -> float:
-    """Return how long to wait before the next try.
-
-    Args:
-        retry_after: Seconds that the endpoint asks for; None where it does not.
-        num_retries: Tries that came to nothing so far, >= 1.
-    """
+    """Return how long to wait before the next try."""
     if retry_after is not None:
         return min(retry_after, MAX_WAIT_SECONDS)
     longest = min(_FIRST_WAIT_SECONDS * 2 ** (num_retries - 1), MAX_WAIT_SECONDS)

@@ -49,11 +49,7 @@ class PaperTable:
 
 
 def make_paper_table(runs: Sequence[MeasuredRun]) -> PaperTable:
-    """Join runs of several benchmarks, models and numbers of frames.
-
-    Raises:
-        InvalidRequestError: Two runs give the same cell.
-    """
+    """Join runs of several benchmarks, models and numbers of frames."""
     ordered = sorted(runs, key=lambda run: _ORDER.index(run.parts["layout"]))
     cells: dict[tuple[str, int, Arm], dict[str, float]] = {}
     columns: dict[str, None] = {}

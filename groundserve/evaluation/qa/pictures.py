@@ -23,7 +23,7 @@ class PictureOptions:
     longest_side: int | None = 768
     """Pixels that the longer side is shrunk to; None: as the video has it."""
     quality: int = 90
-    """Of JPEG, 1 to 95."""
+    """JPEG's, 1 to 95."""
 
     def __post_init__(self) -> None:
         if self.longest_side is not None and self.longest_side < 1:
@@ -33,11 +33,7 @@ class PictureOptions:
 
 
 def read_index(workers: MediaWorkers, path: Path) -> VideoIndex:
-    """Return the frames that a video has; nothing is decoded.
-
-    Raises:
-        MediaError: It cannot be read.
-    """
+    """Return the frames that a video has; nothing is decoded."""
     limits = Limits()
     with (
         VideoSource.from_path(path, limits=limits) as source,
@@ -49,16 +45,7 @@ def read_index(workers: MediaWorkers, path: Path) -> VideoIndex:
 def read_pictures(
     path: Path, frame_indices: Iterable[int], options: PictureOptions
 ) -> dict[int, str]:
-    """Return `data:` URLs of JPEGs by ordinal.
-
-    Args:
-        path: The video.
-        frame_indices: Ordinals, in any order; those given twice are decoded once.
-        options: Size and quality.
-
-    Raises:
-        MediaError: A frame cannot be decoded.
-    """
+    """Return `data:` URLs of JPEGs by ordinal."""
     ordinals = sorted(set(frame_indices))
     if not ordinals:
         return {}

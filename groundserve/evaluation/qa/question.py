@@ -21,7 +21,7 @@ class Benchmark:
 
     title: str
     letters: str
-    """Of which the first in a reply is the answer."""
+    """The first of these in a reply is the answer."""
     max_tokens: int
     groups: tuple[str, ...] = ()
     """Groups that the paper's table has a column each of; none: one column for all questions."""

@@ -20,10 +20,6 @@ _VIDEO_SUFFIXES = ("", ".mp4", ".MP4", ".mkv")
 def read_questions(path: Path, *, layout: Layout) -> list[Question]:
     """Read a set of questions.
 
-    Args:
-        path: A JSON list or JSON Lines of objects, or a `.parquet` file.
-        layout: Whose records they are.
-
     Raises:
         InvalidRequestError: The file cannot be read, holds no record, a record lacks what its
             layout needs, or two have one id; the message names the record.
@@ -51,12 +47,7 @@ def read_questions(path: Path, *, layout: Layout) -> list[Question]:
 def find_videos(
     questions: Iterable[Question], media_root: Path, *, skip_missing: bool = False
 ) -> dict[str, Path]:
-    """Return the file of each video that a question names.
-
-    Raises:
-        InvalidRequestError: The media root is no folder, or a video is missing; where those are
-            left out, all are.
-    """
+    """Return the file of each video that a question names."""
     if not media_root.is_dir():
         raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
     names = dict.fromkeys(question.video for question in questions)
@@ -79,11 +70,7 @@ def find_videos(
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits.
-
-    Raises:
-        InvalidRequestError: It cannot be read.
-    """
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

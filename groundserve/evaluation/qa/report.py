@@ -38,11 +38,11 @@ class ArmReport(AsDict):
     num_frames: float
     """Shown on average."""
     prompt_tokens: int | None
-    """Of all answers; None where the endpoint did not say of each."""
+    """Over all answers; None where the endpoint did not say of each."""
     completion_tokens: int | None
     """The same."""
     cost: float | None
-    """Of these tokens; None without them, or without prices."""
+    """What these tokens cost; None without them, or without prices."""
     retries: dict[str, int]
     """Tries that came to nothing, of questions that were answered later, by what was wrong."""
 
@@ -58,7 +58,7 @@ class QaReport(AsDict):
     """What a random option scores: the mean of 1 over the number of options; None where the
     records do not tell that number of every question."""
     arms: dict[Arm, ArmReport]
-    """Of those that have an answer."""
+    """Without those that have no answer."""
     differences: dict[Arm, Estimate]
     """Arm - uniform, over the questions that both answered, with its paired interval."""
     differences_by_group: dict[Arm, dict[str, Estimate]]
@@ -80,9 +80,6 @@ def make_qa_report(
         arms: Of the run.
         prices: Of tokens; None: no cost.
         seed: Of the intervals.
-
-    Raises:
-        InvalidRequestError: A negative seed.
     """
     by_key = {question.key: question for question in questions}
     by_arm: dict[Arm, dict[str, Answer]] = {}

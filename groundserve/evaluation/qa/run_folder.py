@@ -124,9 +124,6 @@ class RunFolder(Closing):
         Args:
             selections: Ordinals by question.
             engine: Identity of what scored the frames; None where a file of records says them.
-
-        Raises:
-            GroundserveError: Another engine selected frames for this run before.
         """
         identity = None if engine is None else json.loads(json.dumps(engine))
         if self.selections and identity != self.engine:
@@ -148,11 +145,7 @@ class RunFolder(Closing):
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run, finished or not, that another process may be writing.
-
-    Raises:
-        InvalidRequestError: It is no folder of a run.
-    """
+    """Read a run, finished or not, that another process may be writing."""
     parts = _read_parts(folder)
     questions = [
         Question(
