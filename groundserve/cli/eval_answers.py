@@ -26,12 +26,13 @@ from groundserve.evaluation.activitynet.language import JavaLanguage, require_la
 from groundserve.evaluation.activitynet.moments import make_grounding_report
 from groundserve.evaluation.activitynet.protocols import PROTOCOLS, get_protocol
 from groundserve.evaluation.bootstrap import require_seed
-from groundserve.evaluation.highlight_answers import (
+from groundserve.evaluation.highlights import (
     ask_highlights,
+    make_highlight_report,
     query_of_line,
+    ratings_of,
     read_highlight_answers,
 )
-from groundserve.evaluation.highlights import make_highlight_report, ratings_of
 from groundserve.evaluation.qvhighlights import make_moment_report
 from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_predictions
 from groundserve.options import DEFAULT_NEW_TOKENS

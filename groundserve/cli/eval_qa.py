@@ -21,11 +21,9 @@ from groundserve.evaluation.qa.answering import Outcome, answer_questions
 from groundserve.evaluation.qa.arms import Arm
 from groundserve.evaluation.qa.endpoint import Endpoint
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
-from groundserve.evaluation.qa.paper_table import MeasuredRun, make_paper_table
-from groundserve.evaluation.qa.pictures import PictureOptions
 from groundserve.evaluation.qa.question import BENCHMARKS, Layout, Question
 from groundserve.evaluation.qa.reading import file_digest, find_videos, read_questions
-from groundserve.evaluation.qa.report import make_qa_report
+from groundserve.evaluation.qa.report import MeasuredRun, make_paper_table, make_qa_report
 from groundserve.evaluation.qa.run_folder import RunFolder, read_run
 from groundserve.evaluation.qa.selections import (
     BATCH_RECORDS,
@@ -35,7 +33,7 @@ from groundserve.evaluation.qa.selections import (
     Selector,
 )
 from groundserve.evaluation.qa.spending import Budget, Prices
-from groundserve.evaluation.qa.tasks import Setup
+from groundserve.evaluation.qa.tasks import PictureOptions, Setup
 from groundserve.scoring.opener import check_scorer, open_scorer
 from groundserve.strict_json import parse_object
 

@@ -8,8 +8,7 @@ from typing import Any
 from groundserve.cli._output import cell, plain_table, print_line, stdout
 from groundserve.cli.eval_tables import interval
 from groundserve.evaluation.bootstrap import Estimate
-from groundserve.evaluation.qa.paper_table import MeasuredRun, PaperTable
-from groundserve.evaluation.qa.report import BASE_ARM, ArmReport, QaReport
+from groundserve.evaluation.qa.report import BASE_ARM, ArmReport, MeasuredRun, PaperTable, QaReport
 
 
 def print_qa_report(parts: Mapping[str, Any], report: QaReport) -> None:

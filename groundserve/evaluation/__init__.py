@@ -11,7 +11,7 @@ definitions stand in docs/evaluate.md.
 - `grounding_records`, `scored_records`: VideoITG-40K records, and what a `Pipeline` or `Client`
   makes of them: `read_grounding_records`, `score_records`.
 - `qvhighlights`, `qvhighlights_files`: moments and highlights as that benchmark scores them.
-- `highlights`, `highlight_answers`: highlights told in text, by the same
+- `highlights`: highlights told in text, by the same
   figures: `make_highlight_report`.
 - `asking`, `line_file`: asking a model what a file of answers lacks, and keeping what it says.
 

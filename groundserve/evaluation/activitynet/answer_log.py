@@ -31,11 +31,10 @@ from groundserve.evaluation.activitynet.answers import (
     read_moments,
     read_text,
 )
-from groundserve.evaluation.activitynet.batch_answers import read_batch_answers
 from groundserve.evaluation.activitynet.moments import grounding_iou
 from groundserve.evaluation.activitynet.vtgllm_answers import is_vtgllm, read_vtgllm
 from groundserve.evaluation.asking import ask_left
-from groundserve.evaluation.line_file import read_lines
+from groundserve.evaluation.line_file import read_batch_answers, read_lines
 from groundserve.options import AnswerOptions
 from groundserve.scorer import Answerer
 from groundserve.strict_json import is_finite_number, shown
