@@ -126,11 +126,12 @@ class Endpoint(Closing):
             RequestCancelledError: `close` was called.
         """
         try:
-            return self._portal.call(self._ask, self._options.request(content))
+            reply: Reply = self._portal.call(self._ask, self._options.request(content))
         except (CancelledError, RuntimeError):  # the latter of a loop that has ended
             if self._is_closed:
                 raise RequestCancelledError("the endpoint is closed") from None
             raise
+        return reply
 
     def close(self) -> None:
         """End what is under way, in all threads."""
@@ -297,12 +298,12 @@ def _said_error(message: str) -> _TryFailedError:
 
 
 def _usage(value: Any) -> Usage | None:
-    fields = value if isinstance(value, dict) else {}
-    prompt, completion = fields.get("prompt_tokens"), fields.get("completion_tokens")
+    fields: dict[str, Any] = value if isinstance(value, dict) else {}
+    counts = [fields.get("prompt_tokens"), fields.get("completion_tokens")]
     # Above that a float, as which it is priced, does not count by ones.
-    if not all(type(count) is int and 0 <= count <= 2**53 for count in (prompt, completion)):
+    if not all(type(count) is int and 0 <= count <= 2**53 for count in counts):
         return None
-    return Usage(prompt_tokens=prompt, completion_tokens=completion)
+    return Usage(prompt_tokens=counts[0], completion_tokens=counts[1])
 
 
 def wait_seconds(retry_after: float | None, num_retries: int) -> float:
