@@ -12,9 +12,8 @@ from groundserve.cli._output import print_note
 from groundserve.cli.eval_tables import print_comparison, print_downstream, print_report
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.comparison import Comparison, make_comparison
-from groundserve.evaluation.control import ControlReport, make_control_report
 from groundserve.evaluation.grounding_records import GroundingRecord, read_grounding_records
-from groundserve.evaluation.report import Report, make_report
+from groundserve.evaluation.report import ControlReport, Report, make_control_report, make_report
 from groundserve.evaluation.scored_records import (
     OPTIONS,
     ScoredRecords,

@@ -10,8 +10,7 @@ from rich.markup import escape
 from groundserve.cli._output import plain_table, stdout
 from groundserve.evaluation.bootstrap import Estimate
 from groundserve.evaluation.comparison import ComparedFigure, ComparedGroup, Comparison
-from groundserve.evaluation.control import ControlReport
-from groundserve.evaluation.report import GroupReport, Report
+from groundserve.evaluation.report import ControlReport, GroupReport, Report
 
 _ALL = "all"
 _COMPARED_LABELS = {

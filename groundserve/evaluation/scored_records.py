@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.evaluation.control import borrow_questions
 from groundserve.evaluation.grounding_records import GroundingRecord
-from groundserve.evaluation.report import ScoredQuestion
+from groundserve.evaluation.report import ScoredQuestion, borrow_questions
 from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions

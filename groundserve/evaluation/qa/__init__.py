@@ -3,7 +3,7 @@
 Numpy is all that it needs, but for the endpoint (openai), the pictures (PyAV, Pillow) and Parquet
 files (pyarrow), which are imported where they are used. docs/evaluate.md has the rules.
 
-- `question`, `layouts`, `reading`, `prompts`, `replies`: the records of four benchmarks, what is
+- `question`, `reading`, `prompts`, `replies`: the records of four benchmarks, what is
   asked, and how a reply is read, all as the reference's harness does it.
 - `arms`, `selections`: which frames are shown.
 - `endpoint`, `endpoint_options`: an OpenAI-compatible server, however it misbehaves.
