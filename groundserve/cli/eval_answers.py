@@ -100,10 +100,22 @@ def moments(
         )
     if annotations is None or answers is None:
         raise InvalidRequestError("--annotations and --answers go together")
+    _score_told(annotations, answers, given, protocol=protocol, seed=seed, as_json=as_json)
+
+
+def _score_told(
+    annotations: Path,
+    answers: Path,
+    model: AskedModel,
+    *,
+    protocol: str,
+    seed: int,
+    as_json: bool,
+) -> None:
     require_seed(seed)
     rules = get_protocol(protocol)
     with progress("reading") as step:
-        told, known = _collect(annotations, answers, given, task="grounding", step=step)
+        told, known = _collect(annotations, answers, model, task="grounding", step=step)
         step("comparing")
         report = make_grounding_report(told.groundings, known, protocol=rules, seed=seed)
     if as_json:

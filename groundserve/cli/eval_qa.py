@@ -14,7 +14,7 @@ import typer
 from groundserve.cli._checks import check_input
 from groundserve.cli._output import print_json, print_note, progress
 from groundserve.cli.eval_asked import takes
-from groundserve.cli.eval_qa_tables import print_paper_table, print_qa_report
+from groundserve.cli.eval_tables import print_paper_table, print_qa_report
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.qa.answering import Outcome, answer_questions

@@ -56,11 +56,11 @@ def score_records(
 
     Args:
         scorer: A pipeline or a client.
-        records: At least one.
+        records: One or more.
         media_root: Folder that the records' paths start from.
         seed: Of the shuffled questions.
-        jsonl: File to append the reference's record of every question to, video by video;
-            `doc_id` is the record's number. Its frames are those of `OPTIONS`, not a benchmark's.
+        jsonl: File to append the reference's record of every question to, video by video, with the
+            frames of `OPTIONS`; `doc_id` is the record's number.
         on_video: Called with the number of each video, from 1, and the number of videos.
 
     Raises:
@@ -71,8 +71,7 @@ def score_records(
     by_video: dict[str, list[GroundingRecord]] = {}
     for record in records:
         by_video.setdefault(record.video, []).append(record)
-    # All before the first is scored, which may be hours before the last.
-    require_videos(records, media_root)
+    require_videos(records, media_root)  # hours before the last is scored
     if jsonl is not None:
         check_records(jsonl, [record.number for record in records])
     borrowed = borrow_questions(_present_questions(by_video), seed=seed)

@@ -16,7 +16,7 @@ Seconds = tuple[float, float]
 class Benchmark:
     """What a layout fixes beside the fields of its records.
 
-    Source: the tasks of NVlabs/VideoITG fab8b54, whose files `layouts` and `replies` name.
+    Source: the tasks of NVlabs/VideoITG fab8b54, whose files `reading` and `replies` name.
     """
 
     title: str
