@@ -23,8 +23,11 @@ from groundserve.evaluation.activitynet.answer_log import (
 from groundserve.evaluation.activitynet.answers import TASKS, Answers, LogTask
 from groundserve.evaluation.activitynet.captions import make_caption_report
 from groundserve.evaluation.activitynet.language import JavaLanguage, require_language
-from groundserve.evaluation.activitynet.moments import make_grounding_report
-from groundserve.evaluation.activitynet.protocols import PROTOCOLS, get_protocol
+from groundserve.evaluation.activitynet.moments import (
+    PROTOCOLS,
+    get_protocol,
+    make_grounding_report,
+)
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.highlights import (
     ask_highlights,

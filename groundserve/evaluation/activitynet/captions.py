@@ -26,7 +26,7 @@ from groundserve.evaluation.activitynet.language import (
     Pair,
     ngram_scores,
 )
-from groundserve.evaluation.activitynet.protocols import VTIMELLM, Protocol
+from groundserve.evaluation.activitynet.moments import VTIMELLM, Protocol
 from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap, bootstrap_mean
 from groundserve.evaluation.spans import Window
 

@@ -298,8 +298,8 @@ def _said_error(message: str) -> _TryFailedError:
 
 
 def _usage(value: Any) -> Usage | None:
-    fields: dict[str, Any] = value if isinstance(value, dict) else {}
-    counts = [fields.get("prompt_tokens"), fields.get("completion_tokens")]
+    fields = value if isinstance(value, dict) else {}
+    counts: list[Any] = [fields.get("prompt_tokens"), fields.get("completion_tokens")]
     # Above that a float, as which it is priced, does not count by ones.
     if not all(type(count) is int and 0 <= count <= 2**53 for count in counts):
         return None
