@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from groundserve.cli import eval_captions, eval_highlights, eval_moments, eval_qa, eval_qa_table
+from groundserve.cli import eval_answers, eval_qa
 from groundserve.cli._checks import check_input, check_outputs
 from groundserve.cli._options import Checkpoint
 from groundserve.cli._output import print_json, progress
-from groundserve.cli.eval_run import evaluate
-from groundserve.cli.eval_source import DigitsSet, Source, open_records
+from groundserve.cli.eval_asked import takes
+from groundserve.cli.eval_run import DigitsSet, Source, evaluate, open_records
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.scored_records import OPTIONS
@@ -21,8 +22,14 @@ from groundserve.scoring.opener import check_scorer
 NAME = "eval"
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
-for module in (eval_moments, eval_captions, eval_highlights, eval_qa, eval_qa_table):
-    app.command(module.NAME)(module.command)
+for name, subcommand in {
+    "moments": eval_answers.moments,
+    "captions": eval_answers.captions,
+    "highlights": eval_answers.highlights,
+    "qa": eval_qa.command,
+    "qa-table": eval_qa.table,
+}.items():
+    app.command(name)(subcommand)
 
 _SCORERS = ("checkpoint", "engines", "server")
 _SCORING = {*_SCORERS, "baseline", "top_k", "jsonl", "sampling"}
@@ -35,57 +42,62 @@ _GOES_WITH = {
 _ALWAYS = {"seed", "as_json"}
 
 
-@app.callback()
-def command(
-    ctx: typer.Context,
-    records: Annotated[
-        Path | None, typer.Option(help="VideoITG-40K records (JSON) to score.")
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """The options of bare `eval`."""
+
+    records: Annotated[Path | None, typer.Option(help="VideoITG-40K records (JSON) to score.")] = (
+        None
+    )
     media_root: Annotated[
         Path | None, typer.Option(help="Folder that the records' video paths start from.")
-    ] = None,
+    ] = None
     seed: Annotated[
         int, typer.Option(help="Of the MovingDigits set, the shuffled questions, the intervals.")
-    ] = 0,
-    num_videos: Annotated[int, typer.Option(help="Videos of the MovingDigits set.")] = 100,
-    num_frames: Annotated[int, typer.Option(help="Frames scored of each of them.")] = 48,
-    checkpoint: Checkpoint = None,
+    ] = 0
+    num_videos: Annotated[int, typer.Option(help="Videos of the MovingDigits set.")] = 100
+    num_frames: Annotated[int, typer.Option(help="Frames scored of each of them.")] = 48
+    checkpoint: Checkpoint = None
     engines: Annotated[
         Path | None, typer.Option(help="Score in this process with an engine directory.")
-    ] = None,
+    ] = None
     server: Annotated[
         str | None, typer.Option(help="Score on a running server: grpc://HOST:PORT.")
-    ] = None,
+    ] = None
     baseline: Annotated[
         str | None,
         typer.Option(help="Checkpoint to compare with, on the same questions: is it better?"),
-    ] = None,
-    top_k: Annotated[int, typer.Option(help="K of the recall, and of the downstream test.")] = 8,
+    ] = None
+    top_k: Annotated[int, typer.Option(help="K of the recall, and of the downstream test.")] = 8
     keep: Annotated[
         Path | None, typer.Option(help="Empty or new folder to keep the MovingDigits set in.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
     jsonl: Annotated[
         Path | None,
         typer.Option(
             help="Append the reference's records to this file; needs --sampling infer, since a "
             "benchmark samples otherwise."
         ),
-    ] = None,
+    ] = None
     sampling: Annotated[
         str | None,
         typer.Option(
             help="infer (rule A at 1 frame a second, at most 1,024): the only one, since the "
             "records' labels count its frames."
         ),
-    ] = None,
+    ] = None
     predictions: Annotated[
         Path | None, typer.Option(help="Predictions in QVHighlights format, as `eval moments`.")
-    ] = None,
+    ] = None
     ground_truth: Annotated[
         Path | None, typer.Option(help="Ground truth in QVHighlights format, for --predictions.")
-    ] = None,
-) -> None:
+    ] = None
+
+
+@app.callback()
+@takes(EvalOptions)
+def command(ctx: typer.Context, *, given: EvalOptions) -> None:
     """Measure how well frames are ranked, spans found and absent things told.
 
     Without --records or --predictions, draws MovingDigits test videos that
@@ -101,64 +113,71 @@ def command(
     Example: [bold]groundserve eval --checkpoint new --baseline old
     --records records.json --media-root videos[/bold]
     """
-    given = {name for name in ctx.params if _is_given(ctx, name)}
+    named = {name for name in ctx.params if _is_given(ctx, name)}
     if ctx.invoked_subcommand is not None:
-        if given:
+        if named:
             raise InvalidRequestError(
-                f"{_flag(min(given))} does not go before {ctx.invoked_subcommand}; "
+                f"{_flag(min(named))} does not go before {ctx.invoked_subcommand}; "
                 f"see: groundserve eval {ctx.invoked_subcommand} --help"
             )
         return
-    _refuse_mixtures(given)
-    if predictions is not None and ground_truth is not None:
-        eval_moments.compare_files(predictions, ground_truth, seed=seed, as_json=as_json)
+    _refuse_mixtures(named)
+    if given.predictions is not None and given.ground_truth is not None:
+        eval_answers.compare_files(
+            given.predictions, given.ground_truth, seed=given.seed, as_json=given.as_json
+        )
         return
-    require_seed(seed)
-    if top_k < 1:
-        raise InvalidRequestError(f"top_k must be >= 1, got {top_k}")
-    _check_sampling(sampling, writes_records=jsonl is not None)
-    check_outputs({"--jsonl": jsonl})
-    check_scorer(checkpoint, engines, server)
-    if baseline is not None:
-        check_scorer(baseline, None, None)
-    questions: Source | DigitsSet
-    if records is not None and media_root is not None:
-        check_input(records)
-        questions = open_records(records, media_root)
-    else:
-        questions = DigitsSet(seed=seed, num_videos=num_videos, num_frames=num_frames, keep=keep)
-        questions.check(top_k=top_k)
+    questions = _check(given)
     with progress("loading") as step:
         evaluation = evaluate(
             questions,
-            checkpoint=checkpoint,
-            engines=engines,
-            server=server,
-            baseline=baseline,
-            top_k=top_k,
-            seed=seed,
-            jsonl=jsonl,
+            checkpoint=given.checkpoint,
+            engines=given.engines,
+            server=given.server,
+            baseline=given.baseline,
+            top_k=given.top_k,
+            seed=given.seed,
+            jsonl=given.jsonl,
             step=step,
         )
     evaluation.print_notes()
-    if as_json:
+    if given.as_json:
         print_json(evaluation.as_dict())
     else:
         evaluation.print_tables()
 
 
-def _check_sampling(sampling: str | None, *, writes_records: bool) -> None:
-    if sampling is None and writes_records:
+def _check(given: EvalOptions) -> Source | DigitsSet:
+    """Look at all options before any work; return where the questions come from."""
+    require_seed(given.seed)
+    if given.top_k < 1:
+        raise InvalidRequestError(f"top_k must be >= 1, got {given.top_k}")
+    if given.sampling is None and given.jsonl is not None:
         raise InvalidRequestError(
             "--jsonl writes frames sampled by rule A, at most 1,024, which are not a benchmark's "
             "(rule B, at most 512): say --sampling infer if that is meant; for a benchmark use "
             "groundserve score --jsonl"
         )
-    if sampling not in (None, OPTIONS.sampling):
+    if given.sampling not in (None, OPTIONS.sampling):
         raise InvalidRequestError(
             f"sampling must be {OPTIONS.sampling}, whose frames the records' frame_num counts, "
-            f"got {sampling}"
+            f"got {given.sampling}"
         )
+    check_outputs({"--jsonl": given.jsonl})
+    check_scorer(given.checkpoint, given.engines, given.server)
+    if given.baseline is not None:
+        check_scorer(given.baseline, None, None)
+    if given.records is not None and given.media_root is not None:
+        check_input(given.records)
+        return open_records(given.records, given.media_root)
+    digits = DigitsSet(
+        seed=given.seed,
+        num_videos=given.num_videos,
+        num_frames=given.num_frames,
+        keep=given.keep,
+    )
+    digits.check(top_k=given.top_k)
+    return digits
 
 
 def _refuse_mixtures(given: set[str]) -> None:

@@ -1,139 +1,269 @@
-"""What `eval moments`, `captions` and `highlights` share: who answers, or has answered."""
+"""`groundserve eval moments`, `captions` and `highlights`: answers of any model against truths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
-from functools import wraps
-from inspect import Parameter, Signature, signature
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, get_type_hints
+from typing import Annotated, TypeAlias
 
 import typer
 
-from groundserve.cli._checks import check_outputs, parse_parts
-from groundserve.cli._options import DeviceName, FamilyName, MaxNewTokens, PartValues
-from groundserve.cli._output import print_note
-from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.evaluation.activitynet.annotations import (
-    Annotation,
-    find_videos,
-    read_annotations,
+from groundserve.cli._output import print_json, print_note, progress
+from groundserve.cli.eval_asked import AskedModel, takes
+from groundserve.cli.eval_tables import print_figures
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
+from groundserve.evaluation.activitynet.answer_log import (
+    REFERENCE_NEW_TOKENS,
+    ask_annotated,
+    question_of,
+    read_answers,
 )
-from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import TASKS, Answers, LogTask
-from groundserve.evaluation.activitynet.asking import ask_annotated, find_answered
-from groundserve.evaluation.activitynet.protocols import PROTOCOLS
-from groundserve.options import Task
-from groundserve.scorer import Answerer
-from groundserve.scoring.opener import check_answerer, open_answerer
+from groundserve.evaluation.activitynet.captions import make_caption_report
+from groundserve.evaluation.activitynet.language import JavaLanguage, require_language
+from groundserve.evaluation.activitynet.moments import (
+    PROTOCOLS,
+    get_protocol,
+    make_grounding_report,
+)
+from groundserve.evaluation.bootstrap import require_seed
+from groundserve.evaluation.highlights import (
+    ask_highlights,
+    make_highlight_report,
+    query_of_line,
+    ratings_of,
+    read_highlight_answers,
+)
+from groundserve.evaluation.qvhighlights import make_moment_report
+from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_predictions
+from groundserve.options import DEFAULT_NEW_TOKENS
 
 ProtocolName: TypeAlias = Annotated[
     str,
     typer.Option("--protocol", help=f"Whose definitions of the figures: {', '.join(PROTOCOLS)}."),
 ]
-DEFAULT_PROTOCOL = "vtimellm"
+Seed: TypeAlias = Annotated[int, typer.Option(help="Of the intervals.")]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_DEFAULT_PROTOCOL = "vtimellm"
 
 
-@dataclass(frozen=True, kw_only=True)
-class AskedModel:
-    """The model that is asked what a file does not answer, and the options that name it."""
+@takes(AskedModel, max_new_tokens=REFERENCE_NEW_TOKENS)
+def moments(
+    predictions: Annotated[
+        Path | None, typer.Option(help="Predictions in QVHighlights format (JSONL), of any model.")
+    ] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option(help="Ground truth in the same format.")
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="What happens when, as ActivityNet Captions or VTG-LLM has it (JSON)."),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="For --annotations: a file of VTimeLLM's or VTG-LLM's evaluation, lines of "
+            "ask --json, or a batch's folder. With a model, the log that it adds to."
+        ),
+    ] = None,
+    *,
+    given: AskedModel,
+    protocol: ProtocolName = _DEFAULT_PROTOCOL,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score predicted moments, as QVHighlights or as a reference's evaluation does.
 
-    media_root: Annotated[
-        Path | None, typer.Option(help="Folder of the annotated videos, for a model to be asked.")
-    ] = None
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Ask with PyTorch: directory of a checkpoint.")
-    ] = None
-    family: FamilyName = None
-    part: PartValues = None
-    engines: Annotated[
-        Path | None, typer.Option(help="Ask in this process with an engine directory.")
-    ] = None
-    server: Annotated[str | None, typer.Option(help="Ask a running server: grpc://HOST:PORT.")] = (
-        None
-    )
-    device: DeviceName = None
-    max_new_tokens: MaxNewTokens
+    --predictions and --ground-truth are QVHighlights files. --annotations
+    and --answers are scored by R1@m and mIoU of moments told in text; with
+    a model, what the file does not answer is asked first, and added to it.
 
-    @property
-    def name(self) -> str | None:
-        """What its answers are kept under, as it was named with its parts; None where none is."""
-        named = (self.checkpoint, self.engines, self.server)
-        place = next((str(one) for one in named if one is not None), None)
-        return None if place is None else " ".join([place, *(self.part or ())])
+    Example: [bold]groundserve eval moments --predictions pred.jsonl
+    --ground-truth gt.jsonl[/bold]
 
-    def refuse(self, why: str) -> None:
-        """Refuse a model and what goes with one, with these words behind the option's name."""
-        for field in fields(self):
-            if field.name != "max_new_tokens" and getattr(self, field.name):
-                raise InvalidRequestError(f"--{field.name.replace('_', '-')} {why}")
-
-    def refuse_without_name(self) -> None:
-        """Refuse what goes with a model, where none is named."""
-        self.refuse("goes with --checkpoint, --engines or --server: a model to be asked")
-
-    def check(self, task: Task) -> Path:
-        """Refuse what `open` could not open, before any work; returns the folder of videos.
-
-        Raises:
-            InvalidRequestError: As `check_answerer`, or there is no folder of videos.
-            UnsupportedError: The family has no such task; a server says so itself.
-        """
-        if self.media_root is None:
+    Example: [bold]groundserve eval moments --annotations val_2.json
+    --answers log.jsonl[/bold]
+    """
+    if annotations is None and answers is None:
+        given.refuse("goes with --annotations and --answers")
+        if protocol != _DEFAULT_PROTOCOL:
+            raise InvalidRequestError("--protocol goes with --annotations and --answers")
+        if predictions is None or ground_truth is None:
             raise InvalidRequestError(
-                "a model needs --media-root: the folder of the annotated videos"
+                "give --predictions and --ground-truth (QVHighlights), or --annotations and "
+                "--answers (moments told in text)"
             )
-        family = check_answerer(**self._options)
-        if family is not None and task not in family.tasks:
-            raise UnsupportedError(
-                f"{family.name} has the tasks {', '.join(family.tasks)}, and not {task}"
-            )
-        return self.media_root
-
-    def open(self) -> Answerer:
-        """Load it, or connect to it. To be used as a context."""
-        return open_answerer(**self._options)
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        names = ("checkpoint", "engines", "server", "family", "device")
-        parts = parse_parts(self.part or (), checkpoint=self.checkpoint)
-        return {name: getattr(self, name) for name in names} | {"parts": parts}
-
-
-def asks_model(*, max_new_tokens: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of `AskedModel` in the place of its parameter `model`."""
-    defaults = {"max_new_tokens": max_new_tokens}
-    hints = get_type_hints(AskedModel, include_extras=True)
-    options = [
-        Parameter(
-            field.name,
-            Parameter.KEYWORD_ONLY,
-            default=defaults.get(field.name, field.default),
-            annotation=hints[field.name],
+        compare_files(predictions, ground_truth, seed=seed, as_json=as_json)
+        return
+    if predictions is not None or ground_truth is not None:
+        raise InvalidRequestError(
+            "--predictions and --ground-truth do not go with --annotations and --answers"
         )
-        for field in fields(AskedModel)
-    ]
-
-    def give(command: Callable[..., None]) -> Callable[..., None]:
-        @wraps(command)
-        def with_options(**given: Any) -> None:
-            model = AskedModel(**{option.name: given.pop(option.name) for option in options})
-            command(**given, model=model)
-
-        parameters: list[Parameter] = []
-        for parameter in signature(command, eval_str=True).parameters.values():
-            own = parameter.replace(kind=Parameter.KEYWORD_ONLY)
-            parameters += options if parameter.name == "model" else [own]
-        # What typer reads the options from.
-        with_options.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-        return with_options
-
-    return give
+    if annotations is None or answers is None:
+        raise InvalidRequestError("--annotations and --answers go together")
+    _score_told(annotations, answers, given, protocol=protocol, seed=seed, as_json=as_json)
 
 
-def collect_answers(
+def _score_told(
+    annotations: Path,
+    answers: Path,
+    model: AskedModel,
+    *,
+    protocol: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    require_seed(seed)
+    rules = get_protocol(protocol)
+    with progress("reading") as step:
+        told, known = _collect(annotations, answers, model, task="grounding", step=step)
+        step("comparing")
+        report = make_grounding_report(told.groundings, known, protocol=rules, seed=seed)
+    if as_json:
+        print_json(report.as_dict())
+        return
+    _print_counts(
+        {
+            "answers without times that can be read, which are misses": report.num_unread,
+            "lines that state another IoU than the one measured here, so were made with other "
+            "annotations": report.num_restated,
+        }
+    )
+    print_figures(report.figures, with_counts=True)
+
+
+def compare_files(predictions: Path, ground_truth: Path, *, seed: int, as_json: bool) -> None:
+    """Read both files and print every figure that they give."""
+    require_seed(seed)
+    with progress("comparing"):
+        report = make_moment_report(
+            read_predictions(predictions), read_ground_truth(ground_truth), seed=seed
+        )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print_figures(report.figures)
+
+
+@takes(AskedModel, max_new_tokens=REFERENCE_NEW_TOKENS)
+def captions(
+    annotations: Annotated[
+        Path,
+        typer.Option(help="What happens when, as ActivityNet Captions or VTG-LLM has it (JSON)."),
+    ],
+    answers: Annotated[
+        Path,
+        typer.Option(
+            help="A file of VTimeLLM's or VTG-LLM's evaluation, lines of ask --json, or a batch's "
+            "folder. With a model, the log that it adds to."
+        ),
+    ],
+    *,
+    given: AskedModel,
+    protocol: ProtocolName = _DEFAULT_PROTOCOL,
+    seed: Annotated[
+        int, typer.Option(help="Of the intervals, and of the noise for unmatched events.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score dense captions as a reference's evaluation does: SODA_c, CIDEr, METEOR.
+
+    Needs Java and the extra `captions`. Without a model the file is scored
+    as it is; with one, what the file does not answer is asked first, and
+    added to it. docs/evaluate.md defines all figures.
+
+    Example: [bold]groundserve eval captions --annotations val_2.json
+    --answers log.jsonl[/bold]
+    """
+    require_seed(seed)
+    rules = get_protocol(protocol)
+    require_language()
+    with progress("reading") as step:
+        told, known = _collect(annotations, answers, given, task="captioning", step=step)
+        with JavaLanguage() as language:
+            report = make_caption_report(
+                told.captions,
+                known,
+                language,
+                protocol=rules,
+                seed=seed,
+                on_video=lambda number, total: step(f"comparing video {number} of {total}"),
+            )
+    if as_json:
+        print_json(report.as_dict())
+        return
+    num_unanswered = report.num_unanswered if rules.counts_unanswered else 0
+    _print_counts(
+        {
+            "annotated videos without an answer, which count 0": num_unanswered,
+            "videos without an answer that can be read, which count 0": report.num_unread,
+        }
+    )
+    print_figures(report.figures, with_counts=True)
+
+
+@takes(AskedModel, max_new_tokens=DEFAULT_NEW_TOKENS)
+def highlights(
+    ground_truth: Annotated[
+        Path, typer.Option(help="Ratings of clips in QVHighlights format (JSONL).")
+    ],
+    answers: Annotated[
+        Path,
+        typer.Option(
+            help="VTG-LLM's answers, predictions in QVHighlights format, lines of ask --json, or a "
+            "batch's folder. With a model, the file that it adds to."
+        ),
+    ],
+    *,
+    given: AskedModel,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score highlights told in text as QVHighlights does: mAP and HIT@1 of clips.
+
+    Without a model the file is scored as it is; with one, what the file
+    does not answer is asked first, and added to it. docs/evaluate.md
+    defines all figures.
+
+    Example: [bold]groundserve eval highlights --ground-truth
+    highlight_val_release.jsonl --answers qvhighlights_val_f96_result.json[/bold]
+    """
+    require_seed(seed)
+    with progress("reading") as step:
+        truths = read_ground_truth(ground_truth)
+        for query in truths:
+            ratings_of(query, truths)
+        given.ask(
+            answers,
+            {truth.video for truth in truths.values()},
+            task="highlights",
+            question_of=query_of_line,
+            ask=partial(ask_highlights, truths=truths),
+            step=step,
+        )
+        told = read_highlight_answers(answers, truths)
+        step("comparing")
+        report = make_highlight_report(
+            told.clip_scores, truths, num_unread=told.num_unread, seed=seed
+        )
+    if as_json:
+        print_json(report.as_dict())
+        return
+    _print_counts(
+        {
+            "answers without times and scores that can be read, whose clips all score 0": (
+                report.num_unread
+            ),
+            "queries without an answer, which do not count": report.num_unanswered,
+            "answers to queries that the ground truth lacks, left out": report.num_strangers,
+        }
+    )
+    print_figures(report.figures, with_counts=True)
+
+
+def _collect(
     annotations: Path,
     answers: Path,
     model: AskedModel,
@@ -141,53 +271,20 @@ def collect_answers(
     task: LogTask,
     step: Callable[[str], None],
 ) -> tuple[Answers, dict[str, Annotation]]:
-    """Read the annotations, ask the model where one is named, and read all answers.
-
-    Raises:
-        InvalidRequestError: A file is malformed, or options do not go together.
-        GroundserveError: As `ask_annotated`.
-    """
+    """Read the annotations, ask the model where one is named, and read all answers."""
     known = read_annotations(annotations)
-    if model.name is None:
-        model.refuse_without_name()
-    else:
-        _ask(known, answers, model, model.name, task=task, step=step)
+    model.ask(
+        answers,
+        known,
+        task=TASKS[task],
+        question_of=question_of,
+        ask=partial(ask_annotated, annotations=known, task=task),
+        step=step,
+    )
     return read_answers(answers, known, task=task), known
 
 
-def find_asked_videos(annotated: Collection[str], media_root: Path) -> dict[str, Path]:
-    """Return the file of each annotated video that is there; says how many are not."""
-    videos = find_videos(annotated, media_root)
-    if len(videos) < len(annotated):
-        print_note(
-            f"{len(annotated) - len(videos)} of {len(annotated)} annotated videos are not in "
-            f"{media_root}: left out"
-        )
-    return videos
-
-
-def _ask(
-    annotations: Mapping[str, Annotation],
-    path: Path,
-    model: AskedModel,
-    name: str,
-    *,
-    task: LogTask,
-    step: Callable[[str], None],
-) -> None:
-    check_outputs({"--answers": path})
-    media_root = model.check(TASKS[task])
-    find_answered(path, model=name)
-    videos = find_asked_videos(annotations, media_root)
-    step("loading")
-    with model.open() as answerer:
-        ask_annotated(
-            answerer,
-            annotations,
-            videos,
-            path,
-            task=task,
-            model=name,
-            max_new_tokens=model.max_new_tokens,
-            on_video=lambda number, total: step(f"asking about video {number} of {total}"),
-        )
+def _print_counts(counts: Mapping[str, int]) -> None:
+    for what, count in counts.items():
+        if count:
+            print_note(f"{what}: {count}")

@@ -1,126 +1,142 @@
-"""`groundserve eval qa`: multiple-choice questions, answered by a Video-LLM from chosen frames."""
+"""`groundserve eval qa` and `qa-table`: questions that a Video-LLM answers from chosen frames."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
 from groundserve.cli._checks import check_input
 from groundserve.cli._output import print_json, print_note, progress
-from groundserve.cli.eval_qa_checks import (
-    check_counts,
-    check_set,
-    check_sources,
-    parse_arms,
-    parse_asked,
-    parse_layout,
-    parse_prices,
-    selector_name,
-)
-from groundserve.cli.eval_qa_tables import print_qa_report
+from groundserve.cli.eval_asked import takes
+from groundserve.cli.eval_tables import print_paper_table, print_qa_report
+from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.qa.answering import Outcome, answer_questions
+from groundserve.evaluation.qa.arms import Arm
 from groundserve.evaluation.qa.endpoint import Endpoint
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
-from groundserve.evaluation.qa.pictures import PictureOptions
-from groundserve.evaluation.qa.question import BENCHMARKS
+from groundserve.evaluation.qa.question import BENCHMARKS, Layout, Question
 from groundserve.evaluation.qa.reading import file_digest, find_videos, read_questions
-from groundserve.evaluation.qa.report import make_qa_report
-from groundserve.evaluation.qa.run_folder import RunFolder
+from groundserve.evaluation.qa.report import MeasuredRun, make_paper_table, make_qa_report
+from groundserve.evaluation.qa.run_folder import RunFolder, read_run
 from groundserve.evaluation.qa.selections import (
+    BATCH_RECORDS,
+    Asked,
     RecordedSelector,
     ScoringSelector,
     Selector,
 )
-from groundserve.evaluation.qa.spending import Budget
-from groundserve.evaluation.qa.tasks import Setup
-from groundserve.scoring.opener import open_scorer
+from groundserve.evaluation.qa.spending import Budget, Prices
+from groundserve.evaluation.qa.tasks import PictureOptions, Setup
+from groundserve.scoring.opener import check_scorer, open_scorer
 from groundserve.strict_json import parse_object
 
-NAME = "qa"
-
 _FRAMES_RULE = "linspace over the file, rule B at most 512 scored, oracle inside spans"
+_Choice = TypeVar("_Choice", bound=str)
 
 
-def command(
+@dataclass(frozen=True, kw_only=True)
+class QaOptions:
+    """The options of `eval qa`."""
+
     questions: Annotated[
         Path, typer.Argument(help="Records: a JSON list, JSON Lines or Parquet.", metavar="SET")
-    ],
+    ]
     layout: Annotated[
         str, typer.Option(help="Whose records: videomme, mlvu, longvideobench or cgbench.")
-    ],
-    media_root: Annotated[Path, typer.Option(help="Folder that the records' videos start from.")],
-    out: Annotated[Path, typer.Option(help="Folder that keeps the answers; goes on with a run.")],
+    ]
+    media_root: Annotated[Path, typer.Option(help="Folder that the records' videos start from.")]
+    out: Annotated[Path, typer.Option(help="Folder that keeps the answers; goes on with a run.")]
     endpoint: Annotated[
         str, typer.Option(help="OpenAI-compatible endpoint, up to /v1: http://HOST:PORT/v1.")
-    ],
-    model: Annotated[str, typer.Option(help="The Video-LLM, as the endpoint calls it.")],
+    ]
+    model: Annotated[str, typer.Option(help="The Video-LLM, as the endpoint calls it.")]
     arm: Annotated[
         list[str],
         typer.Option(help="uniform, selected, oracle or none (text alone). Give it for each."),
-    ] = ["uniform", "selected"],  # noqa: B006  # typer copies it
-    top_k: Annotated[int, typer.Option(help="Frames that each arm shows at most.")] = 32,
+    ] = field(default_factory=lambda: ["uniform", "selected"])
+    top_k: Annotated[int, typer.Option(help="Frames that each arm shows at most.")] = 32
     checkpoint: Annotated[
         str | None,
         typer.Option(help="Select with PyTorch: checkpoint directory, hub id, or digits."),
-    ] = None,
+    ] = None
     engines: Annotated[
         Path | None, typer.Option(help="Select in this process with an engine directory.")
-    ] = None,
+    ] = None
     server: Annotated[
         str | None, typer.Option(help="Select on a running server: grpc://HOST:PORT.")
-    ] = None,
+    ] = None
     records: Annotated[
         Path | None,
         typer.Option(help="Frames selected before: records (JSONL), or a folder of a batch."),
-    ] = None,
+    ] = None
     asked: Annotated[
         str,
         typer.Option(help="What frames are scored for: the whole prompt, or the question alone."),
-    ] = "prompt",
+    ] = "prompt"
     subtitles: Annotated[
         Path | None, typer.Option(help="Folder of VIDEO.srt files, for CG-Bench's prompt.")
-    ] = None,
+    ] = None
     skip_missing: Annotated[
         bool,
         typer.Option("--skip-missing", help="Leave out, and count, videos that are not there."),
-    ] = False,
+    ] = False
     set_name: Annotated[
         str | None, typer.Option(help="What tables call the set; the benchmark's name if absent.")
-    ] = None,
+    ] = None
     longest_side: Annotated[
         int, typer.Option(help="Pixels that a frame's longer side is shrunk to; 0: none.")
-    ] = 768,
-    quality: Annotated[int, typer.Option(help="Of the frames' JPEGs, 1 to 95.")] = 90,
+    ] = 768
+    quality: Annotated[int, typer.Option(help="Of the frames' JPEGs, 1 to 95.")] = 90
     body: Annotated[
         str | None,
         typer.Option(help="JSON object of fields to add to each request; null removes one."),
-    ] = None,
+    ] = None
     api_key_env: Annotated[
         str, typer.Option(help="Environment variable that holds the API key, if there is one.")
-    ] = "OPENAI_API_KEY",
-    concurrency: Annotated[int, typer.Option(help="Questions asked at one time.")] = 8,
-    max_attempts: Annotated[int, typer.Option(help="Tries for one question.")] = 5,
-    timeout_seconds: Annotated[float, typer.Option(help="Of one try.")] = 120.0,
+    ] = "OPENAI_API_KEY"
+    concurrency: Annotated[int, typer.Option(help="Questions asked at one time.")] = 8
+    max_attempts: Annotated[int, typer.Option(help="Tries for one question.")] = 5
+    timeout_seconds: Annotated[float, typer.Option(help="Of one try.")] = 120.0
     price_in: Annotated[
         float | None, typer.Option(help="Price of a million prompt tokens, in any currency.")
-    ] = None,
+    ] = None
     price_out: Annotated[
         float | None, typer.Option(help="The same of a million tokens of replies.")
-    ] = None,
+    ] = None
     max_cost: Annotated[
         float | None, typer.Option(help="Stop when all answers of the run cost as much.")
-    ] = None,
+    ] = None
     max_tokens: Annotated[
         int | None, typer.Option(help="Stop when all answers of the run took as many tokens.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+    ] = None
+    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is to be asked, after all that the options say was looked at."""
+
+    parts: dict[str, Any]
+    """What decides the answers, by name."""
+    setup: Setup
+    the_set: Sequence[Question]
+    """With the questions whose video is missing."""
+    asked: Asked
+    endpoint: EndpointOptions
+    budget: Budget
+    prices: Prices | None
+
+
+@takes(QaOptions)
+def command(*, given: QaOptions) -> None:
     """Ask a Video-LLM the same questions about uniform, selected and oracle frames.
 
     Answers are kept in --out; the same command goes on where an earlier one
@@ -131,74 +147,18 @@ def command(
     --endpoint http://127.0.0.1:8000/v1 --model my-video-llm
     --engines videoitg-gpu --out qa-videomme[/bold]
     """
-    require_seed(seed)
-    arms, known_layout = parse_arms(arm), parse_layout(layout)
-    check_counts(top_k=top_k, concurrency=concurrency)
-    check_sources(arms, records, checkpoint=checkpoint, engines=engines, server=server)
-    prices = parse_prices(price_in, price_out)
-    budget = Budget(max_cost=max_cost, max_tokens=max_tokens, prices=prices)
-    pictures = PictureOptions(longest_side=longest_side or None, quality=quality)
-    options = EndpointOptions(
-        url=endpoint,
-        model=model,
-        max_tokens=BENCHMARKS[known_layout].max_tokens,
-        api_key=os.environ.get(api_key_env) or None,
-        body={} if body is None else parse_object(body, "--body"),
-        max_attempts=max_attempts,
-        timeout_seconds=timeout_seconds,
-    )
-    what = parse_asked(asked)
-    check_input(questions)
-    the_set = read_questions(questions, layout=known_layout)
-    check_set(the_set, arms=arms, layout=known_layout, subtitles=subtitles)
-    videos = find_videos(the_set, media_root, skip_missing=skip_missing)
-    present = [question for question in the_set if question.video in videos]
-    skipped = {
-        "num_videos": len({question.video for question in the_set}) - len(videos),
-        "num_questions": len(the_set) - len(present),
-    }
-    parts = {
-        "layout": known_layout,
-        "name": set_name or BENCHMARKS[known_layout].title,
-        "set": file_digest(questions),
-        "model": model,
-        "arms": sorted(arms),
-        "top_k": top_k,
-        "frames": _FRAMES_RULE,
-        "selector": selector_name(arms, records),
-        "asked": what,
-        "has_subtitles": subtitles is not None,
-        "longest_side": longest_side,
-        "quality": quality,
-        "request": options.request([]),
-    }
+    plan = _plan(given)
+    present = plan.setup.questions
     with ExitStack() as stack, progress("reading the questions") as step:
-        run = stack.enter_context(RunFolder(out, parts, the_set))
-        selector: Selector | None = None
-        is_all_selected = all(question.key in run.selections for question in present)
-        if "selected" not in arms or is_all_selected:
-            pass
-        elif records is not None:
-            selector = RecordedSelector(records, present, num_selected=top_k)
-        else:
-            step("loading the selector")
-            scorer = stack.enter_context(open_scorer(checkpoint, engines, server))
-            selector = ScoringSelector(scorer, present, num_selected=top_k, asked=what)
-        chat = stack.enter_context(Endpoint(options, max_connections=concurrency))
+        run = stack.enter_context(RunFolder(given.out, plan.parts, plan.the_set))
+        selector = _open_selector(stack, given, plan, run, step)
+        chat = stack.enter_context(Endpoint(plan.endpoint, max_connections=given.concurrency))
         outcome = answer_questions(
-            Setup(
-                questions=present,
-                videos=videos,
-                arms=arms,
-                num_frames=top_k,
-                pictures=pictures,
-                selector=selector,
-                subtitles=subtitles,
-            ),
+            replace(plan.setup, selector=selector),
             endpoint=chat,
             run=run,
-            num_threads=concurrency,
-            budget=budget,
+            num_threads=given.concurrency,
+            budget=plan.budget,
             on_video=lambda number, total: step(f"asking about video {number} of {total}"),
         )
         step("estimating intervals")
@@ -206,10 +166,14 @@ def command(
         report = make_qa_report(
             present,
             [answer for answer in run.answers.values() if answer.key in keys],
-            arms=arms,
-            prices=prices,
-            seed=seed,
+            arms=plan.setup.arms,
+            prices=plan.prices,
+            seed=given.seed,
         )
+    skipped = {
+        "num_videos": len({it.video for it in plan.the_set}) - len(plan.setup.videos),
+        "num_questions": len(plan.the_set) - len(present),
+    }
     if skipped["num_videos"]:
         print_note(
             "{num_videos} videos are missing: {num_questions} questions skipped".format(**skipped)
@@ -217,10 +181,10 @@ def command(
     _print_notes(outcome, report.num_left)
     if run.engine and run.engine.get("note"):
         print_note(run.engine["note"])
-    if as_json:
+    if given.as_json:
         print_json(
             {
-                "run": parts,
+                "run": plan.parts,
                 "report": report.as_dict(),
                 "failures": dict(outcome.failures),
                 "is_budget_spent": outcome.is_budget_spent,
@@ -229,9 +193,175 @@ def command(
             }
         )
     else:
-        print_qa_report(parts, report)
+        print_qa_report(plan.parts, report)
     if report.num_left:
         raise typer.Exit(1)
+
+
+def table(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `eval qa` wrote.")],
+    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Put runs of several benchmarks and models into one table; asks nothing.
+
+    Example: [bold]groundserve eval qa-table qa-longvideobench qa-mlvu qa-videomme
+    qa-cgbench[/bold]
+    """
+    require_seed(seed)
+    measured = []
+    for folder in runs:
+        run = read_run(folder)
+        report = make_qa_report(run.questions, run.answers, arms=run.parts["arms"], seed=seed)
+        if report.num_left:
+            print_note(f"{folder}: {report.num_left} answers are missing and count nowhere")
+        measured.append(MeasuredRun(parts=run.parts, report=report))
+    paper = make_paper_table(measured)
+    if as_json:
+        print_json(
+            {
+                "table": asdict(paper),
+                "runs": [{"run": it.parts, "report": it.report.as_dict()} for it in measured],
+            }
+        )
+    else:
+        print_paper_table(paper, measured)
+
+
+def _plan(given: QaOptions) -> _Plan:
+    """Look at all options, the set and its videos before anything is loaded or asked."""
+    require_seed(given.seed)
+    known_arms: tuple[Arm, ...] = get_args(Arm)
+    named = {_one_of("--arm", name, known_arms) for name in given.arm}
+    arms = [arm for arm in known_arms if arm in named]
+    layout = _one_of("--layout", given.layout, tuple(BENCHMARKS))
+    for name in ("top_k", "concurrency"):
+        if getattr(given, name) < 1:
+            raise InvalidRequestError(f"{name} must be >= 1, got {getattr(given, name)}")
+    _check_selector(given, arms)
+    prices = None
+    if given.price_in is not None and given.price_out is not None:
+        prices = Prices(prompt=given.price_in, completion=given.price_out)
+    elif given.price_in is not None or given.price_out is not None:
+        raise InvalidRequestError("--price-in and --price-out go together")
+    budget = Budget(max_cost=given.max_cost, max_tokens=given.max_tokens, prices=prices)
+    pictures = PictureOptions(longest_side=given.longest_side or None, quality=given.quality)
+    endpoint = EndpointOptions(
+        url=given.endpoint,
+        model=given.model,
+        max_tokens=BENCHMARKS[layout].max_tokens,
+        api_key=os.environ.get(given.api_key_env) or None,
+        body={} if given.body is None else parse_object(given.body, "--body"),
+        max_attempts=given.max_attempts,
+        timeout_seconds=given.timeout_seconds,
+    )
+    asked: Asked = _one_of("--asked", given.asked, get_args(Asked))
+    check_input(given.questions)
+    the_set = read_questions(given.questions, layout=layout)
+    _check_set(the_set, given, arms)
+    videos = find_videos(the_set, given.media_root, skip_missing=given.skip_missing)
+    return _Plan(
+        parts=_parts(given, layout, arms, endpoint),
+        setup=Setup(
+            questions=[question for question in the_set if question.video in videos],
+            videos=videos,
+            arms=arms,
+            num_frames=given.top_k,
+            pictures=pictures,
+            selector=None,
+            subtitles=given.subtitles,
+        ),
+        the_set=the_set,
+        asked=asked,
+        endpoint=endpoint,
+        budget=budget,
+        prices=prices,
+    )
+
+
+def _parts(
+    given: QaOptions, layout: Layout, arms: Sequence[Arm], endpoint: EndpointOptions
+) -> dict[str, Any]:
+    """Return what decides the answers, by name."""
+    selector = None
+    if "selected" in arms:
+        # Which scorer it is the folder learns with the first selection.
+        selector = "scored" if given.records is None else f"records {file_digest(_lines_of(given))}"
+    return {
+        "layout": layout,
+        "name": given.set_name or BENCHMARKS[layout].title,
+        "set": file_digest(given.questions),
+        "model": given.model,
+        "arms": sorted(arms),
+        "top_k": given.top_k,
+        "frames": _FRAMES_RULE,
+        "selector": selector,
+        "asked": given.asked,
+        "has_subtitles": given.subtitles is not None,
+        "longest_side": given.longest_side,
+        "quality": given.quality,
+        "request": endpoint.request([]),
+    }
+
+
+def _open_selector(
+    stack: ExitStack,
+    given: QaOptions,
+    plan: _Plan,
+    run: RunFolder,
+    step: Callable[[str], None],
+) -> Selector | None:
+    """Open what selects frames; None where the folder knows all that is selected."""
+    questions = plan.setup.questions
+    if "selected" not in plan.setup.arms or all(it.key in run.selections for it in questions):
+        return None
+    if given.records is not None:
+        return RecordedSelector(given.records, questions, num_selected=given.top_k)
+    step("loading the selector")
+    scorer = stack.enter_context(open_scorer(given.checkpoint, given.engines, given.server))
+    return ScoringSelector(scorer, questions, num_selected=given.top_k, asked=plan.asked)
+
+
+def _check_selector(given: QaOptions, arms: Sequence[Arm]) -> None:
+    """Refuse what selects no frames, without loading or connecting to anything."""
+    names = ("checkpoint", "engines", "server")
+    named = {name for name in names if getattr(given, name) is not None}
+    if given.records is not None:
+        if named:
+            raise InvalidRequestError(f"give one of --records and --{min(named)}, not both")
+        if not given.records.is_dir():
+            check_input(given.records)
+        elif not _lines_of(given).is_file():
+            raise InvalidRequestError(
+                f"--records {given.records}: no {BATCH_RECORDS} in it; a batch writes it when it "
+                "ends"
+            )
+        named = {"records"}
+    if named and "selected" not in arms:
+        raise InvalidRequestError(f"--{min(named)} goes with --arm selected")
+    check_scorer(given.checkpoint, given.engines, given.server)
+
+
+def _lines_of(given: QaOptions) -> Path:
+    assert given.records is not None
+    return given.records / BATCH_RECORDS if given.records.is_dir() else given.records
+
+
+def _check_set(questions: Sequence[Question], given: QaOptions, arms: Sequence[Arm]) -> None:
+    """Refuse options that the set has no use for."""
+    if "oracle" in arms and not any(question.spans for question in questions):
+        raise InvalidRequestError(
+            "--arm oracle needs labelled spans, and the set has none (CG-Bench's clue_intervals)"
+        )
+    if given.subtitles is not None and not (given.layout == "cgbench" and given.subtitles.is_dir()):
+        raise InvalidRequestError("--subtitles must be a folder, and goes with --layout cgbench")
+
+
+def _one_of(option: str, name: str, known: Sequence[_Choice]) -> _Choice:
+    for choice in known:
+        if choice == name:
+            return choice
+    raise InvalidRequestError(f"{option} must be one of {', '.join(known)}, got {name}")
 
 
 def _print_notes(outcome: Outcome, num_left: int) -> None:

@@ -1,25 +1,114 @@
-"""What bare `groundserve eval` does: scores the questions, once a model, and estimates figures."""
+"""What bare `groundserve eval` does: scores questions, once a model, and estimates figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from groundserve.cli._output import print_note
-from groundserve.cli.eval_source import DigitsSet, Source
 from groundserve.cli.eval_tables import print_comparison, print_downstream, print_report
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.comparison import Comparison, make_comparison
-from groundserve.evaluation.control import ControlReport, make_control_report
-from groundserve.evaluation.report import Report, make_report
-from groundserve.evaluation.scored_records import OPTIONS, ScoredRecords, score_records
+from groundserve.evaluation.grounding_records import GroundingRecord, read_grounding_records
+from groundserve.evaluation.report import ControlReport, Report, make_control_report, make_report
+from groundserve.evaluation.scored_records import (
+    OPTIONS,
+    ScoredRecords,
+    require_videos,
+    score_records,
+)
 from groundserve.families import open_checkpoint
+from groundserve.runtime.own_packages import require_own
 from groundserve.scorer import Scorer
 from groundserve.scoring.opener import open_scorer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Questions about videos."""
+
+    path: Path
+    media_root: Path
+    """Folder that their video paths start from."""
+    records: Sequence[GroundingRecord]
+    """At least one."""
+    description: dict[str, Any]
+    """What the JSON says about it."""
+
+
+def open_records(path: Path, media_root: Path) -> Source:
+    """Read a file of records, all of whose videos are there."""
+    records = read_grounding_records(path)
+    if not any(record.positive_frames for record in records):
+        raise InvalidRequestError(
+            f"{path}: frame_num of all {len(records)} records is empty, so there is nothing to "
+            "rank; give questions that some frame answers"
+        )
+    require_videos(records, media_root)
+    return Source(
+        path=path,
+        media_root=media_root,
+        records=records,
+        description={"kind": "records", "records": str(path), "media_root": str(media_root)},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsSet:
+    """A MovingDigits test set that is yet to be drawn."""
+
+    seed: int
+    num_videos: int
+    num_frames: int
+    keep: Path | None
+    """Folder to keep it in; None: nowhere."""
+
+    def check(self, *, top_k: int) -> None:
+        """Refuse what could not be drawn or measured."""
+        require_own("train")
+        for name, value in (("num_videos", self.num_videos), ("num_frames", self.num_frames)):
+            if value < 1:
+                raise InvalidRequestError(f"{name} must be >= 1, got {value}")
+        if top_k > self.num_frames:
+            raise InvalidRequestError(
+                f"top_k must be at most the {self.num_frames} frames of a video (num_frames), "
+                f"got {top_k}: keeping every frame tells nothing"
+            )
+        if self.keep is None or not self.keep.exists():
+            return
+        if not self.keep.is_dir() or any(self.keep.iterdir()):
+            raise InvalidRequestError(
+                f"--keep must name an empty or new folder, {self.keep} is none"
+            )
+
+    def draw(self, scratch: Path) -> Source:
+        """Write the videos and their records, to `scratch` unless they are kept."""
+        from train.digits.dataset import VERSION, write_grounding_set
+
+        path = write_grounding_set(
+            self.keep or scratch,
+            split="test",
+            seed=self.seed,
+            num_videos=self.num_videos,
+            num_frames=self.num_frames,
+        )
+        return Source(
+            path=path,
+            media_root=path.parent,
+            records=read_grounding_records(path),
+            description={
+                "kind": "moving_digits",
+                "version": VERSION,
+                "split": "test",
+                "seed": self.seed,
+                "num_videos": self.num_videos,
+                "num_frames": self.num_frames,
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,45 +184,35 @@ def evaluate(
     jsonl: Path | None,
     step: Callable[[str], None],
 ) -> Evaluation:
-    """Score every question and estimate every figure.
-
-    Args:
-        questions: Checked before.
-        checkpoint: `--checkpoint`. With none of the three, the shipped one is evaluated.
-        engines: `--engines`.
-        server: `--server`.
-        baseline: Checkpoint that is scored next, when the first model is closed: two of them need
-            no more memory than one.
-        top_k: K >= 1.
-        seed: Of the shuffled questions and the intervals.
-        jsonl: File to append the reference's records to.
-        step: Called with what is done next.
-
-    Raises:
-        InvalidRequestError: A model cannot be opened, a video not scored, or nothing was asked.
-    """
+    """Score every question and estimate every figure; arguments are the options' values."""
     if baseline is not None:
-        _open_without_weights(baseline)  # now, not after the hours that the other one may take
+        # Now, without its weights, and not after the hours that the other one may take.
+        open_checkpoint(baseline)
+    other = downstream = None
     with TemporaryDirectory(prefix="groundserve-eval-") as scratch:
         with open_scorer(checkpoint, engines, server) as scorer:
-            if isinstance(questions, DigitsSet):
-                step(f"drawing {questions.num_videos} videos")
-                source = questions.draw(Path(scratch))
-            else:
-                source = questions
+            source = questions
+            if isinstance(source, DigitsSet):
+                step(f"drawing {source.num_videos} videos")
+                source = source.draw(Path(scratch))
             scored = _score(scorer, source, seed=seed, jsonl=jsonl, step=step)
-        other = None
+        # When the first model is closed: two of them need no more memory than one.
         if baseline is not None:
             step("loading the baseline")
             with open_scorer(baseline, None, None) as scorer:
                 other = _score(scorer, source, seed=seed, step=step, whose=" with the baseline")
-        downstream = None
         if checkpoint is None and engines is None and server is None:
             checkpoint = str(SHIPPED_CHECKPOINT)
         if isinstance(questions, DigitsSet) and checkpoint is not None:
             step("answering from the selected frames")
-            downstream = _downstream(
-                source.path, checkpoint=checkpoint, scored=scored, num_selected=top_k, seed=seed
+            from train.digits.downstream import downstream_report
+
+            downstream = downstream_report(
+                source.path,
+                checkpoint=checkpoint,
+                scored=list(scored.questions.values()),
+                num_selected=top_k,
+                seed=seed,
             )
     step("estimating intervals")
     report, control = _estimate(scored, top_k=top_k, seed=seed)
@@ -169,24 +248,6 @@ def _score(
         seed=seed,
         jsonl=jsonl,
         on_video=lambda number, total: step(f"scoring video {number} of {total}{whose}"),
-    )
-
-
-def _open_without_weights(checkpoint: str) -> None:
-    open_checkpoint(checkpoint)
-
-
-def _downstream(
-    records_path: Path, *, checkpoint: str, scored: ScoredRecords, num_selected: int, seed: int
-) -> dict[str, Any] | None:
-    from train.digits.downstream import downstream_report
-
-    return downstream_report(
-        records_path,
-        checkpoint=checkpoint,
-        scored=list(scored.questions.values()),
-        num_selected=num_selected,
-        seed=seed,
     )
 
 

@@ -1,20 +1,22 @@
-"""Tables of `groundserve eval`."""
+"""Tables of `groundserve eval` and its subcommands."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
+from rich.table import Table
 
-from groundserve.cli._output import plain_table, stdout
+from groundserve.cli._output import cell, plain_table, print_line, stdout
 from groundserve.evaluation.bootstrap import Estimate
-from groundserve.evaluation.comparison import ComparedFigure, ComparedGroup, Comparison
-from groundserve.evaluation.control import ControlReport
-from groundserve.evaluation.qvhighlights import MomentReport
-from groundserve.evaluation.report import GroupReport, Report
+from groundserve.evaluation.comparison import ComparedGroup, Comparison
+from groundserve.evaluation.qa.report import BASE_ARM, ArmReport, MeasuredRun, PaperTable, QaReport
+from groundserve.evaluation.report import ControlReport, GroupReport, Report
 
 _ALL = "all"
+_Column = Callable[[str, GroupReport], str]
+"""From a type and its figures to a cell."""
 _COMPARED_LABELS = {
     "frame_ap": "frame AP",
     "shuffled_ap": "shuffled AP",
@@ -26,7 +28,24 @@ _COMPARED_LABELS = {
     "miou": "mIoU",
     "absent_auc": "absent AUC",
 }
-HIGHLIGHT_LABELS = {
+_FIGURE_LABELS = {
+    "miou": "mIoU",
+    "r1_at_03": "R1@0.3",
+    "r1_at_05": "R1@0.5",
+    "r1_at_07": "R1@0.7",
+    "soda_c": "SODA_c",
+    "meteor": "METEOR",
+    "cider": "CIDEr",
+    "rouge_l": "ROUGE-L",
+    "bleu_4": "BLEU-4",
+    "precision": "events that meet a true one, tIoU 0.3 to 0.9",
+    "recall": "true events met",
+    "f1": "F1 of the two",
+    "moment_r1_at_05": "moment R1@0.5",
+    "moment_r1_at_07": "moment R1@0.7",
+    "moment_map": "moment mAP, IoU 0.5 to 0.95",
+    "moment_map_at_05": "moment mAP@0.5",
+    "moment_map_at_075": "moment mAP@0.75",
     "highlight_map_fair": "highlight mAP, at least fair",
     "highlight_hit_at_1_fair": "highlight HIT@1, at least fair",
     "highlight_map_good": "highlight mAP, at least good",
@@ -34,42 +53,62 @@ HIGHLIGHT_LABELS = {
     "highlight_map_very_good": "highlight mAP, very good",
     "highlight_hit_at_1_very_good": "highlight HIT@1, very good",
 }
-_MOMENT_LABELS = {
-    "moment_r1_at_05": "moment R1@0.5",
-    "moment_r1_at_07": "moment R1@0.7",
-    "moment_map": "moment mAP, IoU 0.5 to 0.95",
-    "moment_map_at_05": "moment mAP@0.5",
-    "moment_map_at_075": "moment mAP@0.75",
-    **HIGHLIGHT_LABELS,
-}
 
 
 def print_report(report: Report, control: ControlReport | None) -> None:
     """Print the figures by type: the ranking, the frames kept, the spans."""
     groups = {**report.by_type, _ALL: report.overall}
-    shown = {name: group for name, group in groups.items() if group.figures}
-    stdout.print(_ranking(shown, control))
+    groups = {name: group for name, group in groups.items() if group.figures}
+
+    def shuffled(name: str, group: GroupReport) -> str:
+        if control is None:
+            return "-"
+        found = control.overall if name == _ALL else control.by_type[name]
+        return interval(found.shuffled_ap)
+
+    ranking = {
+        "n": lambda name, group: str(group.num_present),
+        "base rate": _point("base_rate"),
+        "frame AP": _with_ends("frame_ap"),
+        "shuffled AP": shuffled,
+    }
+    selection = {
+        f"recall@{report.top_k}": _with_ends("recall_at_k"),
+        **{kind: _point(f"{kind}_recall") for kind in ("uniform", "random", "possible")},
+        "hit@1": _point("hit_at_1"),
+    }
+    spans = {f"R1@0.{at}": _point(f"r1_at_0{at}") for at in (3, 5, 7)}
+    stdout.print(_by_type(groups, ranking))
     stdout.print()
-    stdout.print(_selection(shown, report.top_k))
+    stdout.print(_by_type(groups, selection))
     stdout.print()
-    stdout.print(_spans(shown))
+    stdout.print(_by_type(groups, {**spans, "mIoU": _with_ends("miou")}))
     overall = report.overall
     if overall.absent_auc is not None:
         stdout.print()
-        _print_line(
+        print_line(
             f"present against absent questions: AUC {interval(overall.absent_auc)} "
             f"({overall.num_present} present, {overall.num_absent} absent)"
         )
     if control is not None and control.num_same_text:
-        _print_line(f"{control.num_same_text} shuffled questions read the same as the own one")
+        print_line(f"{control.num_same_text} shuffled questions read the same as the own one")
 
 
-def print_moments(report: MomentReport) -> None:
-    """Print QVHighlights figures as percentages, as the benchmark does."""
+def print_figures(figures: Mapping[str, Estimate], *, with_counts: bool = False) -> None:
+    """Print figures that have a label as percentages, as the references do.
+
+    Args:
+        figures: By name, at least one.
+        with_counts: Whether to say how many answers and videos they are made of.
+    """
     table = plain_table("measure", "percent, 95% interval")
-    for name, estimate in report.figures.items():
-        table.add_row(_MOMENT_LABELS[name], escape(interval(estimate, scale=100, digits=2)))
+    for name, label in _FIGURE_LABELS.items():
+        if name in figures:
+            table.add_row(label, escape(interval(figures[name], scale=100, digits=2)))
     stdout.print(table)
+    if with_counts:
+        estimate = next(iter(figures.values()))
+        print_line(f"{estimate.num_questions} answers, {estimate.num_videos} videos")
 
 
 def print_downstream(downstream: Mapping[str, Any]) -> None:
@@ -81,7 +120,7 @@ def print_downstream(downstream: Mapping[str, Any]) -> None:
     gain = downstream["gain_over_uniform"]
     table.add_row("selected - uniform", f"{gain['value']:+.3f}", _ends(gain))
     stdout.print()
-    _print_line(
+    print_line(
         f"downstream: {downstream['num_questions']} questions answered from "
         f"{downstream['num_selected']} frames"
     )
@@ -95,7 +134,7 @@ def print_comparison(comparison: Comparison, *, baseline: str) -> None:
     for name, group in groups.items():
         if group.figures:
             stdout.print()
-            _print_line(f"{name}: {group.num_present} present, {group.num_absent} absent questions")
+            print_line(f"{name}: {group.num_present} present, {group.num_absent} absent questions")
             stdout.print(_compared(group, labels))
     stdout.print()
     told: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
@@ -103,9 +142,48 @@ def print_comparison(comparison: Comparison, *, baseline: str) -> None:
         if figure.verdict is not None:
             told[figure.verdict].append(labels[name])
     said = "; ".join(f"{verdict}: {', '.join(names) or 'none'}" for verdict, names in told.items())
-    _print_line(f"against {baseline}, {comparison.num_paired} questions of any type: {said}")
+    print_line(f"against {baseline}, {comparison.num_paired} questions of any type: {said}")
     if comparison.num_unpaired:
-        _print_line(f"{comparison.num_unpaired} questions were answered by one of the two only")
+        print_line(f"{comparison.num_unpaired} questions were answered by one of the two only")
+
+
+def print_qa_report(parts: Mapping[str, Any], report: QaReport) -> None:
+    """Print each arm's accuracy, by group too, the differences, and what it took."""
+    print_line(f"{parts['name']}, {parts['model']}, at most {parts['top_k']} frames; percent right")
+    groups = sorted({group for it in report.arms.values() for group in it.by_group}, key=_place)
+    table = plain_table("answered from", "frames", "n", "all", *groups)
+    if report.chance is not None:
+        table.add_row("chance", "-", str(report.num_questions), f"{100 * report.chance:.1f}")
+    for arm, it in report.arms.items():
+        cells = [_percents(it.accuracy), *(_percents(it.by_group.get(group)) for group in groups)]
+        table.add_row(
+            arm, f"{it.num_frames:.1f}", str(it.accuracy.num_questions), *map(cell, cells)
+        )
+    for arm, difference in report.differences.items():
+        by_group = report.differences_by_group[arm]
+        cells = [signed(difference), *(signed(by_group.get(group)) for group in groups)]
+        table.add_row(f"{arm} - {BASE_ARM}", "", str(difference.num_questions), *map(cell, cells))
+    stdout.print(table)
+    for arm, it in report.arms.items():
+        print_line(f"{arm}: {_said(it)}")
+
+
+def print_paper_table(table: PaperTable, runs: Sequence[MeasuredRun]) -> None:
+    """Print the rows, then each run's differences."""
+    drawn = plain_table("model", "frames", *table.columns, "average")
+    for row in table.rows:
+        values = [row.cells.get(column) for column in table.columns]
+        drawn.add_row(
+            cell(row.model), f"{row.top_k} {row.arm}", *map(_percent, (*values, row.average))
+        )
+    stdout.print(drawn)
+    for run in runs:
+        for arm, difference in run.report.differences.items():
+            print_line(
+                f"{run.parts['name']}, {run.parts['model']}: {arm} - {BASE_ARM} "
+                f"{signed(difference)} ({difference.num_questions} questions, "
+                f"{difference.num_videos} videos)"
+            )
 
 
 def interval(estimate: Estimate, *, scale: float = 1, digits: int = 3) -> str:
@@ -116,75 +194,39 @@ def interval(estimate: Estimate, *, scale: float = 1, digits: int = 3) -> str:
     return f"{value} [{scale * estimate.low:.{digits}f}, {scale * estimate.high:.{digits}f}]"
 
 
-def _compared(group: ComparedGroup, labels: Mapping[str, str]) -> Any:
+def signed(estimate: Estimate | None, *, scale: float = 100, digits: int = 1) -> str:
+    """Return a difference as `interval` does, with signs; "-" where there is none."""
+    if estimate is None:
+        return "-"
+    values = (estimate.value, estimate.low, estimate.high)
+    value, *ends = (f"{scale * it:+.{digits}f}" for it in values if it is not None)
+    return f"{value} [{', '.join(ends)}]" if len(ends) == 2 else value
+
+
+def _compared(group: ComparedGroup, labels: Mapping[str, str]) -> Table:
     table = plain_table("figure", "floor", "baseline", "new", "new - baseline", "")
     for name, figure in group.figures.items():
-        table.add_row(labels[name], *map(escape, _compared_cells(figure)))
+        floor = "-" if figure.floor is None else f"{figure.floor:.3f}"
+        difference = signed(figure.difference, scale=1, digits=3)
+        cells = floor, _value(figure.baseline), _value(figure.new), difference
+        table.add_row(labels[name], *map(escape, cells), figure.verdict or "")
     return table
 
 
-def _compared_cells(figure: ComparedFigure) -> tuple[str, ...]:
-    difference = figure.difference
-    ends = ""
-    if difference.low is not None and difference.high is not None:
-        ends = f" [{difference.low:+.3f}, {difference.high:+.3f}]"
-    return (
-        "-" if figure.floor is None else f"{figure.floor:.3f}",
-        _value(figure.baseline),
-        _value(figure.new),
-        f"{difference.value:+.3f}{ends}",
-        figure.verdict or "",
-    )
-
-
-def _ranking(groups: Mapping[str, GroupReport], control: ControlReport | None) -> Any:
-    table = plain_table("type", "n", "base rate", "frame AP", "shuffled AP")
+def _by_type(groups: Mapping[str, GroupReport], columns: Mapping[str, _Column]) -> Table:
+    table = plain_table("type", *columns)
     for name, group in groups.items():
-        figures = group.figures
-        shuffled = "-"
-        if control is not None:
-            found = control.overall if name == _ALL else control.by_type[name]
-            shuffled = interval(found.shuffled_ap)
-        _add(
-            table,
-            name,
-            str(group.num_present),
-            _value(figures["base_rate"]),
-            interval(figures["frame_ap"]),
-            shuffled,
-        )
+        cells = (name, *(column(name, group) for column in columns.values()))
+        table.add_row(*map(escape, cells), style="bold" if name == _ALL else None)
     return table
 
 
-def _selection(groups: Mapping[str, GroupReport], top_k: int) -> Any:
-    table = plain_table("type", f"recall@{top_k}", "uniform", "random", "possible", "hit@1")
-    for name, group in groups.items():
-        figures = group.figures
-        _add(
-            table,
-            name,
-            interval(figures["recall_at_k"]),
-            *(_value(figures[f"{kind}_recall"]) for kind in ("uniform", "random", "possible")),
-            _value(figures["hit_at_1"]),
-        )
-    return table
+def _point(figure: str) -> _Column:
+    return lambda name, group: _value(group.figures[figure])
 
 
-def _spans(groups: Mapping[str, GroupReport]) -> Any:
-    table = plain_table("type", "R1@0.3", "R1@0.5", "R1@0.7", "mIoU")
-    for name, group in groups.items():
-        figures = group.figures
-        _add(
-            table,
-            name,
-            *(_value(figures[f"r1_at_{at}"]) for at in ("03", "05", "07")),
-            interval(figures["miou"]),
-        )
-    return table
-
-
-def _add(table: Any, name: str, *cells: str) -> None:
-    table.add_row(escape(name), *map(escape, cells), style="bold" if name == _ALL else None)
+def _with_ends(figure: str) -> _Column:
+    return lambda name, group: interval(group.figures[figure])
 
 
 def _value(estimate: Estimate) -> str:
@@ -201,5 +243,29 @@ def _words(name: str) -> str:
     return escape(name.replace("_", " "))
 
 
-def _print_line(text: str) -> None:
-    stdout.print(escape(text), highlight=False, soft_wrap=True)
+def _said(arm: ArmReport) -> str:
+    tokens = "tokens unknown"
+    if arm.prompt_tokens is not None and arm.completion_tokens is not None:
+        tokens = f"{arm.prompt_tokens} + {arm.completion_tokens} tokens"
+    cost = "" if arm.cost is None else f", cost {arm.cost:.4f}"
+    retries = ", ".join(f"{count} {kind}" for kind, count in sorted(arm.retries.items()))
+    return (
+        f"{arm.num_refused} refused, {arm.num_without_letter} without a letter, "
+        f"{arm.num_unanswered} unanswered, {tokens}{cost}, retries: {retries or 'none'}"
+    )
+
+
+def _place(group: str) -> tuple[float, str]:
+    """Sort durations as they grow, in words or in seconds; other groups by name."""
+    words = ("short", "medium", "long")
+    if group in words:
+        return words.index(group), ""
+    return (float(group), "") if group.isdecimal() else (float("inf"), group)
+
+
+def _percents(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else interval(estimate, scale=100, digits=1)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

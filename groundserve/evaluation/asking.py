@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from groundserve.answers import AnswerResult
+from groundserve.answers import Answer, AnswerResult
 from groundserve.errors import DeadlineExceededError, InvalidRequestError
-from groundserve.evaluation.line_file import parse_lines
+from groundserve.evaluation.line_file import append_lines, open_lines, parse_lines
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.scorer import Answerer
@@ -51,25 +51,66 @@ def find_answered(
     return answered
 
 
-_Item = TypeVar("_Item")
+def ask_left(
+    answerer: Answerer,
+    asked: Mapping[str, Sequence[_Question]],
+    videos: Mapping[str, Path],
+    path: Path,
+    *,
+    options: AnswerOptions,
+    model: str,
+    question_of: Callable[[Mapping[str, Any]], _Question],
+    query_of: Callable[[_Question], str | None],
+    line_of: Callable[[_Question, Answer, AnswerResult], Mapping[str, Any]],
+    on_video: Callable[[int, int], None] = lambda number, total: None,
+) -> None:
+    """Ask what a file does not answer yet, video by video, and append each answer as it comes.
 
-
-def batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    """Give items by as many as one request may ask."""
-    size = Limits().max_queries
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def ask_whole(
-    answerer: Answerer, video: Path, queries: Sequence[str], options: AnswerOptions
-) -> AnswerResult:
-    """Ask about a video, for answers that no deadline cut.
+    Args:
+        answerer: A pipeline or a client; used as it is, in greedy decoding.
+        asked: Questions by video.
+        videos: The file of each.
+        path: The file.
+        options: Of all questions.
+        model: What the file calls the answerer; it must have no other's answers.
+        question_of: See `find_answered`.
+        query_of: The words of a question; None where its task has none.
+        line_of: What a line says of a question and its answer beside times and model.
+        on_video: Called with the number of each video, from 1, and the number of videos.
 
     Raises:
-        InvalidRequestError: The video cannot be answered.
-        DeadlineExceededError: An answer ended because time ran out.
+        InvalidRequestError: As `find_answered`, or a video cannot be answered.
+        UnavailableError: Another process appends to the file.
+        DeadlineExceededError: An answer ended because time ran out; it is not kept.
     """
+    size = Limits().max_queries
+    find_answered(path, question_of, model=model)  # opening it drops what has no end
+    with open_lines(path) as file:
+        answered = find_answered(path, question_of, model=model)
+        for place, (video, questions) in enumerate(asked.items(), start=1):
+            on_video(place, len(asked))
+            left = [question for question in questions if question not in answered]
+            for start in range(0, len(left), size):
+                some = left[start : start + size]
+                queries = [query for query in map(query_of, some) if query is not None]
+                result = _ask_whole(answerer, videos[video], queries, options)
+                told = {"duration_seconds": result.info.duration_seconds, "model": model}
+                lines = [
+                    {
+                        **line_of(question, answer, result),
+                        "answer": answer.text,
+                        "moments": [moment.to_json() for moment in answer.moments],
+                        **told,
+                    }
+                    for question, answer in zip(some, result.answers, strict=True)
+                ]
+                append_lines(file, lines)
+
+
+def _ask_whole(
+    answerer: Answerer, video: Path, queries: Sequence[str], options: AnswerOptions
+) -> AnswerResult:
+    """Ask about a video, for answers that no deadline cut."""
     try:
         result = answerer.ask(video, queries, options)
     except InvalidRequestError as error:

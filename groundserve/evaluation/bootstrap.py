@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,20 @@ CONFIDENCE = 0.95
 _Counts = NDArray[np.int64]
 
 
+class AsDict:
+    """Base of dataclasses that become JSON."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers; `figures` stand beside the other fields, each under its name."""
+        values: dict[str, Any] = {}
+        for field in fields(self):  # type: ignore[arg-type]
+            value = _plain(getattr(self, field.name))
+            values |= value if field.name == "figures" else {field.name: value}
+        return values
+
+
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class Estimate(AsDict):
     """A figure with its percentile interval."""
 
     value: float
@@ -27,10 +39,6 @@ class Estimate:
     high: float | None
     num_questions: int
     num_videos: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers."""
-        return asdict(self)
 
 
 def bootstrap(
@@ -76,17 +84,7 @@ def bootstrap_mean(
     seed: int,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Estimate:
-    """Estimate the mean over questions; a video with more questions weighs more.
-
-    Args:
-        values: n numbers, one a question.
-        videos: n names.
-        seed: Of the resamples.
-        num_resamples: How many.
-
-    Raises:
-        InvalidRequestError: As `bootstrap`, or another number of values than of videos.
-    """
+    """Estimate the mean over questions; a video with more questions weighs more."""
     array = np.asarray(values, np.float64)
     if array.shape != (len(videos),):
         raise InvalidRequestError(
@@ -117,13 +115,17 @@ def bootstrap_difference(
 
 
 def require_seed(seed: int) -> None:
-    """Refuse what numpy's generators do not take.
-
-    Raises:
-        InvalidRequestError: The seed is negative.
-    """
+    """Refuse what numpy's generators do not take."""
     if seed < 0:
         raise InvalidRequestError(f"seed must be >= 0, got {seed}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, AsDict):
+        return value.as_dict()
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    return value
 
 
 def _draws(num_videos: int, num_resamples: int, seed: int) -> Iterator[_Counts]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.bootstrap import (
+    AsDict,
     Estimate,
     bootstrap,
     bootstrap_difference,
@@ -46,12 +47,12 @@ _Pair = tuple[ScoredQuestion, ScoredQuestion]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparedFigure:
+class ComparedFigure(AsDict):
     """One figure of two models on the same questions."""
 
     new: Estimate
     baseline: Estimate
-    """Of the model it is compared with."""
+    """The model it is compared with."""
     difference: Estimate
     """New minus baseline, with the interval of the paired difference."""
     floor: float | None
@@ -59,19 +60,9 @@ class ComparedFigure:
     verdict: Verdict | None
     """Which side of 0 the whole interval lies on; None of `shuffled_ap`."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and the verdict."""
-        return {
-            "new": self.new.as_dict(),
-            "baseline": self.baseline.as_dict(),
-            "difference": self.difference.as_dict(),
-            "floor": self.floor,
-            "verdict": self.verdict,
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
-class ComparedGroup:
+class ComparedGroup(AsDict):
     """Figures of one type of question, or of all."""
 
     num_present: int
@@ -83,17 +74,9 @@ class ComparedGroup:
     `shuffled_ap` and `ap_over_shuffled`; `recall_at_k`, `hit_at_1`, `r1_at_03`, `r1_at_05`,
     `r1_at_07`, `miou`; `absent_auc`. Those that the questions do not give are missing."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers."""
-        return {
-            "num_present": self.num_present,
-            "num_absent": self.num_absent,
-            **{name: figure.as_dict() for name, figure in self.figures.items()},
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(AsDict):
     """Two models on the questions that both could be asked."""
 
     top_k: int
@@ -106,17 +89,6 @@ class Comparison:
     overall: ComparedGroup
     by_type: Mapping[str, ComparedGroup]
     """In alphabetical order."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return {
-            "top_k": self.top_k,
-            "seed": self.seed,
-            "num_paired": self.num_paired,
-            "num_unpaired": self.num_unpaired,
-            "overall": self.overall.as_dict(),
-            "by_type": {name: group.as_dict() for name, group in self.by_type.items()},
-        }
 
 
 def make_comparison(

@@ -4,6 +4,8 @@ Frames with equal logits form a block. Where a figure depends on the order insid
 expected value over all orders, or the block is taken whole (average precision); so no figure
 depends on where in the video a tied frame lies.
 
+All take logits of float32 (T,) and labels of bool (T,), and raise what `rank_blocks` does.
+
 Shape letters: T frames, P relevant ones (P >= 1 throughout), K frames kept, B blocks.
 """
 
@@ -52,13 +54,6 @@ def average_precision(frame_logits: NDArray[np.float32], labels: NDArray[np.bool
     With n_b frames and r_b relevant frames in the first b blocks,
     AP = sum over b of (r_b - r_(b-1)) / P * r_b / n_b. No interpolation; equal to scikit-learn's
     `average_precision_score`. Constant logits give the base rate P / T.
-
-    Args:
-        frame_logits: float32 (T,).
-        labels: bool (T,), at least one true.
-
-    Raises:
-        InvalidRequestError: As `rank_blocks`.
     """
     taken, relevant = rank_blocks(frame_logits, labels)
     added = np.diff(relevant, prepend=0)  # (B,), r_b - r_(b-1)
@@ -71,14 +66,6 @@ def recall_at_k(
     """Return the expected share of the relevant frames among the K best.
 
     Of a block that does not fit whole, each frame is as likely to be kept as the others.
-
-    Args:
-        frame_logits: float32 (T,).
-        labels: bool (T,), at least one true.
-        num_selected: K >= 1; may exceed T.
-
-    Raises:
-        InvalidRequestError: As `rank_blocks`.
     """
     taken, relevant = rank_blocks(frame_logits, labels)
     # Inside a block the expected number of relevant frames grows by the same amount with each frame
@@ -87,27 +74,14 @@ def recall_at_k(
 
 
 def hit_at_1(frame_logits: NDArray[np.float32], labels: NDArray[np.bool_]) -> float:
-    """Return whether the best frame is relevant; of tied best frames, the share that is.
-
-    Args:
-        frame_logits: float32 (T,).
-        labels: bool (T,).
-
-    Raises:
-        InvalidRequestError: As `rank_blocks`.
-    """
+    """Return whether the best frame is relevant; of tied best frames, the share that is."""
     taken, relevant = rank_blocks(frame_logits, labels)
     # The first block is all that is tied for best.
     return float(relevant[0] / taken[0])
 
 
 def possible_recall(labels: NDArray[np.bool_], *, num_selected: int) -> float:
-    """Return min(K, P) / P, the recall of a perfect ranking.
-
-    Args:
-        labels: bool (T,), at least one true.
-        num_selected: K >= 1.
-    """
+    """Return min(K, P) / P, the recall of a perfect ranking."""
     num_relevant = int(labels.sum())
     return min(num_selected, num_relevant) / num_relevant
 
@@ -124,12 +98,7 @@ def uniform_positions(num_frames: int, num_selected: int) -> NDArray[np.int64]:
 
 
 def uniform_recall(labels: NDArray[np.bool_], *, num_selected: int) -> float:
-    """Return the share of the relevant frames among K evenly spaced ones.
-
-    Args:
-        labels: bool (T,), at least one true.
-        num_selected: K >= 1; may exceed T.
-    """
+    """Return the share of the relevant frames among K evenly spaced ones."""
     return float(labels[uniform_positions(len(labels), num_selected)].sum() / labels.sum())
 
 

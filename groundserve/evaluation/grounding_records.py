@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from groundserve.data_record import parse_record
 from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.line_file import read_lines
 
 UNTYPED = "untyped"
 """Type of a record that names none, as the published file does throughout."""
@@ -35,11 +34,7 @@ class GroundingRecord:
     """Kind of question, a key of our own."""
 
     def labels(self, num_frames: int) -> NDArray[np.bool_] | None:
-        """Return bool (T,); None where the video gave too few frames for the record.
-
-        Args:
-            num_frames: T, frames that rule A took of the video.
-        """
+        """Return bool (T,); None where the video gave too few frames for the record."""
         # Not even in part: the ordinals count in a longer list of frames than this one.
         if max(self.positive_frames, default=0) >= num_frames:
             return None
@@ -49,42 +44,20 @@ class GroundingRecord:
 
 
 def read_grounding_records(path: str | PathLike[str]) -> list[GroundingRecord]:
-    """Read a JSON list of records; unlike in training, a malformed one stops the reading.
+    """Read a list of records, as JSON or JSON Lines; here a malformed one stops the reading.
 
     Raises:
         InvalidRequestError: The file cannot be read, holds no records, or one is malformed.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        values: Any = json.loads(data)
-    # ValueError: also bytes that are no UTF-8. RecursionError: nested too deep.
-    except (ValueError, RecursionError) as error:
-        if _is_json_lines(data):
-            raise InvalidRequestError(
-                f"{path} must be one JSON list of records, got JSON Lines (an object a line); "
-                f"make a list of them with: jq -s . {path}"
-            ) from error
-        raise InvalidRequestError(f"{path} must be JSON") from error
-    if not isinstance(values, list) or not values:
-        raise InvalidRequestError(f"{path} must be a JSON list of at least one record")
     records = []
-    for number, value in enumerate(values):
+    for number, (_, value) in enumerate(read_lines(path)):
         try:
             records.append(_parse(value, number))
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{path}, record {number}: {error}") from error
+    if not records:
+        raise InvalidRequestError(f"{path} holds no records")
     return records
-
-
-def _is_json_lines(data: bytes) -> bool:
-    """Whether the first line, of several, is an object of its own."""
-    try:
-        return isinstance(json.loads(data.lstrip().partition(b"\n")[0]), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _parse(value: Any, number: int) -> GroundingRecord:

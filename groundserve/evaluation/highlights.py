@@ -1,25 +1,44 @@
-"""Highlights told in text, scored as QVHighlights scores clips.
+"""Highlights told in text, scored as QVHighlights scores clips, and the files that hold them.
+
+- VTG-LLM's evaluation writes a JSON list of `{"vname", "generated_cap", "query", "id"}`, whose text
+  is read by its rules, and of it one of `{"qid", "query", "vid", "pred_saliency_scores"}`.
+- The latter, one a line, are QVHighlights' predictions. Lines that `ask_highlights` adds are such,
+  too, with the answer, its `moments` and the `model` beside them.
+- Lines of `ask --json` and rows of a batch are about the query that they asked in the video that
+  their file is named after.
 
 Shape letters: C clips of two seconds.
+
+Source: gyxxyg/VTG-LLM ce13f3e, `evaluate.py` and `utils/format_vhd.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.answers import Answer, AnswerResult, Moment
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.bootstrap import Estimate, bootstrap_mean
+from groundserve.evaluation.asking import ask_left
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_mean
+from groundserve.evaluation.line_file import read_batch_answers, read_lines
 from groundserve.evaluation.qvhighlights import highlight_figures
-from groundserve.evaluation.qvhighlights_files import CLIP_SECONDS, GroundTruth, QueryId
+from groundserve.evaluation.qvhighlights_files import CLIP_SECONDS, GroundTruth, QueryId, read_array
+from groundserve.families.vtgllm.answer import read_highlights
+from groundserve.options import AnswerOptions
+from groundserve.scorer import Answerer
+from groundserve.strict_json import is_finite_number, shown
 
 
 @dataclass(frozen=True, kw_only=True)
-class HighlightReport:
+class HighlightReport(AsDict):
     """Figures over all answered queries."""
 
     seed: int
@@ -31,16 +50,6 @@ class HighlightReport:
     """Answers to queries that the ground truth lacks, which do not count."""
     figures: Mapping[str, Estimate]
     """`highlight_map_*` and `highlight_hit_at_1_*` of each of `SALIENCY_LEVELS`: shares."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return {
-            "seed": self.seed,
-            "num_unread": self.num_unread,
-            "num_unanswered": self.num_unanswered,
-            "num_strangers": self.num_strangers,
-            **{name: estimate.as_dict() for name, estimate in self.figures.items()},
-        }
 
 
 def clip_scores(
@@ -104,11 +113,7 @@ def make_highlight_report(
 
 
 def ratings_of(query: QueryId, truths: Mapping[QueryId, GroundTruth]) -> NDArray[np.int64]:
-    """Return int64 (C, 3), what annotators gave each clip.
-
-    Raises:
-        InvalidRequestError: The ground truth has none.
-    """
+    """Return int64 (C, 3), what annotators gave each clip."""
     ratings = truths[query].saliency
     if ratings is None:
         raise InvalidRequestError(
@@ -116,3 +121,190 @@ def ratings_of(query: QueryId, truths: Mapping[QueryId, GroundTruth]) -> NDArray
             "measured"
         )
     return ratings
+
+
+_Told = tuple[QueryId, NDArray[np.float64], bool]
+"""Query, scores of its clips, and whether the answer could be read."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HighlightAnswers:
+    """All answers of a file."""
+
+    clip_scores: Mapping[QueryId, NDArray[np.float64]]
+    """By query float64 (C,), of its last answer."""
+    num_unread: int
+    """Answers to queries of the ground truth that tell no times with scores."""
+
+
+def read_highlight_answers(
+    path: str | PathLike[str], truths: Mapping[QueryId, GroundTruth]
+) -> HighlightAnswers:
+    """Read the answers to highlight queries; answers to other tasks are passed over.
+
+    Args:
+        path: A file as above, or the folder of a batch.
+        truths: Of `read_ground_truth`, with ratings.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, an entry is malformed, or there is no answer.
+    """
+    known = {str(query): query for query in truths}
+    asked = {(truth.video, _plain(truth.query)): query for query, truth in truths.items()}
+    told: dict[QueryId, _Told] = {}
+    is_batch = os.path.isdir(path)
+    for where, entry in read_batch_answers(Path(path)) if is_batch else read_lines(path):
+        try:
+            if "answers" in entry:
+                found = _asked(entry, asked, truths)
+            else:
+                found = iter([_told(entry, known, truths)])
+            for one in found:
+                told[one[0]] = one
+        except ValueError as error:
+            raise InvalidRequestError(f"{where}: {error}") from error
+        except KeyError as error:
+            raise InvalidRequestError(f"{where}: {error.args[0]} is missing") from error
+    if not told:
+        raise InvalidRequestError(f"{path} holds no answer of the task highlights")
+    return HighlightAnswers(
+        clip_scores={query: scores for query, scores, _ in told.values()},
+        num_unread=sum(not is_read and query in truths for query, _, is_read in told.values()),
+    )
+
+
+def ask_highlights(
+    answerer: Answerer,
+    truths: Mapping[QueryId, GroundTruth],
+    videos: Mapping[str, Path],
+    path: Path,
+    *,
+    model: str,
+    max_new_tokens: int,
+    on_video: Callable[[int, int], None] = lambda number, total: None,
+) -> None:
+    """Ask for the highlights that a file lacks, of all queries whose video is there.
+
+    Arguments and errors are those of `ask_left`; a query without words is an error, too.
+    """
+    by_name = {str(query): query for query in truths}
+    asked: dict[str, list[str]] = {}
+    for name, query in by_name.items():
+        if truths[query].video in videos:
+            if not (truths[query].query or "").strip(". \t\r\n"):
+                raise InvalidRequestError(
+                    f"qid {query} of the ground truth has no words: its highlights cannot be asked "
+                    "for"
+                )
+            asked.setdefault(truths[query].video, []).append(name)
+
+    def line_of(name: str, answer: Answer, result: AnswerResult) -> dict[str, Any]:
+        truth = truths[by_name[name]]
+        scores = clip_scores(moment_scores(answer.moments), _duration(truth))
+        return {
+            "qid": by_name[name],
+            "query": truth.query,
+            "vid": truth.video,
+            "pred_saliency_scores": scores.tolist(),
+        }
+
+    ask_left(
+        answerer,
+        asked,
+        videos,
+        path,
+        options=AnswerOptions(task="highlights", max_new_tokens=max_new_tokens),
+        model=model,
+        question_of=query_of_line,
+        query_of=lambda name: truths[by_name[name]].query,
+        line_of=line_of,
+        on_video=on_video,
+    )
+
+
+def query_of_line(line: Mapping[str, Any]) -> str:
+    """Return what a line that `ask_highlights` added answers: the query, as text."""
+    return str(_query_id(line, "qid"))
+
+
+def moment_scores(moments: Sequence[Moment]) -> list[tuple[float, float]]:
+    """Return when each highlight is, and its score."""
+    return [(moment.start_seconds, moment.score or 0.0) for moment in moments]
+
+
+def _told(
+    entry: Mapping[str, Any],
+    known: Mapping[str, QueryId],
+    truths: Mapping[QueryId, GroundTruth],
+) -> _Told:
+    """Read one entry of VTG-LLM's files or of QVHighlights' predictions."""
+    if "pred_saliency_scores" in entry:
+        scores = read_array(entry, "pred_saliency_scores")
+        if not len(scores):
+            raise ValueError("pred_saliency_scores is empty")
+        query = _query_id(entry, "qid")
+        return known.get(str(query), query), scores, entry.get("moments") != []
+    if "generated_cap" not in entry:
+        raise ValueError(
+            "must have pred_saliency_scores, as QVHighlights' predictions, generated_cap, as "
+            "VTG-LLM's answers, or answers, as ask --json"
+        )
+    text, query = entry["generated_cap"], _query_id(entry, "id")
+    if not isinstance(text, str):
+        raise ValueError(f"generated_cap must be a text, got {shown(text)}")
+    query = known.get(str(query), query)
+    if query not in truths:
+        return query, np.zeros(1), True
+    try:
+        found = list(zip(*read_highlights(text), strict=False))
+    except ValueError:  # a number past any double
+        found = []
+    return query, clip_scores(found, _duration(truths[query])), bool(found)
+
+
+def _asked(
+    entry: Mapping[str, Any],
+    asked: Mapping[tuple[str, str], QueryId],
+    truths: Mapping[QueryId, GroundTruth],
+) -> Iterator[_Told]:
+    """Give the answers of one line of `ask --json`."""
+    answers = entry["answers"]
+    if not isinstance(entry.get("video"), str) or not isinstance(answers, list):
+        raise ValueError("must have a text video and a list of answers")
+    video = PurePath(entry["video"]).stem
+    for answer in answers:
+        if not isinstance(answer, dict) or answer.get("task") != "highlights":
+            continue
+        query = asked.get((video, _plain(answer.get("query"))))
+        if query is None:
+            raise ValueError(f"no query about {video} reads {shown(answer.get('query'))}")
+        found = _scored(answer.get("moments"))
+        yield query, clip_scores(found, _duration(truths[query])), bool(found)
+
+
+def _scored(moments: Any) -> list[tuple[float, float]]:
+    try:
+        found = [(moment["start"], moment["score"]) for moment in moments]
+    except (KeyError, TypeError) as error:
+        raise ValueError("moments must be a list of objects with start and score") from error
+    if not all(is_finite_number(start) and is_finite_number(score) for start, score in found):
+        raise ValueError("start and score of a highlight must be numbers")
+    return found
+
+
+def _duration(truth: GroundTruth) -> float:
+    if truth.duration_seconds is None:
+        raise ValueError("its query has no ratings in the ground truth")
+    return truth.duration_seconds
+
+
+def _query_id(entry: Mapping[str, Any], name: str) -> QueryId:
+    query = entry[name]
+    if type(query) not in (int, str):
+        raise ValueError(f"{name} must be a number or a text, got {shown(query)}")
+    return query  # type: ignore[no-any-return]
+
+
+def _plain(query: object) -> str:
+    """Return a query as VTG-LLM puts it into its question, whatever the case."""
+    return query.strip().strip(".").lower() if isinstance(query, str) else ""

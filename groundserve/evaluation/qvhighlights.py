@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.bootstrap import Estimate, bootstrap_mean
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_mean
 from groundserve.evaluation.frames import rank_blocks
 from groundserve.evaluation.qvhighlights_files import GroundTruth, Prediction, QueryId
 from groundserve.evaluation.spans import best_iou, span_iou
@@ -30,17 +29,12 @@ SALIENCY_LEVELS = {"fair": 2, "good": 3, "very_good": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MomentReport:
+class MomentReport(AsDict):
     """Figures over all queries of a ground-truth file."""
 
     seed: int
     figures: Mapping[str, Estimate]
     """`moment_*` where windows are predicted, `highlight_*` where clips are scored."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        figures = {name: estimate.as_dict() for name, estimate in self.figures.items()}
-        return {"seed": self.seed, **figures}
 
 
 def make_moment_report(
@@ -101,13 +95,6 @@ def moment_average_precision(
     each takes the best-matching true window that is still free, if their IoU reaches the
     threshold, and is wrong otherwise. Precision at a recall is the highest at that or any higher
     recall; it is averaged over the true windows, and is 0 for those that are never found.
-
-    Args:
-        predicted: float64 (N, 3), start, end, score.
-        windows: float64 (M, 2), M >= 1.
-
-    Returns:
-        float64 (A,).
     """
     # Cut first and sorted then: the first 10 of the list, not the 10 best-scored.
     predicted = predicted[:MAX_PREDICTED_WINDOWS]
@@ -125,10 +112,6 @@ def highlight_average_precision(
     Clips with equal scores are taken together. Precision is interpolated as for windows and
     averaged over the blocks that add a highlight, each counted once. 0 where no clip is a
     highlight, 1 where all are. Scores past the last clip are ignored, missing ones are 0.
-
-    Args:
-        clip_scores: float64 (C',).
-        is_highlight: bool (C,).
     """
     num_clips = len(is_highlight)
     if not num_clips or is_highlight.all() or not is_highlight.any():
@@ -156,12 +139,7 @@ def highlight_hit_at_1(clip_scores: NDArray[np.float64], is_highlight: NDArray[n
 def highlight_figures(
     clip_scores: NDArray[np.float64], saliency: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Return mAP and HIT@1 of one query's clips at each of `SALIENCY_LEVELS`.
-
-    Args:
-        clip_scores: float64 (C',), C' >= 1.
-        saliency: int64 (C, 3), ratings of the clips.
-    """
+    """Return mAP and HIT@1 of one query's clips at each of `SALIENCY_LEVELS`."""
     figures = {}
     for level, lowest in SALIENCY_LEVELS.items():
         is_highlight = saliency >= lowest

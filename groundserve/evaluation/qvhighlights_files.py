@@ -5,17 +5,16 @@ Shape letters: M true windows, N predicted windows, C clips of two seconds.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.line_file import read_lines
 
 CLIP_SECONDS = 2
 """Length of the clips that annotators rated."""
@@ -39,7 +38,7 @@ class GroundTruth:
     query: str | None = None
     """What was looked for; None where the line does not say."""
     duration_seconds: float | None = None
-    """Of the video; None where the line has no ratings."""
+    """The video's; None where the line has no ratings."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,11 +64,7 @@ def read_ground_truth(path: str | PathLike[str]) -> dict[QueryId, GroundTruth]:
 
 
 def read_predictions(path: str | PathLike[str]) -> dict[QueryId, Prediction]:
-    """Read one query a line: `qid`, and `pred_relevant_windows`, `pred_saliency_scores` or both.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, a line is malformed or a `qid` repeated.
-    """
+    """Read one query a line: `qid`, and `pred_relevant_windows`, `pred_saliency_scores` or both."""
     return _read(path, _parse_prediction)
 
 
@@ -143,20 +138,15 @@ def _read(
     path: str | PathLike[str], parse: Callable[[dict[str, Any]], _Parsed]
 ) -> dict[QueryId, _Parsed]:
     found: dict[QueryId, _Parsed] = {}
-    for number, line in _lines(path):
-        where = f"{path}, line {number}"
+    for where, value in read_lines(path):
         try:
-            value = json.loads(line)
             query_id = value["qid"]
             if query_id in found:
                 raise ValueError(f"qid {query_id} is given twice")
             found[query_id] = parse(value)
-        # A ValueError too, hence before that.
-        except json.JSONDecodeError as error:
-            raise InvalidRequestError(f"{where}: not JSON") from error
         except KeyError as error:
             raise InvalidRequestError(f"{where}: {error.args[0]} is missing") from error
-        # A line that is no object, a qid that cannot be a key, a list where a number belongs.
+        # A qid that cannot be a key, a list where a number belongs.
         except TypeError as error:
             raise InvalidRequestError(f"{where}: not an object of the expected fields") from error
         except (ValueError, OverflowError) as error:
@@ -164,15 +154,3 @@ def _read(
     if not found:
         raise InvalidRequestError(f"{path} holds no lines")
     return found
-
-
-def _lines(path: str | PathLike[str]) -> Iterator[tuple[int, str]]:
-    try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"cannot read {path} as UTF-8 text") from error

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.evaluation.control import borrow_questions
 from groundserve.evaluation.grounding_records import GroundingRecord
-from groundserve.evaluation.report import ScoredQuestion
+from groundserve.evaluation.report import ScoredQuestion, borrow_questions
 from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
@@ -32,7 +31,7 @@ class ScoredRecords:
     questions: dict[int, ScoredQuestion]
     """By the number of the record and in that order, without those left out."""
     stand_ins: dict[int, ScoredQuestion]
-    """Of each present question the same labels with another video's question, by the same number;
+    """The labels of each present question with another video's question, by the same number;
     empty where there is one video only."""
     num_left_out: int
     """Records whose `frame_num` lies past the frames that their video gives."""
@@ -57,11 +56,11 @@ def score_records(
 
     Args:
         scorer: A pipeline or a client.
-        records: At least one.
+        records: One or more.
         media_root: Folder that the records' paths start from.
         seed: Of the shuffled questions.
-        jsonl: File to append the reference's record of every question to, video by video;
-            `doc_id` is the record's number. Its frames are those of `OPTIONS`, not a benchmark's.
+        jsonl: File to append the reference's record of every question to, video by video, with the
+            frames of `OPTIONS`; `doc_id` is the record's number.
         on_video: Called with the number of each video, from 1, and the number of videos.
 
     Raises:
@@ -72,8 +71,7 @@ def score_records(
     by_video: dict[str, list[GroundingRecord]] = {}
     for record in records:
         by_video.setdefault(record.video, []).append(record)
-    # All before the first is scored, which may be hours before the last.
-    require_videos(records, media_root)
+    require_videos(records, media_root)  # hours before the last is scored
     if jsonl is not None:
         check_records(jsonl, [record.number for record in records])
     borrowed = borrow_questions(_present_questions(by_video), seed=seed)
@@ -108,11 +106,7 @@ def score_records(
 
 
 def require_videos(records: Sequence[GroundingRecord], media_root: Path) -> None:
-    """Refuse records whose videos are not all there, before any of them is scored.
-
-    Raises:
-        InvalidRequestError: The media root is no folder, or a video is missing.
-    """
+    """Refuse records whose videos are not all there, before any of them is scored."""
     if not media_root.is_dir():
         raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
     paths = list(dict.fromkeys(media_root / record.video for record in records))

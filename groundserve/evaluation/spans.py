@@ -1,4 +1,8 @@
-"""How well the best-scored span of a question matches the windows that answer it."""
+"""How well the best-scored span of a question matches the windows that answer it.
+
+Logits are float32 (T,) before the sigmoid, labels bool (T,), and `pts_seconds` float64 (T,), when
+each frame is shown, increasing; arrays that differ in shape raise InvalidRequestError.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +34,7 @@ def best_iou(span: Window, windows: Sequence[Window]) -> float:
 def relevant_windows(
     labels: NDArray[np.bool_], pts_seconds: NDArray[np.float64], *, duration_seconds: float
 ) -> list[Window]:
-    """Return the runs of relevant frames as time, by the rule that makes spans of scores.
-
-    Args:
-        labels: bool (T,).
-        pts_seconds: float64 (T,), when each frame is shown, increasing.
-        duration_seconds: End of the video.
-
-    Raises:
-        InvalidRequestError: The arrays differ in shape.
-    """
+    """Return the runs of relevant frames as time, by the rule that makes spans of scores."""
     # True is a score of 1 and False of 0, on either side of the default threshold. One rule for
     # truth and prediction: an IoU of 1 is within reach however sparsely the video is sampled.
     runs = find_spans(labels.astype(np.float32), pts_seconds, duration_seconds=duration_seconds)
@@ -54,16 +49,8 @@ def top_span(
 ) -> Span | None:
     """Return the span with the highest score, at the default threshold and gap.
 
-    Args:
-        frame_logits: float32 (T,), before the sigmoid.
-        pts_seconds: float64 (T,), when each frame is shown, increasing.
-        duration_seconds: End of the video.
-
     Returns:
         Of equal scores the earliest; None where no frame reaches the threshold.
-
-    Raises:
-        InvalidRequestError: The arrays differ in shape.
     """
     spans = find_spans(sigmoid(frame_logits), pts_seconds, duration_seconds=duration_seconds)
     # Spans come in order of time and max keeps the first of equals.
@@ -80,15 +67,6 @@ def top_span_iou(
     """Return the top span's IoU with its best window; 0 where no span is predicted.
 
     Its mean over questions is mIoU; the share of questions where it reaches x is R1@x.
-
-    Args:
-        frame_logits: float32 (T,), before the sigmoid.
-        labels: bool (T,), whose runs are the windows.
-        pts_seconds: float64 (T,), when each frame is shown, increasing.
-        duration_seconds: End of the video.
-
-    Raises:
-        InvalidRequestError: The arrays differ in shape.
     """
     span = top_span(frame_logits, pts_seconds, duration_seconds=duration_seconds)
     if span is None:

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from groundserve.cli import eval_answers, eval_captions
+from groundserve.cli import eval_answers, eval_asked
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
 from tests.support.reference import REPOSITORY
@@ -39,18 +39,16 @@ def refused(finished, message):
 @pytest.fixture
 def no_java(monkeypatch):
     """Says what Java said."""
-    monkeypatch.setattr(eval_captions, "require_language", lambda: None)
-    monkeypatch.setattr(eval_captions, "JavaLanguage", lambda: nullcontext(RecordedLanguage()))
+    monkeypatch.setattr(eval_answers, "require_language", lambda: None)
+    monkeypatch.setattr(eval_answers, "JavaLanguage", lambda: nullcontext(RecordedLanguage()))
 
 
 @pytest.fixture
 def told(monkeypatch):
     """Answers in the place of any model."""
     answerer = Told()
-    monkeypatch.setattr(eval_answers, "check_answerer", lambda *args, **others: None)
-    monkeypatch.setattr(
-        eval_answers, "open_answerer", lambda *args, **others: nullcontext(answerer)
-    )
+    monkeypatch.setattr(eval_asked, "check_answerer", lambda *args, **others: None)
+    monkeypatch.setattr(eval_asked, "open_answerer", lambda *args, **others: nullcontext(answerer))
     return answerer
 
 
@@ -104,7 +102,7 @@ def test_captions(run, no_java):
 
 
 def test_answers_of_another_reference(run, no_java, monkeypatch, tmp_path):
-    monkeypatch.setattr(eval_captions, "JavaLanguage", lambda: nullcontext(HalfAlike()))
+    monkeypatch.setattr(eval_answers, "JavaLanguage", lambda: nullcontext(HalfAlike()))
     annotations, answers = tmp_path / "val.caption_coco_format.json", tmp_path / "result.json"
     moment = {"image_id": "a.mp4", "caption": "A dog.", "timestamp": [0, 10], "id": 0}
     told = {"vname": "a.mp4", "generated_cap": "0.0 - 5.0 seconds, a dog.", "prompt": ""}
@@ -140,7 +138,7 @@ def test_captions_without_java(run, tmp_path):
 def test_a_model_is_asked_what_the_file_does_not_answer(
     run, told, no_java, tmp_path, task, count, monkeypatch
 ):
-    monkeypatch.setattr(eval_captions, "JavaLanguage", lambda: nullcontext(HalfAlike()))
+    monkeypatch.setattr(eval_answers, "JavaLanguage", lambda: nullcontext(HalfAlike()))
     for name in ("clip_a.mp4", "clip_b.webm", "clip_c.mkv"):
         (tmp_path / name).touch()
     log = tmp_path / "log.jsonl"
@@ -184,7 +182,7 @@ def test_a_checkpoint_answers_as_the_reference(
     run, no_java, monkeypatch, tmp_path, clips, command, case_name, annotation
 ):
     """In the wording of its evaluation, which the sentence is put into."""
-    monkeypatch.setattr(eval_captions, "JavaLanguage", lambda: nullcontext(HalfAlike()))
+    monkeypatch.setattr(eval_answers, "JavaLanguage", lambda: nullcontext(HalfAlike()))
     (case,) = (case for case in cases()["cases"] if case["name"] == case_name)
     source = clips[case["video"]]
     annotations, log = tmp_path / "annotations.json", tmp_path / "log.jsonl"
@@ -244,8 +242,8 @@ def test_answers_are_looked_at_before_a_model_is_opened(run, monkeypatch, tmp_pa
     def opened(*args, **others):
         raise AssertionError("opened")
 
-    monkeypatch.setattr(eval_answers, "check_answerer", lambda *args, **others: None)
-    monkeypatch.setattr(eval_answers, "open_answerer", opened)
+    monkeypatch.setattr(eval_asked, "check_answerer", lambda *args, **others: None)
+    monkeypatch.setattr(eval_asked, "open_answerer", opened)
     model = ("--server", "grpc://127.0.0.1:8001", "--media-root")
     refused(run("moments", *FILES, *model, tmp_path), "answered by null and not by")
     new = ("--annotations", ANNOTATION, "--answers", tmp_path / "new.jsonl")

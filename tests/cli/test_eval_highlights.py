@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from groundserve.cli import eval_answers
+from groundserve.cli import eval_asked
 from tests.cli.command import part_options, run_cli
 from tests.cli.steps import assert_one_error
 from tests.support.reference import VTGLLM
@@ -74,10 +74,8 @@ def test_answers_of_vtgllm(ground_truth, tmp_path):
 
 def test_a_model_is_asked_what_the_file_does_not_answer(monkeypatch, ground_truth, tmp_path):
     answerer = Told(score=2.0)
-    monkeypatch.setattr(eval_answers, "check_answerer", lambda *args, **others: None)
-    monkeypatch.setattr(
-        eval_answers, "open_answerer", lambda *args, **others: nullcontext(answerer)
-    )
+    monkeypatch.setattr(eval_asked, "check_answerer", lambda *args, **others: None)
+    monkeypatch.setattr(eval_asked, "open_answerer", lambda *args, **others: nullcontext(answerer))
     for name in ("clip_a.mp4", "clip_b.webm"):
         (tmp_path / name).touch()
     log = tmp_path / "mine.jsonl"

@@ -1,18 +1,26 @@
-"""What happens when in which video, in the JSON of ActivityNet Captions or of VTG-LLM."""
+"""What happens when in which video, in the JSON of ActivityNet Captions or of VTG-LLM.
+
+VTG-LLM's is `{"annotations": [{"image_id", "caption", "id", ...}]}`. An entry of dense captions has
+`segments`, `duration` and all sentences in one text: `pure_cap`, where ". " parts them, or
+`caption`, where each full stop ends one and pieces of up to five characters are none. An entry of a
+moment has its sentence in `caption` and its `timestamp`.
+
+Source: gyxxyg/VTG-LLM ce13f3e, `metrics/dvc/eval_dvc.py` and `metrics/tvg/eval_tvg.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.activitynet.coco_annotations import from_coco
 from groundserve.evaluation.spans import Window
-from groundserve.strict_json import is_finite_number, parse_object
+from groundserve.strict_json import is_finite_number, parse_object, shown
 
+_SHORTEST_SENTENCE = 6
 _VIDEO_SUFFIXES = (".webm", ".mkv", ".mp4")
 """In this order: of several files of one video the reference takes the first of these."""
 
@@ -35,7 +43,7 @@ def read_annotations(path: str | PathLike[str]) -> dict[str, Annotation]:
     """Read `{video: {"duration", "timestamps": [[start, end], ...], "sentences": [...]}}`.
 
     A file with a list `annotations` is one of VTG-LLM's, `SPLIT.caption_coco_format.json`: see
-    `groundserve.evaluation.activitynet.coco_annotations`.
+    `groundserve.evaluation.activitynet.annotations`.
 
     Raises:
         InvalidRequestError: The file cannot be read or holds no videos, or one is malformed; the
@@ -50,7 +58,7 @@ def read_annotations(path: str | PathLike[str]) -> dict[str, Annotation]:
         raise InvalidRequestError(f"{path} holds no videos")
     annotations = {}
     if isinstance(values.get("annotations"), list):
-        values = from_coco(values["annotations"], str(path))
+        values = _from_coco(values["annotations"], str(path))
     for video, value in values.items():
         try:
             annotations[video] = _parse(value)
@@ -60,11 +68,7 @@ def read_annotations(path: str | PathLike[str]) -> dict[str, Annotation]:
 
 
 def find_videos(videos: Iterable[str], media_root: Path) -> dict[str, Path]:
-    """Return the file of each video that is there; published sets have lost many of theirs.
-
-    Raises:
-        InvalidRequestError: The media root is no folder, or has none of them.
-    """
+    """Return the file of each video that is there; published sets have lost many of theirs."""
     if not media_root.is_dir():
         raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
     found = {}
@@ -109,3 +113,56 @@ def _parse(value: Any) -> Annotation:
 
 def _is_window(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_finite_number, value))
+
+
+def _from_coco(entries: Sequence[Any], where: str) -> dict[str, Any]:
+    """Return them as ActivityNet Captions has them, by the name of the video without its ending.
+
+    An entry of a moment need not tell a duration. Then it is the latest end of its video's moments,
+    as if the video ended there: no answer in seconds depends on it, one in percent does.
+    """
+    videos: dict[str, Any] = {}
+    for number, entry in enumerate(entries):
+        try:
+            _add(videos, entry)
+        except ValueError as error:
+            raise InvalidRequestError(f"{where}, annotation {number}: {error}") from error
+    return videos
+
+
+def _add(videos: dict[str, Any], entry: Any) -> None:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("image_id"), str):
+        raise ValueError("must be an object with a text image_id")
+    texts = {name: entry[name] for name in ("caption", "pure_cap") if name in entry}
+    if not texts or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError("must have a text caption")
+    video = videos.setdefault(
+        PurePath(entry["image_id"]).stem,
+        {"duration": 0, "timestamps": [], "sentences": [], "ids": []},
+    )
+    if "segments" in entry:
+        if video["timestamps"]:
+            raise ValueError(f"the video {shown(entry['image_id'])} is given twice")
+        windows, sentences = entry["segments"], _sentences(texts)
+        ids = []
+    else:
+        windows, sentences, ids = [entry.get("timestamp")], [entry["caption"]], [entry.get("id")]
+    if not isinstance(windows, list) or not all(map(_is_window, windows)):
+        raise ValueError("segments, or timestamp, must be [start, end] in seconds")
+    video["timestamps"] += windows
+    video["sentences"] += sentences
+    video["ids"] += map(str, ids)
+    ends = [end for _, end in windows]
+    video["duration"] = entry.get("duration", max([video["duration"], *ends]))
+
+
+def _sentences(texts: Mapping[str, str]) -> list[str]:
+    if "pure_cap" in texts:
+        pieces = texts["pure_cap"].split(". ")
+    else:
+        pieces = [
+            piece.strip(" ")
+            for piece in texts["caption"].split(".")
+            if len(piece) >= _SHORTEST_SENTENCE
+        ]
+    return [f"{piece}." for piece in pieces]

@@ -36,11 +36,7 @@ class Event:
     back with an error of rounding."""
 
     def window(self, duration_seconds: float) -> Window:
-        """Return start and end in seconds.
-
-        Args:
-            duration_seconds: Of the video, for an answer in percent.
-        """
+        """Return start and end in seconds."""
         return self.seconds or (
             self.start_percent * duration_seconds / 100,
             self.end_percent * duration_seconds / 100,
@@ -92,14 +88,7 @@ def read_text(text: str, task: LogTask) -> tuple[Event, ...] | None:
 
 
 def read_moments(moments: Any, duration_seconds: Any) -> tuple[Event, ...] | None:
-    """Read the `moments` of an answer as `groundserve ask --json` prints them.
-
-    Returns:
-        None where there are none.
-
-    Raises:
-        ValueError: They are something else.
-    """
+    """Read the `moments` of an answer as `groundserve ask --json` prints them."""
     if not is_finite_number(duration_seconds) or duration_seconds <= 0:
         raise ValueError("duration_seconds must be a number above 0")
     try:

@@ -3,16 +3,16 @@
 Shape letters: M events of a video's annotation, N of its answer.
 
 Source: ranjaykrishna/densevid_eval, as huangb23/VTimeLLM c34ae56 has it in
-`vtimellm/eval/dvc_eval/eval_dvc.py`.
+`vtimellm/eval/metric.py` and `dvc_eval/eval_dvc.py`.
 """
 
 from __future__ import annotations
 
 import random
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from difflib import SequenceMatcher
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,34 +20,110 @@ from numpy.typing import NDArray
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answers import Event
-from groundserve.evaluation.activitynet.events import (
-    Caption,
-    annotated_captions,
-    as_captions,
-    merge_neighbours,
-    straighten,
-    window_ious,
-)
 from groundserve.evaluation.activitynet.language import (
     LANGUAGE_FIGURES,
     Language,
     Pair,
     ngram_scores,
 )
-from groundserve.evaluation.activitynet.protocols import VTIMELLM, Protocol
-from groundserve.evaluation.activitynet.soda import f1, soda_c
-from groundserve.evaluation.bootstrap import Estimate, bootstrap, bootstrap_mean
+from groundserve.evaluation.activitynet.moments import VTIMELLM, Protocol
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap, bootstrap_mean
+from groundserve.evaluation.spans import Window
 
 TIOU_THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
+_SAME_SENTENCE = 0.98
+"""Two neighbours are one event where `difflib` finds them more alike than this ..."""
+_MAX_GAP_PERCENT = 1.0
+"""... and no more than this lies between the last hundredth of one and the first of the next."""
+_HUNDREDTH = 1.0
+"""An event's end is that of its last hundredth."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionReport:
+class Caption:
+    """A described stretch of a video."""
+
+    window: Window
+    """In seconds."""
+    sentence: str
+
+
+def merge_neighbours(events: Sequence[Event]) -> list[Event]:
+    """Join events that follow each other, tell the same and leave no more than a hundredth between.
+
+    Of those joined the first's sentence and start stay, with the last one's end.
+    """
+    merged: list[Event] = []
+    for event in events:
+        last = merged[-1] if merged else None
+        if last is not None and _is_same(last, event):
+            event = Event(
+                start_percent=last.start_percent,
+                end_percent=event.end_percent,
+                sentence=last.sentence,
+            )
+            merged.pop()
+        merged.append(event)
+    return merged
+
+
+def as_captions(events: Iterable[Event], duration_seconds: float) -> list[Caption]:
+    """Return events with their times in seconds, as they are told or as percent of a duration."""
+    return [
+        Caption(window=event.window(duration_seconds), sentence=event.sentence) for event in events
+    ]
+
+
+def straighten(captions: Iterable[Caption]) -> list[Caption]:
+    """Turn around those that end before they start.
+
+    Source: gyxxyg/VTG-LLM ce13f3e, `metrics/dvc/eval_dvc.py::iou`.
+    """
+    return [
+        Caption(window=(min(one.window), max(one.window)), sentence=one.sentence)
+        for one in captions
+    ]
+
+
+def window_iou(first: Window, second: Window) -> float:
+    """Return shared time over covered time; of windows that do not meet it is 0.
+
+    A hundred-millionth of a second is added to what is covered, so that it is never 0.
+    """
+    shared = max(0.0, min(first[1], second[1]) - max(first[0], second[0]))
+    hull = max(first[1], second[1]) - min(first[0], second[0])
+    lengths = first[1] - first[0] + second[1] - second[0]
+    return shared / (min(hull, lengths) + 1e-8)
+
+
+def annotated_captions(annotation: Annotation) -> list[Caption]:
+    """Return what annotators described."""
+    return [
+        Caption(window=window, sentence=sentence)
+        for window, sentence in zip(annotation.windows, annotation.sentences, strict=True)
+    ]
+
+
+def window_ious(first: Sequence[Caption], second: Sequence[Caption]) -> NDArray[np.float64]:
+    """Return float64 (first, second), `window_iou` of each two."""
+    ious = [[window_iou(one.window, other.window) for other in second] for one in first]
+    return np.array(ious, np.float64).reshape(len(first), len(second))
+
+
+def _is_same(last: Event, event: Event) -> bool:
+    gap = event.start_percent - (last.end_percent - _HUNDREDTH)
+    return (
+        abs(gap) <= _MAX_GAP_PERCENT
+        and SequenceMatcher(None, last.sentence, event.sentence).ratio() > _SAME_SENTENCE
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionReport(AsDict):
     """Figures over all answered videos."""
 
     seed: int
-    """Of the resamples behind the intervals, and of the words that unmatched events are scored
-    with."""
+    """The resamples behind the intervals and the words of unmatched events come from it."""
     num_unread: int
     """Videos whose answer tells no events that can be read; each counts with 0 in all figures."""
     num_unanswered: int
@@ -55,15 +131,6 @@ class CaptionReport:
     figures: Mapping[str, Estimate]
     """Shares: `soda_c`, those of `LANGUAGE_FIGURES`, and `precision`, `recall`, `f1`, each also at
     each threshold (`recall_at_03`), where the protocol has F1 there."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return {
-            "seed": self.seed,
-            "num_unread": self.num_unread,
-            "num_unanswered": self.num_unanswered,
-            **{name: estimate.as_dict() for name, estimate in self.figures.items()},
-        }
 
 
 def make_caption_report(
@@ -84,10 +151,6 @@ def make_caption_report(
         protocol: Whose evaluation.
         seed: See `CaptionReport`.
         on_video: Called with the number of each video, from 1, and the number of videos.
-
-    Raises:
-        InvalidRequestError: There are no answers.
-        GroundserveError: METEOR failed.
     """
     if not captions:
         raise InvalidRequestError("cannot estimate from no answers")
@@ -233,3 +296,49 @@ def _localisation_of_videos(
 
 def _at(name: str, threshold: float) -> str:
     return f"{name}_at_0{10 * threshold:.0f}"
+
+
+def soda_c(
+    told: Sequence[Caption],
+    true: Sequence[Caption],
+    words: Mapping[str, str],
+    language: Language,
+    *,
+    sorts_events: bool = True,
+) -> float:
+    """Return SODA_c of one video: F of its events, matched in order by time and words.
+
+    Source: fujiso/SODA, as huangb23/VTimeLLM c34ae56 has it in `dvc_eval/SODA/soda.py`.
+
+    Args:
+        told: N; 0 where there are none.
+        true: M >= 1.
+        words: Of `Language.tokenize`.
+        language: For METEOR.
+        sorts_events: Whether both sides are taken by their start, else as they come.
+    """
+    if not told:
+        return 0.0
+    if sorts_events:
+        told, true = (sorted(side, key=lambda one: one.window[0]) for side in (told, true))
+    # The reference takes what was told for METEOR's reference and the truth for the hypothesis.
+    pairs = [(words[one.sentence], words[other.sentence]) for one in true for other in told]
+    meteor = np.array(language.meteor(pairs)[1]).reshape(len(true), len(told))
+    best = match_in_order(window_ious(true, told) * meteor)
+    precision, recall = best / len(told), best / len(true)
+    return f1(precision, recall)
+
+
+def match_in_order(scores: NDArray[np.float64]) -> float:
+    """Return the largest sum of scores that matches each row and column once, none out of order."""
+    # [i, j]: of the first i rows and j columns
+    best = np.zeros((scores.shape[0] + 1, scores.shape[1] + 1))
+    for i, row in enumerate(scores):
+        for j, score in enumerate(row):
+            best[i + 1, j + 1] = max(best[i, j + 1], best[i + 1, j], best[i, j] + score)
+    return float(best[-1, -1])
+
+
+def f1(precision: float, recall: float) -> float:
+    """Return the harmonic mean; 0 where both are 0."""
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

@@ -60,11 +60,7 @@ class JavaLanguage(Closing):
     """The `Language` of COCO's caption evaluation. To be used as a context."""
 
     def __init__(self) -> None:
-        """Start METEOR, which reads its tables while other things are done.
-
-        Raises:
-            MissingExtraError, GroundserveError: As `require_language`.
-        """
+        """Start METEOR, which reads its tables while other things are done."""
         require_language()
         self._stats: dict[Pair, str] = {}
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # until `close`
@@ -78,11 +74,7 @@ class JavaLanguage(Closing):
         )
 
     def tokenize(self, captions: Collection[str]) -> Mapping[str, str]:
-        """See `Language`. What is not ASCII counts as spaces.
-
-        Raises:
-            GroundserveError: Java failed.
-        """
+        """Tokenize as `Language` says; what is not ASCII counts as spaces."""
         from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
         lines = {caption: _NOT_TEXT.sub(" ", caption).strip() for caption in captions}
@@ -108,11 +100,7 @@ class JavaLanguage(Closing):
         return {caption: words.get(text, "") for caption, text in lines.items()}
 
     def meteor(self, pairs: Sequence[Pair]) -> tuple[float, list[float]]:
-        """See `Language`.
-
-        Raises:
-            GroundserveError: Java failed.
-        """
+        """Ask METEOR."""
         self._write(" ||| ".join(["EVAL", *map(self._pair_stats, pairs)]))
         each = [self._read_number() for _ in pairs]
         return self._read_number(), each
@@ -163,11 +151,7 @@ class JavaLanguage(Closing):
 
 
 def ngram_scores(pairs: Sequence[Pair]) -> dict[str, float]:
-    """Return all `LANGUAGE_FIGURES` but METEOR, of a pair or more together; needs no Java.
-
-    Raises:
-        MissingExtraError: The extra `captions` is not installed.
-    """
+    """Return all `LANGUAGE_FIGURES` but METEOR, of a pair or more together; needs no Java."""
     _folder("cider")
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider

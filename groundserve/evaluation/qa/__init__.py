@@ -1,14 +1,13 @@
 """Multiple-choice questions that a Video-LLM answers from uniform, selected or oracle frames.
 
-Numpy is all that it needs, but for the endpoint (httpx2), the pictures (PyAV, Pillow) and Parquet
+Numpy is all that it needs, but for the endpoint (openai), the pictures (PyAV, Pillow) and Parquet
 files (pyarrow), which are imported where they are used. docs/evaluate.md has the rules.
 
-- `question`, `layouts`, `reading`, `prompts`, `replies`: the records of four benchmarks, what is
+- `question`, `reading`, `prompts`, `replies`: the records of four benchmarks, what is
   asked, and how a reply is read, all as the reference's harness does it.
-- `arms`, `selections`, `pictures`: which frames are shown, and the JPEGs of them.
-- `endpoint`, `endpoint_options`, `reply_stream`, `waits`: an OpenAI-compatible server, however it
-  misbehaves.
-- `tasks`, `answering`, `run_files`, `run_folder`: answers that are asked for once and kept.
+- `arms`, `selections`: which frames are shown.
+- `endpoint`, `endpoint_options`: an OpenAI-compatible server, however it misbehaves.
+- `tasks`, `answering`, `run_folder`: JPEGs of the frames, and answers asked for once and kept.
 - `spending`: tokens, prices and ceilings.
-- `report`, `paper_table`: accuracy with intervals, and the paper's table of several runs.
+- `report`: accuracy with intervals, and the paper's table of several runs.
 """

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 from groundserve.errors import UnavailableError
 from groundserve.evaluation.qa.endpoint import Endpoint, QuestionFailedError
-from groundserve.evaluation.qa.run_files import Answer
-from groundserve.evaluation.qa.run_folder import RunFolder
+from groundserve.evaluation.qa.run_folder import Answer, RunFolder
 from groundserve.evaluation.qa.spending import Budget
 from groundserve.evaluation.qa.tasks import Setup, Task, open_tasks
 
@@ -27,7 +26,7 @@ class Outcome:
     failures: Counter[str] = field(default_factory=Counter)
     """Questions by what went wrong: a kind of `QuestionFailedError`, or "video"."""
     first_messages: dict[str, str] = field(default_factory=dict)
-    """Of each kind the first failure's."""
+    """The first failure's by kind."""
     is_budget_spent: bool = False
 
     def add(self, kind: str, message: str, count: int = 1) -> None:

@@ -1,6 +1,6 @@
-"""Which frames each arm shows; all arms show the same number of them.
+"""Which frames each arm shows, as int64 (n,) ordinals; all arms show the same number of them.
 
-Shape letters: N frames of the file, K asked for, n shown.
+Shape letters: N frames of the file, n shown, 1 <= n <= N.
 """
 
 from __future__ import annotations
@@ -24,13 +24,6 @@ def arms_of(question: Question, arms: Sequence[Arm]) -> list[Arm]:
 def uniform_frames(num_source_frames: int, num_frames: int) -> NDArray[np.int64]:
     """Return ordinals of evenly spaced frames, the first and the last among them.
 
-    Args:
-        num_source_frames: N >= 1.
-        num_frames: n, 1 <= n <= N.
-
-    Returns:
-        int64 (n,), increasing.
-
     Source: NVlabs/VideoITG fab8b54, `lmms_eval/models/eagle2_5.py`: what its wrappers show without
     a selection.
     """
@@ -44,14 +37,6 @@ def oracle_frames(
 
     Where the spans hold fewer than n frames, the frames nearest to them (the earlier of two as
     near) are added: as many are shown as in the other arms.
-
-    Args:
-        pts_seconds: float64 (N,), when each frame of the file is shown, increasing.
-        spans: At least one.
-        num_frames: n, 1 <= n <= N.
-
-    Returns:
-        int64 (n,), increasing.
     """
     starts = np.array([start for start, _ in spans])
     ends = np.array([end for _, end in spans])

@@ -5,14 +5,14 @@ What it may do wrong, and what follows, stands in docs/evaluate.md.
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from groundserve.errors import (
     GroundserveError,
@@ -21,29 +21,30 @@ from groundserve.errors import (
     RequestCancelledError,
 )
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
-from groundserve.evaluation.qa.reply_stream import (
-    BadReplyError,
-    Reply,
-    error_of_body,
-    read_body,
-    read_reply,
-)
-from groundserve.evaluation.qa.waits import parse_retry_after, wait_seconds
+from groundserve.evaluation.qa.replies import Reply, Usage
+from groundserve.limits import MIB
 from groundserve.runtime.closing import Closing
 
 if TYPE_CHECKING:
     import httpx2
+    import openai
 
+MAX_WAIT_SECONDS = 120.0
+"""Longest wait between two tries, whatever `Retry-After` says."""
+_FIRST_WAIT_SECONDS = 1.0
 _CONNECT_SECONDS = 10.0
+_MAX_BYTES = MIB
+"""In one reply, which is to be a letter."""
+_MAX_SAID = 300
+"""Letters of what an endpoint says that a message repeats."""
 _RETRIED = {408, 409, 425, 429}
 """Beside all of 5xx."""
-_KEY_ERRORS = {401, 403}
 _NO_MONEY = "insufficient_quota"
 """OpenAI's code of a 429 that no wait ends."""
 _FILTERED = "content_filter"
-"""Azure's code of a 400 by which it refuses a question."""
-_MAX_SAID = 300
-"""Letters of what an endpoint says that a message repeats."""
+"""Azure's code of a 400 by which it refuses a question, and a reason to finish."""
+_HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type"}
+"""What is sent beside the key."""
 
 
 class QuestionFailedError(GroundserveError):
@@ -54,7 +55,16 @@ class QuestionFailedError(GroundserveError):
         self.kind = kind
         """As in `Reply.retries`, or "rejected"."""
         self.retries = retries
-        """Of the tries before the last."""
+        """What was wrong with the tries before the last."""
+
+
+class _TryFailedError(Exception):
+    """One try gave no reply."""
+
+    def __init__(self, kind: str, message: str, *, retry_after: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
 
 
 class Endpoint(Closing):
@@ -63,37 +73,25 @@ class Endpoint(Closing):
     def __init__(self, options: EndpointOptions, *, max_connections: int) -> None:
         """Connect lazily.
 
-        Args:
-            options: What to ask, and how patiently.
-            max_connections: Threads that ask at one time.
-
         Raises:
-            MissingExtraError: httpx2 is not installed.
+            MissingExtraError: The openai client is not installed.
             InvalidRequestError: The address is none after all, or the environment names a proxy or
                 certificates that cannot be used.
         """
         try:
             import httpx2
+            import openai
+            from anyio.from_thread import start_blocking_portal
         except ImportError as error:
-            raise MissingExtraError("serve", "httpx2") from error
+            raise MissingExtraError("serve", "openai") from error
         self._options = options
-        self._url = f"{options.url.rstrip('/')}/chat/completions"
-        try:
-            httpx2.URL(self._url)
-        except httpx2.InvalidURL as error:
-            raise InvalidRequestError(f"endpoint is no URL: {error}") from error
-        headers = {"Accept": "text/event-stream, application/json"}
-        if options.api_key is not None:
-            headers["Authorization"] = f"Bearer {options.api_key}"
         seconds = options.timeout_seconds
         try:
-            self._client = httpx2.Client(
-                headers=headers,
-                timeout=httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
-                # A try has a connection of its own, which can be cut when its time is over.
+            http_client = httpx2.AsyncClient(
                 limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=0),
                 # Through a proxy https is a tunnel; of plain http the proxy would read the key.
                 trust_env=options.url.startswith("https:"),
+                event_hooks={"request": [self._keep_our_headers], "response": [_bound]},
             )
         except (ImportError, ValueError, OSError) as error:
             raise InvalidRequestError(
@@ -101,8 +99,19 @@ class Endpoint(Closing):
                 "HTTPS_PROXY, SSL_CERT_FILE, SSL_CERT_DIR, SSLKEYLOGFILE); a SOCKS proxy needs the "
                 "package socksio"
             ) from error
-        self._closed = threading.Event()
-        self._sockets: WeakSet[socket.socket] = WeakSet()
+        try:
+            self._client = openai.AsyncOpenAI(
+                api_key=options.api_key or "none",
+                base_url=options.url,
+                timeout=openai.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
+                max_retries=0,  # each try is counted here
+                http_client=http_client,
+            )
+        except httpx2.InvalidURL as error:
+            raise InvalidRequestError(f"endpoint is no URL: {error}") from error
+        self._is_closed = False
+        self._loop = ExitStack()
+        self._portal = self._loop.enter_context(start_blocking_portal())
 
     def ask(self, content: Sequence[Mapping[str, Any]]) -> Reply:
         """Return the reply to one message.
@@ -116,84 +125,91 @@ class Endpoint(Closing):
             GroundserveError: The account has no money left.
             RequestCancelledError: `close` was called.
         """
-        request = self._options.request(content)
-        retries: list[str] = []
-        while True:
-            try:
-                return replace(self._once(request), retries=tuple(retries))
-            except BadReplyError as error:
-                if self._closed.is_set():
-                    raise RequestCancelledError("the endpoint is closed") from None
-                message = self._said(str(error))
-                if not error.is_retryable or len(retries) + 1 >= self._options.max_attempts:
-                    raise QuestionFailedError(error.kind, message, tuple(retries)) from None
-                retries.append(error.kind)
-                if self._closed.wait(wait_seconds(error.retry_after, len(retries))):
-                    raise RequestCancelledError("the endpoint is closed") from None
+        try:
+            reply: Reply = self._portal.call(self._ask, self._options.request(content))
+        except (CancelledError, RuntimeError):  # the latter of a loop that has ended
+            if self._is_closed:
+                raise RequestCancelledError("the endpoint is closed") from None
+            raise
+        return reply
 
     def close(self) -> None:
         """End what is under way, in all threads."""
-        self._closed.set()
-        # Closing a socket does not wake a thread that reads it, shutting it down does.
-        for one in list(self._sockets):
-            _shut_down(one)
-        self._client.close()
+        self._is_closed = True
+        with suppress(RuntimeError):  # closed before
+            self._portal.call(self._portal.stop, True)
+        self._loop.close()
 
-    def _once(self, request: Mapping[str, Any]) -> Reply:
+    async def _ask(self, request: Mapping[str, Any]) -> Reply:
+        import anyio
+
+        retries: list[str] = []
+        while True:
+            try:
+                with anyio.fail_after(self._options.timeout_seconds):
+                    reply = await self._try(request)
+                return replace(
+                    reply,
+                    text=self._without_key(reply.text),
+                    finish_reason=self._without_key(reply.finish_reason or "") or None,
+                    retries=tuple(retries),
+                )
+            except TimeoutError:
+                seconds = self._options.timeout_seconds
+                error = _TryFailedError(
+                    "timeout", f"no reply within {seconds:g} s (timeout_seconds)"
+                )
+            except _TryFailedError as failed:
+                error = failed
+            message = self._said(str(error))
+            if error.kind == "rejected" or len(retries) + 1 >= self._options.max_attempts:
+                raise QuestionFailedError(error.kind, message, tuple(retries))
+            retries.append(error.kind)
+            await anyio.sleep(wait_seconds(parse_retry_after(error.retry_after), len(retries)))
+
+    async def _try(self, request: Mapping[str, Any]) -> Reply:
         import httpx2
+        import openai
 
-        sockets: list[socket.socket] = []
-
-        def trace(event: str, info: Mapping[str, Any]) -> None:
-            """Learn of each socket as it is made."""
-            if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-                made = info["return_value"].get_extra_info("socket")
-                sockets.append(made)
-                self._sockets.add(made)
-                if self._closed.is_set():  # meanwhile
-                    _shut_down(made)
-
-        def cut() -> None:
-            for one in sockets:
-                _shut_down(one)
-
-        until = time.monotonic() + self._options.timeout_seconds
-        # The library bounds each read: headers that drip would be read for ever.
-        timer = threading.Timer(self._options.timeout_seconds, cut)
-        timer.daemon = True
-        timer.start()
         try:
-            with self._client.stream(
-                "POST", self._url, json=request, extensions={"trace": trace}
-            ) as response:
-                if response.status_code == httpx2.codes.OK:
-                    reply = read_reply(response, until=until)
-                    return replace(
-                        reply,
-                        text=self._without_key(reply.text),
-                        finish_reason=self._without_key(reply.finish_reason or "") or None,
-                    )
-                return self._read_error(response, until=until)
-        except httpx2.DecodingError as error:
-            raise BadReplyError("broken", f"the reply cannot be unpacked: {error}") from None
-        except (httpx2.TransportError, RuntimeError) as error:
-            if isinstance(error, httpx2.TimeoutException) or time.monotonic() >= until:
-                raise BadReplyError("timeout", self._too_slow()) from None
-            if isinstance(error, httpx2.RemoteProtocolError):
-                raise BadReplyError(
-                    "truncated", f"the connection ended too early: {error}"
-                ) from None
-            # RuntimeError: of a client that was closed meanwhile.
-            raise BadReplyError("connection", f"cannot reach the endpoint: {error}") from None
-        finally:
-            timer.cancel()
+            stream = await self._client.post(
+                "/chat/completions",
+                body=request,
+                cast_to=object,
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+            )
+            async with stream:
+                kind = stream.response.headers.get("content-type", "")
+                if kind.strip().lower().startswith("text/event-stream"):
+                    return _read([event async for event in stream], is_stream=True)
+                # Who does not stream answers with one object.
+                await stream.response.aread()
+                return _read([stream.response.json()], is_stream=False)
+        except openai.APIStatusError as error:
+            return self._read_status(error)
+        except (openai.APIConnectionError, httpx2.RequestError) as error:
+            cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+            if isinstance(cause, httpx2.TimeoutException):
+                raise TimeoutError from None
+            if isinstance(cause, httpx2.DecodingError):
+                raise _TryFailedError("broken", f"the reply cannot be unpacked: {cause}") from None
+            if isinstance(cause, httpx2.RemoteProtocolError):
+                said = f"the connection ended too early: {cause}"
+                raise _TryFailedError("truncated", said) from None
+            raise _TryFailedError("connection", f"cannot reach the endpoint: {cause}") from None
+        except openai.APIError as error:  # in a stream that began well
+            raise _said_error(error.message) from None
+        except (ValueError, RecursionError):
+            raise _TryFailedError("broken", "the reply is no JSON") from None
 
-    def _read_error(self, response: httpx2.Response, *, until: float) -> Reply:
+    def _read_status(self, error: openai.APIStatusError) -> Reply:
         """Return what a status other than 200 says of the question, or raise."""
-        status = response.status_code
-        code, message = error_of_body(read_body(response, until=until))
+        status, body = error.status_code, error.body if isinstance(error.body, dict) else {}
+        code = body.get("code") or body.get("type")
+        message = str(body.get("message") or error.response.text.strip() or "nothing")
         said = f"the endpoint answered {status}: {self._said(message)}"
-        if status in _KEY_ERRORS:
+        if status in (401, 403):
             raise InvalidRequestError(f"{said}; is the API key in the environment the right one?")
         if 300 <= status < 400:
             raise InvalidRequestError(
@@ -210,24 +226,105 @@ class Endpoint(Closing):
             return Reply(text="", is_refused=True, finish_reason=_FILTERED, usage=None)
         if status in _RETRIED or status >= 500:
             kind = "rate_limited" if status == 429 else "server_error"
-            raise BadReplyError(
-                kind, said, retry_after=parse_retry_after(response.headers.get("retry-after"))
-            )
-        raise BadReplyError("rejected", said, is_retryable=False)
+            retry_after = error.response.headers.get("retry-after")
+            raise _TryFailedError(kind, said, retry_after=retry_after)
+        raise _TryFailedError("rejected", said)
 
-    def _too_slow(self) -> str:
-        return f"no reply within {self._options.timeout_seconds:g} s (timeout_seconds)"
+    async def _keep_our_headers(self, request: httpx2.Request) -> None:
+        # The client adds what it knows of this machine and what the environment says of OpenAI
+        # (OPENAI_ORG_ID, OPENAI_CUSTOM_HEADERS), whoever the endpoint is.
+        for name in request.headers.keys() - _HEADERS:
+            del request.headers[name]
+        request.headers["Accept"] = "text/event-stream, application/json"
+        if self._options.api_key is not None:
+            request.headers["Authorization"] = f"Bearer {self._options.api_key}"
 
     def _said(self, text: str) -> str:
         """Return as much of a text from the endpoint as a message repeats, without the key."""
         return self._without_key(text)[:_MAX_SAID]
 
     def _without_key(self, text: str) -> str:
-        """Return a text from the endpoint without the key, which errors may repeat."""
         key = self._options.api_key
         return text.replace(key, "***") if key else text
 
 
-def _shut_down(one: socket.socket) -> None:
-    with suppress(OSError):  # closed, or handed on to TLS
-        one.shutdown(socket.SHUT_RDWR)
+async def _bound(response: httpx2.Response) -> None:
+    """Give up a response that is longer than any reply."""
+    pieces = response.aiter_bytes
+
+    async def bounded(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in pieces(chunk_size):
+            size += len(piece)
+            if size > _MAX_BYTES:
+                raise _TryFailedError("broken", f"the reply has more than {_MAX_BYTES} bytes")
+            yield piece
+
+    response.aiter_bytes = bounded  # type: ignore[method-assign, assignment]
+
+
+def _read(values: Sequence[Any], *, is_stream: bool) -> Reply:
+    """Join the events of a stream, or read the one object of a whole reply."""
+    texts: list[str] = []
+    is_refused, finish_reason, usage = False, None, None
+    try:
+        for value in values:
+            if value.get("error"):
+                raise _said_error(str(value["error"]))
+            usage = _usage(value.get("usage")) or usage
+            for choice in (value.get("choices") or ())[:1]:
+                part = choice.get("delta" if is_stream else "message") or {}
+                texts.append(part.get("content") or "")
+                finish_reason = choice.get("finish_reason") or finish_reason
+                is_refused |= bool(part.get("refusal"))
+        text = "".join(texts)
+    except (AttributeError, TypeError):
+        raise _TryFailedError("broken", "the reply is not in the chat format") from None
+    if is_stream and finish_reason is None:
+        # A connection that is closed may end a stream anywhere, without an error.
+        raise _TryFailedError("truncated", "the stream ended before the reply did")
+    if not texts:
+        raise _TryFailedError("broken", "the reply holds no choice")
+    return Reply(
+        text=text,
+        is_refused=is_refused or finish_reason in (_FILTERED, "refusal"),
+        finish_reason=None if finish_reason is None else str(finish_reason),
+        usage=usage,
+    )
+
+
+def _said_error(message: str) -> _TryFailedError:
+    return _TryFailedError("server_error", f"the endpoint answered with an error: {message}")
+
+
+def _usage(value: Any) -> Usage | None:
+    fields = value if isinstance(value, dict) else {}
+    counts: list[Any] = [fields.get("prompt_tokens"), fields.get("completion_tokens")]
+    # Above that a float, as which it is priced, does not count by ones.
+    if not all(type(count) is int and 0 <= count <= 2**53 for count in counts):
+        return None
+    return Usage(prompt_tokens=counts[0], completion_tokens=counts[1])
+
+
+def wait_seconds(retry_after: float | None, num_retries: int) -> float:
+    """Return how long to wait before the next try."""
+    if retry_after is not None:
+        return min(retry_after, MAX_WAIT_SECONDS)
+    longest = min(_FIRST_WAIT_SECONDS * 2 ** (num_retries - 1), MAX_WAIT_SECONDS)
+    # Drawn from the upper half, so that those who were refused together do not come together.
+    return random.uniform(longest / 2, longest)
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Return the seconds of a `Retry-After`, a number or a date; None where it is neither."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(value)
+            seconds = (when - datetime.now(when.tzinfo)).total_seconds()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(seconds, 0.0) if seconds < float("inf") else None

@@ -27,7 +27,7 @@ class EndpointOptions:
     max_attempts: int = 5
     """Tries for one question, >= 1."""
     timeout_seconds: float = 120.0
-    """Of one try, > 0; also the longest time without a byte."""
+    """For one try, > 0; also the longest time without a byte."""
 
     def __post_init__(self) -> None:
         try:

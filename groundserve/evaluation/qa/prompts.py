@@ -29,12 +29,7 @@ Subtitle = tuple[float, float, str]
 
 
 def make_prompt(question: Question, *, subtitles: str = NO_SUBTITLES) -> str:
-    """Return what both the selector and the Video-LLM are asked.
-
-    Args:
-        question: Of any layout.
-        subtitles: Of CG-Bench's prompt, which alone has them; see `shown_subtitles`.
-    """
+    """Return what both the selector and the Video-LLM are asked."""
     lines = (question.text, *question.options)
     match question.layout:
         case "videomme":

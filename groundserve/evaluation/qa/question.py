@@ -16,12 +16,12 @@ Seconds = tuple[float, float]
 class Benchmark:
     """What a layout fixes beside the fields of its records.
 
-    Source: the tasks of NVlabs/VideoITG fab8b54, whose files `layouts` and `replies` name.
+    Source: the tasks of NVlabs/VideoITG fab8b54, whose files `reading` and `replies` name.
     """
 
     title: str
     letters: str
-    """Of which the first in a reply is the answer."""
+    """The first of these in a reply is the answer."""
     max_tokens: int
     groups: tuple[str, ...] = ()
     """Groups that the paper's table has a column each of; none: one column for all questions."""

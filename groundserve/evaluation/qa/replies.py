@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from groundserve.evaluation.qa.question import BENCHMARKS, Layout, Question
 
@@ -24,6 +25,29 @@ _REFUSAL = re.compile(
     r"|\s*as an ai\b",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens of one request, as the endpoint counts them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What the Video-LLM said."""
+
+    text: str
+    is_refused: bool
+    """Whether the endpoint says that the model, or its filter, refused."""
+    finish_reason: str | None
+    usage: Usage | None
+    """None where the endpoint does not say."""
+    retries: tuple[str, ...] = ()
+    """What was wrong with each earlier try: "rate_limited", "server_error", "timeout",
+    "connection", "truncated" or "broken"."""
 
 
 def first_letter(reply: str, layout: Layout) -> str | None:

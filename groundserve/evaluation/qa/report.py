@@ -1,19 +1,24 @@
-"""How often each arm is right, by how much one is better, and what the answers took."""
+"""How often each arm is right, by how much, and what the answers took; the paper's table.
+
+Video-MME has a column there for each of its durations, and the average is over columns, as in the
+table of VideoITG (arXiv 2507.13353).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from groundserve.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
+from groundserve.errors import InvalidRequestError
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_difference, bootstrap_mean
 from groundserve.evaluation.qa.arms import Arm, arms_of
-from groundserve.evaluation.qa.question import Question
+from groundserve.evaluation.qa.question import BENCHMARKS, Layout, Question
 from groundserve.evaluation.qa.replies import first_letter, is_refusal, score_reply
-from groundserve.evaluation.qa.run_files import Answer
+from groundserve.evaluation.qa.run_folder import Answer
 from groundserve.evaluation.qa.spending import Prices
 
 BASE_ARM: Arm = "uniform"
@@ -23,7 +28,7 @@ ARMS: tuple[Arm, ...] = ("none", "uniform", "selected", "oracle")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmReport:
+class ArmReport(AsDict):
     """Answers from one arm's frames."""
 
     accuracy: Estimate
@@ -39,17 +44,17 @@ class ArmReport:
     num_frames: float
     """Shown on average."""
     prompt_tokens: int | None
-    """Of all answers; None where the endpoint did not say of each."""
+    """Over all answers; None where the endpoint did not say of each."""
     completion_tokens: int | None
     """The same."""
     cost: float | None
-    """Of these tokens; None without them, or without prices."""
+    """What these tokens cost; None without them, or without prices."""
     retries: dict[str, int]
     """Tries that came to nothing, of questions that were answered later, by what was wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class QaReport:
+class QaReport(AsDict):
     """Every figure of a run."""
 
     num_questions: int
@@ -59,14 +64,10 @@ class QaReport:
     """What a random option scores: the mean of 1 over the number of options; None where the
     records do not tell that number of every question."""
     arms: dict[Arm, ArmReport]
-    """Of those that have an answer."""
+    """Without those that have no answer."""
     differences: dict[Arm, Estimate]
     """Arm - uniform, over the questions that both answered, with its paired interval."""
     differences_by_group: dict[Arm, dict[str, Estimate]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
-        return asdict(self)
 
 
 def make_qa_report(
@@ -85,9 +86,6 @@ def make_qa_report(
         arms: Of the run.
         prices: Of tokens; None: no cost.
         seed: Of the intervals.
-
-    Raises:
-        InvalidRequestError: A negative seed.
     """
     by_key = {question.key: question for question in questions}
     by_arm: dict[Arm, dict[str, Answer]] = {}
@@ -207,3 +205,87 @@ def _difference(
     videos = [by_key[key].video for key in keys]
     first, second = ([scores[key] for key in keys] for scores in pair)
     return bootstrap_difference(first, second, videos, seed=seed)
+
+
+_ORDER: tuple[Layout, ...] = ("longvideobench", "mlvu", "videomme", "cgbench")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredRun:
+    """A run and its figures."""
+
+    parts: dict[str, Any]
+    report: QaReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperRow:
+    """One model with one choice of frames."""
+
+    model: str
+    arm: Arm
+    top_k: int
+    """Most frames shown."""
+    cells: dict[str, float]
+    """Accuracy by column; a column that was not measured is missing."""
+    average: float | None
+    """Over all columns; None where one is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperTable:
+    """All rows, each with the cells that it has."""
+
+    columns: tuple[str, ...]
+    rows: tuple[PaperRow, ...]
+
+
+def make_paper_table(runs: Sequence[MeasuredRun]) -> PaperTable:
+    """Join runs of several benchmarks, models and numbers of frames."""
+    ordered = sorted(runs, key=lambda run: _ORDER.index(run.parts["layout"]))
+    cells: dict[tuple[str, int, Arm], dict[str, float]] = {}
+    columns: dict[str, None] = {}
+    for run in ordered:
+        for arm in ARMS:
+            found = columns_of(run, arm)
+            columns |= dict.fromkeys(found)
+            row = (run.parts["model"], run.parts["top_k"], arm)
+            for name, value in found.items():
+                if name in cells.setdefault(row, {}):
+                    raise InvalidRequestError(
+                        f"two runs have {name} of {row[0]} from {row[1]} {arm} frames; leave one "
+                        "out, or give the sets names of their own (--set-name)"
+                    )
+                cells[row][name] = value
+    rows = [
+        PaperRow(
+            model=model,
+            arm=arm,
+            top_k=top_k,
+            cells=found,
+            average=sum(found.values()) / len(columns) if len(found) == len(columns) else None,
+        )
+        for (model, top_k, arm), found in sorted(cells.items(), key=_row_place)
+    ]
+    return PaperTable(columns=tuple(columns), rows=tuple(rows))
+
+
+def columns_of(run: MeasuredRun, arm: Arm) -> dict[str, float]:
+    """Return an arm's accuracies by column of the paper; none where it has no answer."""
+    report = run.report.arms.get(arm)
+    if report is None:
+        return {}
+    name = run.parts["name"]
+    groups = BENCHMARKS[run.parts["layout"]].groups
+    if not groups:
+        return {name: report.accuracy.value}
+    return {
+        f"{name} {group}": report.by_group[group].value
+        for group in groups
+        if group in report.by_group
+    }
+
+
+def _row_place(item: tuple[tuple[str, int, Arm], Any]) -> tuple[str, int, int]:
+    (model, top_k, arm), _ = item
+    return model, top_k, ARMS.index(arm)

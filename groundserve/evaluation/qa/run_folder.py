@@ -1,4 +1,10 @@
-"""A folder that keeps every answer of a run, so that none is asked for twice."""
+"""A folder that keeps every answer of a run, so that none is asked for twice.
+
+run.json          what decides the answers, and its fingerprint
+questions.jsonl   of each question all but its texts
+selections.jsonl  frames selected for a question, with the identity of the engine that did
+answers.jsonl     an `Answer` a line, in the order they came
+"""
 
 from __future__ import annotations
 
@@ -6,31 +12,47 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.evaluation.line_file import append_lines, open_lines
+from groundserve.evaluation.line_file import append_lines, open_lines, parse_lines
+from groundserve.evaluation.qa.arms import Arm
 from groundserve.evaluation.qa.question import Question
-from groundserve.evaluation.qa.replies import is_right
-from groundserve.evaluation.qa.run_files import (
-    ANSWERS,
-    QUESTIONS,
-    RUN,
-    SELECTIONS,
-    VERSION,
-    Answer,
-    read_answers,
-    read_parts,
-    read_selections,
-)
+from groundserve.evaluation.qa.replies import Reply, Usage, is_right
 from groundserve.runtime.closing import Closing
-from groundserve.strict_json import shown
+from groundserve.strict_json import parse_object, shown
 
+_VERSION = 1
+"""Raised whenever a folder of before cannot be gone on with."""
+_RUN, _QUESTIONS = "run.json", "questions.jsonl"
+_ANSWERS, _SELECTIONS = "answers.jsonl", "selections.jsonl"
 _PARTIAL = ".partial"
+_QUESTION_FIELDS = ("key", "video", "group", "answer", "num_choices", "spans")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A question, asked with the frames of one arm, and what came back."""
+
+    key: str
+    arm: Arm
+    reply: Reply
+    frame_indices: tuple[int, ...]
+    """Ordinals of the frames that were shown, increasing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a folder holds."""
+
+    parts: dict[str, Any]
+    questions: list[Question]
+    """Without their texts."""
+    answers: list[Answer]
 
 
 class RunFolder(Closing):
@@ -53,25 +75,25 @@ class RunFolder(Closing):
         """
         self._path = folder
         self._questions = {question.key: question for question in questions}
-        if (folder / RUN).exists():
-            read_parts(folder)
+        if (folder / _RUN).exists():
+            _read_parts(folder)
         else:
             _require_new(folder)
         self._lock = threading.Lock()
         with ExitStack() as files:
-            self._answers = files.enter_context(open_lines(folder / ANSWERS))
-            self._selections = files.enter_context(open_lines(folder / SELECTIONS))
+            self._answers = files.enter_context(open_lines(folder / _ANSWERS))
+            self._selections = files.enter_context(open_lines(folder / _SELECTIONS))
             # Under the lock: another process may have begun a run here meanwhile. One that has kept
             # nothing, as of a model's name with a slip in it, binds nobody.
-            if any((folder / name).stat().st_size for name in (ANSWERS, SELECTIONS)):
+            if any((folder / name).stat().st_size for name in (_ANSWERS, _SELECTIONS)):
                 _require_same(folder, parts)
             else:
                 _begin(folder, parts, questions)
-            self.answers = {(answer.key, answer.arm): answer for answer in read_answers(folder)}
+            self.answers = {(answer.key, answer.arm): answer for answer in _read_answers(folder)}
             """By question and arm."""
             # By question the ordinals of the frames selected for it; and the identity of the
             # engine that selected them all, None where nothing was or records say them.
-            self.selections, self.engine = read_selections(folder)
+            self.selections, self.engine = _read_selections(folder)
             self._files = files.pop_all()
 
     def add(self, answer: Answer) -> None:
@@ -102,9 +124,6 @@ class RunFolder(Closing):
         Args:
             selections: Ordinals by question.
             engine: Identity of what scored the frames; None where a file of records says them.
-
-        Raises:
-            GroundserveError: Another engine selected frames for this run before.
         """
         identity = None if engine is None else json.loads(json.dumps(engine))
         if self.selections and identity != self.engine:
@@ -125,17 +144,89 @@ class RunFolder(Closing):
         self._files.close()
 
 
-def fingerprint(parts: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what decides the answers."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def read_run(folder: Path) -> Run:
+    """Read a run, finished or not, that another process may be writing."""
+    parts = _read_parts(folder)
+    questions = [
+        Question(
+            **{name: line[name] for name in _QUESTION_FIELDS[:-1]},
+            spans=tuple(map(tuple, line["spans"])),
+            number=number,
+            layout=parts["layout"],
+            text="",
+            options=(),
+        )
+        for number, (_, line) in enumerate(_read_lines(folder / _QUESTIONS))
+    ]
+    return Run(parts=parts, questions=questions, answers=_read_answers(folder))
+
+
+def _read_parts(folder: Path) -> dict[str, Any]:
+    try:
+        text = (folder / _RUN).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"{folder} is no folder of a run: {error.strerror}") from error
+    run = parse_object(text, str(folder / _RUN))
+    parts = run.get("parts")
+    if run.get("version") != _VERSION or not isinstance(parts, dict):
+        raise InvalidRequestError(
+            f"{folder} is a run of version {shown(run.get('version'))}, this is {_VERSION}; "
+            "answer into a new folder"
+        )
+    return parts
+
+
+def _read_selections(folder: Path) -> tuple[dict[str, tuple[int, ...]], Any]:
+    """Return the ordinals selected by question, and the identity of the engine that did."""
+    selections, engine = {}, None
+    for where, line in _read_lines(folder / _SELECTIONS):
+        try:
+            selections[line["key"]] = tuple(line["frame_indices"])
+            engine = line["engine"]
+        except (KeyError, TypeError) as error:
+            raise InvalidRequestError(f"{where}: no selection of a run") from error
+    return selections, engine
+
+
+def _read_answers(folder: Path) -> list[Answer]:
+    answers: dict[tuple[str, Arm], Answer] = {}
+    for where, line in _read_lines(folder / _ANSWERS):
+        try:
+            usage = line["usage"]
+            answer = Answer(
+                key=line["key"],
+                arm=line["arm"],
+                reply=Reply(
+                    text=line["reply"],
+                    is_refused=line["is_refused"],
+                    finish_reason=line["finish_reason"],
+                    usage=None if usage is None else Usage(**usage),
+                    retries=tuple(line["retries"]),
+                ),
+                frame_indices=tuple(line["frame_indices"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise InvalidRequestError(f"{where}: not an answer of a run") from error
+        if answers.setdefault((answer.key, answer.arm), answer) is not answer:
+            raise InvalidRequestError(
+                f"{where}: question {shown(answer.key)} is answered twice from {answer.arm} "
+                "frames; remove one of the lines"
+            )
+    return list(answers.values())
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    data = path.read_bytes() if path.exists() else b""
+    # A last line without its end was cut short, or is being written.
+    return parse_lines(data[: data.rfind(b"\n") + 1], path)
 
 
 def _require_new(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # What a run that was killed as it began leaves is no reason to refuse.
-    left = {QUESTIONS, QUESTIONS + _PARTIAL, RUN, RUN + _PARTIAL}
+    left = {_QUESTIONS, _QUESTIONS + _PARTIAL, _RUN, _RUN + _PARTIAL}
     for path in folder.iterdir():
-        is_empty = path.name in (ANSWERS, SELECTIONS) and not path.stat().st_size
+        is_empty = path.name in (_ANSWERS, _SELECTIONS) and not path.stat().st_size
         if path.name not in left and not is_empty:
             raise InvalidRequestError(
                 f"{folder} is not empty and holds no run.json; name a new folder, or that of a run"
@@ -144,33 +235,26 @@ def _require_new(folder: Path) -> None:
 
 def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
     lines = [
-        {
-            "key": question.key,
-            "video": question.video,
-            "group": question.group,
-            "answer": question.answer,
-            "num_choices": question.num_choices,
-            "spans": question.spans,
-        }
+        json.dumps({name: getattr(question, name) for name in _QUESTION_FIELDS}) + "\n"
         for question in questions
     ]
-    _write(folder / QUESTIONS, "".join(json.dumps(line) + "\n" for line in lines))
-    run = {"version": VERSION, "fingerprint": fingerprint(parts), "parts": parts}
+    _write(folder / _QUESTIONS, "".join(lines))
+    fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    run = {"version": _VERSION, "fingerprint": fingerprint, "parts": parts}
     # Last: a folder without it is no run.
-    _write(folder / RUN, json.dumps(run, indent=2) + "\n")
+    _write(folder / _RUN, json.dumps(run, indent=2) + "\n")
 
 
 def _require_same(folder: Path, parts: Mapping[str, Any]) -> None:
-    there = read_parts(folder)
+    there = _read_parts(folder)
     # As JSON gives it back: a tuple is a list.
     here = json.loads(json.dumps(parts))
-    if fingerprint(there) == fingerprint(here):
-        return
     names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
-    said = "; ".join(
-        f"{name} was {shown(there.get(name))}, is {shown(here.get(name))}" for name in names
-    )
-    raise InvalidRequestError(f"{folder} is another run's: {said}; name another folder")
+    if names:
+        said = "; ".join(
+            f"{name} was {shown(there.get(name))}, is {shown(here.get(name))}" for name in names
+        )
+        raise InvalidRequestError(f"{folder} is another run's: {said}; name another folder")
 
 
 def _write(path: Path, text: str) -> None:

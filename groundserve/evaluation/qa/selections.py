@@ -21,7 +21,7 @@ Asked = Literal["prompt", "question"]
 question alone."""
 
 BATCH_RECORDS = "records.jsonl"
-"""Of a folder that `groundserve batch` wrote."""
+"""The file of records in a folder that `groundserve batch` wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,7 @@ class Selector(Protocol):
     """Whoever selects frames."""
 
     def select(self, video: Path, prompts: Mapping[str, str]) -> Selection:
-        """Select frames of a video.
-
-        Raises:
-            InvalidRequestError: The video cannot be read, or a question not scored.
-            GroundserveError: As `Scorer.score`.
-        """
+        """Select frames of a video."""
 
 
 class ScoringSelector:
@@ -52,14 +47,7 @@ class ScoringSelector:
     def __init__(
         self, scorer: Scorer, questions: Sequence[Question], *, num_selected: int, asked: Asked
     ) -> None:
-        """Score nothing yet.
-
-        Args:
-            scorer: Whose ranking.
-            questions: Of the set.
-            num_selected: K >= 1.
-            asked: What frames are scored for.
-        """
+        """Score nothing yet."""
         self._scorer = scorer
         self._texts = {question.key: question.text for question in questions}
         self._asked = asked
@@ -67,7 +55,7 @@ class ScoringSelector:
         self._options = ScoreOptions(top_k=num_selected)
 
     def select(self, video: Path, prompts: Mapping[str, str]) -> Selection:
-        """See `Selector`; the video is decoded once for every 32 questions or so."""
+        """Score the frames; the video is decoded once for every 32 questions or so."""
         queries = {
             key: prompt if self._asked == "prompt" else self._texts[key]
             for key, prompt in prompts.items()
@@ -124,7 +112,7 @@ class RecordedSelector:
             )
 
     def select(self, video: Path, prompts: Mapping[str, str]) -> Selection:
-        """See `Selector`."""
+        """Take what the records say."""
         return Selection(frame_indices={key: self._found[key] for key in prompts}, engine=None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.evaluation.qa.reply_stream import Usage
+from groundserve.evaluation.qa.replies import Usage
 
 _MILLION = 1_000_000
 
@@ -37,11 +37,7 @@ class Budget:
         max_tokens: int | None = None,
         prices: Prices | None = None,
     ) -> None:
-        """Take the ceilings; None is none.
-
-        Raises:
-            InvalidRequestError: A ceiling is not above 0, or one on cost has no prices.
-        """
+        """Take the ceilings; None is none."""
         for name, value in (("max_cost", max_cost), ("max_tokens", max_tokens)):
             if value is not None and not 0 < value < float("inf"):
                 raise InvalidRequestError(f"{name} must be > 0 and finite, got {value}")
@@ -53,11 +49,7 @@ class Budget:
         self._prompt_tokens = self._completion_tokens = 0
 
     def spend(self, usage: Usage | None) -> None:
-        """Count one reply.
-
-        Raises:
-            GroundserveError: There is a ceiling, and the endpoint does not say what a reply took.
-        """
+        """Count one reply."""
         if usage is not None:
             self._prompt_tokens += usage.prompt_tokens
             self._completion_tokens += usage.completion_tokens

@@ -2,20 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import base64
+import io
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from groundserve.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
 from groundserve.evaluation.qa.arms import Arm, arms_of, oracle_frames, uniform_frames
-from groundserve.evaluation.qa.pictures import PictureOptions, read_index, read_pictures
 from groundserve.evaluation.qa.prompts import NO_SUBTITLES, make_prompt, shown_subtitles
 from groundserve.evaluation.qa.question import Question
 from groundserve.evaluation.qa.run_folder import RunFolder
 from groundserve.evaluation.qa.selections import Selector
+from groundserve.frames import iterate_frames
 from groundserve.limits import Limits
-from groundserve.media import MediaWorkers, VideoIndex
+from groundserve.media import MediaWorkers, VideoIndex, VideoSource
+from groundserve.runtime.deadline import Deadline
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """How frames are sent."""
+
+    longest_side: int | None = 768
+    """Pixels that the longer side is shrunk to; None: as the video has it."""
+    quality: int = 90
+    """JPEG's, 1 to 95."""
+
+    def __post_init__(self) -> None:
+        if self.longest_side is not None and self.longest_side < 1:
+            raise InvalidRequestError(f"longest_side must be >= 1, got {self.longest_side}")
+        if not 1 <= self.quality <= 95:
+            raise InvalidRequestError(f"quality must be 1 to 95, got {self.quality}")
+
+
+def _read_index(workers: MediaWorkers, path: Path) -> VideoIndex:
+    """Return the frames that a video has; nothing is decoded."""
+    limits = Limits()
+    with (
+        VideoSource.from_path(path, limits=limits) as source,
+        workers.open(source, deadline=Deadline.after(limits.max_request_seconds)) as video,
+    ):
+        return video.index
+
+
+def _read_pictures(
+    path: Path, frame_indices: Iterable[int], options: PictureOptions
+) -> dict[int, str]:
+    """Return `data:` URLs of JPEGs by ordinal."""
+    ordinals = sorted(set(frame_indices))
+    if not ordinals:
+        return {}
+    from PIL import Image
+
+    limits = Limits()
+    frames = iterate_frames(
+        path,
+        ordinals,
+        longest_side=options.longest_side,
+        limits=limits,
+        # The ceiling is that of one request; these are the frames of many questions.
+        deadline=Deadline.after(limits.max_request_seconds * len(ordinals)),
+    )
+    pictures = {}
+    with closing(frames):
+        for ordinal, frame in zip(ordinals, frames, strict=True):
+            buffer = io.BytesIO()
+            Image.fromarray(frame).save(buffer, "JPEG", quality=options.quality)
+            encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+            pictures[ordinal] = f"data:image/jpeg;base64,{encoded}"
+    return pictures
+
 
 _MAX_UNAVAILABLE_IN_A_ROW = 3
 
@@ -107,7 +166,7 @@ def _tasks_of_video(
     questions: Sequence[Question],
     open_arms: Mapping[str, Sequence[Arm]],
 ) -> list[Task]:
-    index = read_index(workers, path)
+    index = _read_index(workers, path)
     prompts = {question.key: _prompt(question, setup, index) for question in questions}
     if "selected" in setup.arms:
         missing = {key: text for key, text in prompts.items() if key not in run.selections}
@@ -122,7 +181,7 @@ def _tasks_of_video(
     }
     # Every frame that any question shows is decoded, and encoded, once.
     shown = (ordinal for ordinals in frames.values() for ordinal in ordinals)
-    pictures = read_pictures(path, shown, setup.pictures)
+    pictures = _read_pictures(path, shown, setup.pictures)
     return [
         Task(
             question=question,

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.control import borrow_questions, make_control_report
-from groundserve.evaluation.report import ScoredQuestion
+from groundserve.evaluation.report import ScoredQuestion, borrow_questions, make_control_report
 
 OWN = {f"video {v}": [f"question {v}.{i}" for i in range(1 + v % 4)] for v in range(20)}
 

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from groundserve.errors import DeadlineExceededError, InvalidRequestError
-from groundserve.evaluation.highlight_answers import read_highlight_answers
-from groundserve.evaluation.highlight_asking import ask_highlights
-from groundserve.evaluation.highlights import clip_scores, make_highlight_report
+from groundserve.evaluation.highlights import (
+    ask_highlights,
+    clip_scores,
+    make_highlight_report,
+    read_highlight_answers,
+)
 from groundserve.evaluation.qvhighlights_files import GroundTruth, read_ground_truth
 from groundserve.families.vtgllm.answer import read_highlights
 from tests.support.reference import VTGLLM

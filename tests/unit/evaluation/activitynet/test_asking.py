@@ -5,9 +5,8 @@ import pytest
 
 from groundserve.errors import DeadlineExceededError
 from groundserve.evaluation.activitynet.annotations import Annotation
-from groundserve.evaluation.activitynet.answer_log import read_answers
+from groundserve.evaluation.activitynet.answer_log import ask_annotated, read_answers
 from groundserve.evaluation.activitynet.answers import Event
-from groundserve.evaluation.activitynet.asking import ask_annotated
 from tests.unit.evaluation.activitynet.told import DURATION, Told
 
 ANNOTATIONS = {

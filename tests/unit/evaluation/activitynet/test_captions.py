@@ -4,8 +4,11 @@ import pytest
 from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event, read_text
-from groundserve.evaluation.activitynet.captions import make_caption_report
-from groundserve.evaluation.activitynet.events import as_captions, merge_neighbours
+from groundserve.evaluation.activitynet.captions import (
+    as_captions,
+    make_caption_report,
+    merge_neighbours,
+)
 from tests.unit.evaluation.activitynet.recorded import (
     ANNOTATION,
     LOG,

@@ -9,8 +9,11 @@ from groundserve.evaluation.activitynet.annotations import Annotation, read_anno
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Grounding, event_of
 from groundserve.evaluation.activitynet.captions import TIOU_THRESHOLDS, make_caption_report
-from groundserve.evaluation.activitynet.moments import make_grounding_report
-from groundserve.evaluation.activitynet.protocols import PROTOCOLS, get_protocol
+from groundserve.evaluation.activitynet.moments import (
+    PROTOCOLS,
+    get_protocol,
+    make_grounding_report,
+)
 
 MOMENTS = [
     {"image_id": "a.mp4", "caption": "A dog runs.", "timestamp": [0.0, 31.0], "id": 4},

@@ -54,6 +54,7 @@ class ChatServer:
         self.script = script
         self.requests: list[Request] = []
         self.keys: list[str | None] = []
+        self.headers: list[str] = []
         self.num_at_once = self.most_at_once = 0
         self._lock = threading.Lock()
         chat = self
@@ -67,6 +68,7 @@ class ChatServer:
                 with chat._lock:
                     chat.requests.append(request)
                     chat.keys.append(self.headers["Authorization"])
+                    chat.headers.append(str(self.headers).lower())
                 try:
                     chat._act(self, request)
                 except OSError:  # who asked has gone away

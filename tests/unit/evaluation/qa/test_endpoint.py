@@ -15,10 +15,9 @@ from groundserve.errors import (
     RequestCancelledError,
 )
 from groundserve.evaluation.qa import endpoint as module
-from groundserve.evaluation.qa.endpoint import Endpoint
+from groundserve.evaluation.qa.endpoint import MAX_WAIT_SECONDS, Endpoint
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
-from groundserve.evaluation.qa.reply_stream import Usage
-from groundserve.evaluation.qa.waits import MAX_WAIT_SECONDS
+from groundserve.evaluation.qa.replies import Usage
 from tests.unit.evaluation.qa.chat_server import Act, chat_server, in_turn
 
 CONTENT = [{"type": "text", "text": "Which?"}]
@@ -184,9 +183,9 @@ def wait_for(is_so):
         time.sleep(0.01)
 
 
-def test_without_httpx2_its_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "httpx2", None)
-    with pytest.raises(MissingExtraError, match=r"httpx2 is not installed.*groundserve\[serve\]"):
+def test_without_openai_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MissingExtraError, match=r"openai is not installed.*groundserve\[serve\]"):
         Endpoint(EndpointOptions(url="http://h/v1", model="m", max_tokens=1), max_connections=1)
 
 

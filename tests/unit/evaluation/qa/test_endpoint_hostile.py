@@ -112,6 +112,15 @@ def test_no_proxy_reads_the_key(monkeypatch, name):
     assert proxy.keys == []
 
 
+def test_what_the_environment_says_of_openai_goes_nowhere(monkeypatch):
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: {KEY}\nX-Team: {KEY}")
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, KEY)
+    with chat_server(in_turn(Act("B"))) as server:
+        ask(server.url)
+    assert not [name for name in (KEY, "openai", "stainless") if name in server.headers[0]]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

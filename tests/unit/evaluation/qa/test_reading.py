@@ -141,8 +141,8 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path, layout, change, message
     ("text", "message"),
     [
         (b"[]", "holds no records"),
-        (b"[1]", "a record must be an object, got 1"),
-        (b'{"a": 1}\n{', "must be a JSON list or JSON Lines"),
+        (b"[1]", "entry 0: must be an object, got 1"),
+        (b'{"a": 1}\n{', "line 2: not JSON"),
     ],
 )
 def test_a_file_that_holds_no_set(tmp_path, text, message):

@@ -3,10 +3,9 @@
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.qa.paper_table import MeasuredRun, make_paper_table
-from groundserve.evaluation.qa.reply_stream import Reply, Usage
-from groundserve.evaluation.qa.report import make_qa_report
-from groundserve.evaluation.qa.run_files import Answer
+from groundserve.evaluation.qa.replies import Reply, Usage
+from groundserve.evaluation.qa.report import MeasuredRun, make_paper_table, make_qa_report
+from groundserve.evaluation.qa.run_folder import Answer
 from tests.unit.evaluation.qa.questions import question
 
 USAGE = Usage(prompt_tokens=1000, completion_tokens=10)

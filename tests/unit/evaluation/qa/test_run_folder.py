@@ -3,9 +3,8 @@
 import pytest
 
 from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
-from groundserve.evaluation.qa.reply_stream import Reply, Usage
-from groundserve.evaluation.qa.run_files import Answer, read_run
-from groundserve.evaluation.qa.run_folder import RunFolder
+from groundserve.evaluation.qa.replies import Reply, Usage
+from groundserve.evaluation.qa.run_folder import Answer, RunFolder, read_run
 from tests.unit.evaluation.qa.questions import question
 
 PARTS = {"layout": "cgbench", "model": "m", "arms": ["uniform"], "top_k": 4, "request": {"x": (1,)}}
@@ -64,7 +63,7 @@ def test_a_torn_last_line_is_healed(tmp_path, name, torn):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"7", "line 2 must be one JSON object"),
+        (b"7", "line 2: must be an object, got 7"),
         (b'{"key": "1"}', "line 2: not an answer of a run"),
         (None, 'line 2: question "0" is answered twice from uniform frames'),
     ],

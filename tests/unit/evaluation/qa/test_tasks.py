@@ -7,10 +7,9 @@ import pytest
 
 from groundserve.errors import MediaError, UnavailableError
 from groundserve.evaluation.qa import tasks
-from groundserve.evaluation.qa.pictures import PictureOptions
 from groundserve.evaluation.qa.run_folder import RunFolder
 from groundserve.evaluation.qa.selections import Selection
-from groundserve.evaluation.qa.tasks import Setup, open_tasks
+from groundserve.evaluation.qa.tasks import PictureOptions, Setup, open_tasks
 from tests.unit.evaluation.qa.questions import question
 
 QUESTIONS = [question(str(number), video=f"v{number}") for number in range(5)]
@@ -20,9 +19,9 @@ QUESTIONS = [question(str(number), video=f"v{number}") for number in range(5)]
 def videos(monkeypatch):
     """Of ten frames each, read without a file."""
     index = SimpleNamespace(num_source_frames=10, average_fps=1.0)
-    monkeypatch.setattr(tasks, "read_index", lambda workers, path: index)
+    monkeypatch.setattr(tasks, "_read_index", lambda workers, path: index)
     monkeypatch.setattr(
-        tasks, "read_pictures", lambda path, ordinals, options: {it: f"{it}" for it in ordinals}
+        tasks, "_read_pictures", lambda path, ordinals, options: {it: f"{it}" for it in ordinals}
     )
 
 
