@@ -19,12 +19,6 @@ class RunDirectoryError(GroundserveError):
     """The run directory cannot be written to, or no longer belongs to this driver."""
 
 
-def cannot(verb: str, place: str, name: str, error: Exception) -> RunDirectoryError:
-    """Return what to raise where a file of a run directory cannot be read or written."""
-    reason = getattr(error, "strerror", None) or error
-    return RunDirectoryError(f"cannot {verb} {place}/{name}: {reason}")
-
-
 def no_room(what: str, folder: str, error: Exception) -> GroundserveError:
     """Return what to raise where a temporary file of the driver cannot grow."""
     return GroundserveError(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.places import split_place
+from groundserve.batch.storage import split_place
 from groundserve.errors import DeadlineExceededError
 from groundserve.limits import MIB, Limits
 from groundserve.runtime.deadline import Deadline

@@ -17,8 +17,7 @@ from typing import Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.batch.local_storage import PARTIAL_SUFFIX
-from groundserve.batch.storage import Storage, open_storage
+from groundserve.batch.storage import PARTIAL_SUFFIX, Storage, open_storage
 from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import (
     DEFAULT_QUALITY,

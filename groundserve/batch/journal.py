@@ -106,8 +106,9 @@ def read_journal(storage: Storage, attempt: int) -> Iterator[Entry]:
     stem = f"attempt-{attempt:04d}"
     for name in storage.names(LOG):
         if name.startswith((f"{stem}.", f"{stem}-")) and name.endswith(".jsonl"):
-            with suppress(FileNotFoundError):  # the directory is being removed
-                yield from _read_lines(storage.lines(f"{LOG}/{name}"))
+            # Missing where the directory is being removed.
+            with suppress(FileNotFoundError), storage.open(f"{LOG}/{name}") as lines:
+                yield from _read_lines(lines)
 
 
 def _read_lines(lines: Iterable[bytes]) -> Iterator[Entry]:

@@ -13,9 +13,9 @@ from threading import Event
 from typing import Any, Self
 
 from groundserve._version import __version__
-from groundserve.batch.places import split_place
 from groundserve.batch.row import Row
 from groundserve.batch.row_options import RowOptions, options_json, read_options
+from groundserve.batch.storage import split_place
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,

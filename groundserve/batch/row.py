@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
-from groundserve.batch.places import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
 from groundserve.batch.row_options import RowOptions, option_names, parse_row_options
+from groundserve.batch.storage import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
 from groundserve.errors import InvalidRequestError
 from groundserve.families import check_asked
 from groundserve.families.base import TextFamily

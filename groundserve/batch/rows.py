@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import IO, Any, cast
 
-from groundserve.batch.places import LOCAL_PROTOCOLS, scheme_of, split_place
 from groundserve.batch.row import (
     COLUMNS,
     BadRow,
@@ -24,6 +23,7 @@ from groundserve.batch.row import (
     make_parse,
 )
 from groundserve.batch.row_options import RowOptions
+from groundserve.batch.storage import LOCAL_PROTOCOLS, scheme_of, split_place
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions

@@ -28,7 +28,6 @@ from groundserve.batch.errors import ErrorKind, Failure, RunDirectoryError
 from groundserve.batch.events import Event, Finished, RowFailed, Said, UnitDone
 from groundserve.batch.journal import Journal, read_journal
 from groundserve.batch.keys import Fingerprint
-from groundserve.batch.local_storage import LOCK_NAME, PARTIAL_SUFFIX
 from groundserve.batch.plan import Plan
 from groundserve.batch.planned import DoneRow
 from groundserve.batch.records import write_records
@@ -42,7 +41,7 @@ from groundserve.batch.shards import (
     encode_errors,
     shard_name,
 )
-from groundserve.batch.storage import Storage, open_storage
+from groundserve.batch.storage import LOCK_NAME, PARTIAL_SUFFIX, Storage, open_storage
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.closing import Closing
 

@@ -18,11 +18,10 @@ from groundserve.batch.journal import (
     REMOTE_HEARTBEAT_SECONDS,
     read_journal,
 )
-from groundserve.batch.local_storage import LOCK_NAME
 from groundserve.batch.progress import Tally
 from groundserve.batch.run_directory import read_run
 from groundserve.batch.shards import SCORES, SUFFIX
-from groundserve.batch.storage import Storage, open_storage
+from groundserve.batch.storage import LOCK_NAME, Storage, open_storage
 from groundserve.errors import InvalidRequestError
 
 State = Literal["empty", "running", "silent", "stopped", "finished"]

@@ -16,13 +16,12 @@ from groundserve.batch.engines import EngineIdentity, EngineSource
 from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.journal import LOG
 from groundserve.batch.keys import Fingerprint
-from groundserve.batch.places import split_place
 from groundserve.batch.row_options import RowOptions, check_repeatable
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
 from groundserve.batch.run_directory import require_same
 from groundserve.batch.shards import ERRORS, SCORES, STAGING
 from groundserve.batch.status import read_status
-from groundserve.batch.storage import open_storage
+from groundserve.batch.storage import open_storage, split_place
 from groundserve.batch.workers import Workers
 from groundserve.cli.batch_status import check_price
 from groundserve.errors import InvalidRequestError, MissingExtraError
