@@ -11,9 +11,9 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from groundserve.batch.attempts import ATTEMPTS
-from groundserve.batch.cluster import is_anothers
 from groundserve.batch.engines import EngineIdentity, EngineSource
 from groundserve.batch.frame_output import FrameOutput
+from groundserve.batch.job import Workers, uses_external_ray
 from groundserve.batch.journal import LOG
 from groundserve.batch.keys import Fingerprint
 from groundserve.batch.row_options import RowOptions, check_repeatable
@@ -22,7 +22,6 @@ from groundserve.batch.run_directory import require_same
 from groundserve.batch.shards import ERRORS, SCORES, STAGING
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import open_storage, split_place
-from groundserve.batch.workers import Workers
 from groundserve.cli.batch_status import check_price
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families import check_asked, takes_query
@@ -169,7 +168,7 @@ class BatchJob:
 
     def _check_workers(self) -> None:
         # What another's Ray has is not known, and with servers workers do little but wait.
-        if is_anothers() or self.source.servers:
+        if uses_external_ray() or self.source.servers:
             return
         count, cpus_each = self.workers.count or 1, self.workers.cpus_each
         num_cpus = available_cpus()

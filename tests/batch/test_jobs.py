@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 
 import numpy as np
@@ -66,7 +65,6 @@ def test_bad_rows_are_errors_and_all_others_have_answers(tmp_path, someones_ray)
             when_published.append(shards)
 
     job.run(on_event=look)
-    assert "ray" not in sys.modules  # it is another process's
     # Published as they were done, and not at the end.
     assert when_published == sorted(when_published)
     assert len(set(when_published)) > 10
