@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
 
 from groundserve.errors import (
     DeadlineExceededError,
@@ -59,19 +57,3 @@ def kind_of(error: BaseException) -> ErrorKind:
         if isinstance(error, raised):
             return kind
     return ErrorKind.INTERNAL
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    """A row that was tried and has no answer."""
-
-    id: str
-    row_key: str
-    video: str = ""
-    kind: ErrorKind
-    message: str
-    """What the error said; nothing of hosts, times or attempts."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return an object for the journal."""
-        return asdict(self)

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from groundserve.batch.engines import Source
-from groundserve.batch.errors import ErrorKind, Failure
-from groundserve.batch.events import Event, Started, UnitLost
+from groundserve.batch.errors import ErrorKind
+from groundserve.batch.events import Event, RowFailed, Started, UnitLost
 from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
@@ -219,7 +219,7 @@ def run_job(
                 on_event(directory.publish(found))
             else:
                 message = "the worker died twice with this video, at last with it alone"
-                directory.fail(_failures(found, message))
+                directory.write(*_failures(found, message))
                 tell(_lost(found, message))
 
 
@@ -229,9 +229,9 @@ def _lost(unit: Unit, message: str) -> UnitLost:
     )
 
 
-def _failures(unit: Unit, message: str) -> list[Failure]:
+def _failures(unit: Unit, message: str) -> list[RowFailed]:
     return [
-        Failure(
+        RowFailed(
             id=row.id, row_key=key, video=row.video, kind=ErrorKind.WORKER_DIED, message=message
         )
         for group in unit.groups

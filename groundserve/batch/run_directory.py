@@ -18,18 +18,17 @@ import hashlib
 import itertools
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from groundserve.batch.attempts import claim_attempt, require_newest
-from groundserve.batch.done_rows import DoneRows
-from groundserve.batch.errors import ErrorKind, Failure, RunDirectoryError
+from groundserve.batch.done_rows import DoneRow, DoneRows
+from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.events import Event, Finished, RowFailed, Said, UnitDone
 from groundserve.batch.journal import Journal, read_journal
 from groundserve.batch.keys import Fingerprint
 from groundserve.batch.plan import Plan
-from groundserve.batch.planned import DoneRow
 from groundserve.batch.records import write_records
 from groundserve.batch.shards import (
     ERRORS,
@@ -38,7 +37,7 @@ from groundserve.batch.shards import (
     SUFFIX,
     Receipt,
     Staging,
-    encode_errors,
+    encode_rows,
     shard_name,
 )
 from groundserve.batch.storage import LOCK_NAME, PARTIAL_SUFFIX, Storage, open_storage
@@ -161,18 +160,18 @@ class RunDirectory(Closing):
         """Yield the rows that had an answer when this attempt began."""
         return iter(self._done)
 
-    def failures(self) -> Iterator[Failure]:
+    def failures(self) -> Iterator[RowFailed]:
         """Yield what failed in earlier attempts, oldest first."""
         for attempt in range(1, self.attempt):
             yield from _failures(self._storage, attempt)
 
-    def write(self, event: Event) -> None:
-        """Add a line to the journal: `Started`, `UnitLost`, `Said`. The others come by themselves.
+    def write(self, *happened: Event) -> None:
+        """Add lines to the journal; those of what is published come by themselves.
 
         Raises:
             RunDirectoryError: It cannot be written.
         """
-        self._journal.write(event)
+        self._journal.write(*happened)
 
     def publish(self, receipt: Receipt) -> UnitDone:
         """Make a staged shard part of the final set, and note the rows that failed.
@@ -182,52 +181,26 @@ class RunDirectory(Closing):
                 file is gone, or another one; or the disk is full.
         """
         require_newest(self._storage, self._claim)
-        name = None
-        if receipt.staged is not None:
+        done = receipt.done
+        if done.shard is not None:
             self._take_back_errors()
-            name = shard_name(SCORES, receipt.sha256)
+            name = shard_name(SCORES, done.sha256)
             try:
-                num_bytes = self._storage.size(receipt.staged)
-                if num_bytes != receipt.num_bytes:
+                num_bytes = self._storage.size(done.shard)
+                if num_bytes != done.num_bytes:
                     raise RunDirectoryError(
-                        f"{self.place}/{receipt.staged} must have {receipt.num_bytes} bytes, got "
+                        f"{self.place}/{done.shard} must have {done.num_bytes} bytes, got "
                         f"{num_bytes}"
                     )
-                self._storage.move(receipt.staged, name)
+                self._storage.move(done.shard, name)
             except FileNotFoundError:
                 raise RunDirectoryError(
-                    f"{self.place}/{receipt.staged} is gone; it must be a folder that all workers "
-                    "share"
+                    f"{self.place}/{done.shard} is gone; it must be a folder that all workers share"
                 ) from None
-        self._num_published += receipt.num_rows
-        event = UnitDone(
-            unit=receipt.unit,
-            num_rows=receipt.num_rows,
-            failures=dict(Counter(str(failure.kind) for failure in receipt.failures)),
-            num_videos=receipt.num_videos,
-            num_decoded=receipt.num_decoded,
-            num_calls=receipt.num_calls,
-            video_seconds=receipt.video_seconds,
-            stage_seconds=receipt.stage_seconds,
-            started=receipt.started,
-            wall_seconds=receipt.wall_seconds,
-            host=receipt.host,
-            pid=receipt.pid,
-            shard=name,
-            num_bytes=receipt.num_bytes,
-            sha256=receipt.sha256,
-            slowest=receipt.slowest,
-        )
-        self._journal.write(*map(_as_event, receipt.failures), event)
-        return event
-
-    def fail(self, failures: Sequence[Failure]) -> None:
-        """Note rows that failed without a receipt: their worker died.
-
-        Raises:
-            RunDirectoryError: It cannot be written.
-        """
-        self._journal.write(*map(_as_event, failures))
+            done = replace(done, shard=name)
+        self._num_published += done.num_rows
+        self._journal.write(*receipt.failures, done)
+        return done
 
     def finish(self, plan: Plan) -> Finished:
         """Write the error rows and `records.jsonl`, and the last line of the journal.
@@ -293,7 +266,7 @@ class RunDirectory(Closing):
     def _write_errors(self, plan: Plan) -> None:
         errors = plan.errors()
         while part := list(itertools.islice(errors, _ERRORS_PER_FILE)):
-            data = encode_errors(part)
+            data = encode_rows(part)
             sha256 = hashlib.sha256(data).hexdigest()
             staged = f"{self.staging.folder}/errors-{sha256[:16]}.staged"
             self._storage.write(staged, data)
@@ -365,24 +338,7 @@ def _finals(storage: Storage, folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in storage.names(folder) if name.endswith(SUFFIX)]
 
 
-def _failures(storage: Storage, attempt: int) -> Iterator[Failure]:
+def _failures(storage: Storage, attempt: int) -> Iterator[RowFailed]:
     for entry in read_journal(storage, attempt):
-        event = entry.event
-        if isinstance(event, RowFailed):
-            yield Failure(
-                id=event.id,
-                row_key=event.row_key,
-                video=event.video,
-                kind=ErrorKind(event.kind),
-                message=event.message,
-            )
-
-
-def _as_event(failure: Failure) -> RowFailed:
-    return RowFailed(
-        id=failure.id,
-        row_key=failure.row_key,
-        video=failure.video,
-        kind=str(failure.kind),
-        message=failure.message,
-    )
+        if isinstance(entry.event, RowFailed):
+            yield entry.event

@@ -12,14 +12,14 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from groundserve.answers import AnswerResult
 from groundserve.batch.answer_columns import answer_columns, as_unicode
-from groundserve.batch.errors import ErrorKind, Failure
-from groundserve.batch.events import VideoTime
+from groundserve.batch.errors import ErrorKind
+from groundserve.batch.events import RowFailed, UnitDone, VideoTime
 from groundserve.batch.row_options import RowOptions, options_json
 from groundserve.batch.storage import Storage, open_storage
 from groundserve.batch.units import Group, Unit
@@ -28,8 +28,6 @@ from groundserve.results import ScoreResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from groundserve.batch.planned import ErrorRow
 
 SCORES, ERRORS, STAGING = "scores", "errors", "staging"
 SUFFIX = ".parquet"
@@ -58,30 +56,9 @@ class Staging:
 class Receipt:
     """What a worker hands to the driver in place of arrays."""
 
-    unit: int
-    num_rows: int
-    staged: str | None
-    """Name below the run directory; None where no row has an answer."""
-    sha256: str
-    """Of the file's bytes; "" without a file."""
-    num_bytes: int
-    failures: tuple[Failure, ...]
-    num_videos: int
-    num_decoded: int
-    """Calls whose features did not come from a cache: decoded and encoded."""
-    num_calls: int
-    """Calls of the scorer that answered."""
-    video_seconds: float
-    """Durations of the videos that were answered."""
-    stage_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Wall seconds of each stage, summed over calls."""
-    started: float = 0.0
-    """Seconds since the epoch."""
-    wall_seconds: float = 0.0
-    host: str = ""
-    pid: int = 0
-    slowest: tuple[VideoTime, ...] = ()
-    """The videos that took longest, the slowest first."""
+    done: UnitDone
+    """Its `shard` is where the file is staged."""
+    failures: tuple[RowFailed, ...]
 
 
 @cache
@@ -128,23 +105,12 @@ def schema() -> pa.Schema:
 
 
 class ShardWriter:
-    """Gathers the answers of one unit and writes them as one file, in the manifest's order.
-
-    Example:
-        >>> writer = ShardWriter(unit)
-        >>> for group in unit.groups:
-        ...     for options, queries in group.calls(limits.max_queries):
-        ...         try:
-        ...             writer.add(group, options, scorer.score(group.place, queries, options))
-        ...         except GroundserveError as error:
-        ...             writer.fail(group, kind_of(error), str(error), options, queries)
-        >>> receipt = writer.write(staging)
-    """
+    """Gathers the answers of one unit and writes them as one file, in the manifest's order."""
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
         self._rows: dict[int, dict[str, Any]] = {}  # position -> columns
-        self._failures: dict[int, Failure] = {}
+        self._failures: dict[int, RowFailed] = {}
         self._num_calls = self._num_decoded = 0
         self._durations: dict[str, float] = {}  # place -> seconds
         self._stage_ms: Counter[str] = Counter()
@@ -193,11 +159,11 @@ class ShardWriter:
                 and row.position not in self._rows
                 and row.position not in self._failures
             ):
-                self._failures[row.position] = Failure(
+                self._failures[row.position] = RowFailed(
                     id=row.id,
                     row_key=key,
                     video=as_unicode(row.video),
-                    kind=kind,
+                    kind=str(kind),
                     message=as_unicode(message),
                 )
 
@@ -217,13 +183,10 @@ class ShardWriter:
             # Another name each time: of a unit that is run twice no file is mixed with another.
             staged = f"{staging.folder}/unit-{self._unit.number:06d}-{secrets.token_hex(8)}.staged"
             open_storage(staging.place).write(staged, data)
-        return Receipt(
+        done = UnitDone(
             unit=self._unit.number,
             num_rows=len(self._rows),
-            staged=staged,
-            sha256=hashlib.sha256(data).hexdigest() if staged else "",
-            num_bytes=len(data),
-            failures=tuple(self._failures[position] for position in sorted(self._failures)),
+            failures=dict(Counter(failure.kind for failure in self._failures.values())),
             num_videos=len(self._unit.groups),
             num_decoded=self._num_decoded,
             num_calls=self._num_calls,
@@ -233,10 +196,15 @@ class ShardWriter:
             wall_seconds=time.perf_counter() - self._clock,
             host=socket.gethostname(),
             pid=os.getpid(),
+            shard=staged,
+            num_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest() if staged else "",
             slowest=tuple(
                 heapq.nlargest(_NUM_SLOWEST, self._times.values(), key=lambda it: it.seconds)
             ),
         )
+        failures = tuple(self._failures[position] for position in sorted(self._failures))
+        return Receipt(done=done, failures=failures)
 
     def _spend(self, group: Group) -> None:
         """Charge a group with the time since the last word of any."""
@@ -261,18 +229,6 @@ def encode_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
     # Checksums, so that a reader finds what a disk has broken since.
     pq.write_table(table, file, compression="zstd", write_page_checksum=True)
     return file.getvalue()
-
-
-def encode_errors(errors: Iterable[ErrorRow]) -> bytes:
-    """Return rows without an answer as a Parquet file."""
-    return encode_rows(
-        {
-            **{name: getattr(error, name) for name in _REQUEST_COLUMNS},
-            "error_kind": str(error.kind),
-            "error_message": error.message,
-        }
-        for error in errors
-    )
 
 
 def shard_name(folder: str, sha256: str) -> str:

@@ -128,8 +128,8 @@ def score(answerer, group: Group, tmp_path):
         elif hasattr(outcome, "kind"):
             writer.fail(group, outcome.kind, outcome.message, outcome.options, outcome.queries)
     receipt = writer.write(staging)
-    if receipt.staged:
-        staged = tmp_path / "run" / receipt.staged
+    if receipt.done.shard:
+        staged = tmp_path / "run" / receipt.done.shard
         staged.rename(staged.with_suffix(".parquet"))
     return receipt, final_rows(tmp_path / "run")
 
