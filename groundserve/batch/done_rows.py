@@ -35,11 +35,7 @@ class DoneRows:
         )
 
     def add(self, storage: Storage, name: str) -> str | None:
-        """Take a shard's rows; return what is wrong where they cannot be used.
-
-        Raises:
-            GroundserveError: There is no room for the temporary file.
-        """
+        """Take a shard's rows; return what is wrong where they cannot be used."""
         try:
             columns = ("id", "row_key", "video", "query", "options")
             rows = read_shard(storage, name, columns).to_pylist()
@@ -71,13 +67,7 @@ class DoneRows:
 
 
 def open_temporary(schema: str, *, folder: str | None = None) -> sqlite3.Connection:
-    """Make a database for as long as it is open; any thread may use it.
-
-    Args:
-        schema: SQL that makes its tables. It must set a `journal_mode` without files, OFF or
-            MEMORY: those would have a name.
-        folder: Where the file is; the system's place for such files where None.
-    """
+    """Make a database for as long as it is open; any thread may use it."""
     with tempfile.TemporaryDirectory(prefix="groundserve-", dir=folder) as place:
         database = sqlite3.connect(
             os.path.join(place, "rows"), isolation_level=None, check_same_thread=False
@@ -87,11 +77,7 @@ def open_temporary(schema: str, *, folder: str | None = None) -> sqlite3.Connect
 
 
 def mark_done(db: sqlite3.Connection, done: Iterable[DoneRow]) -> None:
-    """Give the rows of a plan that have an answer that state.
-
-    Raises:
-        InvalidRequestError: A row that has one is gone, or was edited, or its video has changed.
-    """
+    """Give the rows of a plan that have an answer that state."""
     for row in done:
         marked = db.execute(
             "UPDATE rows SET state = 'done', kind = NULL, message = NULL "

@@ -106,17 +106,7 @@ class EngineSource:
         return family
 
     def identity(self, options: RowOptions | None = None) -> EngineIdentity:
-        """Tell which engines these are; servers are asked, each that answers.
-
-        Args:
-            options: Of rows that have none of their own, for servers of head "text": a family has
-                some tasks alone.
-
-        Raises:
-            As `check`.
-            UnavailableError: No server answers.
-            EngineMismatchError: Two servers have different engines.
-        """
+        """Tell which engines these are; servers are asked, each that answers."""
         self.check()
         if self.servers:
             from groundserve.batch.servers import common_engine
@@ -143,9 +133,6 @@ class EngineSource:
 
         A video that takes several calls is decoded and encoded in the first of them; see
         `python_backend.cache.LastVideo`. Servers do the same where they have a cache.
-
-        Raises:
-            As `open_scorer` and `open_answerer` of `groundserve.scoring.opener`.
         """
         if self.servers:
             from groundserve.batch.servers import ServerPool

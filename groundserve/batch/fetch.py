@@ -33,11 +33,6 @@ def local_file(place: str, *, limits: Limits, deadline: Deadline) -> Iterator[st
 
     A copy takes the disk of the temporary folder (TMPDIR), at most `limits.max_file_bytes`.
 
-    Args:
-        place: Path, or an fsspec URL.
-        limits: Ceilings on a video.
-        deadline: Until when it may be copied.
-
     Raises:
         FetchError: It is missing, may not be read, is too large, or the store does not answer.
         DeadlineExceededError: Copying took too long.

@@ -15,10 +15,6 @@ from groundserve.results import QueryResult
 def write_index(output: FrameOutput, rows: Iterable[RowFrames]) -> str:
     """Write the index of all images at once, in the order of the rows; no row is kept in memory.
 
-    Args:
-        output: Where, and as what.
-        rows: All that have an answer, as often as the final set has them: once.
-
     Returns:
         Its place: JSON Lines, one `FrameEntry` a line, by row, then time.
     """

@@ -113,14 +113,7 @@ class RowFrames:
     def of(
         cls, row_id: str, video: str, query: QueryResult, frame_indices: NDArray[np.int64]
     ) -> Self:
-        """Take what a row selected from the answer to its question.
-
-        Args:
-            row_id: Of the row.
-            video: The video as the manifest names it.
-            query: The answer.
-            frame_indices: int64 (T,), ordinals of all sampled frames, increasing.
-        """
+        """Take what a row selected from the answer to its question."""
         frames = tuple(ranked_frames(query, frame_indices))
         return cls(id=row_id, video=video, query=query.query, frames=frames)
 

@@ -73,12 +73,7 @@ Outcome = Step | Answered | Unanswered
 
 
 def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator[Outcome]:
-    """Ask all that the rows of a group ask.
-
-    Raises:
-        JobError: The scorer has other engines than the run is of.
-        Exception: A fault of the scorer's, which is not to be used any more.
-    """
+    """Ask all that the rows of a group ask."""
     path = group.place
     try:
         yield Step()

@@ -52,19 +52,11 @@ class Journal:
         self._thread.start()
 
     def write(self, *happened: Event) -> None:
-        """Add lines, on a local disk at once and in one piece.
-
-        Raises:
-            RunDirectoryError: They cannot be written.
-        """
+        """Add lines, on a local disk at once and in one piece."""
         self._add([events.to_json(event) for event in happened], is_urgent=False)
 
     def flush(self) -> None:
-        """Write what was gathered.
-
-        Raises:
-            RunDirectoryError: It cannot be written.
-        """
+        """Write what was gathered."""
         self._add([], is_urgent=True)
 
     def close(self) -> None:

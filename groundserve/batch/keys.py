@@ -84,11 +84,7 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, values: Any) -> Self:
-        """Read it back.
-
-        Raises:
-            InvalidRequestError: It is none.
-        """
+        """Read it back."""
         try:
             return cls(**{**values, "defaults": read_options(values["defaults"])})
         except (TypeError, KeyError) as error:
@@ -169,12 +165,7 @@ def find_video(place: str, *, hash_content: bool, is_over: Event | None = None) 
 
 
 def require_unchanged(place: str, identity: str) -> None:
-    """Refuse a video that is not the one that was planned: its answer would be of two files.
-
-    Raises:
-        MediaError: It has changed, or is gone.
-        UnavailableError: The store does not answer.
-    """
+    """Refuse a video that is not the one that was planned: its answer would be of two files."""
     hash_content = identity.startswith(_CONTENT)
     if find_video(place, hash_content=hash_content).identity != identity:
         raise MediaError(f"the video at {place!r} has changed since the run was planned")

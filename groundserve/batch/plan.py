@@ -85,11 +85,7 @@ class Plan(Closing):
     """The manifest's rows in a temporary file, with what is known of each; see `make`."""
 
     def __init__(self, *, folder: str | None = None) -> None:
-        """Make an empty one.
-
-        Args:
-            folder: Where the temporary file is; the system's place for such files where None.
-        """
+        """Make an empty one."""
         self._folder = folder or tempfile.gettempdir()
         # Whoever hands out units may do so in a thread of its own; SQLite keeps them apart.
         self._db = open_temporary(_SCHEMA, folder=folder)
@@ -163,11 +159,7 @@ class Plan(Closing):
         return cut_units(self._groups(size.max_rows), size)
 
     def mark_failed(self, failures: Iterable[RowFailed]) -> None:
-        """Note why rows have no answer in this attempt, for `errors`.
-
-        Raises:
-            GroundserveError: There is no room for the temporary file.
-        """
+        """Note why rows have no answer in this attempt, for `errors`."""
         try:
             self._db.executemany(
                 "UPDATE rows SET kind = ?, message = ? WHERE name = ? AND state = 'todo'",
@@ -196,11 +188,7 @@ class Plan(Closing):
         )
 
     def position(self, row_id: str) -> int:
-        """Return where a row stands in the manifest.
-
-        Raises:
-            KeyError: It has no such row.
-        """
+        """Return where a row stands in the manifest."""
         found = self._db.execute("SELECT position FROM rows WHERE name = ?", (name_of(row_id),))
         for (position,) in found:
             return int(position)

@@ -29,16 +29,8 @@ _Line: TypeAlias = tuple[int, bytes]  # position in the manifest, JSON with its 
 def write_records(storage: Storage, plan: Plan, *, piece_bytes: int = _PIECE_BYTES) -> int:
     """Write the lines; memory is that of a shard and of one piece.
 
-    Args:
-        storage: Of the run directory.
-        plan: Of the run; it knows where in the manifest a row stands.
-        piece_bytes: Of lines that are sorted at once.
-
     Returns:
         Lines written: one for each row that has frame scores.
-
-    Raises:
-        RunDirectoryError: The disk is full, or a shard was damaged since the run began.
     """
     num_lines = 0
     # Where there is room for the lines twice: a system's place for such files may be in memory.

@@ -81,12 +81,6 @@ class RunDirectory(Closing):
     ) -> Self:
         """Begin a run in a folder that is empty or missing.
 
-        Args:
-            place: Path or fsspec URL.
-            fingerprint: Of the run.
-            manifest: Where its rows come from: absolute path or URL.
-            note: See `EngineIdentity.note`.
-
         Raises:
             InvalidRequestError: There is a run already (go on with --resume), or something else;
                 or the folder cannot be made or written to.
@@ -166,11 +160,7 @@ class RunDirectory(Closing):
             yield from _failures(self._storage, attempt)
 
     def write(self, *happened: Event) -> None:
-        """Add lines to the journal; those of what is published come by themselves.
-
-        Raises:
-            RunDirectoryError: It cannot be written.
-        """
+        """Add lines to the journal; those of what is published come by themselves."""
         self._journal.write(*happened)
 
     def publish(self, receipt: Receipt) -> UnitDone:
@@ -203,11 +193,7 @@ class RunDirectory(Closing):
         return done
 
     def finish(self, plan: Plan) -> Finished:
-        """Write the error rows and `records.jsonl`, and the last line of the journal.
-
-        Raises:
-            RunDirectoryError: As `publish`; or a row was neither published nor said to have failed.
-        """
+        """Write the error rows and `records.jsonl`, and the last line of the journal."""
         self._journal.flush()
         plan.mark_failed(_failures(self._storage, self.attempt))
         failures = plan.failures_by_kind()
@@ -279,11 +265,7 @@ class RunDirectory(Closing):
 
 
 def read_run(storage: Storage) -> dict[str, Any] | None:
-    """Return what run.json holds; None where it is missing.
-
-    Raises:
-        InvalidRequestError: It is none of ours.
-    """
+    """Return what run.json holds; None where it is missing."""
     try:
         values = json.loads(storage.read(RUN_NAME))
         Fingerprint.from_json(values["fingerprint"])
@@ -322,11 +304,7 @@ def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -
 
 
 def require_same(place: str, before: Fingerprint, now: Fingerprint) -> None:
-    """Refuse to go on with a run of another fingerprint.
-
-    Raises:
-        InvalidRequestError: They differ; the message says in what.
-    """
+    """Refuse to go on with a run of another fingerprint."""
     if differences := before.differences(now):
         raise InvalidRequestError(
             f"{place} has another run, and answers of two must not be mixed: "

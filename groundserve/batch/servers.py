@@ -60,19 +60,7 @@ class ServerPool(Closing):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Connect lazily.
-
-        Args:
-            urls: At least one `grpc://HOST:PORT`.
-            patience_seconds: How long a call goes on while no server takes it.
-            connect: Makes the client of a server.
-            clock: Seconds that never go back.
-            sleep: Lets seconds pass.
-
-        Raises:
-            InvalidRequestError: An address has another form.
-            MissingExtraError: tritonclient is not installed.
-        """
+        """Connect lazily."""
         self._servers = {url: connect(url) for url in urls}
         self._backoffs = {url: Backoff() for url in urls}
         self._late_until = dict.fromkeys(self._servers, 0.0)
@@ -126,18 +114,7 @@ class ServerPool(Closing):
         *,
         timeout_seconds: float | None,
     ) -> _Result:
-        """Call the video's server, or the next.
-
-        Args:
-            video: Whose server it is.
-            call: Takes a server, and the seconds that are left.
-            timeout_seconds: Of all calls together.
-
-        Raises:
-            UnavailableError: No server took the call within the pool's patience; or the video ended
-                a decoder process, see `is_decoder_death`.
-            DeadlineExceededError: The time was up.
-        """
+        """Call the video's server, or the next."""
         begun = self._clock()
         order = sorted(rank(video, self._servers), key=lambda url: self._late_until[url] > begun)
         deadline = begun + (_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds)
@@ -211,14 +188,6 @@ def common_engine(urls: Sequence[str], options: RowOptions | None = None) -> dic
 
     Each is asked about one small video: what a server answers with is the only word of its engines
     that counts.
-
-    Args:
-        urls: Of the servers.
-        options: Of the run; of one that scores where None.
-
-    Raises:
-        UnavailableError: None answers.
-        EngineMismatchError: They have different ones.
     """
     video = _small_video()
     found: dict[str, dict[str, Any]] = {}

@@ -63,11 +63,7 @@ class Receipt:
 
 @cache
 def schema() -> pa.Schema:
-    """Return the columns of every Parquet file of a run; docs/batch.md explains each.
-
-    Raises:
-        MissingExtraError: pyarrow is not installed.
-    """
+    """Return the columns of every Parquet file of a run; docs/batch.md explains each."""
     try:
         import pyarrow as pa
     except ImportError as error:
@@ -168,12 +164,7 @@ class ShardWriter:
                 )
 
     def write(self, staging: Staging) -> Receipt:
-        """Write the rows under a name that does not end in .parquet, to the disk.
-
-        Raises:
-            RunDirectoryError: The disk is full, or cannot be written to.
-            RuntimeError: A row has neither an answer nor a failure.
-        """
+        """Write the rows under a name that does not end in .parquet, to the disk."""
         num_told = len(self._rows) + len(self._failures)
         if num_told != self._unit.num_rows:
             raise RuntimeError(f"{num_told} of {self._unit.num_rows} rows of the unit were told of")
@@ -237,11 +228,7 @@ def shard_name(folder: str, sha256: str) -> str:
 
 
 def read_shard(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
-    """Return some columns of a file of the final set, after a look at all of its bytes.
-
-    Raises:
-        ValueError: It is damaged: other bytes than its name says, or no Parquet file.
-    """
+    """Return some columns of a file of the final set, after a look at all of its bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -264,14 +264,7 @@ class _RemoteStorage(Storage):
 
 
 def open_storage(place: str) -> Storage:
-    """Return the file system of a folder; nothing is read or written.
-
-    Args:
-        place: Path, or an fsspec URL.
-
-    Raises:
-        InvalidRequestError, MissingExtraError: As `split_place`.
-    """
+    """Return the file system of a folder; nothing is read or written."""
     filesystem, path = split_place(place)
     if filesystem is None:
         return Storage(path, path)
@@ -302,11 +295,7 @@ def split_place(place: str) -> tuple[Any | None, str]:
 
 
 def check_scheme(place: str) -> str | None:
-    """Return the scheme of a URL whose files can be read; None for a path.
-
-    Raises:
-        InvalidRequestError: It is another one.
-    """
+    """Return the scheme of a URL whose files can be read; None for a path."""
     scheme = scheme_of(place)
     if scheme not in (None, *LOCAL_PROTOCOLS, *REMOTE_PROTOCOLS):
         without_query = place.partition("?")[0]  # it may hold a secret

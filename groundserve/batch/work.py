@@ -9,6 +9,7 @@ from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.shards import Staging
 from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 
 DEFAULT_DEADLINE_SECONDS = 600.0
 """Longest time of one call of the scorer, and of copying one video."""
@@ -28,11 +29,11 @@ class Work:
     engine_id: str
     """Of the engines that the run directory is bound to."""
     staging: Staging
-    num_threads: int
+    num_threads: int = 1
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
     hang_seconds: float = HANG_SECONDS
-    span_threshold: float
-    span_gap_seconds: float
+    span_threshold: float = DEFAULT_SPAN_THRESHOLD
+    span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS
     frames: FrameOutput | None = None
     """Where selected frames are written as images; None: nowhere."""
 

@@ -89,12 +89,7 @@ class UnitScorer:
                     writer.fail(group, ErrorKind.WORKER_DIED, message)
 
     def _outcomes(self, program: Program, group: Group) -> Iterator[Answered | Unanswered]:
-        """Yield what becomes of a group.
-
-        Raises:
-            ProgramDiedError, SilentProgramError: The scorer's process died or hangs.
-            JobError: See `score`.
-        """
+        """Yield what becomes of a group."""
         program.tell(group)
         while True:
             match program.hear(self._work.silence_seconds):

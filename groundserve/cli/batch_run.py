@@ -22,6 +22,7 @@ from groundserve.batch.rows import BadRow, Row, admit
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import Status, read_status
 from groundserve.batch.storage import open_storage
+from groundserve.batch.work import Work
 from groundserve.cli._output import print_json, print_line, say_error
 from groundserve.cli.batch_job import BatchJob
 from groundserve.cli.batch_progress import batch_progress
@@ -31,12 +32,7 @@ from groundserve.options import AnswerOptions
 
 
 def run_batch(job: BatchJob, rows: Iterable[Row | BadRow], *, as_json: bool) -> None:
-    """Run a checked job to its end, or to Ctrl-C or SIGTERM, and print what came of it.
-
-    Raises:
-        typer.Exit: It was stopped: 130 or 143.
-        GroundserveError: It cannot go on.
-    """
+    """Run a checked job to its end, or to Ctrl-C or SIGTERM, and print what came of it."""
     tally = Tally()
     started = time.monotonic()
     with _signals_caught() as caught:
@@ -139,14 +135,18 @@ def _run(
         run_job(
             plan,
             directory,
-            source=job.source,
-            engine_id=engine.engine_id,
-            manifest=manifest,
+            Work(
+                source=job.source,
+                engine_id=engine.engine_id,
+                staging=directory.staging,
+                num_threads=max(1, int(job.workers.cpus_each)),
+                deadline_seconds=job.timeout_seconds,
+                span_threshold=job.span_threshold,
+                span_gap_seconds=job.span_gap_seconds,
+                frames=job.frames,
+            ),
             workers=job.workers,
-            deadline_seconds=job.timeout_seconds,
-            span_threshold=job.span_threshold,
-            span_gap_seconds=job.span_gap_seconds,
-            frames=job.frames,
+            manifest=manifest,
             on_event=on_event,
         )
         on_event(directory.finish(plan))

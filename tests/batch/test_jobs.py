@@ -11,7 +11,7 @@ import pytest
 
 from groundserve.batch.engines import EngineSource
 from groundserve.batch.events import UnitDone
-from groundserve.batch.job import Workers
+from groundserve.batch.ray_pool import Workers
 from groundserve.options import ScoreOptions
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.pipeline import Pipeline

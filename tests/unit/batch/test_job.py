@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from groundserve.batch.job import Workers
+from groundserve.batch.ray_pool import Workers
 from groundserve.errors import InvalidRequestError
 
 LAPTOP: dict[str, Any] = {"num_cpus": 8.0, "num_gpus": 1.0, "is_local": True}
