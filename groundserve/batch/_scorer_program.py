@@ -13,9 +13,8 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from groundserve.batch.group_scorer import Broken, Ready, score_group
+from groundserve.batch.group_scorer import Broken, JobError, Ready, Work, score_group
 from groundserve.batch.units import Group
-from groundserve.batch.work import JobError, Work
 from groundserve.errors import GroundserveError
 
 

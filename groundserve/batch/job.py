@@ -16,13 +16,13 @@ from typing import Any
 
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.events import Event, RowFailed, Started, UnitLost
+from groundserve.batch.group_scorer import Work
 from groundserve.batch.plan import Plan
 from groundserve.batch.ray_pool import Pool, Workers, started_ray
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.shards import Receipt, Staging
 from groundserve.batch.storage import open_storage
 from groundserve.batch.units import Unit, UnitSize
-from groundserve.batch.work import Work
 from groundserve.batch.worker import UnitScorer
 from groundserve.errors import (
     GroundserveError,

@@ -11,20 +11,19 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from groundserve.answers import AnswerResult
-from groundserve.batch.answer_columns import answer_columns, as_unicode
+from groundserve.answers import Answer, AnswerResult
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.events import RowFailed, UnitDone, VideoTime
 from groundserve.batch.row_options import RowOptions, options_json
 from groundserve.batch.storage import Storage, open_storage
 from groundserve.batch.units import Group, Unit
 from groundserve.errors import MissingExtraError
-from groundserve.results import ScoreResult
+from groundserve.results import QueryResult, ScoreResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -239,3 +238,45 @@ def read_shard(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
         return pq.read_table(pa.BufferReader(data), columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error)) from error
+
+
+def answer_columns(result: ScoreResult | AnswerResult) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each question with the columns of its answer."""
+    video = {
+        "num_source_frames": result.info.num_source_frames,
+        "fps": result.info.fps,
+        "duration_seconds": result.info.duration_seconds,
+        "frame_indices": result.frame_indices,
+        "pts_seconds": result.pts_seconds,
+    }
+    if isinstance(result, AnswerResult):
+        for answer in result.answers:
+            yield answer.query, video | _text_columns(answer)
+    else:
+        for query in result.queries:
+            yield query.query, video | _score_columns(query)
+
+
+def _text_columns(answer: Answer) -> dict[str, Any]:
+    return {
+        "answer": as_unicode(answer.text),
+        "stop_reason": answer.stop_reason,
+        "moments": [
+            {**asdict(moment), "text": as_unicode(moment.text)} for moment in answer.moments
+        ],
+    }
+
+
+def _score_columns(query: QueryResult) -> dict[str, Any]:
+    return {
+        "frame_logits": query.frame_logits,
+        "frame_scores": query.frame_scores,
+        "selected_frames": query.selected_frames,
+        "selected_seconds": query.selected_seconds,
+        "spans": [span._asdict() for span in query.spans],
+    }
+
+
+def as_unicode(text: str) -> str:
+    """Return a text as Parquet can hold it: what is no Unicode is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.group_scorer import Answered, Broken, Ready, Step, Unanswered
+from groundserve.batch.group_scorer import Answered, Broken, JobError, Ready, Step, Unanswered, Work
 from groundserve.batch.program import Program, ProgramDiedError, SilentProgramError
 from groundserve.batch.shards import Receipt, ShardWriter
 from groundserve.batch.units import Group, Unit
-from groundserve.batch.work import JobError, Work
 
 MAX_UNAVAILABLE = 3
 """Videos in a row that no server took before a job stops: the servers are gone, not the videos."""

@@ -15,13 +15,14 @@ import typer
 from groundserve.batch.attempts import ATTEMPTS
 from groundserve.batch.engines import EngineIdentity, EngineSource
 from groundserve.batch.frame_output import FrameOutput
+from groundserve.batch.group_scorer import Work
 from groundserve.batch.journal import LOG
 from groundserve.batch.keys import Fingerprint
 from groundserve.batch.ray_pool import Workers, uses_external_ray
 from groundserve.batch.row_options import RowOptions, check_repeatable
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
 from groundserve.batch.run_directory import require_same
-from groundserve.batch.shards import ERRORS, SCORES, STAGING
+from groundserve.batch.shards import ERRORS, SCORES, STAGING, Staging
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import open_storage, split_place
 from groundserve.cli.batch_status import check_price
@@ -37,6 +38,15 @@ from groundserve.spans import check_span_options
 
 MAX_TIMEOUT_SECONDS = 7 * 86_400.0
 """More than any video takes; clocks overflow far above."""
+
+_OF_FRAMES = (
+    *("sample_fps", "sampling", "seek", "top_k", "selector", "span_threshold", "span_gap_seconds"),
+    *("frames", "frames_format", "frames_quality", "frames_side", "vision_tower"),
+)
+_OF_TEXT = (
+    *("task", "raw", "control_tokens", "clip_seconds", "max_new_tokens"),
+    *("family", "part"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,19 @@ class BatchJob:
             span_gap_seconds=self.span_gap_seconds,
             hash_content=self.hash_content,
             frames="" if self.frames is None else self.frames.description,
+        )
+
+    def work(self, engine_id: str, staging: Staging) -> Work:
+        """Return how a unit of the job is scored."""
+        return Work(
+            source=self.source,
+            engine_id=engine_id,
+            staging=staging,
+            num_threads=max(1, int(self.workers.cpus_each)),
+            deadline_seconds=self.timeout_seconds,
+            span_threshold=self.span_threshold,
+            span_gap_seconds=self.span_gap_seconds,
+            frames=self.frames,
         )
 
     def check_questions(self, family: TextFamily[Any] | None) -> None:
@@ -207,16 +230,6 @@ def _check_extra() -> None:
     for module in ("ray", "pyarrow", "fsspec"):
         if find_spec(module) is None:
             raise MissingExtraError("batch", module)
-
-
-_OF_FRAMES = (
-    *("sample_fps", "sampling", "seek", "top_k", "selector", "span_threshold", "span_gap_seconds"),
-    *("frames", "frames_format", "frames_quality", "frames_side", "vision_tower"),
-)
-_OF_TEXT = (
-    *("task", "raw", "control_tokens", "clip_seconds", "max_new_tokens"),
-    *("family", "part"),
-)
 
 
 def find_head(

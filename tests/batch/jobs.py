@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from groundserve.batch.engines import EngineIdentity
 from groundserve.batch.events import Event
+from groundserve.batch.group_scorer import Work
 from groundserve.batch.job import run_job
 from groundserve.batch.keys import Fingerprint
 from groundserve.batch.plan import Plan
 from groundserve.batch.ray_pool import Workers
 from groundserve.batch.rows import read_manifest
 from groundserve.batch.run_directory import RunDirectory
-from groundserve.batch.work import Work
 from groundserve.options import ScoreOptions
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from tests.batch.scripted import IDENTITY

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from groundserve.batch import storage
-from groundserve.batch.frame_index import write_index
 from groundserve.batch.frame_output import (
     FrameOutput,
     RowFrames,
     row_folder,
+    write_index,
     write_row_frames,
 )
 from tests.media_assets.whole_file import decode_whole_file

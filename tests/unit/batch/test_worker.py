@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from groundserve.batch.errors import ErrorKind
+from groundserve.batch.group_scorer import JobError
 from groundserve.batch.shards import Receipt
-from groundserve.batch.work import JobError
 from tests.batch.scripted import ScriptedSource
 from tests.unit.batch.bench import Bench
 
