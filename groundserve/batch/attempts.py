@@ -21,9 +21,8 @@ class Claim(NamedTuple):
     """An attempt that is this process's own."""
 
     number: int
-    """From 1."""
     content: bytes
-    """Of its file: no other process writes the same."""
+    """No other process writes the same file."""
 
 
 def claim_attempt(storage: Storage, *, manifest: str, started: float) -> Claim:

@@ -55,7 +55,7 @@ class DoneRows:
         except sqlite3.IntegrityError:
             return "rows of it are in another file, too"
         except sqlite3.OperationalError as error:
-            raise no_room("the rows that are done", tempfile.gettempdir(), error) from error
+            raise no_room("the rows that are done", error) from error
         return None
 
     def __iter__(self) -> Iterator[DoneRow]:
@@ -66,9 +66,12 @@ class DoneRows:
         self._db.close()
 
 
-def open_temporary(schema: str, *, folder: str | None = None) -> sqlite3.Connection:
-    """Make a database for as long as it is open; any thread may use it."""
-    with tempfile.TemporaryDirectory(prefix="groundserve-", dir=folder) as place:
+def open_temporary(schema: str) -> sqlite3.Connection:
+    """Make a database for as long as it is open; any thread may use it.
+
+    Its file has no name: `schema` must set a `journal_mode` without files, OFF or MEMORY.
+    """
+    with tempfile.TemporaryDirectory(prefix="groundserve-") as place:
         database = sqlite3.connect(
             os.path.join(place, "rows"), isolation_level=None, check_same_thread=False
         )

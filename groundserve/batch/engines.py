@@ -9,10 +9,14 @@ from typing import Any, Protocol, Self
 
 from groundserve.arguments import parse_url
 from groundserve.batch.row_options import RowOptions
+from groundserve.batch.servers import ServerPool, common_engine
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import Head, TextFamily
 from groundserve.limits import Limits
 from groundserve.scorer import Answerer, Scorer
+from groundserve.scoring.opener import check_answerer, check_scorer, open_answerer, open_scorer
+from groundserve.scoring.shipped import shipped_engine_dir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +24,7 @@ class EngineIdentity:
     """Which engines answer."""
 
     engine_id: str
-    """Content hash, as `Manifest.engine_id`."""
     model: str
-    """What people call the checkpoint."""
     family: str
     precision: str
     note: str | None = None
@@ -61,14 +63,10 @@ class EngineSource:
     """
 
     checkpoint: str | None = None
-    """`--checkpoint`, run by PyTorch."""
     engines: Path | None = None
     servers: tuple[str, ...] = ()
-    """`--server`, one or several, all with the same engines."""
     vision_tower: str | None = None
-    """`--vision-tower`, which goes with a checkpoint."""
     device: str | None = None
-    """`--device`, which goes with a checkpoint."""
     head: Head = "frames"
     """What the rows ask for."""
     family: str | None = None
@@ -77,7 +75,7 @@ class EngineSource:
 
     @property
     def is_shared(self) -> bool:
-        """See `Source.is_shared`."""
+        """Whether servers answer."""
         return bool(self.servers)
 
     def check(self) -> TextFamily[Any] | None:
@@ -90,8 +88,6 @@ class EngineSource:
             InvalidRequestError, UnsupportedError, EngineMismatchError: As `check_scorer` and
                 `check_answerer` of `groundserve.scoring.opener`; or a server is named twice.
         """
-        from groundserve.scoring.opener import check_answerer, check_scorer
-
         place = (self.checkpoint, self.engines, self.servers[0] if self.servers else None)
         family = None
         if self.head == "text":
@@ -109,8 +105,6 @@ class EngineSource:
         """Tell which engines these are; servers are asked, each that answers."""
         self.check()
         if self.servers:
-            from groundserve.batch.servers import common_engine
-
             return EngineIdentity.of(common_engine(self.servers, options))
         if self.checkpoint is not None:
             from python_backend.checkpoint import CheckpointStages
@@ -123,9 +117,6 @@ class EngineSource:
                 device=self.device,  # type: ignore[arg-type]  # `check` has looked at it
             )
             return EngineIdentity.of(stages.manifest.identity)
-        from groundserve.engines.manifest import Manifest
-        from groundserve.scoring.shipped import shipped_engine_dir
-
         return EngineIdentity.of(Manifest.load(self.engines or shipped_engine_dir()).identity)
 
     def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
@@ -135,32 +126,17 @@ class EngineSource:
         `python_backend.cache.LastVideo`. Servers do the same where they have a cache.
         """
         if self.servers:
-            from groundserve.batch.servers import ServerPool
-
             return ServerPool(self.servers)
-        from groundserve.scoring.opener import open_answerer, open_scorer
         from python_backend.cache import LastVideo
         from python_backend.meter import Counts
 
+        common: dict[str, Any] = {
+            "device": self.device,
+            "limits": limits,
+            "num_threads": num_threads,
+            "cache": LastVideo(meter=Counts()),
+        }
+        place = (self.checkpoint, self.engines, None)
         if self.head == "text":
-            return open_answerer(
-                self.checkpoint,
-                self.engines,
-                None,
-                family=self.family,
-                parts=self.parts,
-                device=self.device,
-                limits=limits,
-                num_threads=num_threads,
-                cache=LastVideo(meter=Counts()),
-            )
-        return open_scorer(
-            self.checkpoint,
-            self.engines,
-            None,
-            vision_tower=self.vision_tower,
-            device=self.device,
-            limits=limits,
-            num_threads=num_threads,
-            cache=LastVideo(meter=Counts()),
-        )
+            return open_answerer(*place, family=self.family, parts=self.parts, **common)
+        return open_scorer(*place, vision_tower=self.vision_tower, **common)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from enum import StrEnum
 
 from groundserve.errors import (
@@ -17,10 +18,11 @@ class RunDirectoryError(GroundserveError):
     """The run directory cannot be written to, or no longer belongs to this driver."""
 
 
-def no_room(what: str, folder: str, error: Exception) -> GroundserveError:
+def no_room(what: str, error: Exception) -> GroundserveError:
     """Return what to raise where a temporary file of the driver cannot grow."""
     return GroundserveError(
-        f"cannot keep {what} in {folder}: {error}; TMPDIR names a place with more room"
+        f"cannot keep {what} in {tempfile.gettempdir()}: {error}; "
+        "TMPDIR names a place with more room"
     )
 
 

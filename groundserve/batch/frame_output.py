@@ -18,7 +18,7 @@ from typing import Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.batch.shards import SCORES, SUFFIX
+from groundserve.batch.shards import scored_rows
 from groundserve.batch.storage import PARTIAL_SUFFIX, Storage, open_storage
 from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import (
@@ -47,7 +47,7 @@ class FrameOutput:
     image_format: ImageFormat = "jpeg"
     """"jpeg" or "png"."""
     quality: int | None = None
-    """Of a JPEG, from 1 to 100; None: 95."""
+    """From 1 to 100, for JPEG alone; None: 95."""
     longest_side: int | None = None
     """Images whose longer side has more pixels are shrunk to it; None: as they are."""
 
@@ -88,14 +88,12 @@ class FrameEntry:
     """Path from the folder that the index is in."""
     id: str
     video: str
-    """The video as the manifest names it."""
     query: str
     rank: int
     """1 is the row's best frame by score; of equal scores the earlier is better."""
     frame_index: int
     """0-based ordinal in the video."""
     seconds: float
-    """When the frame is shown."""
     score: float
     """In [0, 1]."""
 
@@ -106,10 +104,9 @@ class RowFrames:
 
     id: str
     video: str
-    """The video as the manifest names it."""
     query: str
     frames: tuple[tuple[int, int, float, float], ...]
-    """Of each frame: its rank from 1, ordinal, seconds and score."""
+    """Rank from 1, ordinal, seconds and score of each."""
 
     @classmethod
     def of(
@@ -223,34 +220,13 @@ def write_index(output: FrameOutput, rows: Iterable[RowFrames]) -> str:
 
 
 def rows_with_frames(storage: Storage) -> Iterator[RowFrames]:
-    """Yield each row of a run that has an answer, file by file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    arrays = ("frame_indices", "frame_logits", "frame_scores", "selected_frames")
-    columns = ["id", "video", "query", *arrays, "selected_seconds"]
-    for name in storage.names(SCORES):
-        if not name.endswith(SUFFIX):
+    """Yield each row of a run that has scores, file by file."""
+    names = ("frame_logits", "frame_scores", "selected_frames", "selected_seconds")
+    columns = ("id", "video", "query", "frame_indices", *names)
+    for row_id, video, query, *found in scored_rows(storage, columns):
+        if not all(one.is_valid for one in found):  # a family that answers in text has none
             continue
-        file = pq.ParquetFile(pa.BufferReader(storage.read(f"{SCORES}/{name}")))
-        for batch in file.iter_batches(columns=columns):
-            for place in range(batch.num_rows):
-                row = {column: batch.column(column)[place] for column in columns}
-                found = {
-                    column: row[column].values.to_numpy(zero_copy_only=False)
-                    for column in (*arrays, "selected_seconds")
-                    if row[column].is_valid  # a family that answers in text has none
-                }
-                if len(found) <= len(arrays):
-                    continue
-                query = QueryResult(
-                    query=row["query"].as_py(),
-                    frame_logits=found["frame_logits"],
-                    frame_scores=found["frame_scores"],
-                    selected_frames=found["selected_frames"],
-                    selected_seconds=found["selected_seconds"],
-                    spans=[],
-                )
-                yield RowFrames.of(
-                    row["id"].as_py(), row["video"].as_py(), query, found["frame_indices"]
-                )
+        indices, *scored = (one.values.to_numpy(zero_copy_only=False) for one in found)
+        arrays = dict(zip(names, scored, strict=True))
+        answer = QueryResult(query=query.as_py(), spans=[], **arrays)
+        yield RowFrames.of(row_id.as_py(), video.as_py(), answer, indices)

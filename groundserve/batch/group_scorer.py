@@ -48,7 +48,6 @@ class Work:
 
     source: Source
     engine_id: str
-    """Of the engines that the run directory is bound to."""
     staging: Staging
     num_threads: int = 1
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
@@ -56,7 +55,6 @@ class Work:
     span_threshold: float = DEFAULT_SPAN_THRESHOLD
     span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS
     frames: FrameOutput | None = None
-    """Where selected frames are written as images; None: nowhere."""
 
     @property
     def limits(self) -> Limits:
@@ -102,9 +100,8 @@ class Unanswered:
     kind: ErrorKind
     message: str
     options: RowOptions | None = None
-    """Of the call; None: all rows of the group that have no answer."""
+    """None: all rows of the group that have no answer."""
     queries: tuple[str, ...] | None = None
-    """Of the call."""
     is_asked: bool = True
     """Whether a scorer was asked; False where the video could not be had."""
 

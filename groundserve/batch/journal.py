@@ -30,7 +30,6 @@ class Entry:
     """One line."""
 
     time: float
-    """Seconds since the epoch."""
     event: Event | None
     """None: a heartbeat, or a line of another version."""
 

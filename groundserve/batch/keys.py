@@ -25,7 +25,7 @@ from groundserve.errors import (
 from groundserve.limits import MIB
 
 SCHEMA_VERSION = 1
-"""Of the columns and the layout of a run directory."""
+"""Changes with the columns and the layout of a run directory."""
 
 _CONTENT = "sha256 "
 _BLOCK_BYTES = MIB
@@ -50,7 +50,6 @@ class VideoFile:
     """A video that is there."""
 
     identity: str
-    """Content or version of the file, see `find_video`."""
     num_bytes: int
 
 
@@ -59,9 +58,7 @@ class Fingerprint:
     """Everything that changes results and is one for a whole run."""
 
     engine_id: str
-    """Content hash of the engines, as `Manifest.engine_id`."""
     model: str
-    """What people call the checkpoint."""
     family: str
     precision: str
     defaults: RowOptions
@@ -74,9 +71,8 @@ class Fingerprint:
     """Where the selected frames go as images, and as what, in words; "" where they do not. No
     result follows from it, but a run has the images of all of its rows, or none."""
     version: str = __version__
-    """Of groundserve: decoding, resizing and selecting may differ between two."""
+    """Decoding, resizing and selecting may differ between two."""
     schema_version: int = SCHEMA_VERSION
-    """Of the run directory."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain object."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,7 +67,6 @@ class Counts:
     num_spent: int
     """Failed as often as they may."""
     num_to_do: int
-    """Left."""
     num_groups: int
     """Videos of those, each with its sampling options."""
     num_repeated: int
@@ -84,11 +82,9 @@ class Counts:
 class Plan(Closing):
     """The manifest's rows in a temporary file, with what is known of each; see `make`."""
 
-    def __init__(self, *, folder: str | None = None) -> None:
-        """Make an empty one."""
-        self._folder = folder or tempfile.gettempdir()
+    def __init__(self) -> None:
         # Whoever hands out units may do so in a thread of its own; SQLite keeps them apart.
-        self._db = open_temporary(_SCHEMA, folder=folder)
+        self._db = open_temporary(_SCHEMA)
         self._num_repeated = 0
         self._is_over = Event()
 
@@ -102,18 +98,16 @@ class Plan(Closing):
         failures: Iterable[RowFailed] = (),
         max_attempts: int = 3,
         limits: Limits | None = None,
-        folder: str | None = None,
     ) -> Self:
         """Read the rows, look at each video once, and match them with what is done.
 
         Args:
-            rows: Of the manifest.
-            fingerprint: Of the run.
-            done: Rows that have an answer; see `RunDirectory.done`.
-            failures: Of earlier attempts, in order; see `RunDirectory.failures`.
+            rows: The manifest's.
+            fingerprint: Has its part in each row's key.
+            done: Rows that have an answer.
+            failures: Those of earlier attempts, in order.
             max_attempts: How often a row is tried, at least 1, over all attempts.
-            limits: Of which `max_file_bytes` counts; the defaults where None.
-            folder: See `__init__`.
+            limits: Only `max_file_bytes` counts; the defaults where None.
 
         Raises:
             InvalidRequestError: An id stands in the manifest twice; or a row that is done is gone,
@@ -122,7 +116,7 @@ class Plan(Closing):
         """
         if max_attempts < 1:
             raise InvalidRequestError(f"max_attempts must be >= 1, got {max_attempts}")
-        plan = cls(folder=folder)
+        plan = cls()
         try:
             plan._db.execute("BEGIN")
             plan._add(rows, fingerprint, limits or Limits())
@@ -131,7 +125,7 @@ class Plan(Closing):
             plan._db.execute("COMMIT")
         except sqlite3.OperationalError as error:
             plan.close()
-            raise no_room("the plan", plan._folder, error) from error
+            raise no_room("the plan", error) from error
         except BaseException:
             plan.close()
             raise
@@ -166,7 +160,7 @@ class Plan(Closing):
                 ((it.kind, it.message, name_of(it.id)) for it in failures),
             )
         except sqlite3.OperationalError as error:
-            raise no_room("the plan", self._folder, error) from error
+            raise no_room("the plan", error) from error
 
     def errors(self) -> Iterator[dict[str, Any]]:
         """Return the rows that are known to have no answer, as columns, in the manifest's order."""

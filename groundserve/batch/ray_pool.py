@@ -26,7 +26,7 @@ from groundserve.runtime.cpus import available_cpus
 RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
 """Environment variable, Ray's own, with the address of a Ray that runs already."""
 _RESERVED_SHARE = 0.9
-"""Of a worker's cores, what it reserves: the rest is for Ray's own tasks, which would starve."""
+"""What a worker reserves of its cores: the rest is for Ray's own tasks, which would starve."""
 _OBJECT_STORE_BYTES = 128 * MIB
 """Places of units and receipts alone go through it; Ray wants 75 MiB or more."""
 _MAX_PARENT_CHARACTERS = 8
@@ -133,7 +133,8 @@ def started_ray(workers: Workers, place: str) -> Iterator[Pool]:
             context = ray.data.DataContext.get_current()
             context.print_on_execution_start = context.enable_progress_bars = False
             context.max_errored_blocks = -1  # the units of workers that died
-            yield _pool(workers, ray.cluster_resources(), is_local=is_local)
+            total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            yield _pool(workers, total, is_local=is_local)
         finally:
             ray.shutdown()
             signal.signal(signal.SIGTERM, on_terminate)

@@ -20,7 +20,7 @@ from groundserve.options import AnswerOptions
 from groundserve.strict_json import parse_object, shown
 
 COLUMNS = ("id", "video", "query", "options")
-"""Of a manifest; the first and the last may be missing."""
+"""The first and the last may be missing in a manifest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +30,6 @@ class Row:
     id: str
     """As the manifest gives it; "" where it gives none. A planned row always has one."""
     video: str
-    """As the manifest names it."""
     place: str
     """Where it is: an absolute path, or a URL of fsspec."""
     query: str

@@ -13,7 +13,7 @@ from groundserve.limits import Limits
 from groundserve.options import AnswerOptions, ScoreOptions, parse_answer_options, parse_options
 
 RowOptions: TypeAlias = ScoreOptions | AnswerOptions
-"""Of a run all are of one kind: that of its engines' head."""
+"""All of a run are of one kind: that of its engines' head."""
 
 _PLAIN = ScoreOptions()
 _AFTERWARDS = ("top_k", "selector")

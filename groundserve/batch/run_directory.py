@@ -34,10 +34,10 @@ from groundserve.batch.shards import (
     ERRORS,
     SCORES,
     STAGING,
-    SUFFIX,
     Receipt,
     Staging,
     encode_rows,
+    final_names,
     shard_name,
 )
 from groundserve.batch.storage import LOCK_NAME, PARTIAL_SUFFIX, Storage, open_storage
@@ -53,18 +53,9 @@ _ERRORS_PER_FILE = 50_000
 
 
 class RunDirectory(Closing):
-    """A run, held by one driver. Use `create` or `resume`, then a `with` block.
-
-    Example:
-        >>> with RunDirectory.create(place, fingerprint, manifest=manifest) as directory:
-        ...     with Plan.make(rows, fingerprint=fingerprint, done=directory.done(), ...) as plan:
-        ...         for receipt in ...:
-        ...             event = directory.publish(receipt)
-        ...         directory.finish(plan)
-    """
+    """A run, held by one driver. Use `create` or `resume`, then a `with` block."""
 
     def __init__(self, storage: Storage, manifest: str) -> None:
-        """Claim an attempt in a folder that is held; see `create` and `resume`."""
         self._storage = storage
         self._started = time.time()
         self._num_published = 0
@@ -230,7 +221,7 @@ class RunDirectory(Closing):
 
     def _take_over(self) -> None:
         """Bring what earlier attempts left into the state that this one starts from."""
-        for name in _finals(self._storage, SCORES):
+        for name in final_names(self._storage, SCORES):
             if problem := self._done.add(self._storage, name):
                 self._storage.move(name, name + DAMAGED)
                 self._say(f"{name} was set aside, its rows are computed anew: {problem}")
@@ -241,7 +232,7 @@ class RunDirectory(Closing):
     def _take_back_errors(self) -> None:
         """Let no error row count any more, before one of the rows has an answer."""
         if not self._has_taken_back:
-            for name in _finals(self._storage, ERRORS):
+            for name in final_names(self._storage, ERRORS):
                 self._storage.move(name, name + RETRIED)
             self._has_taken_back = True
 
@@ -310,10 +301,6 @@ def require_same(place: str, before: Fingerprint, now: Fingerprint) -> None:
             f"{place} has another run, and answers of two must not be mixed: "
             f"{'; '.join(differences)}. Undo that, or name another folder"
         )
-
-
-def _finals(storage: Storage, folder: str) -> list[str]:
-    return [f"{folder}/{name}" for name in storage.names(folder) if name.endswith(SUFFIX)]
 
 
 def _failures(storage: Storage, attempt: int) -> Iterator[RowFailed]:

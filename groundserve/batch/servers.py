@@ -27,7 +27,6 @@ from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult, VideoInfo
 from groundserve.runtime.closing import Closing
 from groundserve.serving.backoff import Backoff
-from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.triton_messages import is_decoder_death
 
 if TYPE_CHECKING:
@@ -71,41 +70,26 @@ class ServerPool(Closing):
     def score(
         self,
         video: Video,
-        queries: str | Sequence[str],
-        options: ScoreOptions | None = None,
-        *,
-        span_threshold: float = DEFAULT_SPAN_THRESHOLD,
-        span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
+        *arguments: Any,
         timeout_seconds: float | None = None,
+        **settings: Any,
     ) -> ScoreResult:
-        """See `Scorer.score`."""
-        return self._send(
-            video,
-            lambda server, seconds: server.score(
-                video,
-                queries,
-                options,
-                span_threshold=span_threshold,
-                span_gap_seconds=span_gap_seconds,
-                timeout_seconds=seconds,
-            ),
-            timeout_seconds=timeout_seconds,
-        )
+        """Have the video's server score it; all else is as for `Scorer.score`."""
+
+        def call(server: Client, seconds: float) -> ScoreResult:
+            return server.score(video, *arguments, timeout_seconds=seconds, **settings)
+
+        return self._send(video, call, timeout_seconds=timeout_seconds)
 
     def ask(
-        self,
-        video: Video,
-        queries: str | Sequence[str] = (),
-        options: AnswerOptions | None = None,
-        *,
-        timeout_seconds: float | None = None,
+        self, video: Video, *arguments: Any, timeout_seconds: float | None = None
     ) -> AnswerResult:
-        """See `Answerer.ask`."""
-        return self._send(
-            video,
-            lambda server, seconds: server.ask(video, queries, options, timeout_seconds=seconds),
-            timeout_seconds=timeout_seconds,
-        )
+        """Have the video's server answer; all else is as for `Answerer.ask`."""
+
+        def call(server: Client, seconds: float) -> AnswerResult:
+            return server.ask(video, *arguments, timeout_seconds=seconds)
+
+        return self._send(video, call, timeout_seconds=timeout_seconds)
 
     def _send(
         self,
@@ -158,7 +142,7 @@ class ServerPool(Closing):
     def frames(
         self, video: Video, frame_indices: FrameIndices, *, longest_side: int | None = None
     ) -> NDArray[np.uint8]:
-        """See `Scorer.frames`; no server is asked."""
+        """Decode here, as each client does; no server is asked."""
         first = next(iter(self._servers.values()))
         return first.frames(video, frame_indices, longest_side=longest_side)
 

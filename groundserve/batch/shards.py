@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SCORES, ERRORS, STAGING = "scores", "errors", "staging"
 SUFFIX = ".parquet"
-"""Of the final set: all and only the files with this ending."""
+"""All and only the files with this ending are the final set."""
 
 _NUM_SLOWEST = 3
 """Videos of a unit that its receipt names: the slowest of a run are among them."""
@@ -42,7 +42,6 @@ class Staging:
     """Where the workers of an attempt write; small, so that it travels to them."""
 
     place: str
-    """The run directory: path or fsspec URL."""
     attempt: int
 
     @property
@@ -238,6 +237,18 @@ def read_shard(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
         return pq.read_table(pa.BufferReader(data), columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error)) from error
+
+
+def final_names(storage: Storage, folder: str) -> list[str]:
+    """Return the files of the final set in a folder, sorted."""
+    return [f"{folder}/{name}" for name in storage.names(folder) if name.endswith(SUFFIX)]
+
+
+def scored_rows(storage: Storage, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows that have an answer as Arrow's scalars, file by file."""
+    for name in final_names(storage, SCORES):
+        table = read_shard(storage, name, columns)
+        yield from zip(*map(table.column, columns), strict=True)
 
 
 def answer_columns(result: ScoreResult | AnswerResult) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -21,7 +21,7 @@ _OPEN_SECONDS = 1800.0
 """How long engines may take to open; tens of GB come from a slow store in less."""
 _END_SECONDS = 5.0
 _MAX_TRIES = 2
-"""Of a video whose process died."""
+"""How often a video is tried whose process died."""
 _MAX_OPENINGS = 3
 """How often engines are opened where the process dies meanwhile, as of an OOM kill."""
 
