@@ -13,16 +13,14 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from groundserve.batch.group_scorer import Broken, Ready, score_group
-from groundserve.batch.program import open_connection
+from groundserve.batch.group_scorer import Broken, JobError, Ready, Work, score_group
 from groundserve.batch.units import Group
-from groundserve.batch.work import JobError, Work
 from groundserve.errors import GroundserveError
 
 
 def main() -> None:
     """Open a scorer, then score groups until the other side closes the connection."""
-    connection, _ = open_connection(sys.argv)
+    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     work: Work = connection.recv()
     groups: queue.SimpleQueue[Group] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, groups), daemon=True).start()

@@ -21,22 +21,12 @@ class Claim(NamedTuple):
     """An attempt that is this process's own."""
 
     number: int
-    """From 1."""
     content: bytes
-    """Of its file: no other process writes the same."""
+    """No other process writes the same file."""
 
 
 def claim_attempt(storage: Storage, *, manifest: str, started: float) -> Claim:
-    """Make the next attempt this process's own.
-
-    Args:
-        storage: Of the run directory.
-        manifest: Where the rows come from, for people.
-        started: When it began, seconds since the epoch.
-
-    Raises:
-        RunDirectoryError: It cannot be written.
-    """
+    """Make the next attempt this process's own."""
     content = json.dumps(
         {
             "host": socket.gethostname(),
@@ -59,9 +49,6 @@ def require_newest(storage: Storage, claim: Claim) -> None:
     """Refuse to go on where the run is no longer this process's.
 
     A folder that was removed may hold another run by now, whose attempts are counted from 1, too.
-
-    Raises:
-        RunDirectoryError: A later attempt has begun; or the claim is gone, or another's.
     """
     newest = newest_attempt(storage)
     if newest > claim.number:

@@ -9,11 +9,15 @@ from typing import Any, Protocol, Self
 
 from groundserve.arguments import parse_url
 from groundserve.batch.row_options import RowOptions
+from groundserve.batch.servers import ServerPool, common_engine
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
 from groundserve.options import Head
 from groundserve.scorer import Answerer, Scorer
+from groundserve.scoring.opener import check_answerer, check_scorer, open_answerer, open_scorer
+from groundserve.scoring.shipped import shipped_engine_dir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +25,7 @@ class EngineIdentity:
     """Which engines answer."""
 
     engine_id: str
-    """Content hash, as `Manifest.engine_id`."""
     model: str
-    """What people call the checkpoint."""
     family: str
     precision: str
     note: str | None = None
@@ -62,14 +64,10 @@ class EngineSource:
     """
 
     checkpoint: str | None = None
-    """`--checkpoint`, run by PyTorch."""
     engines: Path | None = None
     servers: tuple[str, ...] = ()
-    """`--server`, one or several, all with the same engines."""
     vision_tower: str | None = None
-    """`--vision-tower`, which goes with a checkpoint."""
     device: str | None = None
-    """`--device`, which goes with a checkpoint."""
     head: Head = "frames"
     """What the rows ask for."""
     family: str | None = None
@@ -78,7 +76,7 @@ class EngineSource:
 
     @property
     def is_shared(self) -> bool:
-        """See `Source.is_shared`."""
+        """Whether servers answer."""
         return bool(self.servers)
 
     def check(self) -> TextFamily[Any] | None:
@@ -91,8 +89,6 @@ class EngineSource:
             InvalidRequestError, UnsupportedError, EngineMismatchError: As `check_scorer` and
                 `check_answerer` of `groundserve.scoring.opener`; or a server is named twice.
         """
-        from groundserve.scoring.opener import check_answerer, check_scorer
-
         place = (self.checkpoint, self.engines, self.servers[0] if self.servers else None)
         family = None
         if self.head == "text":
@@ -107,21 +103,9 @@ class EngineSource:
         return family
 
     def identity(self, options: RowOptions | None = None) -> EngineIdentity:
-        """Tell which engines these are; servers are asked, each that answers.
-
-        Args:
-            options: Of rows that have none of their own, for servers of head "text": a family has
-                some tasks alone.
-
-        Raises:
-            As `check`.
-            UnavailableError: No server answers.
-            EngineMismatchError: Two servers have different engines.
-        """
+        """Tell which engines these are; servers are asked, each that answers."""
         self.check()
         if self.servers:
-            from groundserve.batch.servers import common_engine
-
             return EngineIdentity.of(common_engine(self.servers, options))
         if self.checkpoint is not None:
             from python_backend.checkpoint import CheckpointStages
@@ -134,9 +118,6 @@ class EngineSource:
                 device=self.device,  # type: ignore[arg-type]  # `check` has looked at it
             )
             return EngineIdentity.of(stages.manifest.identity)
-        from groundserve.engines.manifest import Manifest
-        from groundserve.scoring.shipped import shipped_engine_dir
-
         return EngineIdentity.of(Manifest.load(self.engines or shipped_engine_dir()).identity)
 
     def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
@@ -144,37 +125,19 @@ class EngineSource:
 
         A video that takes several calls is decoded and encoded in the first of them; see
         `python_backend.cache.LastVideo`. Servers do the same where they have a cache.
-
-        Raises:
-            As `open_scorer` and `open_answerer` of `groundserve.scoring.opener`.
         """
         if self.servers:
-            from groundserve.batch.servers import ServerPool
-
             return ServerPool(self.servers)
-        from groundserve.scoring.opener import open_answerer, open_scorer
         from python_backend.cache import LastVideo
         from python_backend.meter import Counts
 
+        common: dict[str, Any] = {
+            "device": self.device,
+            "limits": limits,
+            "num_threads": num_threads,
+            "cache": LastVideo(meter=Counts()),
+        }
+        place = (self.checkpoint, self.engines, None)
         if self.head == "text":
-            return open_answerer(
-                self.checkpoint,
-                self.engines,
-                None,
-                family=self.family,
-                parts=self.parts,
-                device=self.device,
-                limits=limits,
-                num_threads=num_threads,
-                cache=LastVideo(meter=Counts()),
-            )
-        return open_scorer(
-            self.checkpoint,
-            self.engines,
-            None,
-            vision_tower=self.vision_tower,
-            device=self.device,
-            limits=limits,
-            num_threads=num_threads,
-            cache=LastVideo(meter=Counts()),
-        )
+            return open_answerer(*place, family=self.family, parts=self.parts, **common)
+        return open_scorer(*place, vision_tower=self.vision_tower, **common)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import tempfile
 from enum import StrEnum
-from typing import Any
 
 from groundserve.errors import (
     DeadlineExceededError,
@@ -19,16 +18,11 @@ class RunDirectoryError(GroundserveError):
     """The run directory cannot be written to, or no longer belongs to this driver."""
 
 
-def cannot(verb: str, place: str, name: str, error: Exception) -> RunDirectoryError:
-    """Return what to raise where a file of a run directory cannot be read or written."""
-    reason = getattr(error, "strerror", None) or error
-    return RunDirectoryError(f"cannot {verb} {place}/{name}: {reason}")
-
-
-def no_room(what: str, folder: str, error: Exception) -> GroundserveError:
+def no_room(what: str, error: Exception) -> GroundserveError:
     """Return what to raise where a temporary file of the driver cannot grow."""
     return GroundserveError(
-        f"cannot keep {what} in {folder}: {error}; TMPDIR names a place with more room"
+        f"cannot keep {what} in {tempfile.gettempdir()}: {error}; "
+        "TMPDIR names a place with more room"
     )
 
 
@@ -65,19 +59,3 @@ def kind_of(error: BaseException) -> ErrorKind:
         if isinstance(error, raised):
             return kind
     return ErrorKind.INTERNAL
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    """A row that was tried and has no answer."""
-
-    id: str
-    row_key: str
-    video: str = ""
-    kind: ErrorKind
-    message: str
-    """What the error said; nothing of hosts, times or attempts."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return an object for the journal."""
-        return asdict(self)

@@ -18,13 +18,10 @@ class Started:
     num_failed: int
     """Rows that will not be tried: broken, missing, too large, or tried often enough."""
     num_to_do: int
-    """Rows left."""
     num_groups: int
-    """Videos left."""
     workers: int
     manifest: str
     failures: Mapping[str, int] = field(default_factory=dict)
-    """Those of `num_failed` by kind."""
 
 
 class VideoTime(NamedTuple):
@@ -32,7 +29,6 @@ class VideoTime(NamedTuple):
 
     video: str
     seconds: float
-    """For all of its rows in the unit."""
     num_rows: int
     video_seconds: float
     """Its duration; 0 where no row has an answer."""
@@ -45,18 +41,16 @@ class UnitDone:
     unit: int
     num_rows: int
     failures: Mapping[str, int]
-    """Rows without, by kind."""
+    """Rows without an answer, by kind."""
     num_videos: int
     num_decoded: int
     """Calls that decoded and encoded; the others had their features from the cache."""
     num_calls: int
-    """Calls that answered."""
     video_seconds: float
     """Durations of the videos answered."""
     stage_seconds: Mapping[str, float]
     """Wall seconds by stage, summed over calls."""
     started: float
-    """Seconds since the epoch."""
     wall_seconds: float
     host: str
     pid: int
@@ -109,9 +103,7 @@ class Finished:
     """Rows with an answer, of all attempts."""
     num_failed: int
     failures: Mapping[str, int] = field(default_factory=dict)
-    """Those by kind."""
     wall_seconds: float = 0.0
-    """Of this attempt."""
 
 
 Event: TypeAlias = Started | UnitDone | UnitLost | RowFailed | Said | Finished

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.places import split_place
+from groundserve.batch.storage import split_place
 from groundserve.errors import DeadlineExceededError
 from groundserve.limits import MIB, Limits
 from groundserve.runtime.deadline import Deadline
@@ -32,11 +32,6 @@ def local_file(place: str, *, limits: Limits, deadline: Deadline) -> Iterator[st
     """Yield the path of a video; a copy lasts as long as the block.
 
     A copy takes the disk of the temporary folder (TMPDIR), at most `limits.max_file_bytes`.
-
-    Args:
-        place: Path, or an fsspec URL.
-        limits: Ceilings on a video.
-        deadline: Until when it may be copied.
 
     Raises:
         FetchError: It is missing, may not be read, is too large, or the store does not answer.

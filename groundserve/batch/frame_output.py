@@ -9,16 +9,17 @@ Every name follows from the row's answer, so that a run that was killed is compl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.batch.local_storage import PARTIAL_SUFFIX
-from groundserve.batch.storage import Storage, open_storage
+from groundserve.batch.shards import scored_rows
+from groundserve.batch.storage import PARTIAL_SUFFIX, Storage, open_storage
 from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import (
     DEFAULT_QUALITY,
@@ -46,7 +47,7 @@ class FrameOutput:
     image_format: ImageFormat = "jpeg"
     """"jpeg" or "png"."""
     quality: int | None = None
-    """Of a JPEG, from 1 to 100; None: 95."""
+    """From 1 to 100, for JPEG alone; None: 95."""
     longest_side: int | None = None
     """Images whose longer side has more pixels are shrunk to it; None: as they are."""
 
@@ -87,14 +88,12 @@ class FrameEntry:
     """Path from the folder that the index is in."""
     id: str
     video: str
-    """The video as the manifest names it."""
     query: str
     rank: int
     """1 is the row's best frame by score; of equal scores the earlier is better."""
     frame_index: int
     """0-based ordinal in the video."""
     seconds: float
-    """When the frame is shown."""
     score: float
     """In [0, 1]."""
 
@@ -105,23 +104,15 @@ class RowFrames:
 
     id: str
     video: str
-    """The video as the manifest names it."""
     query: str
     frames: tuple[tuple[int, int, float, float], ...]
-    """Of each frame: its rank from 1, ordinal, seconds and score."""
+    """Rank from 1, ordinal, seconds and score of each."""
 
     @classmethod
     def of(
         cls, row_id: str, video: str, query: QueryResult, frame_indices: NDArray[np.int64]
     ) -> Self:
-        """Take what a row selected from the answer to its question.
-
-        Args:
-            row_id: Of the row.
-            video: The video as the manifest names it.
-            query: The answer.
-            frame_indices: int64 (T,), ordinals of all sampled frames, increasing.
-        """
+        """Take what a row selected from the answer to its question."""
         frames = tuple(ranked_frames(query, frame_indices))
         return cls(id=row_id, video=video, query=query.query, frames=frames)
 
@@ -209,3 +200,33 @@ def _clear_partial(storage: Storage, folder: str) -> None:
     for name in storage.names(folder):
         if name.endswith(PARTIAL_SUFFIX):
             storage.delete(f"{folder}/{name}")
+
+
+def write_index(output: FrameOutput, rows: Iterable[RowFrames]) -> str:
+    """Write the index of all images at once, in the order of the rows; no row is kept in memory.
+
+    Returns:
+        Its place: JSON Lines, one `FrameEntry` a line, by row, then time.
+    """
+    storage = open_storage(output.directory)
+    storage.make()
+    with storage.writing(INDEX_NAME) as file:
+        for row in rows:
+            for entry in row.entries(output):
+                line = json.dumps(asdict(entry), ensure_ascii=False) + "\n"
+                # An id or a video's name need not be UTF-8; escaped, it is JSON still.
+                file.write(line.encode("utf-8", "backslashreplace"))
+    return f"{storage.place}/{INDEX_NAME}"
+
+
+def rows_with_frames(storage: Storage) -> Iterator[RowFrames]:
+    """Yield each row of a run that has scores, file by file."""
+    names = ("frame_logits", "frame_scores", "selected_frames", "selected_seconds")
+    columns = ("id", "video", "query", "frame_indices", *names)
+    for row_id, video, query, *found in scored_rows(storage, columns):
+        if not all(one.is_valid for one in found):  # a family that answers in text has none
+            continue
+        indices, *scored = (one.values.to_numpy(zero_copy_only=False) for one in found)
+        arrays = dict(zip(names, scored, strict=True))
+        answer = QueryResult(query=query.as_py(), spans=[], **arrays)
+        yield RowFrames.of(row_id.as_py(), video.as_py(), answer, indices)

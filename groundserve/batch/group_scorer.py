@@ -10,24 +10,62 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from groundserve.answers import AnswerResult
+from groundserve.batch.engines import Source
 from groundserve.batch.errors import ErrorKind, RunDirectoryError, kind_of
 from groundserve.batch.fetch import FetchError, local_file
 from groundserve.batch.frame_output import FrameOutput, RowFrames, write_row_frames
 from groundserve.batch.keys import require_unchanged
 from groundserve.batch.row_options import RowOptions
+from groundserve.batch.shards import Staging
 from groundserve.batch.units import Group
-from groundserve.batch.work import JobError, Work
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
     MediaError,
     UnavailableError,
 )
+from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.results import ScoreResult
 from groundserve.runtime.deadline import Deadline
 from groundserve.scorer import Answerer, Scorer
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.triton_messages import is_decoder_death
+
+DEFAULT_DEADLINE_SECONDS = 600.0
+"""Longest time of one call of the scorer, and of copying one video."""
+HANG_SECONDS = 30.0
+"""By how much either may pass its deadline before its process is ended."""
+
+
+class JobError(GroundserveError):
+    """No row's fault: the job cannot go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Small, so that it travels to the workers."""
+
+    source: Source
+    engine_id: str
+    staging: Staging
+    num_threads: int = 1
+    deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
+    hang_seconds: float = HANG_SECONDS
+    span_threshold: float = DEFAULT_SPAN_THRESHOLD
+    span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS
+    frames: FrameOutput | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """Ceilings on a call in this process."""
+        usual = Limits()
+        return Limits(max_request_seconds=max(usual.max_request_seconds, self.deadline_seconds))
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long a step may take before its process is ended."""
+        return self.deadline_seconds + self.hang_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +100,8 @@ class Unanswered:
     kind: ErrorKind
     message: str
     options: RowOptions | None = None
-    """Of the call; None: all rows of the group that have no answer."""
+    """None: all rows of the group that have no answer."""
     queries: tuple[str, ...] | None = None
-    """Of the call."""
     is_asked: bool = True
     """Whether a scorer was asked; False where the video could not be had."""
 
@@ -73,12 +110,7 @@ Outcome = Step | Answered | Unanswered
 
 
 def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator[Outcome]:
-    """Ask all that the rows of a group ask.
-
-    Raises:
-        JobError: The scorer has other engines than the run is of.
-        Exception: A fault of the scorer's, which is not to be used any more.
-    """
+    """Ask all that the rows of a group ask."""
     path = group.place
     try:
         yield Step()

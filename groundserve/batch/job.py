@@ -1,76 +1,61 @@
-"""A job: what is left goes to the workers, and what they have done is published, by one process."""
+"""A job: Ray Data gives units to workers, and one process publishes what they have done.
+
+Seen with Ray 2.60: an actor that dies is started again and its tasks, told not to be retried, fail
+and are left out (`max_errored_blocks`), also those that only waited for it. An actor whose
+constructor raises, or that ends by itself, is not replaced, and a dataset without actors waits for
+ever: nothing here raises in a constructor, and workers end themselves by SIGKILL alone. Where Ray
+itself dies, this process ends with it, and a resume goes on.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+import pickle
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from groundserve.batch.cluster import (
-    RAY_ADDRESS_VARIABLE,
-    Cluster,
-    ClusterDiedError,
-    Pool,
-    Resources,
-    Wave,
-    is_anothers,
-)
-from groundserve.batch.engines import Source
-from groundserve.batch.errors import ErrorKind, Failure
-from groundserve.batch.events import Event, Said, Started, UnitLost
-from groundserve.batch.frame_output import FrameOutput
+from groundserve.batch.errors import ErrorKind
+from groundserve.batch.events import Event, RowFailed, Started, UnitLost
+from groundserve.batch.group_scorer import Work
 from groundserve.batch.plan import Plan
+from groundserve.batch.ray_pool import Pool, Workers, started_ray
 from groundserve.batch.run_directory import RunDirectory
+from groundserve.batch.shards import Receipt, Staging
+from groundserve.batch.storage import open_storage
 from groundserve.batch.units import Unit, UnitSize
-from groundserve.batch.work import DEFAULT_DEADLINE_SECONDS, HANG_SECONDS, Work
-from groundserve.batch.workers import Workers as Workers  # for who runs a job, too
-from groundserve.errors import UnavailableError
-from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from groundserve.batch.worker import UnitScorer
+from groundserve.errors import (
+    GroundserveError,
+    UnavailableError,
+)
 
-MAX_CLUSTER_DEATHS = 3
-"""How often Ray may break down in a row without a unit done in between."""
-_RESERVED_SHARE = 0.9
-"""Of a worker's cores, what it reserves: the rest is for Ray's own tasks, which would starve."""
-_MIN_WAVE_UNITS = 256
-_UNITS_A_WORKER = 64
-"""Units given to Ray at a time: they lie in memory, and workers start anew with each wave."""
 _START_SECONDS = 1800.0
 """How long a worker may take to start and open its engines, on a cluster that must first grow."""
+_IN_FLIGHT = 2
+"""Units given to a worker at a time: the next one is there when one is done."""
 
 
 def run_job(
     plan: Plan,
     directory: RunDirectory,
+    work: Work,
     *,
-    source: Source,
-    engine_id: str,
+    workers: Workers,
     manifest: str,
-    workers: Workers | None = None,
-    deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
-    hang_seconds: float = HANG_SECONDS,
-    span_threshold: float = DEFAULT_SPAN_THRESHOLD,
-    span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
-    frames: FrameOutput | None = None,
     on_event: Callable[[Event], None],
 ) -> None:
     """Do all that a plan has left; each unit is published as soon as it is done.
 
     A unit whose worker died, which no video should be able to bring about (`UnitScorer`), is done
-    once more, each video alone; one that is lost again is an error of kind WorkerDied. Where Ray
-    itself breaks down it is started again.
+    once more, each video alone; one that is lost again is an error of kind WorkerDied. For the main
+    thread: Ray ends with the thread that started it.
 
     Args:
         plan: What there is to do.
         directory: Where answers go; `finish` is left to the caller.
-        source: Opens the scorers.
-        engine_id: Of the engines that the run is bound to.
+        work: How a unit is scored.
+        workers: Who scores.
         manifest: What the journal calls the manifest.
-        workers: Who scores; as many as there are cores where None.
-        deadline_seconds: Longest time of one call of a scorer.
-        hang_seconds: By how much a call may pass that before its worker is ended.
-        span_threshold: See `groundserve.spans.find_spans`.
-        span_gap_seconds: See there.
-        frames: Where selected frames are written as images; None: nowhere.
         on_event: Hears of all that happens, in this thread.
 
     Raises:
@@ -78,184 +63,152 @@ def run_job(
             that are gone, a run directory that cannot be written to, a Ray that does not run. What
             was published stays.
     """
-    workers = workers or Workers()
-    counts = plan.counts
-    work = Work(
-        source=source,
-        engine_id=engine_id,
-        staging=directory.staging,
-        num_threads=workers.num_threads,
-        deadline_seconds=deadline_seconds,
-        hang_seconds=hang_seconds,
-        span_threshold=span_threshold,
-        span_gap_seconds=span_gap_seconds,
-        frames=frames,
-    )
-    with _Job(directory, work, workers, on_event) as job:
-        number = job.start() if counts.num_to_do else 0
-        job.tell(
-            Started(
-                num_rows=counts.num_rows,
-                num_done=counts.num_done,
-                num_failed=counts.num_failed,
-                num_to_do=counts.num_to_do,
-                num_groups=counts.num_groups,
-                workers=number,
-                manifest=manifest,
-                failures=plan.failures_by_kind(),
-            )
-        )
-        if not number:
-            return
-        wave_units = max(_MIN_WAVE_UNITS, _UNITS_A_WORKER * number)
-        units = plan.units(UnitSize.for_job(counts.num_groups, workers=number))
+    num_groups = plan.counts.num_groups
+
+    def tell(*happened: Event) -> None:
+        directory.write(*happened)
+        on_event(happened[-1])
+
+    def run(units: Iterable[Unit]) -> Iterator[Unit]:
+        """Publish what is done; yield units whose worker died."""
+        for found in _score(units, work, pool):
+            if isinstance(found, Receipt):
+                on_event(directory.publish(found))
+            else:
+                yield found
+
+    if not plan.counts.num_to_do:
+        tell(_started(plan, 0, manifest))
+        return
+    with started_ray(workers, directory.place) as pool:
+        tell(_started(plan, pool.number, manifest))
         suspects: list[Unit] = []
-        for wave in _batched(units, wave_units):
-            for unit in job.run(wave):
-                job.tell(_lost(unit, "its worker died"))
-                suspects += unit.alone()
-        for wave in _batched(suspects, wave_units):
-            for unit in job.run(wave):
-                job.fail(unit, "the worker died twice with this video, at last with it alone")
+        for unit in run(plan.units(UnitSize.for_job(num_groups, workers=pool.number))):
+            tell(_lost(unit, "its worker died"))
+            suspects += unit.alone()
+        for unit in run(suspects):
+            message = "the worker died twice with this video, at last with it alone"
+            tell(*_failures(unit, message), _lost(unit, message))
 
 
-class _Job:
-    """The Ray of a job, and what is told of it."""
-
-    def __init__(
-        self,
-        directory: RunDirectory,
-        work: Work,
-        workers: Workers,
-        on_event: Callable[[Event], None],
-    ) -> None:
-        self._directory = directory
-        self._work = work
-        self._workers = workers
-        self._on_event = on_event
-        self._cluster: Cluster | None = None
-        self._pool: Pool | None = None
-
-    def __enter__(self) -> _Job:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def start(self) -> int:
-        """Start Ray; return the number of workers.
-
-        Raises:
-            UnavailableError: It does not start; where it is another's, at the first try.
-        """
-        resources = self._started()
-        number = self._workers.number(resources)
-        cpus_each = self._workers.cpus_each
-        if resources.is_local:  # more workers than cores share them
-            cpus_each = min(cpus_each, resources.num_cpus / number)
-        self._pool = Pool(
-            work=self._work,
-            num_workers=number,
-            cpus_each=_RESERVED_SHARE * cpus_each,
-            gpus_each=self._workers.gpus_each,
-        )
-        return number
-
-    def _started(self) -> Resources:
-        tries = 1 if is_anothers() else MAX_CLUSTER_DEATHS
-        for tries_left in reversed(range(tries)):
-            self._cluster = Cluster()
-            try:
-                return self._cluster.resources()
-            except ClusterDiedError as error:
-                self._end()
-                if not tries_left:
-                    what = "Ray did not start"
-                    if is_anothers():
-                        address = os.environ[RAY_ADDRESS_VARIABLE]
-                        what = f"no Ray can be used at {RAY_ADDRESS_VARIABLE}={address}"
-                    raise UnavailableError(f"{what}; it said:\n{error}") from error
-        raise AssertionError("the last try returns or raises")
-
-    def run(self, units: Sequence[Unit]) -> list[Unit]:
-        """Do units and publish what is done; return those whose worker died."""
-        left = dict(enumerate(units))
-        deaths = 0
-        while left:
-            try:
-                for place in self._done(left):
-                    del left[place]
-                    deaths = 0
-                break
-            except ClusterDiedError as error:
-                deaths += 1
-                if deaths == MAX_CLUSTER_DEATHS:
-                    raise UnavailableError(
-                        f"Ray broke down {deaths} times in a row; it said:\n{error}"
-                    ) from error
-                self.tell(Said(message="Ray broke down; it is started again"))
-                self._end()
-        return list(left.values())
-
-    def fail(self, unit: Unit, message: str) -> None:
-        """Record that no row of a unit has an answer, for its worker died."""
-        failures = [
-            Failure(
-                id=row.id,
-                row_key=key,
-                video=row.video,
-                kind=ErrorKind.WORKER_DIED,
-                message=message,
-            )
-            for group in unit.groups
-            for row, key in zip(group.rows, group.keys, strict=True)
-        ]
-        self._directory.fail(failures)
-        self.tell(_lost(unit, message))
-
-    def tell(self, event: Event) -> None:
-        """Write an event to the journal and hand it on."""
-        self._directory.write(event)
-        self._on_event(event)
-
-    def _done(self, units: dict[int, Unit]) -> Iterator[int]:
-        """Yield the key of each unit that was done, when it is published."""
-        if self._cluster is None:
-            self.start()
-        assert self._cluster is not None
-        assert self._pool is not None
-        keys = list(units)
-        wave = Wave(
-            units=tuple(units.values()),
-            pool=self._pool,
-            max_seconds=_START_SECONDS + self._longest_seconds(units.values()),
-        )
-        for done in self._cluster.run(wave):
-            self._on_event(self._directory.publish(done.receipt))
-            yield keys[done.place]
-
-    def _longest_seconds(self, units: Iterable[Unit]) -> float:
-        """Return how long a unit may take, all of whose calls take as long as they may."""
-        limits = self._work.limits
-        num_calls = max(
-            sum(1 + sum(1 for _ in group.calls(limits.max_queries)) for group in unit.groups)
-            for unit in units
-        )
-        return num_calls * self._work.silence_seconds
-
-    def _end(self) -> None:
-        if self._cluster is not None:
-            self._cluster.close()
-            self._cluster = None
-
-
-def _batched(units: Iterable[Unit], size: int) -> Iterator[list[Unit]]:
-    rest = iter(units)
-    while batch := list(islice(rest, size)):
-        yield batch
+def _started(plan: Plan, number: int, manifest: str) -> Started:
+    counts = plan.counts
+    return Started(
+        num_rows=counts.num_rows,
+        num_done=counts.num_done,
+        num_failed=counts.num_failed,
+        num_to_do=counts.num_to_do,
+        num_groups=counts.num_groups,
+        workers=number,
+        manifest=manifest,
+        failures=plan.failures_by_kind(),
+    )
 
 
 def _lost(unit: Unit, message: str) -> UnitLost:
     return UnitLost(
         unit=unit.number, num_rows=unit.num_rows, is_alone=unit.is_alone, message=message
     )
+
+
+def _failures(unit: Unit, message: str) -> list[RowFailed]:
+    return [
+        RowFailed(
+            id=row.id, row_key=key, video=row.video, kind=ErrorKind.WORKER_DIED, message=message
+        )
+        for group in unit.groups
+        for row, key in zip(group.rows, group.keys, strict=True)
+    ]
+
+
+def _score(units: Iterable[Unit], work: Work, pool: Pool) -> Iterator[Receipt | Unit]:
+    """Have units scored, in any order; at the end yield those whose worker died.
+
+    The units lie in a file that workers read them from: nothing grows with them but their number.
+    """
+    import ray.data
+
+    storage = open_storage(work.staging.place)
+    name = f"{work.staging.folder}/units-{secrets.token_hex(4)}"
+    places: list[int] = []
+    longest_seconds = 0.0
+    is_alone = False
+    with storage.writing(name) as file:
+        for unit in units:
+            places.append(file.tell())
+            pickle.dump(unit, file)
+            longest_seconds = max(longest_seconds, _longest_seconds(unit, work))
+            is_alone = unit.is_alone
+    if not places:
+        return
+    context = ray.data.DataContext.get_current()
+    context.execution_no_progress_timeout_s = _START_SECONDS + longest_seconds
+    # A block for each unit, so that a receipt comes when its unit is done. Made here and not
+    # read by tasks: those would need cores that the workers have reserved.
+    outcomes = ray.data.from_items(places, override_num_blocks=len(places)).map_batches(
+        _Worker,
+        fn_constructor_args=(work, name),
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(
+            size=pool.number,
+            # What only waits for a worker is lost with it, and would be taken for its killer.
+            max_tasks_in_flight_per_actor=1 if is_alone else _IN_FLIGHT,
+        ),
+        num_cpus=pool.cpus_each,
+        num_gpus=pool.gpus_each,
+        max_restarts=-1,
+        max_task_retries=0,
+    )
+    left = set(places)
+    for place, outcome in _rows(outcomes):
+        if isinstance(outcome, GroundserveError):
+            raise outcome
+        left.remove(place)
+        yield outcome
+    for place in sorted(left):
+        yield _read_unit(work.staging, name, place)
+
+
+def _longest_seconds(unit: Unit, work: Work) -> float:
+    """Return how long a unit may take, all of whose calls take as long as they may."""
+    calls = (1 + sum(1 for _ in it.calls(work.limits.max_queries)) for it in unit.groups)
+    return sum(calls) * work.silence_seconds
+
+
+def _rows(dataset: Any) -> Iterator[tuple[int, Receipt | GroundserveError]]:
+    """Yield what workers say, as it comes."""
+    import ray.exceptions
+
+    try:
+        for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):
+            for place, outcome in zip(batch["place"], batch["outcome"], strict=True):
+                yield int(place), pickle.loads(outcome)
+    except (ray.exceptions.RayError, OSError) as error:
+        raise UnavailableError(f"Ray broke down; it said:\n{error}") from error
+
+
+def _read_unit(staging: Staging, name: str, place: int) -> Unit:
+    with open_storage(staging.place).open(name) as file:
+        file.seek(place)
+        unit: Unit = pickle.load(file)
+        return unit
+
+
+class _Worker:
+    """What each of Ray's actors runs."""
+
+    def __init__(self, work: Work, units: str) -> None:
+        self._staging = work.staging
+        self._units = units
+        self._scorer = UnitScorer(work)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        outcomes = []
+        for place in batch["item"]:
+            try:
+                unit = _read_unit(self._staging, self._units, int(place))
+                outcome: Receipt | GroundserveError = self._scorer.score(unit)
+            except GroundserveError as error:  # the job's end, which Ray would only log
+                outcome = error
+            outcomes.append(pickle.dumps(outcome))
+        return {"place": batch["item"], "outcome": outcomes}

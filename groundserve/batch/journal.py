@@ -30,7 +30,6 @@ class Entry:
     """One line."""
 
     time: float
-    """Seconds since the epoch."""
     event: Event | None
     """None: a heartbeat, or a line of another version."""
 
@@ -52,19 +51,11 @@ class Journal:
         self._thread.start()
 
     def write(self, *happened: Event) -> None:
-        """Add lines, on a local disk at once and in one piece.
-
-        Raises:
-            RunDirectoryError: They cannot be written.
-        """
+        """Add lines, on a local disk at once and in one piece."""
         self._add([events.to_json(event) for event in happened], is_urgent=False)
 
     def flush(self) -> None:
-        """Write what was gathered.
-
-        Raises:
-            RunDirectoryError: It cannot be written.
-        """
+        """Write what was gathered."""
         self._add([], is_urgent=True)
 
     def close(self) -> None:
@@ -106,8 +97,9 @@ def read_journal(storage: Storage, attempt: int) -> Iterator[Entry]:
     stem = f"attempt-{attempt:04d}"
     for name in storage.names(LOG):
         if name.startswith((f"{stem}.", f"{stem}-")) and name.endswith(".jsonl"):
-            with suppress(FileNotFoundError):  # the directory is being removed
-                yield from _read_lines(storage.lines(f"{LOG}/{name}"))
+            # Missing where the directory is being removed.
+            with suppress(FileNotFoundError), storage.open(f"{LOG}/{name}") as lines:
+                yield from _read_lines(lines)
 
 
 def _read_lines(lines: Iterable[bytes]) -> Iterator[Entry]:

@@ -13,9 +13,9 @@ from threading import Event
 from typing import Any, Self
 
 from groundserve._version import __version__
-from groundserve.batch.places import split_place
 from groundserve.batch.row import Row
 from groundserve.batch.row_options import RowOptions, options_json, read_options
+from groundserve.batch.storage import split_place
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
@@ -25,7 +25,7 @@ from groundserve.errors import (
 from groundserve.limits import MIB
 
 SCHEMA_VERSION = 1
-"""Of the columns and the layout of a run directory."""
+"""Changes with the columns and the layout of a run directory."""
 
 _CONTENT = "sha256 "
 _BLOCK_BYTES = MIB
@@ -50,7 +50,6 @@ class VideoFile:
     """A video that is there."""
 
     identity: str
-    """Content or version of the file, see `find_video`."""
     num_bytes: int
 
 
@@ -59,9 +58,7 @@ class Fingerprint:
     """Everything that changes results and is one for a whole run."""
 
     engine_id: str
-    """Content hash of the engines, as `Manifest.engine_id`."""
     model: str
-    """What people call the checkpoint."""
     family: str
     precision: str
     defaults: RowOptions
@@ -74,9 +71,8 @@ class Fingerprint:
     """Where the selected frames go as images, and as what, in words; "" where they do not. No
     result follows from it, but a run has the images of all of its rows, or none."""
     version: str = __version__
-    """Of groundserve: decoding, resizing and selecting may differ between two."""
+    """Decoding, resizing and selecting may differ between two."""
     schema_version: int = SCHEMA_VERSION
-    """Of the run directory."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain object."""
@@ -84,11 +80,7 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, values: Any) -> Self:
-        """Read it back.
-
-        Raises:
-            InvalidRequestError: It is none.
-        """
+        """Read it back."""
         try:
             return cls(**{**values, "defaults": read_options(values["defaults"])})
         except (TypeError, KeyError) as error:
@@ -169,12 +161,7 @@ def find_video(place: str, *, hash_content: bool, is_over: Event | None = None) 
 
 
 def require_unchanged(place: str, identity: str) -> None:
-    """Refuse a video that is not the one that was planned: its answer would be of two files.
-
-    Raises:
-        MediaError: It has changed, or is gone.
-        UnavailableError: The store does not answer.
-    """
+    """Refuse a video that is not the one that was planned: its answer would be of two files."""
     hash_content = identity.startswith(_CONTENT)
     if find_video(place, hash_content=hash_content).identity != identity:
         raise MediaError(f"the video at {place!r} has changed since the run was planned")

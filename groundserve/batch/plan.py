@@ -9,14 +9,16 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from threading import Event
-from typing import Self
+from typing import Any, Self
 
-from groundserve.batch.errors import ErrorKind, Failure, no_room
+from groundserve.batch.done_rows import DoneRow, mark_done, name_of, open_temporary
+from groundserve.batch.errors import ErrorKind, no_room
+from groundserve.batch.events import RowFailed
 from groundserve.batch.keys import (
     Fingerprint,
     VideoFile,
@@ -25,11 +27,8 @@ from groundserve.batch.keys import (
     request_hash,
     row_key,
 )
-from groundserve.batch.plan_done import mark_done, name_of
-from groundserve.batch.planned import Counts, DoneRow, ErrorRow
 from groundserve.batch.row import BadRow, Row
 from groundserve.batch.row_options import RowOptions, options_json, read_options, sampling_json
-from groundserve.batch.temporary_database import open_temporary
 from groundserve.batch.units import Group, Unit, UnitSize, cut_units
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
@@ -55,18 +54,37 @@ CREATE INDEX rows_by_group ON rows (group_number, position) WHERE group_number I
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Rows of a plan: `num_rows` is the sum of the four below it."""
+
+    num_rows: int
+    """All, each with an id of its own."""
+    num_done: int
+    """Have an answer from an earlier attempt."""
+    num_invalid: int
+    """Are not tried: broken lines, missing videos, files past the limit."""
+    num_spent: int
+    """Failed as often as they may."""
+    num_to_do: int
+    num_groups: int
+    """Videos of those, each with its sampling options."""
+    num_repeated: int
+    """Rows without id that equal an earlier one in all that decides the result; they are left out.
+    """
+
+    @property
+    def num_failed(self) -> int:
+        """Rows that are not tried and have no answer."""
+        return self.num_invalid + self.num_spent
+
+
 class Plan(Closing):
     """The manifest's rows in a temporary file, with what is known of each; see `make`."""
 
-    def __init__(self, *, folder: str | None = None) -> None:
-        """Make an empty one.
-
-        Args:
-            folder: Where the temporary file is; the system's place for such files where None.
-        """
-        self._folder = folder or tempfile.gettempdir()
+    def __init__(self) -> None:
         # Whoever hands out units may do so in a thread of its own; SQLite keeps them apart.
-        self._db = open_temporary(_SCHEMA, folder=folder)
+        self._db = open_temporary(_SCHEMA)
         self._num_repeated = 0
         self._is_over = Event()
 
@@ -77,21 +95,19 @@ class Plan(Closing):
         *,
         fingerprint: Fingerprint,
         done: Iterable[DoneRow] = (),
-        failures: Iterable[Failure] = (),
+        failures: Iterable[RowFailed] = (),
         max_attempts: int = 3,
         limits: Limits | None = None,
-        folder: str | None = None,
     ) -> Self:
         """Read the rows, look at each video once, and match them with what is done.
 
         Args:
-            rows: Of the manifest.
-            fingerprint: Of the run.
-            done: Rows that have an answer; see `RunDirectory.done`.
-            failures: Of earlier attempts, in order; see `RunDirectory.failures`.
+            rows: The manifest's.
+            fingerprint: Has its part in each row's key.
+            done: Rows that have an answer.
+            failures: Those of earlier attempts, in order.
             max_attempts: How often a row is tried, at least 1, over all attempts.
-            limits: Of which `max_file_bytes` counts; the defaults where None.
-            folder: See `__init__`.
+            limits: Only `max_file_bytes` counts; the defaults where None.
 
         Raises:
             InvalidRequestError: An id stands in the manifest twice; or a row that is done is gone,
@@ -100,7 +116,7 @@ class Plan(Closing):
         """
         if max_attempts < 1:
             raise InvalidRequestError(f"max_attempts must be >= 1, got {max_attempts}")
-        plan = cls(folder=folder)
+        plan = cls()
         try:
             plan._db.execute("BEGIN")
             plan._add(rows, fingerprint, limits or Limits())
@@ -109,7 +125,7 @@ class Plan(Closing):
             plan._db.execute("COMMIT")
         except sqlite3.OperationalError as error:
             plan.close()
-            raise no_room("the plan", plan._folder, error) from error
+            raise no_room("the plan", error) from error
         except BaseException:
             plan.close()
             raise
@@ -136,35 +152,25 @@ class Plan(Closing):
         """Yield what is to be done, videos in the order in which the manifest has them first."""
         return cut_units(self._groups(size.max_rows), size)
 
-    def mark_failed(self, failures: Iterable[Failure]) -> None:
-        """Note why rows have no answer in this attempt, for `errors`.
-
-        Raises:
-            GroundserveError: There is no room for the temporary file.
-        """
+    def mark_failed(self, failures: Iterable[RowFailed]) -> None:
+        """Note why rows have no answer in this attempt, for `errors`."""
         try:
             self._db.executemany(
                 "UPDATE rows SET kind = ?, message = ? WHERE name = ? AND state = 'todo'",
-                ((str(it.kind), it.message, name_of(it.id)) for it in failures),
+                ((it.kind, it.message, name_of(it.id)) for it in failures),
             )
         except sqlite3.OperationalError as error:
-            raise no_room("the plan", self._folder, error) from error
+            raise no_room("the plan", error) from error
 
-    def errors(self) -> Iterator[ErrorRow]:
-        """Yield the rows that are known to have no answer, in the manifest's order."""
-        for row_id, key, video, query, options, kind, message in self._db.execute(
-            "SELECT id, row_key, video, query, options, kind, message FROM rows "
-            "WHERE kind IS NOT NULL AND state != 'done' ORDER BY position"
-        ):
-            yield ErrorRow(
-                id=row_id,
-                row_key=key,
-                video=video,
-                query=query,
-                options=options,
-                kind=ErrorKind(kind),
-                message=message,
-            )
+    def errors(self) -> Iterator[dict[str, Any]]:
+        """Return the rows that are known to have no answer, as columns, in the manifest's order."""
+        found = self._db.execute(
+            "SELECT id, row_key, video, query, options, kind AS error_kind, "
+            "message AS error_message FROM rows WHERE kind IS NOT NULL AND state != 'done' "
+            "ORDER BY position"
+        )
+        names = [name for name, *_ in found.description]
+        return (dict(zip(names, row, strict=True)) for row in found)
 
     def failures_by_kind(self) -> Mapping[str, int]:
         """Count `errors`."""
@@ -176,11 +182,7 @@ class Plan(Closing):
         )
 
     def position(self, row_id: str) -> int:
-        """Return where a row stands in the manifest.
-
-        Raises:
-            KeyError: It has no such row.
-        """
+        """Return where a row stands in the manifest."""
         found = self._db.execute("SELECT position FROM rows WHERE name = ?", (name_of(row_id),))
         for (position,) in found:
             return int(position)
@@ -296,12 +298,12 @@ class Plan(Closing):
             f"{other + 1} and in row {int(values['position'] or 0) + 1}"
         )
 
-    def _mark_failures(self, failures: Iterable[Failure], max_attempts: int) -> None:
+    def _mark_failures(self, failures: Iterable[RowFailed], max_attempts: int) -> None:
         # A row whose video has changed since has another key, and has not been tried.
         self._db.executemany(
             "UPDATE rows SET tries = tries + 1, kind = ?, message = ? "
             "WHERE name = ? AND row_key = ? AND state = 'todo'",
-            ((str(it.kind), it.message, name_of(it.id), it.row_key) for it in failures),
+            ((it.kind, it.message, name_of(it.id), it.row_key) for it in failures),
         )
         self._db.execute(
             "UPDATE rows SET state = 'spent' WHERE state = 'todo' AND tries >= ?", (max_attempts,)

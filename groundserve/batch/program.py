@@ -6,10 +6,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
-from typing import IO, Any
+from multiprocessing.connection import Pipe
+from typing import Any
 
 _POLL_SECONDS = 1.0
 
@@ -23,68 +22,29 @@ class SilentProgramError(Exception):
 
 
 class Program:
-    """A running process; it ends with this one, whose end closes the connection."""
+    """A running `python -m module FD`; it ends with this one, whose end closes the connection."""
 
-    def __init__(
-        self,
-        module: str,
-        *arguments: str,
-        log: IO[bytes] | None = None,
-        environment: Mapping[str, str] | None = None,
-        is_session: bool = False,
-    ) -> None:
-        """Start `python -m module FD ARGUMENTS...`.
-
-        Args:
-            module: Which ends when it reads the end of its connection, `open_connection(FD)`.
-            arguments: Of its command line.
-            log: Where its output goes; this process's streams where None.
-            environment: Variables beside those of this process.
-            is_session: Whether it leads a session, which no Ctrl-C in a terminal reaches.
-        """
+    def __init__(self, module: str) -> None:
         self._connection, theirs = Pipe()
+        path = os.pathsep.join(os.path.abspath(one) for one in sys.path if one)
         with theirs:
             self._process = subprocess.Popen(
-                # -P: modules come from PYTHONPATH below, never from the folder it is started in.
-                [sys.executable, "-P", "-m", module, str(theirs.fileno()), *arguments],
+                # -P: modules come from PYTHONPATH, never from the folder it is started in.
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                start_new_session=is_session,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={
-                    **os.environ,
-                    **(environment or {}),
-                    "PYTHONPATH": os.pathsep.join(os.path.abspath(one) for one in sys.path if one),
-                },
+                env={**os.environ, "PYTHONPATH": path},
             )
 
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
     def tell(self, message: object) -> None:
-        """Send it anything that pickles.
-
-        Raises:
-            ProgramDiedError: It has ended.
-        """
+        """Send it anything that pickles, or raise ProgramDiedError."""
         try:
             self._connection.send(message)
         except OSError as error:
             raise ProgramDiedError from error
 
     def hear(self, seconds: float) -> Any:
-        """Return what it says next.
-
-        Args:
-            seconds: How long it may be silent.
-
-        Raises:
-            ProgramDiedError: It has ended.
-            SilentProgramError: It said nothing.
-        """
+        """Return what it says next; raise ProgramDiedError, or SilentProgramError after so long."""
         give_up = time.monotonic() + seconds
         try:
             # In turns: an interrupt that comes just as a wait begins would not end it.
@@ -107,9 +67,3 @@ class Program:
         self._connection.close()
         self._process.kill()
         self._process.wait()
-
-
-def open_connection(arguments: Sequence[str]) -> tuple[Connection[Any, Any], list[str]]:
-    """Return what a program talks to, and the rest of its arguments."""
-    fd, *rest = arguments[1:]
-    return Connection(int(fd)), rest

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import IO, TypeAlias
 
 from groundserve.batch.plan import Plan
-from groundserve.batch.shards import SCORES, SUFFIX, read_shard
+from groundserve.batch.shards import scored_rows
 from groundserve.batch.storage import Storage
 from groundserve.records.reading import as_read
 from groundserve.records.record import DocId, rank_frames
@@ -29,16 +29,8 @@ _Line: TypeAlias = tuple[int, bytes]  # position in the manifest, JSON with its 
 def write_records(storage: Storage, plan: Plan, *, piece_bytes: int = _PIECE_BYTES) -> int:
     """Write the lines; memory is that of a shard and of one piece.
 
-    Args:
-        storage: Of the run directory.
-        plan: Of the run; it knows where in the manifest a row stands.
-        piece_bytes: Of lines that are sorted at once.
-
     Returns:
         Lines written: one for each row that has frame scores.
-
-    Raises:
-        RunDirectoryError: The disk is full, or a shard was damaged since the run began.
     """
     num_lines = 0
     # Where there is room for the lines twice: a system's place for such files may be in memory.
@@ -55,24 +47,19 @@ def write_records(storage: Storage, plan: Plan, *, piece_bytes: int = _PIECE_BYT
 
 
 def _lines(storage: Storage, plan: Plan) -> Iterator[_Line]:
-    for name in storage.names(SCORES):
-        if not name.endswith(SUFFIX):
+    for row_id, video, query, *arrays in scored_rows(storage, _COLUMNS):
+        if not arrays[-1].is_valid:  # of a family that answers in text
             continue
-        table = read_shard(storage, f"{SCORES}/{name}", _COLUMNS)
-        columns = [table.column(column) for column in _COLUMNS]
-        for row_id, video, query, *arrays in zip(*columns, strict=True):
-            indices, logits, scores = arrays
-            if not logits.is_valid:  # of a family that answers in text
-                continue
-            record = rank_frames(
-                logits.values.to_numpy(),
-                scores.values.to_numpy(),
-                indices.values.to_numpy(),
-                query=query.as_py(),
-                video=video.as_py(),
-                doc_id=_doc_id(row_id.as_py()),
-            )
-            yield plan.position(row_id.as_py()), record.to_json_line().encode() + b"\n"
+        indices, logits, scores = (array.values.to_numpy() for array in arrays)
+        record = rank_frames(
+            logits,
+            scores,
+            indices,
+            query=query.as_py(),
+            video=video.as_py(),
+            doc_id=_doc_id(row_id.as_py()),
+        )
+        yield plan.position(row_id.as_py()), record.to_json_line().encode() + b"\n"
 
 
 def _doc_id(row_id: str) -> DocId:

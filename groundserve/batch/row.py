@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
-from groundserve.batch.places import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
 from groundserve.batch.row_options import RowOptions, option_names, parse_row_options
+from groundserve.batch.storage import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
 from groundserve.errors import InvalidRequestError
 from groundserve.families import check_asked
 from groundserve.families.base import TextFamily
@@ -20,7 +20,7 @@ from groundserve.options import AnswerOptions
 from groundserve.strict_json import parse_object, shown
 
 COLUMNS = ("id", "video", "query", "options")
-"""Of a manifest; the first and the last may be missing."""
+"""The first and the last may be missing in a manifest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +30,6 @@ class Row:
     id: str
     """As the manifest gives it; "" where it gives none. A planned row always has one."""
     video: str
-    """As the manifest names it."""
     place: str
     """Where it is: an absolute path, or a URL of fsspec."""
     query: str
@@ -59,16 +58,7 @@ Parse: TypeAlias = Callable[[Mapping[str, Any], int], Row | BadRow]
 
 
 def make_parse(base: str, defaults: RowOptions, limits: Limits) -> Parse:
-    """Return what makes a row of the fields of a line and its position.
-
-    Args:
-        base: Folder, or URL of one, that relative videos start from.
-        defaults: Options where a row has none of its own.
-        limits: Ceilings that a row must keep.
-
-    Raises:
-        InvalidRequestError: `base` is not Unicode.
-    """
+    """Return what makes a row of the fields of a line and its position."""
     _check_unicode("the folder that videos start from", base)
     own = {name: value for name, value in asdict(defaults).items() if value is not None}
 
@@ -120,13 +110,7 @@ def make_parse(base: str, defaults: RowOptions, limits: Limits) -> Parse:
 
 
 def admit(row: Row | BadRow, family: TextFamily[Any], manifest: str | None) -> Row | BadRow:
-    """Return a row of a run of answers; as a broken one where the family cannot be asked it.
-
-    Args:
-        row: As read.
-        family: Who is asked.
-        manifest: Where the row stands, for its error; None: in none.
-    """
+    """Return a row of a run of answers; as a broken one where the family cannot be asked it."""
     if isinstance(row, BadRow):
         return row
     assert isinstance(row.options, AnswerOptions), "those of a run are of one kind"
@@ -172,11 +156,7 @@ def _readable(value: object) -> str:
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse what is no text with a word in it.
-
-    Raises:
-        InvalidRequestError: It is missing, blank, no text, or not Unicode.
-    """
+    """Refuse what is no text with a word in it."""
     if value is None:
         raise InvalidRequestError(f"{name} is missing")
     if not isinstance(value, str):
@@ -212,11 +192,7 @@ def _resolve(video: str, base: str) -> str:
 
 
 def check_no_option(names: Sequence[str], *, kind: type[RowOptions]) -> None:
-    """Refuse a column that would be taken for an option, and is none.
-
-    Raises:
-        InvalidRequestError: One has the name of an option.
-    """
+    """Refuse a column that would be taken for an option, and is none."""
     for name in names:
         if name in option_names(kind):
             raise InvalidRequestError(

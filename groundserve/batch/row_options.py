@@ -13,7 +13,7 @@ from groundserve.limits import Limits
 from groundserve.options import AnswerOptions, ScoreOptions, parse_answer_options, parse_options
 
 RowOptions: TypeAlias = ScoreOptions | AnswerOptions
-"""Of a run all are of one kind: that of its engines' head."""
+"""All of a run are of one kind: that of its engines' head."""
 
 _PLAIN = ScoreOptions()
 _AFTERWARDS = ("top_k", "selector")
@@ -26,11 +26,7 @@ def option_names(kind: type[RowOptions]) -> tuple[str, ...]:
 
 
 def parse_row_options(text: str, *, kind: type[RowOptions], limits: Limits) -> RowOptions:
-    """Read options as a request has them.
-
-    Raises:
-        InvalidRequestError: As `parse_options`, or as `check_repeatable`.
-    """
+    """Read options as a request has them."""
     if kind is ScoreOptions:
         return parse_options(text, limits=limits)
     options = parse_answer_options(text, limits=limits)
@@ -39,21 +35,13 @@ def parse_row_options(text: str, *, kind: type[RowOptions], limits: Limits) -> R
 
 
 def check_repeatable(options: RowOptions) -> None:
-    """Refuse draws that nobody could repeat: rows of equal keys have one result.
-
-    Raises:
-        InvalidRequestError: Tokens are drawn, and there is no seed.
-    """
+    """Refuse draws that nobody could repeat: rows of equal keys have one result."""
     if isinstance(options, AnswerOptions) and options.temperature and options.seed is None:
         raise InvalidRequestError("a temperature above 0 needs a seed in a batch, got none")
 
 
 def read_options(values: Mapping[str, Any]) -> RowOptions:
-    """Return the options that a run has written, as `options_json` or field by field.
-
-    Raises:
-        TypeError: They are of another version.
-    """
+    """Return the options that a run has written, as `options_json` or field by field."""
     if "task" not in values:
         return ScoreOptions(**values)
     clip = values.get("clip_seconds")

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import IO, Any, cast
 
-from groundserve.batch.places import LOCAL_PROTOCOLS, scheme_of, split_place
 from groundserve.batch.row import (
     COLUMNS,
     BadRow,
@@ -24,6 +23,7 @@ from groundserve.batch.row import (
     make_parse,
 )
 from groundserve.batch.row_options import RowOptions
+from groundserve.batch.storage import LOCAL_PROTOCOLS, scheme_of, split_place
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
@@ -35,14 +35,12 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm"),
     *(".avi", ".ts", ".mts", ".m2ts"),
 )
-"""Of the containers that are read."""
 MAX_LINE_BYTES = 2**20
-"""Of a line of JSON Lines; a file that is none may be one line of gigabytes."""
+"""Longest line of JSON Lines; a file that is none may be one line of gigabytes."""
 
 _BATCH_ROWS = 1024
 _BLOCK_BYTES = 2**16
 _SHOWN_CHARACTERS = 80
-"""Of a line that is no request, in its error."""
 
 
 def read_manifest(

@@ -18,31 +18,29 @@ import hashlib
 import itertools
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from groundserve.batch.attempts import claim_attempt, require_newest
-from groundserve.batch.done_rows import DoneRows
-from groundserve.batch.errors import ErrorKind, Failure, RunDirectoryError
+from groundserve.batch.done_rows import DoneRow, DoneRows
+from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.events import Event, Finished, RowFailed, Said, UnitDone
 from groundserve.batch.journal import Journal, read_journal
 from groundserve.batch.keys import Fingerprint
-from groundserve.batch.local_storage import LOCK_NAME, PARTIAL_SUFFIX
 from groundserve.batch.plan import Plan
-from groundserve.batch.planned import DoneRow
 from groundserve.batch.records import write_records
 from groundserve.batch.shards import (
     ERRORS,
     SCORES,
     STAGING,
-    SUFFIX,
     Receipt,
     Staging,
-    encode_errors,
+    encode_rows,
+    final_names,
     shard_name,
 )
-from groundserve.batch.storage import Storage, open_storage
+from groundserve.batch.storage import LOCK_NAME, PARTIAL_SUFFIX, Storage, open_storage
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.closing import Closing
 
@@ -55,18 +53,9 @@ _ERRORS_PER_FILE = 50_000
 
 
 class RunDirectory(Closing):
-    """A run, held by one driver. Use `create` or `resume`, then a `with` block.
-
-    Example:
-        >>> with RunDirectory.create(place, fingerprint, manifest=manifest) as directory:
-        ...     with Plan.make(rows, fingerprint=fingerprint, done=directory.done(), ...) as plan:
-        ...         for receipt in ...:
-        ...             event = directory.publish(receipt)
-        ...         directory.finish(plan)
-    """
+    """A run, held by one driver. Use `create` or `resume`, then a `with` block."""
 
     def __init__(self, storage: Storage, manifest: str) -> None:
-        """Claim an attempt in a folder that is held; see `create` and `resume`."""
         self._storage = storage
         self._started = time.time()
         self._num_published = 0
@@ -82,12 +71,6 @@ class RunDirectory(Closing):
         cls, place: str, fingerprint: Fingerprint, *, manifest: str, note: str | None = None
     ) -> Self:
         """Begin a run in a folder that is empty or missing.
-
-        Args:
-            place: Path or fsspec URL.
-            fingerprint: Of the run.
-            manifest: Where its rows come from: absolute path or URL.
-            note: See `EngineIdentity.note`.
 
         Raises:
             InvalidRequestError: There is a run already (go on with --resume), or something else;
@@ -162,18 +145,14 @@ class RunDirectory(Closing):
         """Yield the rows that had an answer when this attempt began."""
         return iter(self._done)
 
-    def failures(self) -> Iterator[Failure]:
+    def failures(self) -> Iterator[RowFailed]:
         """Yield what failed in earlier attempts, oldest first."""
         for attempt in range(1, self.attempt):
             yield from _failures(self._storage, attempt)
 
-    def write(self, event: Event) -> None:
-        """Add a line to the journal: `Started`, `UnitLost`, `Said`. The others come by themselves.
-
-        Raises:
-            RunDirectoryError: It cannot be written.
-        """
-        self._journal.write(event)
+    def write(self, *happened: Event) -> None:
+        """Add lines to the journal; those of what is published come by themselves."""
+        self._journal.write(*happened)
 
     def publish(self, receipt: Receipt) -> UnitDone:
         """Make a staged shard part of the final set, and note the rows that failed.
@@ -183,59 +162,29 @@ class RunDirectory(Closing):
                 file is gone, or another one; or the disk is full.
         """
         require_newest(self._storage, self._claim)
-        name = None
-        if receipt.staged is not None:
+        done = receipt.done
+        if done.shard is not None:
             self._take_back_errors()
-            name = shard_name(SCORES, receipt.sha256)
+            name = shard_name(SCORES, done.sha256)
             try:
-                num_bytes = self._storage.size(receipt.staged)
-                if num_bytes != receipt.num_bytes:
+                num_bytes = self._storage.size(done.shard)
+                if num_bytes != done.num_bytes:
                     raise RunDirectoryError(
-                        f"{self.place}/{receipt.staged} must have {receipt.num_bytes} bytes, got "
+                        f"{self.place}/{done.shard} must have {done.num_bytes} bytes, got "
                         f"{num_bytes}"
                     )
-                self._storage.move(receipt.staged, name)
+                self._storage.move(done.shard, name)
             except FileNotFoundError:
                 raise RunDirectoryError(
-                    f"{self.place}/{receipt.staged} is gone; it must be a folder that all workers "
-                    "share"
+                    f"{self.place}/{done.shard} is gone; it must be a folder that all workers share"
                 ) from None
-        self._num_published += receipt.num_rows
-        event = UnitDone(
-            unit=receipt.unit,
-            num_rows=receipt.num_rows,
-            failures=dict(Counter(str(failure.kind) for failure in receipt.failures)),
-            num_videos=receipt.num_videos,
-            num_decoded=receipt.num_decoded,
-            num_calls=receipt.num_calls,
-            video_seconds=receipt.video_seconds,
-            stage_seconds=receipt.stage_seconds,
-            started=receipt.started,
-            wall_seconds=receipt.wall_seconds,
-            host=receipt.host,
-            pid=receipt.pid,
-            shard=name,
-            num_bytes=receipt.num_bytes,
-            sha256=receipt.sha256,
-            slowest=receipt.slowest,
-        )
-        self._journal.write(*map(_as_event, receipt.failures), event)
-        return event
-
-    def fail(self, failures: Sequence[Failure]) -> None:
-        """Note rows that failed without a receipt: their worker died.
-
-        Raises:
-            RunDirectoryError: It cannot be written.
-        """
-        self._journal.write(*map(_as_event, failures))
+            done = replace(done, shard=name)
+        self._num_published += done.num_rows
+        self._journal.write(*receipt.failures, done)
+        return done
 
     def finish(self, plan: Plan) -> Finished:
-        """Write the error rows and `records.jsonl`, and the last line of the journal.
-
-        Raises:
-            RunDirectoryError: As `publish`; or a row was neither published nor said to have failed.
-        """
+        """Write the error rows and `records.jsonl`, and the last line of the journal."""
         self._journal.flush()
         plan.mark_failed(_failures(self._storage, self.attempt))
         failures = plan.failures_by_kind()
@@ -272,7 +221,7 @@ class RunDirectory(Closing):
 
     def _take_over(self) -> None:
         """Bring what earlier attempts left into the state that this one starts from."""
-        for name in _finals(self._storage, SCORES):
+        for name in final_names(self._storage, SCORES):
             if problem := self._done.add(self._storage, name):
                 self._storage.move(name, name + DAMAGED)
                 self._say(f"{name} was set aside, its rows are computed anew: {problem}")
@@ -283,7 +232,7 @@ class RunDirectory(Closing):
     def _take_back_errors(self) -> None:
         """Let no error row count any more, before one of the rows has an answer."""
         if not self._has_taken_back:
-            for name in _finals(self._storage, ERRORS):
+            for name in final_names(self._storage, ERRORS):
                 self._storage.move(name, name + RETRIED)
             self._has_taken_back = True
 
@@ -294,7 +243,7 @@ class RunDirectory(Closing):
     def _write_errors(self, plan: Plan) -> None:
         errors = plan.errors()
         while part := list(itertools.islice(errors, _ERRORS_PER_FILE)):
-            data = encode_errors(part)
+            data = encode_rows(part)
             sha256 = hashlib.sha256(data).hexdigest()
             staged = f"{self.staging.folder}/errors-{sha256[:16]}.staged"
             self._storage.write(staged, data)
@@ -307,11 +256,7 @@ class RunDirectory(Closing):
 
 
 def read_run(storage: Storage) -> dict[str, Any] | None:
-    """Return what run.json holds; None where it is missing.
-
-    Raises:
-        InvalidRequestError: It is none of ours.
-    """
+    """Return what run.json holds; None where it is missing."""
     try:
         values = json.loads(storage.read(RUN_NAME))
         Fingerprint.from_json(values["fingerprint"])
@@ -350,11 +295,7 @@ def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -
 
 
 def require_same(place: str, before: Fingerprint, now: Fingerprint) -> None:
-    """Refuse to go on with a run of another fingerprint.
-
-    Raises:
-        InvalidRequestError: They differ; the message says in what.
-    """
+    """Refuse to go on with a run of another fingerprint."""
     if differences := before.differences(now):
         raise InvalidRequestError(
             f"{place} has another run, and answers of two must not be mixed: "
@@ -362,28 +303,7 @@ def require_same(place: str, before: Fingerprint, now: Fingerprint) -> None:
         )
 
 
-def _finals(storage: Storage, folder: str) -> list[str]:
-    return [f"{folder}/{name}" for name in storage.names(folder) if name.endswith(SUFFIX)]
-
-
-def _failures(storage: Storage, attempt: int) -> Iterator[Failure]:
+def _failures(storage: Storage, attempt: int) -> Iterator[RowFailed]:
     for entry in read_journal(storage, attempt):
-        event = entry.event
-        if isinstance(event, RowFailed):
-            yield Failure(
-                id=event.id,
-                row_key=event.row_key,
-                video=event.video,
-                kind=ErrorKind(event.kind),
-                message=event.message,
-            )
-
-
-def _as_event(failure: Failure) -> RowFailed:
-    return RowFailed(
-        id=failure.id,
-        row_key=failure.row_key,
-        video=failure.video,
-        kind=str(failure.kind),
-        message=failure.message,
-    )
+        if isinstance(entry.event, RowFailed):
+            yield entry.event

@@ -27,7 +27,6 @@ from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult, VideoInfo
 from groundserve.runtime.backoff import Backoff
 from groundserve.runtime.closing import Closing
-from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.triton_messages import is_decoder_death
 
 if TYPE_CHECKING:
@@ -60,19 +59,7 @@ class ServerPool(Closing):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Connect lazily.
-
-        Args:
-            urls: At least one `grpc://HOST:PORT`.
-            patience_seconds: How long a call goes on while no server takes it.
-            connect: Makes the client of a server.
-            clock: Seconds that never go back.
-            sleep: Lets seconds pass.
-
-        Raises:
-            InvalidRequestError: An address has another form.
-            MissingExtraError: tritonclient is not installed.
-        """
+        """Connect lazily."""
         self._servers = {url: connect(url) for url in urls}
         self._backoffs = {url: Backoff() for url in urls}
         self._late_until = dict.fromkeys(self._servers, 0.0)
@@ -83,41 +70,26 @@ class ServerPool(Closing):
     def score(
         self,
         video: Video,
-        queries: str | Sequence[str],
-        options: ScoreOptions | None = None,
-        *,
-        span_threshold: float = DEFAULT_SPAN_THRESHOLD,
-        span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
+        *arguments: Any,
         timeout_seconds: float | None = None,
+        **settings: Any,
     ) -> ScoreResult:
-        """See `Scorer.score`."""
-        return self._send(
-            video,
-            lambda server, seconds: server.score(
-                video,
-                queries,
-                options,
-                span_threshold=span_threshold,
-                span_gap_seconds=span_gap_seconds,
-                timeout_seconds=seconds,
-            ),
-            timeout_seconds=timeout_seconds,
-        )
+        """Have the video's server score it; all else is as for `Scorer.score`."""
+
+        def call(server: Client, seconds: float) -> ScoreResult:
+            return server.score(video, *arguments, timeout_seconds=seconds, **settings)
+
+        return self._send(video, call, timeout_seconds=timeout_seconds)
 
     def ask(
-        self,
-        video: Video,
-        queries: str | Sequence[str] = (),
-        options: AnswerOptions | None = None,
-        *,
-        timeout_seconds: float | None = None,
+        self, video: Video, *arguments: Any, timeout_seconds: float | None = None
     ) -> AnswerResult:
-        """See `Answerer.ask`."""
-        return self._send(
-            video,
-            lambda server, seconds: server.ask(video, queries, options, timeout_seconds=seconds),
-            timeout_seconds=timeout_seconds,
-        )
+        """Have the video's server answer; all else is as for `Answerer.ask`."""
+
+        def call(server: Client, seconds: float) -> AnswerResult:
+            return server.ask(video, *arguments, timeout_seconds=seconds)
+
+        return self._send(video, call, timeout_seconds=timeout_seconds)
 
     def _send(
         self,
@@ -126,18 +98,7 @@ class ServerPool(Closing):
         *,
         timeout_seconds: float | None,
     ) -> _Result:
-        """Call the video's server, or the next.
-
-        Args:
-            video: Whose server it is.
-            call: Takes a server, and the seconds that are left.
-            timeout_seconds: Of all calls together.
-
-        Raises:
-            UnavailableError: No server took the call within the pool's patience; or the video ended
-                a decoder process, see `is_decoder_death`.
-            DeadlineExceededError: The time was up.
-        """
+        """Call the video's server, or the next."""
         begun = self._clock()
         order = sorted(rank(video, self._servers), key=lambda url: self._late_until[url] > begun)
         deadline = begun + (_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds)
@@ -181,7 +142,7 @@ class ServerPool(Closing):
     def frames(
         self, video: Video, frame_indices: FrameIndices, *, longest_side: int | None = None
     ) -> NDArray[np.uint8]:
-        """See `Scorer.frames`; no server is asked."""
+        """Decode here, as each client does; no server is asked."""
         first = next(iter(self._servers.values()))
         return first.frames(video, frame_indices, longest_side=longest_side)
 
@@ -211,14 +172,6 @@ def common_engine(urls: Sequence[str], options: RowOptions | None = None) -> dic
 
     Each is asked about one small video: what a server answers with is the only word of its engines
     that counts.
-
-    Args:
-        urls: Of the servers.
-        options: Of the run; of one that scores where None.
-
-    Raises:
-        UnavailableError: None answers.
-        EngineMismatchError: They have different ones.
     """
     video = _small_video()
     found: dict[str, dict[str, Any]] = {}

@@ -11,29 +11,26 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from groundserve.answers import AnswerResult
-from groundserve.batch.answer_columns import answer_columns, as_unicode
-from groundserve.batch.errors import ErrorKind, Failure
-from groundserve.batch.events import VideoTime
+from groundserve.answers import Answer, AnswerResult
+from groundserve.batch.errors import ErrorKind
+from groundserve.batch.events import RowFailed, UnitDone, VideoTime
 from groundserve.batch.row_options import RowOptions, options_json
 from groundserve.batch.storage import Storage, open_storage
 from groundserve.batch.units import Group, Unit
 from groundserve.errors import MissingExtraError
-from groundserve.results import ScoreResult
+from groundserve.results import QueryResult, ScoreResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from groundserve.batch.planned import ErrorRow
-
 SCORES, ERRORS, STAGING = "scores", "errors", "staging"
 SUFFIX = ".parquet"
-"""Of the final set: all and only the files with this ending."""
+"""All and only the files with this ending are the final set."""
 
 _NUM_SLOWEST = 3
 """Videos of a unit that its receipt names: the slowest of a run are among them."""
@@ -45,7 +42,6 @@ class Staging:
     """Where the workers of an attempt write; small, so that it travels to them."""
 
     place: str
-    """The run directory: path or fsspec URL."""
     attempt: int
 
     @property
@@ -58,39 +54,14 @@ class Staging:
 class Receipt:
     """What a worker hands to the driver in place of arrays."""
 
-    unit: int
-    num_rows: int
-    staged: str | None
-    """Name below the run directory; None where no row has an answer."""
-    sha256: str
-    """Of the file's bytes; "" without a file."""
-    num_bytes: int
-    failures: tuple[Failure, ...]
-    num_videos: int
-    num_decoded: int
-    """Calls whose features did not come from a cache: decoded and encoded."""
-    num_calls: int
-    """Calls of the scorer that answered."""
-    video_seconds: float
-    """Durations of the videos that were answered."""
-    stage_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Wall seconds of each stage, summed over calls."""
-    started: float = 0.0
-    """Seconds since the epoch."""
-    wall_seconds: float = 0.0
-    host: str = ""
-    pid: int = 0
-    slowest: tuple[VideoTime, ...] = ()
-    """The videos that took longest, the slowest first."""
+    done: UnitDone
+    """Its `shard` is where the file is staged."""
+    failures: tuple[RowFailed, ...]
 
 
 @cache
 def schema() -> pa.Schema:
-    """Return the columns of every Parquet file of a run; docs/batch.md explains each.
-
-    Raises:
-        MissingExtraError: pyarrow is not installed.
-    """
+    """Return the columns of every Parquet file of a run; docs/batch.md explains each."""
     try:
         import pyarrow as pa
     except ImportError as error:
@@ -128,23 +99,12 @@ def schema() -> pa.Schema:
 
 
 class ShardWriter:
-    """Gathers the answers of one unit and writes them as one file, in the manifest's order.
-
-    Example:
-        >>> writer = ShardWriter(unit)
-        >>> for group in unit.groups:
-        ...     for options, queries in group.calls(limits.max_queries):
-        ...         try:
-        ...             writer.add(group, options, scorer.score(group.place, queries, options))
-        ...         except GroundserveError as error:
-        ...             writer.fail(group, kind_of(error), str(error), options, queries)
-        >>> receipt = writer.write(staging)
-    """
+    """Gathers the answers of one unit and writes them as one file, in the manifest's order."""
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
         self._rows: dict[int, dict[str, Any]] = {}  # position -> columns
-        self._failures: dict[int, Failure] = {}
+        self._failures: dict[int, RowFailed] = {}
         self._num_calls = self._num_decoded = 0
         self._durations: dict[str, float] = {}  # place -> seconds
         self._stage_ms: Counter[str] = Counter()
@@ -193,21 +153,16 @@ class ShardWriter:
                 and row.position not in self._rows
                 and row.position not in self._failures
             ):
-                self._failures[row.position] = Failure(
+                self._failures[row.position] = RowFailed(
                     id=row.id,
                     row_key=key,
                     video=as_unicode(row.video),
-                    kind=kind,
+                    kind=str(kind),
                     message=as_unicode(message),
                 )
 
     def write(self, staging: Staging) -> Receipt:
-        """Write the rows under a name that does not end in .parquet, to the disk.
-
-        Raises:
-            RunDirectoryError: The disk is full, or cannot be written to.
-            RuntimeError: A row has neither an answer nor a failure.
-        """
+        """Write the rows under a name that does not end in .parquet, to the disk."""
         num_told = len(self._rows) + len(self._failures)
         if num_told != self._unit.num_rows:
             raise RuntimeError(f"{num_told} of {self._unit.num_rows} rows of the unit were told of")
@@ -217,13 +172,10 @@ class ShardWriter:
             # Another name each time: of a unit that is run twice no file is mixed with another.
             staged = f"{staging.folder}/unit-{self._unit.number:06d}-{secrets.token_hex(8)}.staged"
             open_storage(staging.place).write(staged, data)
-        return Receipt(
+        done = UnitDone(
             unit=self._unit.number,
             num_rows=len(self._rows),
-            staged=staged,
-            sha256=hashlib.sha256(data).hexdigest() if staged else "",
-            num_bytes=len(data),
-            failures=tuple(self._failures[position] for position in sorted(self._failures)),
+            failures=dict(Counter(failure.kind for failure in self._failures.values())),
             num_videos=len(self._unit.groups),
             num_decoded=self._num_decoded,
             num_calls=self._num_calls,
@@ -233,10 +185,15 @@ class ShardWriter:
             wall_seconds=time.perf_counter() - self._clock,
             host=socket.gethostname(),
             pid=os.getpid(),
+            shard=staged,
+            num_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest() if staged else "",
             slowest=tuple(
                 heapq.nlargest(_NUM_SLOWEST, self._times.values(), key=lambda it: it.seconds)
             ),
         )
+        failures = tuple(self._failures[position] for position in sorted(self._failures))
+        return Receipt(done=done, failures=failures)
 
     def _spend(self, group: Group) -> None:
         """Charge a group with the time since the last word of any."""
@@ -263,29 +220,13 @@ def encode_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return file.getvalue()
 
 
-def encode_errors(errors: Iterable[ErrorRow]) -> bytes:
-    """Return rows without an answer as a Parquet file."""
-    return encode_rows(
-        {
-            **{name: getattr(error, name) for name in _REQUEST_COLUMNS},
-            "error_kind": str(error.kind),
-            "error_message": error.message,
-        }
-        for error in errors
-    )
-
-
 def shard_name(folder: str, sha256: str) -> str:
     """Return the name of a file of the final set, which tells whether its bytes are still those."""
     return f"{folder}/part-{sha256[:16]}{SUFFIX}"
 
 
 def read_shard(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
-    """Return some columns of a file of the final set, after a look at all of its bytes.
-
-    Raises:
-        ValueError: It is damaged: other bytes than its name says, or no Parquet file.
-    """
+    """Return some columns of a file of the final set, after a look at all of its bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -296,3 +237,57 @@ def read_shard(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
         return pq.read_table(pa.BufferReader(data), columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error)) from error
+
+
+def final_names(storage: Storage, folder: str) -> list[str]:
+    """Return the files of the final set in a folder, sorted."""
+    return [f"{folder}/{name}" for name in storage.names(folder) if name.endswith(SUFFIX)]
+
+
+def scored_rows(storage: Storage, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows that have an answer as Arrow's scalars, file by file."""
+    for name in final_names(storage, SCORES):
+        table = read_shard(storage, name, columns)
+        yield from zip(*map(table.column, columns), strict=True)
+
+
+def answer_columns(result: ScoreResult | AnswerResult) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each question with the columns of its answer."""
+    video = {
+        "num_source_frames": result.info.num_source_frames,
+        "fps": result.info.fps,
+        "duration_seconds": result.info.duration_seconds,
+        "frame_indices": result.frame_indices,
+        "pts_seconds": result.pts_seconds,
+    }
+    if isinstance(result, AnswerResult):
+        for answer in result.answers:
+            yield answer.query, video | _text_columns(answer)
+    else:
+        for query in result.queries:
+            yield query.query, video | _score_columns(query)
+
+
+def _text_columns(answer: Answer) -> dict[str, Any]:
+    return {
+        "answer": as_unicode(answer.text),
+        "stop_reason": answer.stop_reason,
+        "moments": [
+            {**asdict(moment), "text": as_unicode(moment.text)} for moment in answer.moments
+        ],
+    }
+
+
+def _score_columns(query: QueryResult) -> dict[str, Any]:
+    return {
+        "frame_logits": query.frame_logits,
+        "frame_scores": query.frame_scores,
+        "selected_frames": query.selected_frames,
+        "selected_seconds": query.selected_seconds,
+        "spans": [span._asdict() for span in query.spans],
+    }
+
+
+def as_unicode(text: str) -> str:
+    """Return a text as Parquet can hold it: what is no Unicode is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()

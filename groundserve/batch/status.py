@@ -18,11 +18,10 @@ from groundserve.batch.journal import (
     REMOTE_HEARTBEAT_SECONDS,
     read_journal,
 )
-from groundserve.batch.local_storage import LOCK_NAME
 from groundserve.batch.progress import Tally
 from groundserve.batch.run_directory import read_run
-from groundserve.batch.shards import SCORES, SUFFIX
-from groundserve.batch.storage import Storage, open_storage
+from groundserve.batch.shards import SCORES, final_names
+from groundserve.batch.storage import LOCK_NAME, Storage, open_storage
 from groundserve.errors import InvalidRequestError
 
 State = Literal["empty", "running", "silent", "stopped", "finished"]
@@ -43,13 +42,9 @@ class Status:
     attempt: int = 0
     """The newest, 0 where there is none."""
     host: str | None = None
-    """Of the newest attempt's driver."""
     pid: int | None = None
-    """Of the newest attempt's driver."""
     started: float | None = None
-    """Of the newest attempt, seconds since the epoch."""
     last_heartbeat: float | None = None
-    """When the newest attempt last wrote, seconds since the epoch."""
     num_rows: int | None = None
     """None until an attempt has planned its work."""
     num_done: int = 0
@@ -58,11 +53,9 @@ class Status:
     num_left: int | None = None
     """Rows with neither."""
     failures: Mapping[str, int] = field(default_factory=dict)
-    """Those by kind."""
     rows_per_second: float | None = None
-    """Of the newest attempt, see `Tally`; None until its workers have started."""
+    """None until the workers of the newest attempt have started."""
     video_hours: float = 0.0
-    """Answered in the newest attempt."""
     eta_seconds: float | None = None
     """Until nothing is left, at this rate; None where nothing runs."""
     manifest: str | None = None
@@ -180,10 +173,7 @@ def _shard_sizes(storage: Storage, attempts: Mapping[int, object]) -> dict[str, 
         if isinstance(entry.event, UnitDone)
     }
     sizes = {}
-    for file in storage.names(SCORES):
-        name = f"{SCORES}/{file}"
-        if not name.endswith(SUFFIX):
-            continue
+    for name in final_names(storage, SCORES):
         if name in told:
             sizes[name] = told[name]
         else:

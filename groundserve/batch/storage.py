@@ -1,4 +1,4 @@
-"""Files below one folder, local or in an object store, that appear whole or not at all.
+"""Where videos, manifests and runs may be (paths, URLs of fsspec), and files below one folder.
 
 On a local disk a file is written under another name, flushed, renamed, and its folder flushed. An
 object store puts whole objects by itself; there a move is a copy on the server and a removal, an
@@ -8,73 +8,305 @@ refuse the second), and there is no lock.
 
 from __future__ import annotations
 
+import fcntl
+import io
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from typing import Any, Protocol
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
 
-from groundserve.batch.local_storage import LocalStorage
-from groundserve.batch.places import split_place
-from groundserve.batch.remote_storage import RemoteStorage
+from groundserve.batch.errors import RunDirectoryError
+from groundserve.errors import InvalidRequestError, MissingExtraError, UnavailableError
+from groundserve.strict_json import shown
+
+LOCAL_PROTOCOLS = ("file", "local")
+REMOTE_PROTOCOLS = ("memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs")
+"""Schemes of fsspec that a place may have."""
+LOCK_NAME = ".lock"
+"""Held by the driver of a run."""
+PARTIAL_SUFFIX = ".partial"
 
 
-class Storage(Protocol):
-    """What a run directory asks of its file system; names are below it, such as "log/a.jsonl"."""
+class Storage:
+    """A folder of this machine, or of a network file system that looks like one.
 
-    place: str
-    """The folder: absolute path, or URL."""
-    is_local: bool
+    Names are below it, such as "log/a.jsonl". A file that is missing is a FileNotFoundError, any
+    other fault a RunDirectoryError.
+    """
+
+    is_local = True
     """Whether files can be appended to, and locked."""
+    _faults: type[Exception] = OSError
+
+    def __init__(self, place: str, path: str) -> None:
+        self.place = place
+        self._path = path.rstrip("/")
+        self._lock: int | None = None
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of what lies directly in a folder, sorted; none where it is missing."""
+        try:
+            with self._typed("read", folder):
+                return sorted(self._list(folder))
+        except FileNotFoundError:
+            return []
 
     def size(self, name: str) -> int:
-        """Return the bytes of a file; FileNotFoundError where it is missing."""
+        """Return the bytes of a file."""
+        return os.stat(self._at(name)).st_size
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file to be read."""
+        with self._typed("read", name):
+            return open(self._at(name), "rb")
 
     def read(self, name: str) -> bytes:
-        """Return a file's content; FileNotFoundError where it is missing."""
-
-    def lines(self, name: str) -> Iterator[bytes]:
-        """Yield the lines of a file as they are read."""
+        """Return a file's content."""
+        with self.open(name) as file, self._typed("read", name):
+            return file.read()
 
     def write(self, name: str, data: bytes) -> None:
         """Put a file there as a whole, in the place of one of that name."""
+        with self.writing(name) as file:
+            file.write(data)
 
-    def writing(self, name: str) -> Any:
-        """Return a context with a binary file, which appears under its name when the block ends."""
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """Yield a binary file, which appears under its name when the block ends."""
+        path = Path(self._at(name))
+        partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+        with self._changing(name):
+            try:
+                with partial.open("wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+            except BaseException:
+                with suppress(OSError):
+                    partial.unlink()
+                raise
 
     def create(self, name: str, data: bytes) -> None:
         """Put a file there; FileExistsError where there is one."""
+        with self._changing(name), open(self._at(name), "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
 
     def append(self, name: str, data: bytes) -> None:
         """Add to a file; of a local storage alone."""
+        path = Path(self._at(name))
+        with self._typed("write", name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab", buffering=0) as file:
+                left = memoryview(data)
+                while left:  # a second time where the disk is all but full
+                    left = left[file.write(left) or 0 :]
 
     def move(self, source: str, target: str) -> None:
-        """Give a file another name; FileNotFoundError where it is missing."""
+        """Give a file another name."""
+        with self._changing(target):
+            os.replace(self._at(source), self._at(target))
 
     def delete(self, name: str) -> None:
         """Remove a file, or a folder with all in it; nothing where it is missing."""
+        path = self._at(name)
+        with self._typed("write", name), suppress(FileNotFoundError):
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
     def make(self) -> None:
-        """Make the folder where it is missing."""
+        """Make the folder where it is missing.
+
+        Raises:
+            InvalidRequestError: It cannot be written to.
+        """
+        try:
+            os.makedirs(self._path or "/", exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._path or "/"):  # nothing of it is left
+                pass
+        except OSError as error:
+            raise InvalidRequestError(
+                f"cannot write to {self.place}: {error.strerror}; name another folder"
+            ) from error
 
     def lock(self) -> None:
-        """Keep other drivers away until `unlock`, or the end of this process."""
+        """Keep other drivers away until `unlock`, or the end of this process.
+
+        Where a file system has no such locks, nothing is kept away.
+        """
+        with self._typed("write", LOCK_NAME):
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(self._at(LOCK_NAME), flags, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UnavailableError(
+                f"another process works on {self.place}; wait for it, or end it first"
+            ) from None
+        except OSError:
+            pass
+        self._lock = descriptor
 
     def unlock(self) -> None:
         """Let others in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _list(self, folder: str) -> list[str]:
+        return os.listdir(self._at(folder) or "/")
+
+    def _at(self, name: str) -> str:
+        return f"{self._path}/{name}".rstrip("/")
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        """Make a file's folder, and have its new name on the disk when the block ends."""
+        folder = os.path.dirname(self._at(name))
+        with self._typed("write", name):
+            os.makedirs(folder, exist_ok=True)
+            yield
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    @contextmanager
+    def _typed(self, verb: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, FileExistsError):  # answers, not faults
+            raise
+        except self._faults as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunDirectoryError(f"cannot {verb} {self.place}/{name}: {reason}") from error
+
+
+class _RemoteStorage(Storage):
+    """A prefix of an object store, through fsspec."""
+
+    is_local = False
+    _faults = Exception  # the client of each store has errors of its own
+
+    def __init__(self, filesystem: Any, path: str, *, place: str) -> None:
+        super().__init__(place, path)
+        self._fs = filesystem
+
+    def size(self, name: str) -> int:
+        with self._typed("read", name):
+            self._fs.invalidate_cache(self._at(os.path.dirname(name)))
+            return int(self._fs.info(self._at(name))["size"])
+
+    def open(self, name: str) -> IO[bytes]:
+        with self._typed("read", name):
+            file: IO[bytes] = self._fs.open(self._at(name), "rb")
+            return file
+
+    def write(self, name: str, data: bytes) -> None:
+        with self._changing(name):
+            self._fs.pipe_file(self._at(name), data)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        with tempfile.NamedTemporaryFile() as file:
+            yield file
+            file.flush()
+            with self._changing(name):
+                self._fs.put_file(file.name, self._at(name))
+
+    def create(self, name: str, data: bytes) -> None:
+        with self._changing(name):
+            self._fs.pipe_file(self._at(name), data, mode="create")
+
+    def append(self, name: str, data: bytes) -> None:
+        raise io.UnsupportedOperation(f"{self.place} is no local folder: nothing can be appended")
+
+    def move(self, source: str, target: str) -> None:
+        with self._changing(target):
+            self._fs.cp_file(self._at(source), self._at(target))
+            self._fs.rm_file(self._at(source))
+
+    def delete(self, name: str) -> None:
+        with self._typed("write", name), suppress(FileNotFoundError):
+            self._fs.rm(self._at(name), recursive=True)
+
+    def make(self) -> None:
+        probe = f".writable.{os.getpid()}{PARTIAL_SUFFIX}"
+        try:
+            self.write(probe, b"")
+            self.delete(probe)
+        except RunDirectoryError as error:
+            raise InvalidRequestError(f"{error}; name another folder") from error
+
+    def lock(self) -> None:
+        """Do nothing: an attempt that is overtaken stops."""
+
+    def _list(self, folder: str) -> list[str]:
+        path = self._at(folder)
+        # Listings are kept by some clients; another driver may have written meanwhile.
+        self._fs.invalidate_cache(path)
+        found = self._fs.ls(path, detail=False)
+        # A store may list a folder as an object in itself.
+        return [str(one).rstrip("/").rpartition("/")[2] for one in found if one != path]
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        with self._typed("write", name):
+            # No more than a wish for most stores; the one in memory wants it.
+            self._fs.makedirs(self._at(os.path.dirname(name)), exist_ok=True)
+            yield
 
 
 def open_storage(place: str) -> Storage:
-    """Return the file system of a folder; nothing is read or written.
-
-    Args:
-        place: Path, or an fsspec URL.
-
-    Raises:
-        InvalidRequestError: The URL's scheme is not one of those above.
-        MissingExtraError: fsspec is not installed.
-    """
+    """Return the file system of a folder; nothing is read or written."""
     filesystem, path = split_place(place)
     if filesystem is None:
-        return LocalStorage(path)
-    return RemoteStorage(filesystem, path, place=place.rstrip("/"))
+        return Storage(path, path)
+    return _RemoteStorage(filesystem, path, place=place.rstrip("/"))
+
+
+def split_place(place: str) -> tuple[Any | None, str]:
+    """Return the fsspec file system of a place, None for this machine's, and the path in it.
+
+    Raises:
+        InvalidRequestError: The URL's scheme is unknown, or its package is not installed.
+        MissingExtraError: fsspec is not installed.
+    """
+    scheme = check_scheme(place)
+    if scheme is None:
+        return None, os.path.abspath(place)
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MissingExtraError("batch", "fsspec") from error
+    if scheme in LOCAL_PROTOCOLS:
+        _, path = fsspec.core.url_to_fs(place)
+        return None, os.path.abspath(path)
+    try:
+        return fsspec.core.url_to_fs(place)  # type: ignore[no-any-return]
+    except ImportError as error:  # its message names the package
+        raise InvalidRequestError(f"cannot reach {scheme}:// places: {error}") from error
+
+
+def check_scheme(place: str) -> str | None:
+    """Return the scheme of a URL whose files can be read; None for a path."""
+    scheme = scheme_of(place)
+    if scheme not in (None, *LOCAL_PROTOCOLS, *REMOTE_PROTOCOLS):
+        without_query = place.partition("?")[0]  # it may hold a secret
+        raise InvalidRequestError(
+            f"the place {shown(without_query)} must be a path or a URL of file, "
+            f"{', '.join(REMOTE_PROTOCOLS)}; download what is elsewhere first"
+        )
+    return scheme
+
+
+def scheme_of(place: str) -> str | None:
+    """Return the scheme of a URL such as s3://bucket/key; None for a path."""
+    scheme, separator, _ = place.partition("://")
+    return scheme if separator and scheme.replace("+", "").isalnum() else None

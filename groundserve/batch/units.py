@@ -23,7 +23,7 @@ class Group:
     rows: tuple[Row, ...]
     """In the manifest's order; options that sample no frames may differ."""
     keys: tuple[str, ...]
-    """Of each row. Rows of equal keys are scored once."""
+    """Rows of equal keys are scored once."""
 
     def calls(self, max_queries: int) -> Iterator[tuple[RowOptions, tuple[str, ...]]]:
         """Yield what to ask: options and at most `max_queries` distinct questions each."""
@@ -65,7 +65,7 @@ class UnitSize:
     max_rows: int = 2048
     """Rows: a shard of them is 25 MB at 512 frames. A video with more has several groups."""
     max_bytes: int = 4 * 2**30
-    """Of video files; a larger one is a unit by itself."""
+    """Bytes of video files; a larger one is a unit by itself."""
 
     @classmethod
     def for_job(cls, num_groups: int, *, workers: int) -> Self:

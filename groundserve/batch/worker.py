@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.group_scorer import Answered, Broken, Ready, Step, Unanswered
+from groundserve.batch.group_scorer import Answered, Broken, JobError, Ready, Step, Unanswered, Work
 from groundserve.batch.program import Program, ProgramDiedError, SilentProgramError
 from groundserve.batch.shards import Receipt, ShardWriter
 from groundserve.batch.units import Group, Unit
-from groundserve.batch.work import JobError, Work
 
 MAX_UNAVAILABLE = 3
 """Videos in a row that no server took before a job stops: the servers are gone, not the videos."""
@@ -22,7 +21,7 @@ _OPEN_SECONDS = 1800.0
 """How long engines may take to open; tens of GB come from a slow store in less."""
 _END_SECONDS = 5.0
 _MAX_TRIES = 2
-"""Of a video whose process died."""
+"""How often a video is tried whose process died."""
 _MAX_OPENINGS = 3
 """How often engines are opened where the process dies meanwhile, as of an OOM kill."""
 
@@ -89,12 +88,7 @@ class UnitScorer:
                     writer.fail(group, ErrorKind.WORKER_DIED, message)
 
     def _outcomes(self, program: Program, group: Group) -> Iterator[Answered | Unanswered]:
-        """Yield what becomes of a group.
-
-        Raises:
-            ProgramDiedError, SilentProgramError: The scorer's process died or hangs.
-            JobError: See `score`.
-        """
+        """Yield what becomes of a group."""
         program.tell(group)
         while True:
             match program.hear(self._work.silence_seconds):

@@ -10,10 +10,10 @@ from typer.core import TyperGroup
 
 from groundserve.batch.engines import EngineSource
 from groundserve.batch.frame_output import FrameOutput
+from groundserve.batch.group_scorer import DEFAULT_DEADLINE_SECONDS
+from groundserve.batch.ray_pool import Workers
 from groundserve.batch.row_options import RowOptions
 from groundserve.batch.storage import open_storage
-from groundserve.batch.work import DEFAULT_DEADLINE_SECONDS
-from groundserve.batch.workers import Workers
 from groundserve.cli import batch_status
 from groundserve.cli._checks import parse_clip, parse_parts
 from groundserve.cli._options import (
@@ -35,8 +35,7 @@ from groundserve.cli._options import (
     TopK,
     VisionTower,
 )
-from groundserve.cli.batch_head import find_head
-from groundserve.cli.batch_job import BatchJob
+from groundserve.cli.batch_job import BatchJob, find_head
 from groundserve.cli.batch_run import run_batch
 from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import DEFAULT_QUALITY

@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import typer
+
 from groundserve.batch.attempts import ATTEMPTS
-from groundserve.batch.cluster import is_anothers
 from groundserve.batch.engines import EngineIdentity, EngineSource
 from groundserve.batch.frame_output import FrameOutput
+from groundserve.batch.group_scorer import Work
 from groundserve.batch.journal import LOG
 from groundserve.batch.keys import Fingerprint
-from groundserve.batch.places import split_place
+from groundserve.batch.ray_pool import Workers, uses_external_ray
 from groundserve.batch.row_options import RowOptions, check_repeatable
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
 from groundserve.batch.run_directory import require_same
-from groundserve.batch.shards import ERRORS, SCORES, STAGING
+from groundserve.batch.shards import ERRORS, SCORES, STAGING, Staging
 from groundserve.batch.status import read_status
-from groundserve.batch.storage import open_storage
-from groundserve.batch.workers import Workers
+from groundserve.batch.storage import open_storage, split_place
 from groundserve.cli.batch_status import check_price
+from groundserve.engines.manifest import Manifest
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families import check_asked, takes_query
-from groundserve.families.base import TextFamily
+from groundserve.families.base import Head, TextFamily
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.runtime.cpus import available_cpus
+from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.spans import check_span_options
 
 MAX_TIMEOUT_SECONDS = 7 * 86_400.0
 """More than any video takes; clocks overflow far above."""
+
+_OF_FRAMES = (
+    *("sample_fps", "sampling", "seek", "top_k", "selector", "span_threshold", "span_gap_seconds"),
+    *("frames", "frames_format", "frames_quality", "frames_side", "vision_tower"),
+)
+_OF_TEXT = (
+    *("task", "raw", "control_tokens", "clip_seconds", "max_new_tokens"),
+    *("family", "part"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +101,21 @@ class BatchJob:
             frames="" if self.frames is None else self.frames.description,
         )
 
+    def work(self, engine_id: str, staging: Staging) -> Work:
+        """Return how a unit of the job is scored."""
+        return Work(
+            source=self.source,
+            engine_id=engine_id,
+            staging=staging,
+            num_threads=max(1, int(self.workers.cpus_each)),
+            deadline_seconds=self.timeout_seconds,
+            span_threshold=self.span_threshold,
+            span_gap_seconds=self.span_gap_seconds,
+            frames=self.frames,
+        )
+
     def check_questions(self, family: TextFamily[Any] | None) -> None:
-        """Refuse what is asked of a folder where no video of it could be asked that.
-
-        Args:
-            family: Who is asked. None: one that scores frames, or is not known yet.
-
-        Raises:
-            InvalidRequestError: A question is missing, or the task takes none.
-            UnsupportedError: The family has no such task.
-        """
+        """Refuse what is asked of a folder where no video of it could be asked that."""
         if not self.is_folder:
             return
         options = self.options
@@ -170,7 +187,7 @@ class BatchJob:
 
     def _check_workers(self) -> None:
         # What another's Ray has is not known, and with servers workers do little but wait.
-        if is_anothers() or self.source.servers:
+        if uses_external_ray() or self.source.servers:
             return
         count, cpus_each = self.workers.count or 1, self.workers.cpus_each
         num_cpus = available_cpus()
@@ -213,3 +230,32 @@ def _check_extra() -> None:
     for module in ("ray", "pyarrow", "fsspec", "jinja2", "matplotlib"):
         if find_spec(module) is None:
             raise MissingExtraError("batch", module)
+
+
+def find_head(
+    ctx: typer.Context,
+    checkpoint: str | None,
+    engines: Path | None,
+    *,
+    family: str | None,
+    parts: Mapping[str, Sequence[str]],
+) -> Head:
+    """Return the head of what is asked; of servers, which only say it later, `--task` tells."""
+    if checkpoint is not None:
+        head = checkpoint_family(checkpoint, family=family, parts=parts).head
+    elif engines is not None:
+        head = Manifest.load(engines).seam.head
+    else:
+        head = "text" if _is_given(ctx, "task") else "frames"
+    others, kind = (_OF_TEXT, "scores") if head == "frames" else (_OF_FRAMES, "answers in text")
+    for name in others:
+        if _is_given(ctx, name):
+            option = name.replace("_", "-")
+            what = "an engine that " + ("answers in text" if head == "frames" else "scores frames")
+            raise InvalidRequestError(f"--{option} is for {what}, and this one {kind}")
+    return head
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source: Any = ctx.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
+from rich.console import RenderableType
+from rich.progress import BarColumn, Progress, TextColumn
 
 from groundserve.batch.events import Event, Said
 from groundserve.batch.progress import Tally, describe, describe_rates
@@ -26,8 +26,7 @@ def batch_progress(tally: Tally) -> Iterator[Callable[[Event], None]]:
     Yields:
         What is to be called with each event.
     """
-    show = _bar if stderr.is_terminal else _lines
-    with show(tally):
+    with _Bar(tally) if stderr.is_terminal else _lines(tally):
 
         def add(event: Event) -> None:
             tally.add(event)
@@ -63,39 +62,28 @@ def _lines(tally: Tally) -> Iterator[None]:
         print_step(describe(tally), time.monotonic() - STARTED)
 
 
-@contextmanager
-def _bar(tally: Tally) -> Iterator[None]:
-    columns = (TextColumn("rows"), _Share(tally), _Counts(tally))
-    with Progress(*columns, console=stderr, refresh_per_second=4) as progress:
-        progress.add_task("rows", total=None)
-        yield
-
-
-class _Share(BarColumn):
-    """The bar; it is drawn from the tally at each refresh, also where no event comes."""
+class _Bar(Progress):
+    """Drawn from the tally at each refresh, also where no event comes."""
 
     def __init__(self, tally: Tally) -> None:
-        super().__init__(bar_width=24)
+        columns = (TextColumn("rows"), BarColumn(24), TextColumn("{task.fields[counts]}"))
+        super().__init__(*columns, console=stderr, refresh_per_second=4)
         self._tally = tally
+        self.add_task("rows", total=None, counts="")
 
-    def render(self, task: Task) -> object:  # type: ignore[override]  # what rich draws
-        task.total = self._tally.num_rows
-        task.completed = self._tally.num_finished
-        return super().render(task)
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.tasks:
+            task.total, task.completed = self._tally.num_rows, self._tally.num_finished
+            task.fields["counts"] = _counts(self._tally)
+        return super().get_renderables()
 
 
-class _Counts(ProgressColumn):
-    def __init__(self, tally: Tally) -> None:
-        super().__init__()
-        self._tally = tally
-
-    def render(self, task: Task) -> Text:
-        tally = self._tally
-        if tally.num_rows is None:
-            return Text(tally.step)
-        text = Text(f"{tally.num_finished}/{tally.num_rows}  ")
-        if tally.num_failed:
-            text.append(f"{tally.num_failed} failed", style="red").append("  ")
-        if tally.num_lost:
-            text.append(f"{tally.num_lost} to try again", style="yellow").append("  ")
-        return text.append(describe_rates(tally))
+def _counts(tally: Tally) -> str:
+    if tally.num_rows is None:
+        return tally.step
+    parts = [f"{tally.num_finished}/{tally.num_rows}"]
+    if tally.num_failed:
+        parts.append(f"[red]{tally.num_failed} failed[/red]")
+    if tally.num_lost:
+        parts.append(f"[yellow]{tally.num_lost} to try again[/yellow]")
+    return "  ".join([*parts, describe_rates(tally)])

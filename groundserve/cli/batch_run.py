@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from groundserve.batch.events import Event, Said
-from groundserve.batch.frame_index import rows_with_frames, write_index
+from groundserve.batch.frame_output import rows_with_frames, write_index
 from groundserve.batch.job import run_job
 from groundserve.batch.plan import Plan
 from groundserve.batch.progress import Tally
@@ -31,12 +31,7 @@ from groundserve.options import AnswerOptions
 
 
 def run_batch(job: BatchJob, rows: Iterable[Row | BadRow], *, as_json: bool) -> None:
-    """Run a checked job to its end, or to Ctrl-C or SIGTERM, and print what came of it.
-
-    Raises:
-        typer.Exit: It was stopped: 130 or 143.
-        GroundserveError: It cannot go on.
-    """
+    """Run a checked job to its end, or to Ctrl-C or SIGTERM, and print what came of it."""
     tally = Tally()
     started = time.monotonic()
     with _signals_caught() as caught:
@@ -46,7 +41,7 @@ def run_batch(job: BatchJob, rows: Iterable[Row | BadRow], *, as_json: bool) -> 
             places = _finish(job)
         except KeyboardInterrupt:
             say_error(f"groundserve: {_how_to_go_on(job)}")
-            raise typer.Exit(128 + caught.number) from None
+            raise typer.Exit(128 + caught[-1]) from None
     status = read_status(job.out)
     if as_json:
         seconds = time.monotonic() - started
@@ -77,12 +72,9 @@ def _finish(job: BatchJob) -> dict[str, str]:
 
 
 def _answer(status: Status, tally: Tally, *, seconds: float) -> dict[str, Any]:
+    counts = ("num_rows", "num_done", "num_failed", "failures", "attempt")
     return {
-        "num_rows": status.num_rows,
-        "num_done": status.num_done,
-        "num_failed": status.num_failed,
-        "failures": dict(status.failures),
-        "attempt": status.attempt,
+        **{name: getattr(status, name) for name in counts},
         "seconds": round(seconds, 3),
         "num_rows_this_attempt": tally.num_answered,
         "rows_per_second": round(tally.num_answered / seconds, 3),
@@ -139,37 +131,24 @@ def _run(
         run_job(
             plan,
             directory,
-            source=job.source,
-            engine_id=engine.engine_id,
-            manifest=manifest,
+            job.work(engine.engine_id, directory.staging),
             workers=job.workers,
-            deadline_seconds=job.timeout_seconds,
-            span_threshold=job.span_threshold,
-            span_gap_seconds=job.span_gap_seconds,
-            frames=job.frames,
+            manifest=manifest,
             on_event=on_event,
         )
         on_event(directory.finish(plan))
 
 
-class _Caught:
-    """What stopped the command."""
+@contextmanager
+def _signals_caught() -> Iterator[list[int]]:
+    """Have the main thread stop in order, as Ctrl-C does; yields the signals that came."""
+    caught: list[int] = []
 
-    def __init__(self) -> None:
-        self.number: int = signal.SIGINT
-
-    def stop(self, number: int, _: FrameType | None) -> None:
-        """Have the main thread stop in order, as Ctrl-C does."""
-        self.number = number
+    def stop(number: int, _: FrameType | None) -> None:
+        caught.append(number)
         raise KeyboardInterrupt
 
-
-@contextmanager
-def _signals_caught() -> Iterator[_Caught]:
-    caught = _Caught()
-    previous = {
-        number: signal.signal(number, caught.stop) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield caught
     finally:

@@ -95,10 +95,6 @@ def state_text(status: Status) -> str:
 
 
 def check_price(price_per_hour: float) -> None:
-    """Refuse what is no price.
-
-    Raises:
-        InvalidRequestError: It is not above 0, or not finite.
-    """
+    """Refuse what is no price."""
     if not (price_per_hour > 0 and math.isfinite(price_per_hour)):
         raise InvalidRequestError(f"--price-per-hour must be a number > 0, got {price_per_hour}")

@@ -13,8 +13,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from groundserve.batch.places import scheme_of, split_place
-from groundserve.batch.storage import open_storage
+from groundserve.batch.storage import open_storage, scheme_of, split_place
 from groundserve.cli._options import AsJson
 from groundserve.cli._output import print_json, print_line, print_note, progress
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,15 @@ def two_cores() -> Iterator[None]:
     os.sched_setaffinity(0, before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def token() -> Iterator[None]:
+    """One for every Ray of this process, which reads it once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        yield
+
+
 @pytest.fixture(scope="session")
 def digit_videos(tmp_path_factory) -> list[Path]:
     """Six short MovingDigits videos."""
@@ -44,8 +54,6 @@ def digit_videos(tmp_path_factory) -> list[Path]:
 @pytest.fixture
 def someones_ray(two_cores, monkeypatch) -> Iterator[None]:
     """A Ray of two cores that others started, where the environment says that it is."""
-    # Else both sides need a token, which an operator of Ray hands out.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # Not pytest's folder, whose name is too long for Ray's sockets.
     with tempfile.TemporaryDirectory(prefix="gs-head-", ignore_cleanup_errors=True) as folder:

@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 
 from groundserve.batch.engines import EngineIdentity
 from groundserve.batch.events import Event
-from groundserve.batch.job import Workers, run_job
+from groundserve.batch.group_scorer import Work
+from groundserve.batch.job import run_job
 from groundserve.batch.keys import Fingerprint
 from groundserve.batch.plan import Plan
+from groundserve.batch.ray_pool import Workers
 from groundserve.batch.rows import read_manifest
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.options import ScoreOptions
@@ -74,12 +76,15 @@ class Job:
             run_job(
                 plan,
                 directory,
-                source=self.source,
-                engine_id=self.identity.engine_id,
-                manifest=manifest,
+                Work(
+                    source=self.source,
+                    engine_id=self.identity.engine_id,
+                    staging=directory.staging,
+                    **self.settings,
+                ),
                 workers=self.workers,
+                manifest=manifest,
                 on_event=hear,
-                **self.settings,
             )
             directory.finish(plan)
         return events

@@ -16,10 +16,13 @@ from groundserve.batch.status import read_status
 KINDS: dict[str, Callable[[psutil.Process], bool]] = {
     "driver": lambda process: "tests.batch.drive" in process.cmdline(),
     "worker": lambda process: process.name().startswith("ray::MapWorker"),
+    "ray": lambda process: process.name() == "raylet",
     "scorer": lambda process: "groundserve.batch._scorer_program" in process.cmdline(),
 }
-"""What can be killed: the driver, an actor of Ray's, and its scorer."""
-_END_SECONDS = 20.0
+"""What can be killed: the driver, an actor of Ray's, Ray itself, and a scorer."""
+_ENDS = ("driver", "ray")
+"""What ends the driver."""
+_END_SECONDS = 60.0
 """How long processes may live on without their driver."""
 _GIVE_UP_SECONDS = 300.0
 """How long a driver that is left alone may take."""
@@ -62,7 +65,7 @@ class Killed:
             while left and driver.poll() is None:
                 if not self._kill(driver, left[0], rng.uniform(0, max_seconds)):
                     continue
-                if left.pop(0) == "driver":
+                if left.pop(0) in _ENDS:
                     driver = self._start()
             for _ in range(_MAX_RESUMES):
                 assert driver.wait(_GIVE_UP_SECONDS) == 0, self._log.read_text()
@@ -96,8 +99,8 @@ class Killed:
         if not victims:
             return False
         victims[0].kill()
-        if kind == "driver":
-            driver.wait()
+        if kind in _ENDS:
+            assert driver.wait(_END_SECONDS) != 0
             _, left = psutil.wait_procs(family, timeout=_END_SECONDS)
             alive = [process for process in left if _is_alive(process)]
             assert not alive, "the driver was killed, and these live on"

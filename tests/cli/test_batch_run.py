@@ -20,7 +20,6 @@ from groundserve.batch.events import Started
 from groundserve.batch.group_scorer import Answered, Unanswered, score_group
 from groundserve.batch.shards import ShardWriter
 from groundserve.batch.units import UnitSize
-from groundserve.batch.work import Work
 from groundserve.errors import MediaError
 from groundserve.frames import iterate_frames
 from tests.cli.command import run_cli
@@ -39,11 +38,8 @@ class Here:
         self.stop_after: int | None = None
         """Units after which a signal comes."""
 
-    def __call__(self, plan, directory, *, source, manifest, workers, on_event, **options):
+    def __call__(self, plan, directory, work, *, manifest, workers, on_event):
         counts = plan.counts
-        work = Work(
-            source=source, staging=directory.staging, num_threads=workers.num_threads, **options
-        )
 
         def tell(event):
             directory.write(event)
@@ -60,7 +56,7 @@ class Here:
                 manifest=manifest,
             )
         )
-        with source.open(num_threads=1, limits=work.limits) as scorer:
+        with work.source.open(num_threads=1, limits=work.limits) as scorer:
             for number, unit in enumerate(plan.units(UnitSize(max_groups=1))):
                 if number == self.stop_after:
                     signal.raise_signal(signal.SIGINT)

@@ -9,13 +9,12 @@ from typing import Any
 
 from groundserve.answers import Answer
 from groundserve.batch.engines import EngineSource
-from groundserve.batch.group_scorer import Answered, score_group
+from groundserve.batch.group_scorer import Answered, Work, score_group
 from groundserve.batch.keys import Fingerprint
 from groundserve.batch.plan import Plan
 from groundserve.batch.rows import read_manifest
 from groundserve.batch.shards import Staging
 from groundserve.batch.units import UnitSize
-from groundserve.batch.work import Work
 from groundserve.options import AnswerOptions
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from groundserve.batch.group_scorer import Work
 from groundserve.batch.keys import find_video
 from groundserve.batch.row import Row
 from groundserve.batch.shards import Receipt, Staging
 from groundserve.batch.units import Group, Unit
-from groundserve.batch.work import Work
 from groundserve.batch.worker import UnitScorer
 from groundserve.options import ScoreOptions
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD

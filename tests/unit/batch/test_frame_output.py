@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundserve.batch import local_storage, storage
-from groundserve.batch.frame_index import write_index
+from groundserve.batch import storage
 from groundserve.batch.frame_output import (
     FrameOutput,
     RowFrames,
     row_folder,
+    write_index,
     write_row_frames,
 )
 from tests.media_assets.whole_file import decode_whole_file
@@ -73,7 +73,7 @@ def test_killed_run_leaves_no_half_picture_and_the_next_completes_it(output, mon
         if len(written) == 3:  # two for a file: its bytes, then its name
             raise KilledError  # as SIGKILL would: nothing below runs
 
-    monkeypatch.setattr(local_storage.os, "fsync", die)
+    monkeypatch.setattr(storage.os, "fsync", die)
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     with pytest.raises(KilledError):
         write_row_frames(output, str(CLIP), rows)

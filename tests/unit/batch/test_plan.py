@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundserve.batch import plan
-from groundserve.batch.errors import ErrorKind, Failure
+from groundserve.batch.done_rows import DoneRow
+from groundserve.batch.errors import ErrorKind
+from groundserve.batch.events import RowFailed
 from groundserve.batch.keys import find_video, request_hash
 from groundserve.batch.plan import Plan
-from groundserve.batch.planned import DoneRow
 from groundserve.batch.row_options import options_json
 from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError, UnavailableError
@@ -47,7 +48,7 @@ def done_of(rows):
 
 def failures_of(rows, times=1):
     return [
-        Failure(id=row.id, row_key=row.row_key, kind=ErrorKind.TIMEOUT, message=f"try {number}")
+        RowFailed(id=row.id, row_key=row.row_key, kind=ErrorKind.TIMEOUT, message=f"try {number}")
         for number in range(times)
         for row in done_of(rows)
     ]
@@ -171,7 +172,7 @@ def test_rows_that_failed_are_tried_again_and_not_for_ever(rows):
         with plan_of(rows, failures=failures_of(rows[:2], times), max_attempts=3) as made:
             assert made.counts.num_spent == made.counts.num_failed == spent
             assert made.counts.num_to_do == 6 - spent
-            messages = [error.message for error in made.errors()]
+            messages = [error["error_message"] for error in made.errors()]
             assert messages == [f"try {times - 1}"] * spent
     with pytest.raises(InvalidRequestError, match="max_attempts must be >= 1"):
         plan_of(rows, max_attempts=0)

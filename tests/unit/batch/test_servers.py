@@ -31,7 +31,7 @@ class FakeServer:
         self.asked = []
         self.is_closed = False
 
-    def score(self, video, queries, options, *, timeout_seconds, **_):
+    def score(self, video, queries, options=None, *, timeout_seconds, **_):
         self.clock.now += 1
         self.asked.append(video)
         assert timeout_seconds > 0

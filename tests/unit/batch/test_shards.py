@@ -9,11 +9,10 @@ import pytest
 
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.plan import Plan
-from groundserve.batch.planned import ErrorRow
 from groundserve.batch.shards import (
     ShardWriter,
     Staging,
-    encode_errors,
+    encode_rows,
     read_shard,
     schema,
     shard_name,
@@ -46,8 +45,8 @@ def staging(tmp_path):
 
 def table_of(staging, receipt):
     storage = open_storage(staging.place)
-    name = shard_name("scores", receipt.sha256)
-    storage.move(receipt.staged, name)
+    name = shard_name("scores", receipt.done.sha256)
+    storage.move(receipt.done.shard, name)
     return read_shard(storage, name, schema().names)
 
 
@@ -94,7 +93,7 @@ def test_how_the_run_went_is_not_in_it(unit, staging):
         "video_bytes": 7,
     }
     first, second = written(unit, staging), written(unit, staging, **other)
-    assert first.sha256 == second.sha256
+    assert first.done.sha256 == second.done.sha256
     assert table_of(staging, first).equals(table_of(staging, second))
 
 
@@ -119,16 +118,8 @@ def test_rows_without_an_answer(unit, staging):
 
 
 def test_errors_have_the_same_columns(staging):
-    error = ErrorRow(
-        id="a\0b",
-        row_key=None,
-        video="v",
-        query="q",
-        options=None,
-        kind=ErrorKind.MISSING,
-        message="none",
-    )
-    table = pa.parquet.read_table(pa.BufferReader(encode_errors([error])))
+    error = {"id": "a\0b", "video": "v", "query": "q", "error_kind": "Missing"}
+    table = pa.parquet.read_table(pa.BufferReader(encode_rows([error | {"error_message": "none"}])))
     assert table.schema.equals(schema())
     (row,) = table.to_pylist()
     assert {name: value for name, value in row.items() if value is not None} == {

@@ -11,13 +11,12 @@ import pytest
 
 from groundserve.answers import Moment
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.group_scorer import score_group
+from groundserve.batch.group_scorer import Work, score_group
 from groundserve.batch.keys import find_video, row_key
 from groundserve.batch.plan import Plan
 from groundserve.batch.rows import BadRow, Row, read_manifest
 from groundserve.batch.shards import ShardWriter, Staging
 from groundserve.batch.units import Group, Unit, UnitSize
-from groundserve.batch.work import Work
 from groundserve.options import AnswerOptions
 from tests.support.results import make_answer, make_answers
 from tests.unit.batch.making import FINGERPRINT, final_rows
@@ -128,8 +127,8 @@ def score(answerer, group: Group, tmp_path):
         elif hasattr(outcome, "kind"):
             writer.fail(group, outcome.kind, outcome.message, outcome.options, outcome.queries)
     receipt = writer.write(staging)
-    if receipt.staged:
-        staged = tmp_path / "run" / receipt.staged
+    if receipt.done.shard:
+        staged = tmp_path / "run" / receipt.done.shard
         staged.rename(staged.with_suffix(".parquet"))
     return receipt, final_rows(tmp_path / "run")
 
@@ -142,7 +141,7 @@ def test_answers_become_rows(group, tmp_path):
     )
     receipt, rows = score(answerer, group, tmp_path)
     assert answerer.asked == [("a.mp4", ["p", "q", "r"], MOMENT, 7.0)]
-    assert (receipt.num_rows, receipt.failures, receipt.video_seconds) == (3, (), 4.0)
+    assert (receipt.done.num_rows, receipt.failures, receipt.done.video_seconds) == (3, (), 4.0)
     assert rows["p"]["answer"] == "From 20 to 50."
     assert rows["p"]["stop_reason"] == "eos"
     assert rows["p"]["moments"] == [

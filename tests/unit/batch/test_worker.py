@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from groundserve.batch.errors import ErrorKind
+from groundserve.batch.group_scorer import JobError
 from groundserve.batch.shards import Receipt
-from groundserve.batch.work import JobError
 from tests.batch.scripted import ScriptedSource
 from tests.unit.batch.bench import Bench
 
@@ -38,7 +38,7 @@ def test_a_bad_video_fails_with_its_kind_and_no_other_does(bench, video, kind, m
     )
     assert kinds(receipt) == {"row-1": kind, "row-2": kind}
     assert message in receipt.failures[0].message
-    assert receipt.num_rows == 2
+    assert receipt.done.num_rows == 2
 
 
 def test_a_video_that_went_away_is_missing(bench):

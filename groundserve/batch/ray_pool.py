@@ -1,0 +1,225 @@
+"""Ray, as long as a job lasts: started here, or the one that RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import math
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from groundserve.errors import InvalidRequestError, MissingExtraError, UnavailableError
+from groundserve.limits import MIB
+from groundserve.runtime.cpus import available_cpus
+
+RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
+"""Environment variable, Ray's own, with the address of a Ray that runs already."""
+_RESERVED_SHARE = 0.9
+"""What a worker reserves of its cores: the rest is for Ray's own tasks, which would starve."""
+_OBJECT_STORE_BYTES = 128 * MIB
+"""Places of units and receipts alone go through it; Ray wants 75 MiB or more."""
+_MAX_PARENT_CHARACTERS = 8
+"""Ray makes sockets below its folder, whose names are 107 characters at most."""
+_CLEAR_SECONDS = 10.0
+_SETTINGS = {
+    # Told nobody, and quiet: what the job says comes from its receipts.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # Else what still works when Ray has ended starts another one, in a folder of its own.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    # Else workers are niced by 15: whoever wants a job to stand back says so (nice).
+    "RAY_worker_niceness": "0",
+    # Ray 2.60 announces that it will no longer hide GPUs from tasks that reserve none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Environment of Ray, where the user has not set it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """How many workers there are, and what each may use."""
+
+    count: int | None = None
+    """How many; as many as there are cores, or GPUs where they use those, if None."""
+    cpus_each: float = 1.0
+    """Cores of each, and as many threads."""
+    gpus_each: float = 0.0
+    """GPUs of each; a half lets two share one."""
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise InvalidRequestError(f"--workers must be >= 1, got {self.count}")
+        if not 0 < self.cpus_each < math.inf:
+            raise InvalidRequestError(
+                f"--cpus-per-worker must be a number > 0, got {self.cpus_each}"
+            )
+        if not 0 <= self.gpus_each < math.inf:
+            raise InvalidRequestError(
+                f"--gpus-per-worker must be a number >= 0, got {self.gpus_each}"
+            )
+
+    def number(self, *, num_cpus: float, num_gpus: float, is_local: bool) -> int:
+        """Return how many workers there are on a Ray with this many cores and GPUs."""
+        ratios = [("cores", num_cpus / self.cpus_each)]
+        if self.gpus_each:
+            ratios.append(("GPUs", num_gpus / self.gpus_each))
+        what, most = min(ratios, key=lambda ratio: ratio[1])
+        if is_local and most < 1:
+            raise InvalidRequestError(
+                f"a worker wants more {what} than this machine has; "
+                "lower --cpus-per-worker or --gpus-per-worker"
+            )
+        return self.count or max(1, int(most))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """The workers as Ray has them."""
+
+    number: int
+    cpus_each: float
+    """Cores that one reserves."""
+    gpus_each: float
+
+
+def uses_external_ray() -> bool:
+    """Tell whether the environment names a Ray that runs already; an empty name is none."""
+    return bool(os.environ.get(RAY_ADDRESS_VARIABLE))
+
+
+@contextmanager
+def started_ray(workers: Workers, place: str) -> Iterator[Pool]:
+    """Start a Ray of this machine's, or connect to the one that RAY_ADDRESS names.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        UnavailableError: It does not start, or does not answer.
+        InvalidRequestError: This machine has no room for a worker.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("batch", "ray")
+    is_local = not uses_external_ray()
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if is_local:
+        # Ray listens on all interfaces and runs what it is sent. Without a token of our own it
+        # would write one into the user's home.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    import ray
+    import ray.data
+
+    with _folders(place) as folders, warnings.catch_warnings():
+        # Of its own settings, and of `max_restarts`, for which 2.60 has no other place yet.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            # Copies of videos and the like go with the folder, however their process ended.
+            with _quiet(), _environment(TMPDIR=folders[0]):
+                _init(folders[-1], is_local=is_local)
+            signal.signal(signal.SIGTERM, on_terminate)  # for which Ray has a handler of its own
+            logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+            context = ray.data.DataContext.get_current()
+            context.print_on_execution_start = context.enable_progress_bars = False
+            context.max_errored_blocks = -1  # the units of workers that died
+            total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            yield _pool(workers, total, is_local=is_local)
+        finally:
+            ray.shutdown()
+            signal.signal(signal.SIGTERM, on_terminate)
+
+
+def _init(folder: str, *, is_local: bool) -> None:
+    import ray
+
+    local: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": available_cpus(),
+        "include_dashboard": False,
+        "object_store_memory": _OBJECT_STORE_BYTES,
+        # Ray opens its own folder to everybody; the one around it is this user's.
+        "_temp_dir": os.path.join(folder, "r"),
+    }
+    options = local if is_local else {}
+    try:
+        ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
+    except Exception as error:  # it has many, and plain ones of Python's
+        what = "Ray did not start"
+        if not is_local:
+            address = os.environ[RAY_ADDRESS_VARIABLE]
+            what = f"no Ray can be used at {RAY_ADDRESS_VARIABLE}={address}"
+        raise UnavailableError(f"{what}; it said:\n{error}") from error
+
+
+def _pool(workers: Workers, total: Mapping[str, float], *, is_local: bool) -> Pool:
+    num_cpus = total.get("CPU", 0.0)
+    number = workers.number(num_cpus=num_cpus, num_gpus=total.get("GPU", 0.0), is_local=is_local)
+    cpus_each = workers.cpus_each
+    if is_local:  # more workers than cores share them
+        cpus_each = min(cpus_each, num_cpus / number)
+    return Pool(number=number, cpus_each=_RESERVED_SHARE * cpus_each, gpus_each=workers.gpus_each)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let no C++ print to stderr that it prints nothing."""
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {**os.environ}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in values if name in before})
+
+
+@contextmanager
+def _folders(place: str) -> Iterator[Sequence[str]]:
+    """Yield a folder for what workers write; the last is Ray's, which may need a shorter name.
+
+    Names follow from the run, so that the next attempt removes what a killed one has left.
+    """
+    digest = hashlib.sha256(f"{os.getuid()} {place}".encode()).hexdigest()[:10]
+    parents = [tempfile.gettempdir()]
+    if len(parents[0]) > _MAX_PARENT_CHARACTERS:
+        parents.append("/tmp")
+    folders = [f"{parent}/groundserve-ray-{digest}" for parent in parents]
+    _clear(folders)
+    for folder in folders:
+        os.mkdir(folder, 0o700)
+    try:
+        yield folders
+    finally:
+        _clear(folders)
+
+
+def _clear(folders: Sequence[str]) -> None:
+    give_up = time.monotonic() + _CLEAR_SECONDS
+    for folder in folders:
+        # Ray's last processes may still write to it.
+        while os.path.exists(folder) and time.monotonic() < give_up:
+            shutil.rmtree(folder, ignore_errors=True)
