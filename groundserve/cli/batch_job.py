@@ -29,9 +29,9 @@ from groundserve.cli.batch_status import check_price
 from groundserve.engines.manifest import Manifest
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families import check_asked, takes_query
-from groundserve.families.base import Head, TextFamily
+from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
-from groundserve.options import ScoreOptions
+from groundserve.options import Head, ScoreOptions
 from groundserve.runtime.cpus import available_cpus
 from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.spans import check_span_options

@@ -37,7 +37,8 @@ def takes(
     for field in fields(options):
         default = defaults.get(field.name, field.default)
         if default is MISSING:
-            default = field.default_factory() if field.default_factory is not MISSING else ...
+            make = field.default_factory
+            default = ... if make is MISSING else make()
         empty = Parameter.empty if default is ... else default
         own.append(
             Parameter(
