@@ -38,7 +38,7 @@ def takes(
         default = defaults.get(field.name, field.default)
         if default is MISSING:
             make = field.default_factory
-            default = ... if make is MISSING else make()
+            default = make() if callable(make) else ...
         empty = Parameter.empty if default is ... else default
         own.append(
             Parameter(
