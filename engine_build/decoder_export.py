@@ -33,7 +33,7 @@ from groundserve.families.plans import PlanInput
 from groundserve.families.rotary import RotaryTables
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from groundserve.families.modules import FrontModule
 
@@ -113,10 +113,7 @@ def export_decoder(
         MissingExtraError: onnxruntime-genai, whose builder writes the graph, is not installed.
     """
     name = type(model).__name__
-    if name not in _BUILDERS:
-        raise UnsupportedError(
-            f"decoders that are exported: {', '.join(_BUILDERS)}, got {name}; use profile torch"
-        )
+    _check_is_exported(name, model.config)
     config = copy.deepcopy(model.config)
     found = model.model.rotary_emb
     rotary = found if isinstance(found, RotaryTables) else None
@@ -126,12 +123,6 @@ def export_decoder(
     if rotary is None and rope_type != "default":
         raise UnsupportedError(
             f"decoders that are exported have rope_type default, got {rope_type}; use profile torch"
-        )
-    window = getattr(config, "sliding_window", None)
-    if window is not None and window < config.max_position_embeddings:
-        raise UnsupportedError(
-            f"decoders that are exported attend to all {config.max_position_embeddings} positions, "
-            f"got a window of {window}; use profile torch"
         )
     builders = _import_builders()
     types = {"fp32": ir.DataType.FLOAT, "int4": ir.DataType.INT4}
@@ -174,6 +165,19 @@ def export_decoder(
         external_data=f"{DECODER_GRAPH_NAME}.data",
         size_threshold_bytes=0,
     )
+
+
+def _check_is_exported(name: str, config: PreTrainedConfig) -> None:
+    if name not in _BUILDERS:
+        raise UnsupportedError(
+            f"decoders that are exported: {', '.join(_BUILDERS)}, got {name}; use profile torch"
+        )
+    window = getattr(config, "sliding_window", None)
+    if window is not None and window < config.max_position_embeddings:
+        raise UnsupportedError(
+            f"decoders that are exported attend to all {config.max_position_embeddings} positions, "
+            f"got a window of {window}; use profile torch"
+        )
 
 
 def _take_positions(model: ir.Model) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.answers import OnText, StopReason
 from groundserve.limits import Limits
@@ -150,15 +152,7 @@ class ServedTextHead:
         answers_ids = divided(token_ids, token_offsets)
         if stream:
             stream.complete(answers_ids)
-        facts = json.loads(said[0])
-        reasons: list[StopReason] = facts.pop("stop_reasons")
-        generation = Generation(
-            answers=tuple(
-                Generated(token_ids=ids.astype(np.int32), stop_reason=reason)
-                for ids, reason in zip(answers_ids, reasons, strict=True)
-            ),
-            **facts,
-        )
+        generation = _read_generation(answers_ids, said[0])
         answers = read_answers(asked, prompts, generation, family=self._family, seen=video.seen)
         return Answer(
             outputs={
@@ -181,3 +175,13 @@ def open_served_head(engine: EngineDirectory, limits: Limits) -> ServedHead:
     """Open the tokenizer of the engines, and the head of their family."""
     kind = ServedTextHead if engine.manifest.head == "text" else ServedFramesHead
     return kind(engine, limits)
+
+
+def _read_generation(answers_ids: Sequence[NDArray[np.int32]], said: bytes) -> Generation:
+    facts = json.loads(said)
+    reasons: list[StopReason] = facts.pop("stop_reasons")
+    generated = (
+        Generated(token_ids=ids.astype(np.int32), stop_reason=reason)
+        for ids, reason in zip(answers_ids, reasons, strict=True)
+    )
+    return Generation(answers=tuple(generated), **facts)

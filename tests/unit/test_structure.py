@@ -43,16 +43,12 @@ KNOWS_A_FAMILY = {
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
     ("groundserve/exports/formats.py", "videoitg"): "by whose rule benchmarks sample",
 }
-MAX_LOCAL_IMPORTS = 198  # in functions, of what is heavy and may be absent
+MAX_LOCAL_IMPORTS = 140  # in functions, of what is heavy and may be absent
 MAX_FUNCTION_LINES, MAX_FILE_LINES = 60, 400
-MAX_EMPTY_DOCSTRINGS = 174
-# What is longer yet.
-LONG_FILES = {"python_backend/pipeline.py", "train/loop.py", "train/families/videoitg/layout.py"}
-LONG_FUNCTIONS = {
-    *(f"groundserve/cli/{name}.py command" for name in ("ask", "batch", "build", "doctor", "eval")),
-    *(f"groundserve/cli/{name}.py command" for name in ("eval_qa", "export", "score", "serve")),
-    "python_backend/features.py extract",
-    "python_backend/generate/questions.py answer_questions",
+# Commands are tables of options.
+COMMANDS = {
+    *(f"groundserve/cli/{name}.py command" for name in ("ask", "batch", "build")),
+    *(f"groundserve/cli/{name}.py command" for name in ("export", "score", "serve")),
 }
 # A program in which nothing can be imported but numpy, the standard library and groundserve.
 NUMPY_ONLY = """
@@ -141,7 +137,7 @@ def test_files_and_functions_are_short_and_docstrings_say_something():
         place, text = path.relative_to(REPOSITORY).as_posix(), path.read_text("utf-8")
         tree = ast.parse(text)
         if text.count("\n") > MAX_FILE_LINES:
-            files.add(place)
+            files.append(place)
         for one in ast.walk(tree):
             if not isinstance(
                 one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
@@ -156,9 +152,9 @@ def test_files_and_functions_are_short_and_docstrings_say_something():
                     long.add(f"{place} {one.name}")
                 inner = [x for x in ast.walk(one) if isinstance(x, ast.Import | ast.ImportFrom)]
                 local |= {(place, x.lineno) for x in inner if place.startswith(PACKAGES)}
-    assert files <= LONG_FILES
-    assert long <= LONG_FUNCTIONS
-    assert len(empty) <= MAX_EMPTY_DOCSTRINGS, empty
+    assert not files
+    assert long == COMMANDS
+    assert not empty
     assert len(local) <= MAX_LOCAL_IMPORTS
 
 
