@@ -6,8 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -127,18 +126,13 @@ class ChatServer:
         self._server.server_close()
 
 
-@contextmanager
-def chat_server(script: Script) -> Iterator[ChatServer]:
-    with ChatServer(script) as server:
-        yield server
+chat_server = ChatServer
 
 
 def text_of(request: Request) -> str:
     """What a request asks."""
-    parts: list[str] = [
-        part["text"] for part in request["messages"][0]["content"] if part["type"] == "text"
-    ]
-    (text,) = parts
+    content = request["messages"][0]["content"]
+    (text,) = (str(part["text"]) for part in content if part["type"] == "text")
     return text
 
 
