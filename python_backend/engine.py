@@ -136,9 +136,10 @@ class EngineDirectory:
             # They are built of families alone that have a front: see `engine_build.families`.
             from python_backend.ground.engine import EngineGrounder
 
+            scorer = self._open_scorer()
             family = cast(EngineFamily[Any, Any], frames_family)
             front = family.read_front(self.path / EMBEDDINGS_NAME, device=self.manifest.device)
-            return EngineGrounder(front, self._open_scorer())
+            return EngineGrounder(front, scorer)
 
     def open_generator(self, *, num_threads: int) -> Generator:
         """Open the generation stage; UnsupportedError where the family scores frames."""

@@ -7,6 +7,7 @@ import pytest
 from groundserve.engines.manifest import MANIFEST_NAME, Manifest
 from groundserve.errors import EngineMismatchError, InvalidRequestError
 from python_backend import engine as engine_module
+from python_backend import torch_stages
 from python_backend.engine import EngineDirectory
 
 
@@ -165,11 +166,11 @@ def test_engines_replaced_while_a_stage_opens_them_are_refused(
 
         return open_and_replace
 
-    for name in (
-        *("OnnxRuntimeEncoder", "OnnxRuntimeGrounder"),
-        *("open_torch_encoder", "open_torch_grounder"),
+    for module, name in (
+        *((engine_module, name) for name in ("OnnxRuntimeEncoder", "OnnxRuntimeGrounder")),
+        *((torch_stages, name) for name in ("open_torch_encoder", "open_torch_grounder")),
     ):
-        monkeypatch.setattr(engine_module, name, replacing(getattr(engine_module, name)))
+        monkeypatch.setattr(module, name, replacing(getattr(module, name)))
     with pytest.raises(EngineMismatchError, match="rebuilt while it was in use"):
         getattr(engines, stage)(num_threads=1)
     assert len(opened) == 1
