@@ -80,7 +80,7 @@ def run_job(
     if not plan.counts.num_to_do:
         tell(_started(plan, 0, manifest))
         return
-    with started_ray(workers, directory.place) as pool:
+    with started_ray(workers) as pool:
         tell(_started(plan, pool.number, manifest))
         suspects: list[Unit] = []
         for unit in run(plan.units(UnitSize.for_job(num_groups, workers=pool.number))):

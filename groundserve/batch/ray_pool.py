@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import math
 import os
 import secrets
-import shutil
 import signal
+import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,13 +27,15 @@ _RESERVED_SHARE = 0.9
 """What a worker reserves of its cores: the rest is for Ray's own tasks, which would starve."""
 _OBJECT_STORE_BYTES = 128 * MIB
 """Places of units and receipts alone go through it; Ray wants 75 MiB or more."""
-_MAX_PARENT_CHARACTERS = 8
+_MAX_FOLDER_CHARACTERS = 34
 """Ray makes sockets below its folder, whose names are 107 characters at most."""
-_CLEAR_SECONDS = 10.0
+_MARK_VARIABLE = "GROUNDSERVE_RAY"
+"""Environment variable of all that a job's Ray starts."""
 _SETTINGS = {
     # Told nobody, and quiet: what the job says comes from its receipts.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".?",
     # Else what still works when Ray has ended starts another one, in a folder of its own.
     "RAY_ENABLE_AUTO_CONNECT": "0",
     # Else workers are niced by 15: whoever wants a job to stand back says so (nice).
@@ -99,7 +99,7 @@ def uses_external_ray() -> bool:
 
 
 @contextmanager
-def started_ray(workers: Workers, place: str) -> Iterator[Pool]:
+def started_ray(workers: Workers) -> Iterator[Pool]:
     """Start a Ray of this machine's, or connect to the one that RAY_ADDRESS names.
 
     Raises:
@@ -121,12 +121,12 @@ def started_ray(workers: Workers, place: str) -> Iterator[Pool]:
     import ray
     import ray.data
 
-    with _folders(place) as folders, warnings.catch_warnings():
+    with _reaped() as (mark, folders), warnings.catch_warnings():
         # Of its own settings, and of `max_restarts`, for which 2.60 has no other place yet.
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             # Copies of videos and the like go with the folder, however their process ended.
-            with _quiet(), _environment(TMPDIR=folders[0]):
+            with _quiet(), _environment(TMPDIR=folders[0], **{_MARK_VARIABLE: mark}):
                 _init(folders[-1], is_local=is_local)
             signal.signal(signal.SIGTERM, on_terminate)  # for which Ray has a handler of its own
             logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -198,28 +198,21 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 @contextmanager
-def _folders(place: str) -> Iterator[Sequence[str]]:
-    """Yield a folder for what workers write; the last is Ray's, which may need a shorter name.
+def _reaped() -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield a mark and folders: what has the mark in its environment ends, and they go.
 
-    Names follow from the run, so that the next attempt removes what a killed one has left.
+    The last folder is Ray's, which may need a shorter name.
     """
-    digest = hashlib.sha256(f"{os.getuid()} {place}".encode()).hexdigest()[:10]
-    parents = [tempfile.gettempdir()]
-    if len(parents[0]) > _MAX_PARENT_CHARACTERS:
-        parents.append("/tmp")
-    folders = [f"{parent}/groundserve-ray-{digest}" for parent in parents]
-    _clear(folders)
-    for folder in folders:
-        os.mkdir(folder, 0o700)
-    try:
-        yield folders
-    finally:
-        _clear(folders)
-
-
-def _clear(folders: Sequence[str]) -> None:
-    give_up = time.monotonic() + _CLEAR_SECONDS
-    for folder in folders:
-        # Ray's last processes may still write to it.
-        while os.path.exists(folder) and time.monotonic() < give_up:
-            shutil.rmtree(folder, ignore_errors=True)
+    folders = [tempfile.mkdtemp(prefix="groundserve-ray-")]
+    if len(folders[0]) > _MAX_FOLDER_CHARACTERS:
+        folders.append(tempfile.mkdtemp(prefix="groundserve-ray-", dir="/tmp"))
+    mark = secrets.token_hex(16)
+    command = [sys.executable, "-P", "-m", "groundserve.batch._ray_reaper"]
+    path = os.pathsep.join(os.path.abspath(one) for one in sys.path if one)
+    with subprocess.Popen(
+        [*command, f"{_MARK_VARIABLE}={mark}", *folders],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # where no Ctrl-C in a terminal reaches it
+        env={**os.environ, "PYTHONPATH": path},
+    ):  # the end of the block closes its stdin and waits for it
+        yield mark, folders
