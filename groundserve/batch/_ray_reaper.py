@@ -19,9 +19,10 @@ from pathlib import Path
 def main() -> None:
     """Wait until the other side of stdin is closed; then kill, and remove the folders."""
     _, mark, *folders = sys.argv
+    job = os.getppid()  # may go on without its Ray, whose log it still holds
     sys.stdin.buffer.read()
     # Some may still start others, so until none is left.
-    while pids := _marked(mark.encode()):
+    while pids := [pid for pid in _pids() - {job} if _is_of_ray(pid, mark.encode(), folders)]:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -30,14 +31,24 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _marked(mark: bytes) -> list[int]:
-    """Return the processes that were started with the mark in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):  # it has ended, or is another user's
-            if entry.name.isdecimal() and mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
+def _pids() -> set[int]:
+    return {int(entry) for entry in os.listdir("/proc") if entry.isdecimal()}
+
+
+def _is_of_ray(pid: int, mark: bytes, folders: list[str]) -> bool:
+    """Tell whether a process was started with the mark, or writes to a file below the folders.
+
+    Some of Ray's write their title over their environment.
+    """
+    with suppress(OSError):  # it has ended, or is another user's
+        if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            return True
+        for open_file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                place = open_file.readlink()
+                if open_file.lstat().st_mode & 0o200 and any(map(place.is_relative_to, folders)):
+                    return True
+    return False
 
 
 if __name__ == "__main__":

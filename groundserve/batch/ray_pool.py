@@ -203,9 +203,10 @@ def _reaped() -> Iterator[tuple[str, Sequence[str]]]:
 
     The last folder is Ray's, which may need a shorter name.
     """
-    folders = [tempfile.mkdtemp(prefix="groundserve-ray-")]
+    prefix = f"gs-ray-{os.getpid()}-"
+    folders = [tempfile.mkdtemp(prefix=prefix)]
     if len(folders[0]) > _MAX_FOLDER_CHARACTERS:
-        folders.append(tempfile.mkdtemp(prefix="groundserve-ray-", dir="/tmp"))
+        folders.append(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
     mark = secrets.token_hex(16)
     command = [sys.executable, "-P", "-m", "groundserve.batch._ray_reaper"]
     path = os.pathsep.join(os.path.abspath(one) for one in sys.path if one)

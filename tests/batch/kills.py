@@ -103,7 +103,8 @@ class Killed:
             assert driver.wait(_END_SECONDS) != 0
             _, left = psutil.wait_procs(family, timeout=_END_SECONDS)
             alive = [process for process in left if _is_alive(process)]
-            assert not alive, "the driver was killed, and these live on"
+            commands = [process.cmdline() for process in alive]
+            assert not alive, f"{kind} was killed, and these live on: {commands}"
         return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -34,14 +35,12 @@ GOOD = [f"good-{number}.mp4" for number in range(40)]
 @pytest.fixture
 def ray_is_gone():
     """Nothing is left of a job that has ended: no process, no folder."""
-    before = {entry.path for entry in os.scandir("/tmp") if "groundserve-ray" in entry.name}
     yield
     children = psutil.Process().children(recursive=True)
     # What has ended and was not waited for is no longer there.
     running = [one for one in children if one.status() != psutil.STATUS_ZOMBIE]
     assert not [one for one in running if "ray" in " ".join(one.cmdline())]
-    after = {entry.path for entry in os.scandir("/tmp") if "groundserve-ray" in entry.name}
-    assert not after - before
+    assert not list(Path("/tmp").glob(f"gs-ray-{os.getpid()}-*"))
 
 
 def test_bad_rows_are_errors_and_all_others_have_answers(tmp_path, someones_ray):
