@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib.metadata import distributions
 
@@ -41,7 +42,9 @@ def pins() -> dict[str, tuple[str, set[str]]]:
 
 
 def installed() -> dict[str, str]:
-    return {normal(one.name): one.version for one in distributions()}
+    # Not of all of sys.path: Ray puts packages of its own there.
+    places = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    return {normal(one.name): one.version for one in distributions(path=places)}
 
 
 def asked() -> list[str]:
