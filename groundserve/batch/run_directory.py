@@ -271,16 +271,18 @@ def read_run(storage: Storage) -> dict[str, Any] | None:
     return dict(values)
 
 
+def foreign_names(storage: Storage) -> list[str]:
+    """Return what lies in a folder beside what a run that begins writes before run.json."""
+    return [
+        name for name in storage.names() if name != LOCK_NAME and not name.endswith(PARTIAL_SUFFIX)
+    ]
+
+
 def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -> bool:
     """Return whether the run is a new one."""
     run = read_run(storage)
     if run is None:
-        found = [
-            name
-            for name in storage.names()
-            if name != LOCK_NAME and not name.endswith(PARTIAL_SUFFIX)
-        ]
-        if found:
+        if found := foreign_names(storage):
             raise InvalidRequestError(
                 f"{storage.place} has no run of groundserve and is not empty ({found[0]} is in "
                 "it); name another folder"

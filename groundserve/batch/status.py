@@ -19,9 +19,9 @@ from groundserve.batch.journal import (
     read_journal,
 )
 from groundserve.batch.progress import Tally
-from groundserve.batch.run_directory import read_run
+from groundserve.batch.run_directory import foreign_names, read_run
 from groundserve.batch.shards import SCORES, final_names
-from groundserve.batch.storage import LOCK_NAME, Storage, open_storage
+from groundserve.batch.storage import Storage, open_storage
 from groundserve.errors import InvalidRequestError
 
 State = Literal["empty", "running", "silent", "stopped", "finished"]
@@ -78,8 +78,7 @@ def read_status(place: str) -> Status:
     storage = open_storage(place)
     run = read_run(storage)
     if run is None:
-        found = [name for name in storage.names() if name != LOCK_NAME]
-        if found:
+        if found := foreign_names(storage):
             raise InvalidRequestError(
                 f"{storage.place} has no run of groundserve ({found[0]} is in it)"
             )

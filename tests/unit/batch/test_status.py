@@ -113,3 +113,9 @@ def test_a_resumed_run_counts_what_was_done_before(rows, out):
     assert status.num_done == len(final_rows(out))
     assert status.num_done + status.num_left == 6
     assert status.num_failed == 0
+
+
+def test_a_run_whose_first_file_is_being_written_is_empty(out):
+    out.mkdir()
+    (out / ".run.json.4711.partial").write_text("{")
+    assert read_status(str(out)).state == "empty"
