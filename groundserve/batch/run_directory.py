@@ -255,12 +255,25 @@ class RunDirectory(Closing):
                 self._storage.delete(f"{folder}/{name}".lstrip("/"))
 
 
-def read_run(storage: Storage) -> dict[str, Any] | None:
-    """Return what run.json holds; None where it is missing."""
+def find_run(storage: Storage) -> dict[str, Any] | None:
+    """Return what run.json holds; None where there is nothing, or a run that is just beginning.
+
+    Raises:
+        InvalidRequestError: There is something else.
+    """
+    # Listed before run.json is read: that of a run which begins meanwhile is nothing else.
+    others = [
+        name for name in storage.names() if name != LOCK_NAME and not name.endswith(PARTIAL_SUFFIX)
+    ]
     try:
         values = json.loads(storage.read(RUN_NAME))
         Fingerprint.from_json(values["fingerprint"])
     except FileNotFoundError:
+        if others:
+            raise InvalidRequestError(
+                f"{storage.place} has no run of groundserve and is not empty ({others[0]} is in "
+                "it); name another folder"
+            ) from None
         return None
     except InvalidRequestError:
         raise
@@ -271,22 +284,10 @@ def read_run(storage: Storage) -> dict[str, Any] | None:
     return dict(values)
 
 
-def foreign_names(storage: Storage) -> list[str]:
-    """Return what lies in a folder beside what a run that begins writes before run.json."""
-    return [
-        name for name in storage.names() if name != LOCK_NAME and not name.endswith(PARTIAL_SUFFIX)
-    ]
-
-
 def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -> bool:
     """Return whether the run is a new one."""
-    run = read_run(storage)
+    run = find_run(storage)
     if run is None:
-        if found := foreign_names(storage):
-            raise InvalidRequestError(
-                f"{storage.place} has no run of groundserve and is not empty ({found[0]} is in "
-                "it); name another folder"
-            )
         return True
     if not is_resume:
         raise InvalidRequestError(

@@ -19,10 +19,9 @@ from groundserve.batch.journal import (
     read_journal,
 )
 from groundserve.batch.progress import Tally
-from groundserve.batch.run_directory import foreign_names, read_run
+from groundserve.batch.run_directory import find_run
 from groundserve.batch.shards import SCORES, final_names
 from groundserve.batch.storage import Storage, open_storage
-from groundserve.errors import InvalidRequestError
 
 State = Literal["empty", "running", "silent", "stopped", "finished"]
 
@@ -76,12 +75,8 @@ def read_status(place: str) -> Status:
         RunDirectoryError: It cannot be read.
     """
     storage = open_storage(place)
-    run = read_run(storage)
+    run = find_run(storage)
     if run is None:
-        if found := foreign_names(storage):
-            raise InvalidRequestError(
-                f"{storage.place} has no run of groundserve ({found[0]} is in it)"
-            )
         return Status(place=storage.place, state="empty")
     attempts = read_attempts(storage)
     if not attempts:

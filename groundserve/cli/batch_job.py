@@ -143,7 +143,7 @@ class BatchJob:
         try:
             status = read_status(self.out)
         except InvalidRequestError as error:
-            raise InvalidRequestError(f"{error}; --out must be empty, new, or a run") from error
+            raise InvalidRequestError(f"--out: {error}") from error
         if status.fingerprint is not None:
             if not self.is_resumed:
                 raise InvalidRequestError(

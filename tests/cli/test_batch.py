@@ -48,7 +48,7 @@ REFUSED = [
     ("empty --query a", "empty has no video"),
     ("videos --query a --query a", "each once"),
     ("m.jsonl --query a", "--query goes with a folder of videos"),
-    ("m.jsonl --out full", "(something is in it); --out must be empty, new, or a run"),
+    ("m.jsonl --out full", "is not empty (something is in it); name another folder"),
     ("m.jsonl --out ftp://a/b", "must be a path or a URL"),
     ("m.jsonl --engines empty --checkpoint digits", "not both"),
     ("m.jsonl --server a:1 --checkpoint digits", "not both"),
@@ -71,7 +71,7 @@ REFUSED = [
     ("m.jsonl --frames new --frames-format png --frames-quality 9", "quality goes with"),
     ("m.jsonl --frames-format png", "--frames-format goes with --frames"),
     ("status none", "none holds no run"),
-    ("status full", "has no run of groundserve (something is in it)"),
+    ("status full", "has no run of groundserve and is not empty (something is in it)"),
     ("status none --price-per-hour 1", "--price-per-hour goes with --report"),
 ]
 

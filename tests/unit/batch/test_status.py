@@ -13,6 +13,7 @@ from groundserve.batch.events import Started
 from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
+from groundserve.batch.storage import Storage
 from groundserve.batch.units import UnitSize
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, work
 
@@ -115,7 +116,16 @@ def test_a_resumed_run_counts_what_was_done_before(rows, out):
     assert status.num_failed == 0
 
 
-def test_a_run_whose_first_file_is_being_written_is_empty(out):
+def test_a_run_that_begins_during_the_look_is_empty(out, monkeypatch):
     out.mkdir()
     (out / ".run.json.4711.partial").write_text("{")
+    read = Storage.read
+
+    def read_then_begin(storage, name):
+        try:
+            return read(storage, name)
+        finally:
+            (out / "run.json").write_text("{}")
+
+    monkeypatch.setattr(Storage, "read", read_then_begin)
     assert read_status(str(out)).state == "empty"
