@@ -110,7 +110,7 @@ def check_builder() -> str:
         found = f"is {version} here" if program is not None else f"has no {_PROGRAM} on PATH"
     raise UnsupportedError(
         f"this engine is built by TensorRT-LLM {PINNED_VERSION}, which {found}; build in the "
-        f"container {CONTAINER}, or choose the profile gpu-trt"
+        f"container {CONTAINER}, or choose the profile gpu"
     )
 
 
@@ -168,7 +168,7 @@ def check_log(log: str) -> None:
     if line is not None:
         raise UnsupportedError(
             f"TensorRT-LLM has no fused attention for this model on this GPU ({line.strip()}); "
-            "without it a long video does not fit in memory; choose the profile gpu-trt"
+            "without it a long video does not fit in memory; choose the profile gpu"
         )
 
 

@@ -33,7 +33,7 @@ _EXTRAS = {
     "batch": ("fsspec", "jinja2", "matplotlib", "pyarrow", "ray"),
 }
 _GPUS = Path("/proc/driver/nvidia/gpus")
-# What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
+# What the profile gpu-trtllm needs; gpu does without tensorrt_llm, torch without any.
 _GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
 _BUILDER = "trtllm-build"
 # It imports PyTorch, TensorRT and MPI before it reads its arguments.
@@ -150,7 +150,7 @@ def _backends_row(installation: TritonInstallation, *, num_gpus: int) -> Finding
         why = f"no python in {folder}, without which no engines can be served"
         return "Triton backends", "fail", why
     if num_gpus and "tensorrt" not in found:
-        why = "the profiles gpu and gpu-trt need tensorrt, which the image of deploy/Dockerfile has"
+        why = "the profiles gpu and gpu-trtllm need tensorrt, which deploy/'s images have"
         return "Triton backends", "warn", f"{detail}: {why}"
     return "Triton backends", "ok", detail
 
@@ -195,7 +195,7 @@ def _builder_row() -> FindingRow:
         last = answer.strip().splitlines()[-1:]
         return _BUILDER, "fail", f"it does not say its version: {last[0] if last else 'nothing'}"
     if version[1] != PINNED_VERSION:
-        detail = f"{version[1]}: the profile gpu is built by {PINNED_VERSION}; or use gpu-trt"
+        detail = f"{version[1]}: the profile gpu-trtllm is built by {PINNED_VERSION}; or use gpu"
         return _BUILDER, "warn", detail
     return _BUILDER, "ok", version[1]
 

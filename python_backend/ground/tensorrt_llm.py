@@ -30,7 +30,7 @@ from python_backend.arrays import concatenate
 _ARCHITECTURE_END = "ForGrounding"  # of what scores frames, in any family
 _ENGINE_NAME = "rank0.engine"
 _CONFIG_NAME = "config.json"
-_REBUILD = "rebuild the engine directory with: groundserve build --profile gpu"
+_REBUILD = "rebuild the engine directory with: groundserve build --profile gpu-trtllm"
 _INPUTS = {
     "inputs_embeds",
     "context_lengths",

@@ -65,7 +65,7 @@ def test_transformers_says_which_families_run(findings, monkeypatch, version, st
     [
         (("python", "tensorrt"), 1, "ok", "python, tensorrt in "),
         (("python",), 0, "ok", "python in "),
-        (("python",), 1, "warn", "the profiles gpu and gpu-trt need tensorrt"),
+        (("python",), 1, "warn", "the profiles gpu and gpu-trtllm need tensorrt"),
     ],
 )
 def test_backends_are_those_of_the_server_on_path(findings, backends, num_gpus, status, detail):
@@ -79,7 +79,7 @@ def test_backends_are_those_of_the_server_on_path(findings, backends, num_gpus, 
     ("program", "status", "detail"),
     [
         (VERSION.format("1.2.1"), "ok", "1.2.1"),
-        (VERSION.format("1.1.0"), "warn", "1.1.0: the profile gpu is built by 1.2.1"),
+        (VERSION.format("1.1.0"), "warn", "1.1.0: the profile gpu-trtllm is built by 1.2.1"),
         ("#!/bin/sh\necho ImportError: libmpi.so\nexit 1\n", "fail", "ImportError: libmpi.so"),
     ],
     ids=["pinned", "other", "broken"],
