@@ -179,6 +179,7 @@ class Manifest:
         _require_types(get_type_hints(spec_type), raw["model"])
         _require_sizes(raw["model"])
         manifest = cls(**{**raw, "model": spec_type(**raw["model"])})
+        _require_name_of_now(manifest)
         if not isinstance(manifest.profile, str) or manifest.profile not in PROFILES:
             raise EngineMismatchError(
                 f"unknown profile {manifest.profile!r}; known: {', '.join(PROFILES)}"
@@ -294,6 +295,18 @@ class Manifest:
             UnsupportedError: It is another.
         """
         return get_text_family(self.family)
+
+
+def _require_name_of_now(manifest: Manifest) -> None:
+    """Refuse what was built when `gpu` was called `gpu-trt`, and `gpu-trtllm` was called `gpu`."""
+    new = "gpu" if manifest.profile == "gpu-trt" else None
+    if manifest.profile == "gpu" and isinstance(manifest.builder, dict):
+        new = "gpu-trtllm" if manifest.builder.get("tensorrt_llm") else None
+    if new is not None:
+        raise EngineMismatchError(
+            f"{MANIFEST_NAME}: the profile {manifest.profile} of these engines is called {new} "
+            f"now; {_REBUILD} --profile {new}"
+        )
 
 
 def hash_tree(directory: Path) -> dict[str, str]:

@@ -120,6 +120,8 @@ def get_profile(name: str) -> Profile:
     Raises:
         UnsupportedError: There is no such profile.
     """
+    if name == "gpu-trt":
+        raise UnsupportedError("the profile gpu-trt is called gpu now")
     if name not in PROFILES:
         raise UnsupportedError(f"profile must be one of {', '.join(PROFILES)}, got {name!r}")
     return PROFILES[name]

@@ -154,6 +154,7 @@ TABLE = [
         ("build", "--checkpoint", "digits", "--out", "nowhere"),
         "cannot write beside nowhere: no such folder: ",
     ),
+    ((*BUILD, "--profile", "gpu-trt"), "the profile gpu-trt is called gpu now"),
     ((*BUILD, "--profile", "tpu"), "profile must be one of cpu, torch, gpu, gpu-trtllm, got 'tpu'"),
     *(
         ((*BUILD, "--precision", precision), "profile cpu computes in fp32, int8, int4 on cpu, got")
