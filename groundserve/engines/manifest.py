@@ -299,13 +299,14 @@ class Manifest:
 
 def _require_name_of_now(manifest: Manifest) -> None:
     """Refuse what was built when `gpu` was called `gpu-trt`, and `gpu-trtllm` was called `gpu`."""
-    new = "gpu" if manifest.profile == "gpu-trt" else None
-    if manifest.profile == "gpu" and isinstance(manifest.builder, dict):
+    old: str = manifest.profile
+    new = "gpu" if old == "gpu-trt" else None
+    if old == "gpu" and isinstance(manifest.builder, dict):
         new = "gpu-trtllm" if manifest.builder.get("tensorrt_llm") else None
     if new is not None:
         raise EngineMismatchError(
-            f"{MANIFEST_NAME}: the profile {manifest.profile} of these engines is called {new} "
-            f"now; {_REBUILD} --profile {new}"
+            f"{MANIFEST_NAME}: the profile {old} of these engines is called {new} now; "
+            f"{_REBUILD} --profile {new}"
         )
 
 

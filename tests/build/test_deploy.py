@@ -94,6 +94,13 @@ def test_image_copies_what_exists_and_is_not_ignored():
                 assert source in kept, source
 
 
+def test_the_image_of_vllm_stands_on_the_other():
+    text = (DEPLOY / "vllm.Dockerfile").read_text()
+    assert f"\nFROM {SERVICES['server']['image']}\n" in text
+    (copied,) = re.findall(r"^COPY (\S+) ", text, re.MULTILINE)
+    assert (DEPLOY / copied).is_file()
+
+
 def test_image_installs_every_package_of_the_wheel():
     pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     packages = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]

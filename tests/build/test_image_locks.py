@@ -15,7 +15,7 @@ import pytest
 from tests.support.reference import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
-PROFILES = ("gpu", "gpu-trtllm")
+PROFILES = ("gpu", "gpu-trtllm", "vllm")
 # Both images are Ubuntu 24.04, whose Python is 3.12.3 and whose C library is 2.39. What else
 # 26.07-py3 has is virtualenv, numpy < 2 and Triton's OpenAI frontend, and ours come before these:
 # triton-inference-server/server 819ee37, r26.07: build.py, `dockerfile_prepare_container_linux`.
@@ -32,7 +32,8 @@ def solve(profile: str, lock: Path, folder: Path) -> None:
     """Resolve a profile's requirements into a lock, whose pins stay where they may."""
     known = DEPLOY / f"{profile}-image.txt"
     in_image = packages(known) if known.exists() else {}
-    tested = packages(REPOSITORY / "constraints.txt")
+    # vLLM pins its own versions.
+    tested = {} if profile == "vllm" else packages(REPOSITORY / "constraints.txt")
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join({**tested, **in_image}.values()))
     options = f"--python-version {PYTHON} --python-platform {PLATFORM} --only-binary :all:"
