@@ -158,7 +158,6 @@ class EngineWriter:
             build_engine(
                 checkpoint,
                 directory / TRTLLM_NAME,
-                family=gpu_family,
                 model=model,
                 precision=precision,
                 timing_cache=self.timing_cache,

@@ -6,9 +6,6 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.gpu.models import Bench, relative_error
 from benchmarks.gpu.parity import mask_probe
 from benchmarks.gpu.report import NotRun, PartResult
@@ -18,7 +15,6 @@ from groundserve.scoring.gate import run_reference
 from groundserve.scoring.noise import NoiseRequest
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.arrays import Array
-from python_backend.ground.base import PackedGrounder
 
 _PACKAGES = ("tensorrt", "tensorrt_rtx", "tensorrt_llm")
 _TEXT_LENGTHS = (1, 7, 128, 1000)
@@ -52,7 +48,7 @@ def check_engines(bench: Bench, engine_dir: Path | None, checkpoint: Path | None
     features: Array = encoder.encode(*request.inputs)
     text_ids = list(request.text_ids)
     alone = [grounder.ground(features, ids) for ids in text_ids]
-    result: dict[str, Any] = {
+    return {
         "engine": manifest.identity,
         "against": f"float32 PyTorch on {manifest.device}; noise as frames and text",
         "feature_relative_error": relative_error(features, expected.features),
@@ -63,34 +59,4 @@ def check_engines(bench: Bench, engine_dir: Path | None, checkpoint: Path | None
         "mask_probe": mask_probe(grounder, features, text_ids[1]),
         "encode_ms": time_call(lambda: encoder.encode(*request.inputs), bench.device),
         "ground_ms": time_call(lambda: grounder.ground(features, text_ids[1]), bench.device),
-    }
-    if isinstance(grounder, PackedGrounder):
-        result["packed"] = check_packing(
-            grounder, features, text_ids, vocab_size=opened.config.vocab_size
-        )
-    return result
-
-
-def check_packing(
-    grounder: PackedGrounder,
-    features: Array,
-    text_ids: list[NDArray[np.int64]],
-    *,
-    vocab_size: int,
-) -> dict[str, Any]:
-    """Score questions of all lengths in one pass, twice; in the second the last one is another.
-
-    Sequences of a pass must not see each other: the others' logits keep their bits.
-    """
-    packed = grounder.ground_packed(features, text_ids)
-    changed = [*text_ids[:-1], (text_ids[-1] + 1) % vocab_size]
-    other = grounder.ground_packed(features, changed)
-    return {
-        "text_lengths": [len(ids) for ids in text_ids],
-        "relative_error_to_alone": [
-            relative_error(one, grounder.ground(features, ids))
-            for one, ids in zip(packed, text_ids, strict=True)
-        ],
-        "others_bit_identical_when_last_changes": bool(np.array_equal(packed[:-1], other[:-1])),
-        "changed_one_moves": bool((packed[-1] != other[-1]).any()),
     }

@@ -1,4 +1,4 @@
-"""What engines for a GPU need of each model family: its network, in each library's terms.
+"""What engines for a GPU need of each model family: its network, in TensorRT's terms.
 
 A family without a folder here has no profile that compiles engines.
 """
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 class GpuFamily(Protocol):
     """The module `engine_build.families.<name>`."""
 
-    TRTLLM_FILE: Path
-    """File with the decoder as a TensorRT-LLM network, which `trtllm-build` loads."""
-    TRTLLM_CLASS: str
-    """Name of the network's class in it."""
-
     def vision_encoder(
         self, checkpoint: FamilyCheckpoint, *, precision: Precision
     ) -> MixedVisionModule:
@@ -39,26 +34,6 @@ class GpuFamily(Protocol):
         self, checkpoint: FamilyCheckpoint, path: Path, *, precision: Precision
     ) -> None:
         """Write what stands before the decoder of an engine, and runs in PyTorch."""
-
-    def write_trtllm_checkpoint(
-        self,
-        checkpoint: FamilyCheckpoint,
-        out_dir: Path,
-        *,
-        precision: Precision,
-        max_input_len: int,
-    ) -> None:
-        """Write decoder and head as TensorRT-LLM reads them.
-
-        Args:
-            checkpoint: Opened; its weights are read here.
-            out_dir: Existing directory.
-            precision: Dtype of the engine.
-            max_input_len: Tokens of the longest sequence the engine will take.
-        """
-
-    def mlp_width(self, checkpoint: FamilyCheckpoint) -> int:
-        """Return the columns of the decoder's gate projection, which bound a pass."""
 
 
 def get_gpu_family(name: str, profile: str) -> GpuFamily:

@@ -40,8 +40,8 @@ LAYOUTS = {
         target=Target(profile="gpu", device="cuda", precision="bf16", library="tensorrt"),
         num_nvdec=7,
     ),
-    "gpu-trt": RepositoryLayout(
-        target=Target(profile="gpu-trt", device="cuda", precision="bf16", library="tensorrt"),
+    "gpu-trtllm": RepositoryLayout(
+        target=Target(profile="gpu-trtllm", device="cuda", precision="bf16", library="tensorrt"),
         num_nvdec=7,
     ),
 }

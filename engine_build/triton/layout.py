@@ -63,9 +63,10 @@ class RepositoryLayout:
     def uses_tensorrt_backend(self) -> bool:
         """Whether the server itself runs the vision encoder.
 
-        Frames as decoded are resized before a plan, by PyTorch in a Python model.
+        NVIDIA's image with TensorRT-LLM has no backend for plans. Frames as decoded are resized
+        before a plan, by PyTorch in a Python model.
         """
-        is_plan = self.target.stages.encoder == "tensorrt" and self.target.library == "tensorrt"
+        is_plan = self.target.profile == "gpu" and self.target.library == "tensorrt"
         return is_plan and all(stream.size is not None for stream in self.streams)
 
     @property

@@ -1,11 +1,5 @@
-"""The decoder as an engine of TensorRT-LLM."""
+"""VideoITG's decoder as an engine of TensorRT-LLM 1.2.1, the last release that has engines."""
 
 from engine_build.trtllm.build import PINNED_VERSION, build_engine, check_builder
-from engine_build.trtllm.limits import EngineLimits
 
-__all__ = [
-    "PINNED_VERSION",
-    "EngineLimits",
-    "build_engine",
-    "check_builder",
-]
+__all__ = ["PINNED_VERSION", "build_engine", "check_builder"]

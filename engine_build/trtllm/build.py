@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine_build.families import GpuFamily
-from engine_build.trtllm.layout import CONFIG_NAME, DTYPE_NAMES
-from engine_build.trtllm.limits import EngineLimits
+from engine_build.trtllm.convert import ARCHITECTURE, CONFIG_NAME, convert_checkpoint, dtype_name
+from engine_build.trtllm.limits import max_input_len, opt_num_tokens
 from groundserve.engines.profiles import Precision
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families.base import FamilyCheckpoint, ModelSpec
+from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.runtime.gpu import MPI_ENVIRONMENT, current_gpu_arch
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,6 @@ def build_engine(
     checkpoint: FamilyCheckpoint,
     engine_dir: Path,
     *,
-    family: GpuFamily,
     model: ModelSpec,
     precision: Precision,
     timing_cache: Path | None = None,
@@ -53,38 +52,33 @@ def build_engine(
     Args:
         checkpoint: Opened checkpoint.
         engine_dir: Directory to write; made if missing.
-        family: Which has the network.
         model: Of the checkpoint.
         precision: bf16, or fp16 for comparisons (a large decoder may overflow in it).
         timing_cache: File in which TensorRT keeps timings, read when it exists and written after
             the build; None: kept nowhere.
 
     Raises:
-        UnsupportedError: This machine cannot build it, fused attention does not exist for the
-            model, a limit cannot be built, or the builder failed.
+        UnsupportedError: The checkpoint is another family's, this machine cannot build it, fused
+            attention does not exist for the model, or the builder failed.
         UnavailableError: The builder did not end in time.
         InvalidRequestError: The checkpoint is incomplete.
     """
-    if precision == "fp32":
-        raise UnsupportedError(
-            "TensorRT-LLM's fused attention computes in bf16 or fp16, got precision fp32"
-        )
-    limits = EngineLimits.for_model(model, mlp_width=family.mlp_width(checkpoint))
+    if not isinstance(checkpoint, Checkpoint):
+        raise UnsupportedError("only videoitg has a TensorRT-LLM engine; choose the profile gpu")
     program = check_builder()
     gpu_arch = _gpu_arch()
     engine_dir.mkdir(parents=True, exist_ok=True)
     # Beside the engine: 15 GB of weights may not fit where temporary files usually go.
     with tempfile.TemporaryDirectory(dir=engine_dir.parent, prefix=".trtllm-") as folder:
         converted = Path(folder)
-        family.write_trtllm_checkpoint(
-            checkpoint, converted, precision=precision, max_input_len=limits.max_input_len
+        convert_checkpoint(
+            checkpoint, converted, precision=precision, max_input_len=max_input_len(model)
         )
         command = build_command(
             converted,
             engine_dir,
-            family=family,
+            model=model,
             precision=precision,
-            limits=limits,
             timing_cache=timing_cache or converted / "timing.cache",
             program=program,
         )
@@ -110,7 +104,7 @@ def check_builder() -> str:
         found = f"is {version} here" if program is not None else f"has no {_PROGRAM} on PATH"
     raise UnsupportedError(
         f"this engine is built by TensorRT-LLM {PINNED_VERSION}, which {found}; build in the "
-        f"container {CONTAINER}, or choose the profile gpu-trt"
+        f"container {CONTAINER}, or choose the profile gpu"
     )
 
 
@@ -118,25 +112,24 @@ def build_command(
     checkpoint_dir: Path,
     engine_dir: Path,
     *,
-    family: GpuFamily,
+    model: ModelSpec,
     precision: Precision,
-    limits: EngineLimits,
     timing_cache: Path,
     program: str = _PROGRAM,
 ) -> list[str]:
     """Return the command line; docs/gpu.md says why each flag has its value."""
-    dtype = DTYPE_NAMES[precision]
+    dtype, longest = dtype_name(precision), max_input_len(model)
     flags = {
         "checkpoint_dir": checkpoint_dir,
         "output_dir": engine_dir,
-        "model_cls_file": family.TRTLLM_FILE,
-        "model_cls_name": family.TRTLLM_CLASS,
-        "max_batch_size": limits.max_batch_size,
+        "model_cls_file": Path(__file__).with_name("model.py"),
+        "model_cls_name": ARCHITECTURE,
+        "max_batch_size": 1,
         "max_beam_width": 1,
-        "max_input_len": limits.max_input_len,
-        "max_seq_len": limits.max_input_len,
-        "max_num_tokens": limits.max_num_tokens,
-        "opt_num_tokens": limits.opt_num_tokens,
+        "max_input_len": longest,
+        "max_seq_len": longest,
+        "max_num_tokens": longest,
+        "opt_num_tokens": opt_num_tokens(model),
         "kv_cache_type": "disabled",
         "remove_input_padding": "enable",
         "context_fmha": "enable",
@@ -168,7 +161,7 @@ def check_log(log: str) -> None:
     if line is not None:
         raise UnsupportedError(
             f"TensorRT-LLM has no fused attention for this model on this GPU ({line.strip()}); "
-            "without it a long video does not fit in memory; choose the profile gpu-trt"
+            "without it a long video does not fit in memory; choose the profile gpu"
         )
 
 

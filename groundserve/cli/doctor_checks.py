@@ -5,21 +5,23 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from groundserve.engines.manifest import REPOSITORY_NAME, Manifest
-from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.errors import (
+    GroundserveError,
+    InvalidRequestError,
+    UnavailableError,
+    UnsupportedError,
+)
 from groundserve.families.base import FindingRow
 from groundserve.families.transformers_version import OLDEST_MAJOR, is_new_enough
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.records import read_records
-from groundserve.runtime.gpu import MPI_ENVIRONMENT
 from groundserve.runtime.instructions import int8_instructions
 from groundserve.serving.installation import TritonInstallation, count_gpus, find_installation
 from groundserve.serving.memory import check_room, free_bytes, memory_needs, read_configs
@@ -33,11 +35,9 @@ _EXTRAS = {
     "batch": ("fsspec", "jinja2", "matplotlib", "pyarrow", "ray"),
 }
 _GPUS = Path("/proc/driver/nvidia/gpus")
-# What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
-_GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
+# What the profile gpu needs; torch does without.
+_GPU_MODULES = ("tensorrt", "nvidia.dali")
 _BUILDER = "trtllm-build"
-# It imports PyTorch, TensorRT and MPI before it reads its arguments.
-_BUILDER_TIMEOUT_SECONDS = 120.0
 
 
 def check_machine() -> Iterator[FindingRow]:
@@ -150,7 +150,7 @@ def _backends_row(installation: TritonInstallation, *, num_gpus: int) -> Finding
         why = f"no python in {folder}, without which no engines can be served"
         return "Triton backends", "fail", why
     if num_gpus and "tensorrt" not in found:
-        why = "the profiles gpu and gpu-trt need tensorrt, which the image of deploy/Dockerfile has"
+        why = "the profile gpu needs tensorrt, which the image of deploy/Dockerfile has"
         return "Triton backends", "warn", f"{detail}: {why}"
     return "Triton backends", "ok", detail
 
@@ -174,30 +174,13 @@ def _cuda_row() -> FindingRow:
 
 
 def _builder_row() -> FindingRow:
-    from engine_build.trtllm import PINNED_VERSION
+    from engine_build.trtllm import PINNED_VERSION, check_builder
 
     try:
-        answer = subprocess.run(
-            [_BUILDER, "--version"],
-            env={**MPI_ENVIRONMENT, **os.environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_BUILDER_TIMEOUT_SECONDS,
-            check=False,  # 1.2.1 prints its version and does not know the option
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return _BUILDER, "fail", f"it does not run: {error}"
-    version = re.search(r"^(?:\[TensorRT-LLM\] TensorRT-LLM version: )?(\d\S*)$", answer, re.M)
-    if version is None:
-        last = answer.strip().splitlines()[-1:]
-        return _BUILDER, "fail", f"it does not say its version: {last[0] if last else 'nothing'}"
-    if version[1] != PINNED_VERSION:
-        detail = f"{version[1]}: the profile gpu is built by {PINNED_VERSION}; or use gpu-trt"
-        return _BUILDER, "warn", detail
-    return _BUILDER, "ok", version[1]
+        check_builder()
+    except UnsupportedError as error:
+        return _BUILDER, "warn", str(error)
+    return _BUILDER, "ok", PINNED_VERSION
 
 
 def _is_installed(module: str) -> bool:

@@ -179,6 +179,7 @@ class Manifest:
         _require_types(get_type_hints(spec_type), raw["model"])
         _require_sizes(raw["model"])
         manifest = cls(**{**raw, "model": spec_type(**raw["model"])})
+        _require_name_of_now(manifest)
         if not isinstance(manifest.profile, str) or manifest.profile not in PROFILES:
             raise EngineMismatchError(
                 f"unknown profile {manifest.profile!r}; known: {', '.join(PROFILES)}"
@@ -294,6 +295,19 @@ class Manifest:
             UnsupportedError: It is another.
         """
         return get_text_family(self.family)
+
+
+def _require_name_of_now(manifest: Manifest) -> None:
+    """Refuse what was built when `gpu` was called `gpu-trt`, and `gpu-trtllm` was called `gpu`."""
+    old: str = manifest.profile
+    new = "gpu" if old == "gpu-trt" else None
+    if old == "gpu" and isinstance(manifest.builder, dict):
+        new = "gpu-trtllm" if manifest.builder.get("tensorrt_llm") else None
+    if new is not None:
+        raise EngineMismatchError(
+            f"{MANIFEST_NAME}: the profile {old} of these engines is called {new} now; "
+            f"{_REBUILD} --profile {new}"
+        )
 
 
 def hash_tree(directory: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 if TYPE_CHECKING:
     from groundserve.families.plans import FrameStream
 
-ProfileName = Literal["cpu", "torch", "gpu", "gpu-trt"]
+ProfileName = Literal["cpu", "torch", "gpu", "gpu-trtllm"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 """Arithmetic of the engines. `int8`: the vision stage's linear layers in 8 bits, the rest and the
 grounding stage in float32. `int4`, of a family that answers in text: the weights of the decoder's
@@ -101,14 +101,14 @@ PROFILES: dict[str, Profile] = {
         name="gpu",
         decoder="dali",
         encoder="tensorrt",
-        grounder="tensorrt_llm",
+        grounder="tensorrt",
         precisions={"cuda": ("bf16", "fp16")},
     ),
-    "gpu-trt": Profile(
-        name="gpu-trt",
+    "gpu-trtllm": Profile(
+        name="gpu-trtllm",
         decoder="dali",
         encoder="tensorrt",
-        grounder="tensorrt",
+        grounder="tensorrt_llm",
         precisions={"cuda": ("bf16", "fp16")},
     ),
 }
@@ -120,6 +120,8 @@ def get_profile(name: str) -> Profile:
     Raises:
         UnsupportedError: There is no such profile.
     """
+    if name == "gpu-trt":
+        raise UnsupportedError("the profile gpu-trt is called gpu now")
     if name not in PROFILES:
         raise UnsupportedError(f"profile must be one of {', '.join(PROFILES)}, got {name!r}")
     return PROFILES[name]

@@ -123,10 +123,6 @@ class NoiseRequest(_Request):
         """Return `inputs` of some units, given their ordinals, alone."""
         return tuple(take_units(self.inputs, units))
 
-    def first(self) -> NoiseRequest:
-        """Return the same with the first question alone."""
-        return replace(self, text_ids=self.text_ids[:1])
-
 
 def usual_request(
     family: FramesFamily[Any, Any], spec: ModelSpec, *, vocab_size: int

@@ -1,6 +1,6 @@
 """The grounding stage: features and a question -> one logit a frame."""
 
-from python_backend.ground.base import Grounder, PackedGrounder, TokenScorer
+from python_backend.ground.base import Grounder, TokenScorer
 from python_backend.ground.onnxruntime import OnnxRuntimeGrounder
 from python_backend.ground.queries import (
     Questions,
@@ -12,7 +12,6 @@ from python_backend.ground.queries import (
 __all__ = [
     "Grounder",
     "OnnxRuntimeGrounder",
-    "PackedGrounder",
     "Questions",
     "TokenScorer",
     "check_number",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from groundserve.families.plans import VideoPlan
 from groundserve.limits import Limits
 from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array
-from python_backend.ground.base import Grounder, PackedGrounder
+from python_backend.ground.base import Grounder
 from python_backend.interruption import ending_with
 
 
@@ -93,46 +93,20 @@ def ground_questions(
 ) -> NDArray[np.float32]:
     """Return float32 (Q, T), one row of logits a question, for (U, P, D), C-contiguous.
 
-    Every question is checked before the first is scored; the deadline before each question or pack.
+    Every question is checked before the first is scored, the deadline before each.
 
     Raises:
         InvalidRequestError: A question does not fit beside the visual tokens.
         DeadlineExceededError: Time ran out between two questions.
     """
-    num_visual_tokens = features.shape[0] * features.shape[1]
-    questions.check_tokens(num_visual_tokens)
+    questions.check_tokens(features.shape[0] * features.shape[1])
     rows: list[NDArray[np.float32]] = []
     with ending_with(deadline):
-        # `runtime_checkable` looks for the methods' names.
-        if isinstance(grounder, PackedGrounder):
-            for pack in _packs(questions.text_ids, num_visual_tokens, grounder.max_num_tokens):
-                deadline.check()
-                rows += list(grounder.ground_packed(features, pack))
-        else:
-            for text_ids in questions.text_ids:
-                deadline.check()
-                rows.append(grounder.ground(features, text_ids))
+        for text_ids in questions.text_ids:
+            deadline.check()
+            rows.append(grounder.ground(features, text_ids))
     frame_logits = np.stack(rows)
     # NaN would come last in every ranking and look like an answer.
     if not np.isfinite(frame_logits).all():
         raise GroundserveError("the grounding engine returned logits that are not finite")
     return frame_logits
-
-
-def _packs(
-    text_ids: Sequence[NDArray[np.int64]], num_visual_tokens: int, max_num_tokens: int
-) -> Iterator[list[NDArray[np.int64]]]:
-    """Yield runs of questions that fit in one pass together, each at least one long."""
-    pack: list[NDArray[np.int64]] = []
-    num_tokens = 0
-    for ids in text_ids:
-        needed = num_visual_tokens + len(ids)
-        # The visual tokens are repeated for every question of a pass: sequences do not share a
-        # prefix.
-        if pack and num_tokens + needed > max_num_tokens:
-            yield pack
-            pack, num_tokens = [], 0
-        pack.append(ids)
-        num_tokens += needed
-    if pack:
-        yield pack

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,21 +11,11 @@ if TYPE_CHECKING:
 
 
 class TensorRTTokenScorer:
-    """Runs `grounding.plan`, one sequence after another.
-
-    Attention there knows no boundaries between sequences, and at these lengths one alone fills
-    the GPU.
-    """
+    """Runs `grounding.plan`."""
 
     def __init__(self, runner: PlanRunner) -> None:
         self._runner = runner
-        self._max_num_tokens = runner.max_shape("INPUTS_EMBEDS")[0]
 
-    @property
-    def max_num_tokens(self) -> int:
-        """Implement `TokenScorer.max_num_tokens`."""
-        return self._max_num_tokens
-
-    def score(self, inputs_embeds: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, inputs_embeds: Tensor) -> Tensor:
         """Implement `TokenScorer.score`."""
-        return [self._runner.run({"INPUTS_EMBEDS": one})["TOKEN_SCORES"] for one in inputs_embeds]
+        return self._runner.run({"INPUTS_EMBEDS": inputs_embeds})["TOKEN_SCORES"]

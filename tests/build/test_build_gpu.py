@@ -28,7 +28,7 @@ def plans(request, tmp_path_factory):
     build(
         SHIPPED_CHECKPOINT,
         out,
-        profile="gpu-trt",
+        profile="gpu",
         precision=request.param,
         gpu_archs=("sm_89", "sm_120"),
     )
@@ -86,13 +86,13 @@ def test_a_check_that_fails_leaves_no_directory(tmp_path):
 @needs_no_gpu
 def test_without_a_gpu_the_architecture_must_be_named(tmp_path):
     with pytest.raises(UnsupportedError, match="build where the GPU is, or name gpu_archs"):
-        build(SHIPPED_CHECKPOINT, tmp_path / "out", profile="gpu-trt")
+        build(SHIPPED_CHECKPOINT, tmp_path / "out", profile="gpu")
 
 
 def test_tensorrt_llm_is_asked_for_before_anything_is_built(tmp_path):
     steps = []
     with pytest.raises(UnsupportedError, match=r"TensorRT-LLM 1\.2\.1, which is not installed"):
-        build(SHIPPED_CHECKPOINT, tmp_path / "out", profile="gpu", on_step=steps.append)
+        build(SHIPPED_CHECKPOINT, tmp_path / "out", profile="gpu-trtllm", on_step=steps.append)
     assert steps == []
 
 

@@ -1,4 +1,4 @@
-"""The files of deploy/ and docs/operate.md name what exists, and hold what they promise."""
+"""The files of deploy/ and their pages name what exists, and hold what they promise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve._version import __version__
-from groundserve.cli import build, score, serve
+from groundserve.cli import ask, build, doctor, score, serve
 from groundserve.families.videoitg import FAMILY
 from groundserve.limits import MIB, Limits
 from groundserve.runtime.gpu import MPI_ENVIRONMENT
@@ -25,9 +25,11 @@ from groundserve.serving.memory import memory_needs, read_configs
 from tests.support.reference import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
-DOCS = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")
-DIGESTS = {"TRITON_TRTLLM_DIGEST", "TRITON_PY3_DIGEST"}
-COMMANDS = {module.NAME: module.command for module in (build, score, serve)}
+DOCS = (REPOSITORY / "docs" / "gpu.md").read_text("utf-8")
+KUBERNETES = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")
+TAGS = {"gpu": "26.07-py3", "gpu-trtllm": "26.07-trtllm-python-py3"}
+ARGUMENTS = {"PROFILE", "TRITON_TAG", "TRITON_DIGEST"}
+COMMANDS = {module.NAME: module.command for module in (ask, build, doctor, score, serve)}
 GPU_REPOSITORY = REPOSITORY / "triton_models" / "gpu"
 NEEDS = memory_needs(FAMILY, REFERENCE_MODEL, read_configs(GPU_REPOSITORY), Limits())
 
@@ -62,19 +64,13 @@ def variables_in(text: str) -> dict[str, str | None]:
     return {name: default or None for name, default in found}
 
 
-def test_images_are_pinned_by_digests_that_must_be_given():
-    images = arguments_of("FROM")
-    assert len(images) == 2
-    digests = set()
-    for image in images:
-        match = re.fullmatch(
-            r"nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-[a-z0-9-]+@\$\{(\w+):\?[^}]+\}(?: AS py3)?",
-            image,
-        )
-        assert match, image
-        digests.add(match.group(1))
+def test_the_image_is_pinned_by_a_digest_that_must_be_given():
+    (image,) = arguments_of("FROM")
+    assert re.fullmatch(
+        r"nvcr\.io/nvidia/tritonserver:\$\{TRITON_TAG:\?[^}]+\}@\$\{TRITON_DIGEST:\?[^}]+\}", image
+    )
     # Declared without a value, so that the build ends with the message.
-    assert set(arguments_of("ARG")) == digests == DIGESTS
+    assert set(arguments_of("ARG")) == ARGUMENTS
 
 
 def test_image_runs_as_an_ordinary_user():
@@ -89,11 +85,20 @@ def test_image_copies_what_exists_and_is_not_ignored():
     kept = {line[1:] for line in ignore if line.startswith("!")}
     assert "*" in ignore
     for arguments in arguments_of("COPY"):
-        if arguments.startswith("--from"):
-            continue
         for source in arguments.split()[:-1]:
-            assert (REPOSITORY / source).exists(), source
-            assert source in kept, source
+            if source == "deploy/${PROFILE}.lock":
+                assert "deploy/*.lock" in kept
+                assert all((DEPLOY / f"{profile}.lock").is_file() for profile in TAGS)
+            else:
+                assert (REPOSITORY / source).exists(), source
+                assert source in kept, source
+
+
+def test_the_image_of_vllm_stands_on_the_other():
+    text = (DEPLOY / "vllm.Dockerfile").read_text()
+    assert f"\nFROM {SERVICES['server']['image']}\n" in text
+    (copied,) = re.findall(r"^COPY (\S+) ", text, re.MULTILINE)
+    assert (DEPLOY / copied).is_file()
 
 
 def test_image_installs_every_package_of_the_wheel():
@@ -101,18 +106,6 @@ def test_image_installs_every_package_of_the_wheel():
     packages = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     copied = {source for arguments in arguments_of("COPY") for source in arguments.split()[:-1]}
     assert set(packages) <= copied
-
-
-def test_requirements_have_the_tested_versions():
-    constraints = dict(
-        re.findall(r"^([\w-]+)==([\w.]+)", (REPOSITORY / "constraints.txt").read_text(), re.M)
-    )
-    text = (DEPLOY / "requirements.txt").read_text()
-    pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)$", text, re.MULTILINE))
-    shared = pinned.keys() & constraints.keys()
-    assert {"av", "onnxruntime", "typer"} <= shared
-    assert {name: pinned[name] for name in shared} == {name: constraints[name] for name in shared}
-    assert f"tritonclient[grpc]=={constraints['tritonclient']}" in text.splitlines()
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -126,7 +119,7 @@ def test_service_has_no_rights_and_one_gpu(name):
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], len(device["device_ids"])) == ("nvidia", 1)
     assert "gpu" in device["capabilities"]
-    assert set(service["build"]["args"]) == DIGESTS
+    assert set(service["build"]["args"]) == ARGUMENTS
     assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
 
 
@@ -167,13 +160,13 @@ exit {status}
 
 
 def run_resolve_digests(
-    folder: Path, answer: str, *, status: int = 0
+    folder: Path, answer: str, *, profile: str, status: int = 0
 ) -> subprocess.CompletedProcess[str]:
     docker = folder / "docker"
     docker.write_text(FAKE_DOCKER.format(answer=answer, status=status))
     docker.chmod(0o755)
     return subprocess.run(
-        [DEPLOY / "resolve_digests.sh"],
+        [DEPLOY / "resolve_digests.sh", profile],
         env={**os.environ, "PATH": os.pathsep.join([str(folder), os.environ["PATH"]])},
         capture_output=True,
         text=True,
@@ -181,17 +174,28 @@ def run_resolve_digests(
     )
 
 
-def test_resolve_digests_asks_for_the_images_of_the_dockerfile(tmp_path):
-    run = run_resolve_digests(tmp_path, "sha256:12ab")
+@pytest.mark.parametrize("profile", TAGS)
+def test_resolve_digests_asks_for_the_image_of_a_profile(tmp_path, profile):
+    run = run_resolve_digests(tmp_path, "sha256:12ab", profile=profile)
     assert run.returncode == 0, run.stderr
-    assert set(run.stdout.splitlines()) == {f"{name}=sha256:12ab" for name in DIGESTS}
+    assert run.stdout.splitlines() == [
+        f"PROFILE={profile}",
+        f"TRITON_TAG={TAGS[profile]}",
+        "TRITON_DIGEST=sha256:12ab",
+    ]
     calls = map(shlex.split, (tmp_path / "docker.log").read_text().splitlines())
     asked = [call[3] for call in calls if call[:3] == ["buildx", "imagetools", "inspect"]]
-    assert set(asked) == {image.partition("@")[0] for image in arguments_of("FROM")}
+    assert asked == [f"nvcr.io/nvidia/tritonserver:{TAGS[profile]}"]
 
 
-def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", DOCS, re.DOTALL)
+def test_resolve_digests_knows_two_profiles(tmp_path):
+    run = run_resolve_digests(tmp_path, "sha256:12ab", profile="gpu-trt")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "gpu|gpu-trtllm" in run.stderr
+
+
+def code_blocks(language: str, page: str = DOCS) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 def test_docs_name_every_variable_of_compose():
@@ -219,13 +223,11 @@ def test_docs_do_the_sums_of_the_code():
 
 def test_docs_give_commands_that_exist():
     text = "\n".join(code_blocks("bash")).replace("\\\n", " ")
-    assert "deploy/resolve_digests.sh > deploy/digests.env" in text
+    assert "deploy/resolve_digests.sh gpu > deploy/digests.env" in text
     for line in text.splitlines():
         if "docker compose" in line:
             assert "--env-file deploy/digests.env --file deploy/compose.yaml" in line
-            words = line.partition("#")[0].split()
-            service = words[-1] if words[-1] != "ps" else "server"
-            assert service in SERVICES
+            assert SERVICES.keys() & line.partition("#")[0].split()
         if line.startswith("groundserve "):
             words = shlex.split(line)
             options = {word for word in words if word.startswith("--")}
@@ -235,7 +237,7 @@ def test_docs_give_commands_that_exist():
 
 
 def test_docs_pod_is_like_the_compose_server():
-    (text,) = code_blocks("yaml")
+    (text,) = code_blocks("yaml", KUBERNETES)
     pod = yaml.safe_load(text)["spec"]
     (container,) = pod["containers"]
     assert container["args"][0] == "serve"

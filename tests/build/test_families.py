@@ -38,7 +38,7 @@ def twin(monkeypatch, tmp_path):
     return checkpoint
 
 
-@pytest.mark.parametrize("profile", ["gpu", "gpu-trt"])
+@pytest.mark.parametrize("profile", ["gpu", "gpu-trtllm"])
 @pytest.mark.parametrize("family", ["twin", "vtimellm", "vtgllm", "grounded_videollm"])
 def test_a_family_without_engines_for_a_gpu_names_the_profile_to_use(
     twin, tmp_path, profile, family

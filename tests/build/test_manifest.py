@@ -38,6 +38,11 @@ def test_a_built_directory_loads_and_verifies(engine_dir):
         # Of another version, whose families may be others: the version is what is wrong.
         ({"groundserve_version": "0.0.1", "family": "oracle"}, "built by groundserve 0.0.1"),
         ({"profile": "tpu"}, "unknown profile 'tpu'"),
+        ({"profile": "gpu-trt"}, "is called gpu now; .* groundserve build --profile gpu$"),
+        (
+            {"profile": "gpu", "builder": {"tensorrt_llm": "1.2.1"}},
+            "is called gpu-trtllm now; .* groundserve build --profile gpu-trtllm$",
+        ),
         (
             {"precision": "fp8"},
             "profile cpu computes in fp32, int8, int4 on cpu, got precision fp8; rebuild",

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine_build.families import videoitg
 from engine_build.triton.__main__ import REFERENCE_MODEL
-from engine_build.trtllm import EngineLimits, build_engine
+from engine_build.trtllm import build_engine
 from engine_build.trtllm.build import build_command
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint
@@ -26,7 +25,6 @@ from tests.support.reference import REPOSITORY, SET_1
 
 # Its longest request has 700 tokens.
 TINY = SET_1 / "videoitg-tiny"
-LIMITS = EngineLimits.for_model(REFERENCE_MODEL, mlp_width=18_944)
 
 
 def shell(*lines):
@@ -44,12 +42,11 @@ def test_build_command_is_the_documented_one():
     command = build_command(
         Path("CONVERTED"),
         Path("engines/trtllm"),
-        family=videoitg,
+        model=REFERENCE_MODEL,
         precision="bf16",
-        limits=LIMITS,
         timing_cache=Path("CONVERTED/timing.cache"),
     )
-    model_file = REPOSITORY / "engine_build" / "families" / "videoitg" / "trtllm_model.py"
+    model_file = REPOSITORY / "engine_build" / "trtllm" / "model.py"
     index = command.index(str(model_file))
     command[index] = str(model_file.relative_to(REPOSITORY))
     assert command == shown_command()
@@ -58,7 +55,7 @@ def test_build_command_is_the_documented_one():
 def build_tiny(engine_dir, **options):
     opened = Checkpoint.open(TINY)
     model = opened.model_spec(pad_token_id=0)
-    build_engine(opened, engine_dir, family=videoitg, model=model, **options)
+    build_engine(opened, engine_dir, model=model, **options)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine_build.families.videoitg.trtllm_convert import convert_checkpoint
+from engine_build.trtllm.convert import convert_checkpoint
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from tests.fake_tensorrt_llm import SIGNATURES

@@ -8,17 +8,15 @@ from pathlib import Path
 
 import torch
 
-from engine_build.families import videoitg
-from engine_build.families.videoitg.trtllm_convert import convert_checkpoint
-from engine_build.trtllm import EngineLimits
 from engine_build.trtllm.build import build_command
+from engine_build.trtllm.convert import convert_checkpoint
+from engine_build.trtllm.limits import max_input_len
 from groundserve.engines.profiles import Precision
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from tests.fake_tensorrt_llm import TENSORRT_VERSION
 from tests.fake_tensorrt_llm.builder import main
 
 GPU_ARCH = "sm_90"
-LIMITS = EngineLimits(max_batch_size=3, max_input_len=64, max_num_tokens=96, opt_num_tokens=48)
 
 
 class HostGpu:
@@ -40,21 +38,20 @@ def write_engine(
     directory: Path,
     *,
     precision: Precision = "fp32",
-    limits: EngineLimits = LIMITS,
 ) -> Path:
     """Convert and "build"."""
     converted = directory / "converted"
     converted.mkdir(parents=True)
+    model = checkpoint.model_spec(pad_token_id=0)
     convert_checkpoint(
-        checkpoint, converted, precision=precision, max_input_len=limits.max_input_len
+        checkpoint, converted, precision=precision, max_input_len=max_input_len(model)
     )
     engine_dir = directory / "trtllm"
     command = build_command(
         converted,
         engine_dir,
-        family=videoitg,
+        model=model,
         precision=precision,
-        limits=limits,
         timing_cache=converted / "timing.cache",
     )
     main(command[1:])

@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from tests.fake_tensorrt_llm.network import default_net
-from tests.fake_tensorrt_llm.quantization import QuantMode
 from tests.fake_tensorrt_llm.trt import DataType
-from tests.fake_tensorrt_llm.utils import QuantModeWrapper, str_dtype_to_trt
+from tests.fake_tensorrt_llm.utils import str_dtype_to_trt
 
 
 class AttentionMaskType(enum.IntEnum):
@@ -153,8 +152,6 @@ def gpt_attention(
     position_embedding_type=PositionEmbeddingType.learned_absolute,
     rotary_inv_freq=None,
     rotary_cos_sin=None,
-    attention_output_orig_quant_scale=None,
-    kv_cache_quant_mode=QuantMode(0),  # noqa: B008 - as in the library
     max_context_length=None,
     mask_type=AttentionMaskType.causal,
     tp_size=1,
@@ -169,10 +166,6 @@ def gpt_attention(
     assert not use_cache
     assert sequence_length is past_key_value is cache_indirection is None
     assert isinstance(max_context_length, int)
-    assert attention_output_orig_quant_scale is None
-    if isinstance(kv_cache_quant_mode, QuantModeWrapper):
-        kv_cache_quant_mode = kv_cache_quant_mode[0]
-    assert not kv_cache_quant_mode.has_int8_kv_cache()
     assert qkv.dtype == str_dtype_to_trt(default_net().plugin_config.gpt_attention_plugin)
     assert rotary_embedding_dim == hidden_size_per_head
     assert rotary_embedding_scale_type is RotaryScalingType.none

@@ -16,7 +16,6 @@ from tests.fake_tensorrt_llm.functional import (
 )
 from tests.fake_tensorrt_llm.module import Module, Parameter
 from tests.fake_tensorrt_llm.network import default_net
-from tests.fake_tensorrt_llm.quantization import QuantMode
 from tests.fake_tensorrt_llm.trt import DataType
 from tests.fake_tensorrt_llm.utils import str_dtype_to_trt
 
@@ -136,7 +135,6 @@ class GatedMLP(Module):
         dtype=None,
         tp_group=None,
         tp_size=1,
-        quant_mode=QuantMode(0),  # noqa: B008 - as in the library
         inner_layernorm=False,
         eps=1e-05,
         is_expert=False,
@@ -154,7 +152,6 @@ class GatedMLP(Module):
         self.bias = bias
         self.dtype = dtype
         self.tp_group, self.tp_size = tp_group, tp_size
-        self.quant_mode = quant_mode
         self.eps = eps
         self.is_expert = is_expert
 
@@ -203,7 +200,6 @@ class Attention(Module):
         position_embedding_type=PositionEmbeddingType.learned_absolute,
         rotary_embedding_base=10000.0,
         rotary_embedding_scaling=None,
-        quant_mode=QuantMode(0),  # noqa: B008 - as in the library
         q_scaling=1.0,
         dense_bias=None,
     ):
@@ -220,9 +216,7 @@ class Attention(Module):
         self.rotary_embedding_scale = 1.0
         self.rotary_embedding_dim = attention_head_size
         self.q_scaling = q_scaling
-        self.quant_mode = quant_mode
         self.tp_size, self.tp_rank = 1, 0
-        self.register_parameter("attention_output_orig_quant_scale", None)
         rows = (num_attention_heads + 2 * num_kv_heads) * attention_head_size
         self.qkv = ColumnLinear(hidden_size, rows, bias=bias, dtype=dtype, is_qkv=True)
         self.dense = RowLinear(
@@ -231,10 +225,6 @@ class Attention(Module):
             bias=bias if dense_bias is None else dense_bias,
             dtype=dtype,
         )
-
-    def _get_output_orig_quant_scale(self):
-        scale = self.attention_output_orig_quant_scale
-        return None if scale is None else scale.value
 
     @staticmethod
     def create_attention_const_params(model_cls, config):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,29 +10,9 @@ import torch
 from tests.fake_tensorrt_llm.functional import PositionEmbeddingType
 from tests.fake_tensorrt_llm.layers import FusedGatedMLP, GatedMLP
 from tests.fake_tensorrt_llm.module import Module
-from tests.fake_tensorrt_llm.quantization import QuantMode, quantize
-from tests.fake_tensorrt_llm.utils import QuantModeWrapper, get_init_params
+from tests.fake_tensorrt_llm.utils import get_init_params
 
 MODEL_MAP: dict[str, Any] = {}
-
-
-@dataclass
-class QuantConfig:
-    quant_algo: str | None = None
-    kv_cache_quant_algo: str | None = None
-    exclude_modules: list[str] | None = None
-
-    @functools.cached_property
-    def quant_mode(self) -> QuantModeWrapper:
-        return QuantModeWrapper([self.layer_quant_mode])
-
-    @functools.cached_property
-    def layer_quant_mode(self) -> QuantMode:
-        return QuantMode.from_quant_algo(self.quant_algo, self.kv_cache_quant_algo)
-
-    @classmethod
-    def from_dict(cls, config: dict[str, Any]) -> QuantConfig:
-        return cls(**config)
 
 
 class QWenConfig:
@@ -70,11 +48,7 @@ class QWenConfig:
         del self.__dict__["self"]
         self.position_embedding_type = PositionEmbeddingType.from_string(position_embedding_type)
         self.mapping = SimpleNamespace(**mapping)
-        self.quantization = QuantConfig.from_dict(quantization)
-
-    @property
-    def quant_mode(self) -> QuantModeWrapper:
-        return self.quantization.quant_mode
+        assert quantization == {"quant_algo": None}, "the double has no quantised layers"
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> QWenConfig:
@@ -95,7 +69,6 @@ class PretrainedModel(Module, metaclass=PostInitCaller):
         self.config = config
 
     def __post_init__(self) -> None:
-        quantize(self, self.config.quantization)
         optimize_model(self, use_parallel_embedding=self.config.use_parallel_embedding)
 
     def load(self, weights: dict[str, torch.Tensor]) -> None:
@@ -132,7 +105,6 @@ def fuse_gate_mlp(model: PretrainedModel) -> PretrainedModel:
         arguments = get_init_params(mlp)
         arguments["inner_layernorm"] = mlp.inner_layernorm is not None
         fused = FusedGatedMLP(**arguments)
-        assert model.config.quantization.quant_algo is None
         # The linear branch first: what `swiglu` activates is the second half.
         for kind in ("weight", "bias") if mlp.bias else ("weight",):
             halves = [getattr(branch, kind).raw_value for branch in (mlp.gate, mlp.fc)]

@@ -1,4 +1,4 @@
-"""Names of types, constructors' arguments, and the quantisation mode of a whole model."""
+"""Names of types, and constructors' arguments."""
 
 from __future__ import annotations
 
@@ -27,16 +27,3 @@ def get_init_params(obj: Any) -> dict[str, Any]:
     """Read back, from attributes of the same names, what an object was made with."""
     names = list(inspect.signature(type(obj).__init__).parameters)[1:]
     return {name: getattr(obj, name) for name in names}
-
-
-class QuantModeWrapper:
-    """Answers for several modes, any of which may say yes; it is no number."""
-
-    def __init__(self, objs: list[Any]) -> None:
-        self.objs = objs
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda: any(getattr(mode, name)() for mode in self.objs)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.objs[index]

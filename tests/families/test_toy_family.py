@@ -121,7 +121,7 @@ def test_it_is_built_with_its_gate(found):
         assert not answer["gate"]["not_run"]
 
 
-@pytest.mark.parametrize("profile", ["gpu", "gpu-trt"])
+@pytest.mark.parametrize("profile", ["gpu", "gpu-trtllm"])
 def test_a_gpu_profile_is_refused_by_the_familys_name(found, profile):
     said = found["said"][f"build {profile}"]
     assert said["code"] == 2

@@ -33,7 +33,7 @@ def main(folder: Path, video: Path, queries: list[str]) -> None:
         "build cpu": (*build("cpu"), "--json"),
         "build torch": (*build("torch"), "--json"),
         "build gpu": build("gpu"),
-        "build gpu-trt": build("gpu-trt"),
+        "build gpu-trtllm": build("gpu-trtllm"),
     }
     said = {name: run_cli(*command)._asdict() for name, command in commands.items()}
     opened = {

@@ -31,7 +31,7 @@ def gpu_archs(request, gpu) -> tuple[str, ...]:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_plans_pass_the_gate(tmp_path, gpu_archs, precision):
     out = tmp_path / "engines"
-    build(SHIPPED_CHECKPOINT, out, profile="gpu-trt", precision=precision, gpu_archs=gpu_archs)
+    build(SHIPPED_CHECKPOINT, out, profile="gpu", precision=precision, gpu_archs=gpu_archs)
     report = check_engines(out, SHIPPED_CHECKPOINT, vision_tower=None)
     assert report.mask_probe > 0
 

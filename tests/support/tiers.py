@@ -11,6 +11,7 @@ from tests.support.reference import REPOSITORY
 THOROUGH = (
     # Full-size networks, and what else takes a builder long.
     "tests/build/test_build_gpu.py",
+    "tests/build/test_image_locks.py",
     "tests/build/test_int8.py",
     "tests/build/test_tensorrt_export.py",
     "tests/build/test_tensorrt_full_size.py",

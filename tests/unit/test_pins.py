@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import sysconfig
 import tomllib
 from importlib.metadata import distributions
@@ -16,13 +14,11 @@ from packaging.version import Version
 from tests.support.reference import REPOSITORY
 
 CONSTRAINTS = REPOSITORY / "constraints.txt"
-IMAGE_LOCK = REPOSITORY / "deploy" / "requirements.lock"
 OURS = {"groundserve"}
 OF_THE_VENV = {"pip"}
 """What `python -m venv` brings. It installs the rest, so it is not among what it installs."""
 BUILDS = {"hatchling", "setuptools", "wheel"}
 """What pip installs into a build of its own, with all that these need; they need not be here."""
-MISSING = REPOSITORY / "deploy" / "missing.py"
 
 
 def normal(name: str) -> str:
@@ -53,9 +49,8 @@ def asked() -> list[str]:
     found = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
     for extra in project["project"]["optional-dependencies"].values():
         found += extra
-    for path in ("constraints.in", "deploy/requirements.txt"):
-        lines = (REPOSITORY / path).read_text("utf-8").splitlines()
-        found += [line.partition("#")[0].strip() for line in lines]
+    lines = (REPOSITORY / "constraints.in").read_text("utf-8").splitlines()
+    found += [line.partition("#")[0].strip() for line in lines]
     return [one for one in found if one]
 
 
@@ -92,35 +87,3 @@ def test_pins_that_are_not_installed_belong_to_builds_or_to_cuda():
 
     for name in pins().keys() - installed().keys():
         assert leads_to(name, BUILDS | {"torch"}), f"{name} is stale"
-
-
-def entries(text: str) -> dict[str, str]:
-    found = re.findall(r"^([\w.-]+)==(\S+) \\$", text, re.MULTILINE)
-    return {normal(name): version for name, version in found}
-
-
-def test_image_has_the_versions_that_are_tested_here_with_hashes():
-    text = IMAGE_LOCK.read_text("utf-8")
-    locked = entries(text)
-    assert {"av", "nvidia-dali-cuda130", "onnxruntime", "grpcio", "tritonclient"} <= locked.keys()
-    for name, version in locked.items():
-        assert pins()[name][0] == version, name
-    for entry in re.split(r"\n(?=\S)", text):
-        assert re.search(r" \\\n    --hash=sha256:[0-9a-f]{64}", entry), entry
-
-
-def test_image_takes_what_it_lacks():
-    """As deploy/Dockerfile does, with an image that has nothing, and one that has all."""
-    printed = [
-        subprocess.run(
-            [sys.executable, *flags, MISSING, IMAGE_LOCK],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for flags in ([], ["-S"])  # -S: without the packages that are installed
-    ]
-    has_all, has_nothing = map(entries, printed)
-    assert has_all == {}
-    assert has_nothing == entries(IMAGE_LOCK.read_text("utf-8"))
-    assert printed[1].count("--hash") == IMAGE_LOCK.read_text("utf-8").count("--hash")

@@ -37,6 +37,8 @@ PUBLIC_FACE = ("groundserve/__init__.py", "python_backend.pipeline.Pipeline")
 KNOWS_A_FAMILY = {
     ("engine_build/triton/__main__.py", "videoitg"): "whose released model is rendered",
     ("engine_build/triton/__main__.py", "vtimellm"): "whose published model is rendered",
+    ("engine_build/trtllm/build.py", "videoitg"): "alone has an engine of TensorRT-LLM",
+    ("engine_build/trtllm/convert.py", "videoitg"): "whose weights are renamed",
     ("groundserve/evaluation/activitynet/answers.py", "vtimellm"): "whose log is read",
     ("groundserve/evaluation/activitynet/answer_log.py", "vtgllm"): "whose files are read",
     ("groundserve/evaluation/highlights.py", "vtgllm"): "whose answers are read",

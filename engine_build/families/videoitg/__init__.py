@@ -5,15 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
-from engine_build.families.videoitg.trtllm_convert import ARCHITECTURE, convert_checkpoint
 from groundserve.engines.profiles import Precision
 from groundserve.families.videoitg import embeddings
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.weights.tensors import torch_dtype
-
-TRTLLM_FILE = Path(__file__).with_name("trtllm_model.py")
-TRTLLM_CLASS = ARCHITECTURE
-write_trtllm_checkpoint = convert_checkpoint
 
 
 def vision_encoder(checkpoint: Checkpoint, *, precision: Precision) -> MixedVisionEncoder:
@@ -34,8 +29,3 @@ def token_scorer(
 def write_embeddings(checkpoint: Checkpoint, path: Path, *, precision: Precision) -> None:
     """Write projector and table in the engine's dtype."""
     embeddings.write_embeddings(checkpoint.load_grounding(dtype=torch_dtype(precision)), path)
-
-
-def mlp_width(checkpoint: Checkpoint) -> int:
-    """Return the columns of the gate projection."""
-    return checkpoint.config.intermediate_size

@@ -10,8 +10,6 @@ import torch
 
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
-from groundserve.runtime.deadline import Deadline
-from python_backend.ground import PackedGrounder, Questions, ground_questions
 from python_backend.ground.engine import EngineGrounder
 from python_backend.ground.torch import TorchGrounder
 from tests.support.reference import SET_1
@@ -19,21 +17,14 @@ from tests.support.rounding import in_float32
 
 
 class TorchTokenScorer:
-    """What an engine computes, one sequence after another."""
-
-    max_num_tokens = 70
+    """What an engine computes."""
 
     def __init__(self, model):
         self.model = model
-        self.passes = []
 
     def score(self, inputs_embeds):
-        self.passes.append([len(one) for one in inputs_embeds])
-        return [self._score_one(one) for one in inputs_embeds]
-
-    def _score_one(self, embeds):
         states = self.model.decoder(
-            inputs_embeds=embeds.unsqueeze(0),
+            inputs_embeds=inputs_embeds.unsqueeze(0),
             attention_mask={"full_attention": None},
             is_causal=False,
             use_cache=False,
@@ -64,13 +55,3 @@ def test_equals_the_whole_model(grounder, model):
     expected, bound = in_float32(exact, features, torch.from_numpy(ids))
     for one in (grounder, TorchGrounder(model)):
         np.testing.assert_allclose(one.ground(FEATURES, ids), expected, rtol=0, atol=bound)
-
-
-def test_questions_are_packed_up_to_the_engines_tokens(grounder):
-    assert isinstance(grounder, PackedGrounder)
-    questions = Questions(text_ids=[np.arange(n) for n in (9, 10, 30, 46, 5)], max_tokens=None)
-    logits = ground_questions(FEATURES, questions, grounder, deadline=Deadline.after(60))
-    # 24 visual tokens each: 33 + 34 fit in 70, 54 does not fit with 70, which is alone, nor 29.
-    assert grounder._scorer.passes == [[33, 34], [54], [70], [29]]
-    for row, ids in zip(logits, questions.text_ids, strict=True):
-        np.testing.assert_array_equal(row, grounder.ground(FEATURES, ids))

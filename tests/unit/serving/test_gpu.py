@@ -64,7 +64,7 @@ def no_library(name: str) -> Any:
     raise OSError(f"{name}: cannot open shared object file")
 
 
-@pytest.mark.parametrize("profile", ["torch", "gpu", "gpu-trt"])
+@pytest.mark.parametrize("profile", ["torch", "gpu", "gpu-trtllm"])
 def test_missing_driver_is_named(profile):
     with pytest.raises(
         EngineMismatchError, match=rf"profile {profile}\) .* no driver \(libcuda\.so\.1\).*--gpus"

@@ -4,7 +4,7 @@
 config, so it registers itself when imported and imports nothing of ours. Nothing of ours imports
 it either: it needs TensorRT-LLM 1.2.1.
 
-Shape letters: N tokens of all sequences of a pass, B sequences, D decoder width.
+Shape letters: N tokens, D decoder width.
 
 Source: NVIDIA/TensorRT-LLM, layers as in `models/qwen/model.py` 04a2cac, `gpt_attention` as in
 `functional.py` 0071496, inputs as in `models/generation_mixin.py` 03ec464. Different there: causal
@@ -17,7 +17,6 @@ from collections import OrderedDict
 from typing import Any
 
 import tensorrt as trt
-from tensorrt_llm._common import default_net
 from tensorrt_llm.functional import AttentionMaskType, Tensor, cast, gpt_attention
 from tensorrt_llm.layers import (
     Attention,
@@ -37,10 +36,9 @@ _NUM_PERF_KNOBS = 16
 
 
 class FullAttention(Attention):  # type: ignore[misc]
-    """Attention of every token to every token of its own sequence.
+    """Attention of every token to every token.
 
-    Rotary embedding and grouped keys and values are the plugin's own, and positions start at 0 in
-    every sequence.
+    Rotary embedding and grouped keys and values are the plugin's own, and positions start at 0.
     """
 
     def forward(
@@ -77,9 +75,6 @@ class FullAttention(Attention):  # type: ignore[misc]
             position_embedding_type=self.position_embedding_type,
             rotary_inv_freq=attention_params.rotary_inv_freq,
             rotary_cos_sin=attention_params.embed_positions_for_gpt_attention,
-            # Both count only in a quantised engine: the second is what fused FP8 attention needs.
-            kv_cache_quant_mode=self.quant_mode,
-            attention_output_orig_quant_scale=self._get_output_orig_quant_scale(),
             max_context_length=attention_params.max_context_length,
             mask_type=AttentionMaskType.padding,
             tp_size=self.tp_size,
@@ -114,7 +109,6 @@ class DecoderLayer(Module):  # type: ignore[misc]
             position_embedding_type=config.position_embedding_type,
             rotary_embedding_base=config.rotary_base,
             rotary_embedding_scaling=config.rotary_scaling,
-            quant_mode=config.quant_mode,
         )
         self.post_layernorm = RmsNorm(
             normalized_shape=config.hidden_size, eps=config.norm_epsilon, dtype=config.dtype
@@ -125,7 +119,6 @@ class DecoderLayer(Module):  # type: ignore[misc]
             hidden_act=config.hidden_act,
             dtype=config.dtype,
             bias=config.mlp_bias,
-            quant_mode=config.quant_mode,
         )
 
     def forward(
@@ -178,8 +171,6 @@ class VideoITGQwen2ForGrounding(PretrainedModel):  # type: ignore[misc]
     config_class = QWenConfig
 
     def __init__(self, config: QWenConfig) -> None:
-        if config.mapping.world_size != 1:
-            raise ValueError(f"this model is built for one GPU, got {config.mapping.world_size}")
         super().__init__(config)
         self.transformer = Transformer(config)
         self.score = ColumnLinear(config.hidden_size, 1, bias=True, dtype="float32")
@@ -209,35 +200,21 @@ class VideoITGQwen2ForGrounding(PretrainedModel):  # type: ignore[misc]
     def prepare_inputs(
         self,
         *,
-        max_batch_size: int,
         max_input_len: int,
         max_num_tokens: int,
         opt_num_tokens: int,
-        use_cache: bool,
         **_: Any,
     ) -> dict[str, Any]:
         """Declare the network's inputs; the builder passes more sizes than are used here.
 
         Args:
-            max_batch_size: Most sequences in one pass.
-            max_input_len: Most tokens of one sequence.
-            max_num_tokens: Most tokens of one pass.
+            max_input_len: Most tokens of a sequence.
+            max_num_tokens: The same; a pass is one sequence.
             opt_num_tokens: Tokens of the pass that kernels are chosen for.
-            use_cache: Must be False, which `--kv_cache_type disabled` gives.
 
         Returns:
             The keyword arguments of `forward`.
         """
-        plugins = default_net().plugin_config
-        if use_cache or not (
-            plugins.remove_input_padding and plugins.gpt_attention_plugin and plugins.context_fmha
-        ):
-            raise ValueError(
-                "build with --kv_cache_type disabled, --remove_input_padding enable, "
-                "--context_fmha enable and the --gpt_attention_plugin"
-            )
-        num_layers = self.config.num_hidden_layers
-        batch_range = [1, min(2, max_batch_size), max_batch_size]
         return {
             "inputs_embeds": Tensor(
                 name="inputs_embeds",
@@ -250,14 +227,14 @@ class VideoITGQwen2ForGrounding(PretrainedModel):  # type: ignore[misc]
             ),
             "kv_cache_params": KeyValueCacheParams(
                 host_max_attention_window_sizes=_fixed_input(
-                    "host_max_attention_window_sizes", trt.int32, num_layers
+                    "host_max_attention_window_sizes", trt.int32, self.config.num_hidden_layers
                 ),
                 host_sink_token_length=_fixed_input("host_sink_token_length", trt.int32, 1),
             ),
             "attention_params": AttentionParams(
-                context_lengths=_batch_input("context_lengths", batch_range),
-                host_context_lengths=_batch_input("host_context_lengths", batch_range),
-                host_request_types=_batch_input("host_request_types", batch_range),
+                context_lengths=_fixed_input("context_lengths", trt.int32, 1),
+                host_context_lengths=_fixed_input("host_context_lengths", trt.int32, 1),
+                host_request_types=_fixed_input("host_request_types", trt.int32, 1),
                 max_context_length=max_input_len,
                 host_runtime_perf_knobs=_fixed_input(
                     "host_runtime_perf_knobs", trt.int64, _NUM_PERF_KNOBS
@@ -265,13 +242,6 @@ class VideoITGQwen2ForGrounding(PretrainedModel):  # type: ignore[misc]
                 host_context_progress=_fixed_input("host_context_progress", trt.int64, 1),
             ),
         }
-
-
-def _batch_input(name: str, batch_range: list[int]) -> Tensor:
-    """Declare int32 (B,); the dimension's name ties the three inputs to one B."""
-    return Tensor(
-        name=name, dtype=trt.int32, shape=[-1], dim_range=OrderedDict(batch_size=[batch_range])
-    )
 
 
 def _fixed_input(name: str, dtype: trt.DataType, size: int) -> Tensor:

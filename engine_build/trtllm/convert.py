@@ -2,31 +2,48 @@
 
 Pure PyTorch and safetensors: runs without a GPU and without TensorRT-LLM. Projector and embedding
 table are not in it; they stay in PyTorch (`groundserve.families.videoitg.embeddings`).
+
+Source: names and layouts of NVIDIA/TensorRT-LLM 0428c18, `models/qwen/convert.py`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine_build.trtllm.layout import (
-    CONFIG_NAME,
-    DTYPE_NAMES,
-    WEIGHTS_NAME,
-    convert_layers,
-)
 from groundserve.engines.profiles import Precision
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import CheckpointConfig
 from groundserve.weights.tensors import torch_dtype, weight_files
 
-# The name under which `trtllm_model.py` registers its class.
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "rank0.safetensors"
+# The name under which `model.py` registers its class.
 ARCHITECTURE = "VideoITGQwen2ForGrounding"
+# Name in a layer of ours -> name in a layer of theirs. Their `fc` is the branch that is activated,
+# their `gate` the linear one: exchanging the two loads without a word and computes wrongly.
+_LAYER_NAMES = {
+    "self_attn.o_proj.weight": "attention.dense.weight",
+    "mlp.gate_proj.weight": "mlp.fc.weight",
+    "mlp.up_proj.weight": "mlp.gate.weight",
+    "mlp.down_proj.weight": "mlp.proj.weight",
+    "input_layernorm.weight": "input_layernorm.weight",
+    "post_attention_layernorm.weight": "post_layernorm.weight",
+}
+# Rows of the fused projection, in this order.
+_QKV = ("q_proj", "k_proj", "v_proj")
+
+
+def dtype_name(precision: Precision) -> str:
+    """Return TensorRT-LLM's name of a dtype, such as bfloat16."""
+    return str(torch_dtype(precision)).removeprefix("torch.")
 
 
 def convert_checkpoint(
@@ -36,12 +53,10 @@ def convert_checkpoint(
 
     Weights are read straight into the engine's dtype, the head into float32; no float32 copy of
     the decoder is made.
-
-    Source: NVIDIA/TensorRT-LLM 0428c18, `models/qwen/convert.py`; see `convert_layers`.
     """
     weights = checkpoint.load_grounding(dtype=torch_dtype(precision)).state_dict()
     converted = _read_head(checkpoint.directory)
-    converted.update(convert_layers(weights, "decoder.", checkpoint.config.num_hidden_layers))
+    converted.update(_convert_layers(weights, checkpoint.config.num_hidden_layers))
     save_file(converted, out_dir / WEIGHTS_NAME)
     described = describe_model(checkpoint.config, precision=precision, max_input_len=max_input_len)
     (out_dir / CONFIG_NAME).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
@@ -59,7 +74,7 @@ def describe_model(
     """
     return {
         "architecture": ARCHITECTURE,
-        "dtype": DTYPE_NAMES[precision],
+        "dtype": dtype_name(precision),
         "logits_dtype": "float32",
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -83,6 +98,25 @@ def describe_model(
         "mapping": {"world_size": 1, "tp_size": 1, "pp_size": 1},
         "quantization": {"quant_algo": None},
     }
+
+
+def _convert_layers(
+    weights: MutableMapping[str, Tensor], num_layers: int
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield name and tensor of all but embeddings and head.
+
+    What is taken is removed: parts are let go of as they are joined, so that no second decoder is
+    held.
+    """
+    for layer in range(num_layers):
+        ours, theirs = f"decoder.layers.{layer}.", f"transformer.layers.{layer}."
+        for kind in ("weight", "bias"):
+            # H query heads, K key and value heads, each of d: (H*d + 2*K*d, D) or (H*d + 2*K*d,)
+            rows = [weights.pop(f"{ours}self_attn.{part}.{kind}") for part in _QKV]
+            yield f"{theirs}attention.qkv.{kind}", torch.cat(rows)
+        for our_name, their_name in _LAYER_NAMES.items():
+            yield theirs + their_name, weights.pop(ours + our_name)
+    yield "transformer.ln_f.weight", weights.pop("decoder.norm.weight")
 
 
 def _read_head(directory: Path) -> dict[str, Tensor]:

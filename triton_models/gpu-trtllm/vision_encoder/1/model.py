@@ -1,0 +1,1 @@
+from python_backend.triton.vision_encoder import TritonPythonModel as TritonPythonModel
