@@ -22,10 +22,6 @@ def rank_blocks(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count what is taken when items are taken best first, a block of equal scores at a time.
 
-    Args:
-        scores: (T,), higher is better.
-        labels: bool (T,).
-
     Returns:
         int64 (B,) items and int64 (B,) relevant items taken after each block, both cumulative.
 
@@ -120,34 +116,17 @@ def random_average_precision(num_frames: int, num_relevant: int) -> float:
     return (harmonic + others * (num_frames - harmonic)) / num_frames
 
 
-def roc_auc(
-    positive: NDArray[np.float32],
-    negative: NDArray[np.float32],
-    *,
-    positive_weights: NDArray[np.int64] | None = None,
-    negative_weights: NDArray[np.int64] | None = None,
-) -> float:
+def roc_auc(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float:
     """Return the chance that a positive item scores above a negative one; a tie counts half.
-
-    Args:
-        positive: float32 (n,), for instance each present question's best frame logit.
-        negative: float32 (m,), the same of the absent ones.
-        positive_weights: int64 (n,), how often each counts; once where None.
-        negative_weights: int64 (m,), the same.
 
     Returns:
         The area under the ROC curve, in [0, 1]; NaN where one side is empty.
     """
-    won = np.ones(len(positive), np.int64) if positive_weights is None else positive_weights
-    lost = np.ones(len(negative), np.int64) if negative_weights is None else negative_weights
-    if not won.sum() or not lost.sum():
+    if not len(positive) or not len(negative):
         return float("nan")
-    order = np.argsort(negative)
-    # (m + 1,): the weight of the k lowest negatives, by k
-    below = np.append(0, np.cumsum(lost[order]))
-    ranked = negative[order]
+    ranked = np.sort(negative)
     # On the left of equal logits: strictly below. On the right: below or tied. Half of their sum
-    # counts a tie half; the weights replace repeating items, as a resample with replacement would.
-    beaten = below[np.searchsorted(ranked, positive, side="left")]
-    beaten_or_tied = below[np.searchsorted(ranked, positive, side="right")]
-    return float((won * (beaten + beaten_or_tied)).sum() / (2 * won.sum() * lost.sum()))
+    # counts a tie half.
+    beaten = np.searchsorted(ranked, positive, side="left")
+    beaten_or_tied = np.searchsorted(ranked, positive, side="right")
+    return float((beaten + beaten_or_tied).sum() / (2 * len(positive) * len(negative)))

@@ -108,17 +108,3 @@ def test_roc_auc_is_that_of_sklearn():
     for scores, relevant in random_questions(200):
         expected = roc_auc_score(relevant, scores)
         assert roc_auc(scores[relevant], scores[~relevant]) == pytest.approx(expected)
-
-
-def test_roc_auc_counts_weights_as_repetitions():
-    rng = np.random.default_rng(0)
-    for scores, relevant in random_questions(50):
-        weights = rng.integers(0, 4, len(scores))
-        positive, negative = (np.repeat(scores[m], weights[m]) for m in (relevant, ~relevant))
-        got = roc_auc(
-            scores[relevant],
-            scores[~relevant],
-            positive_weights=weights[relevant],
-            negative_weights=weights[~relevant],
-        )
-        assert got == pytest.approx(roc_auc(positive, negative), nan_ok=True)
