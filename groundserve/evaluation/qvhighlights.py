@@ -43,12 +43,7 @@ def make_moment_report(
     *,
     seed: int = 0,
 ) -> MomentReport:
-    """Score every query and average over them.
-
-    Args:
-        predictions: By query; of `read_predictions`.
-        truths: The same queries; of `read_ground_truth`.
-        seed: Of the resamples over videos.
+    """Score every query of both and average over them; `seed` is that of the resamples.
 
     Raises:
         InvalidRequestError: The two do not hold the same queries, only some queries have windows,
@@ -153,8 +148,10 @@ def highlight_figures(
 def _measure(prediction: Prediction, truth: GroundTruth) -> dict[str, float]:
     figures: dict[str, float] = {}
     if prediction.windows is not None:
-        # R1 takes the window listed first, whatever its score, and mAP sorts by score.
-        iou = _first_window_iou(prediction.windows, truth.windows)
+        # R1 takes the window listed first, whatever its score, and mAP sorts by score; without a
+        # window both are 0.
+        true = [(start, end) for start, end in truth.windows]
+        iou = max((best_iou((p[0], p[1]), true) for p in prediction.windows[:1]), default=0.0)
         precisions = moment_average_precision(prediction.windows, truth.windows)
         figures = {
             "moment_r1_at_05": float(iou >= 0.5),
@@ -166,14 +163,6 @@ def _measure(prediction: Prediction, truth: GroundTruth) -> dict[str, float]:
     if prediction.clip_scores is not None and truth.saliency is not None:
         figures |= highlight_figures(prediction.clip_scores, truth.saliency)
     return figures
-
-
-def _first_window_iou(predicted: NDArray[np.float64], windows: NDArray[np.float64]) -> float:
-    """Return the IoU of the window listed first with its best match; 0 where none is predicted."""
-    if not len(predicted):
-        return 0.0
-    start, end, _ = predicted[0]
-    return best_iou((start, end), [(w[0], w[1]) for w in windows])
 
 
 def _match(ious: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:

@@ -18,8 +18,7 @@ from groundserve.evaluation.line_file import read_lines
 
 CLIP_SECONDS = 2
 """Length of the clips that annotators rated."""
-# Columns of `saliency_scores`.
-NUM_ANNOTATORS = 3
+_NUM_ANNOTATORS = 3
 
 QueryId = int | str
 _Parsed = TypeVar("_Parsed")
@@ -69,15 +68,15 @@ def read_predictions(path: str | PathLike[str]) -> dict[QueryId, Prediction]:
 
 
 def _parse_ground_truth(value: dict[str, Any]) -> GroundTruth:
-    windows = read_array(value, "relevant_windows", width=2)
+    windows = _read_array(value, "relevant_windows", width=2)
     if not len(windows):
         raise ValueError("relevant_windows must hold at least one window")
     if (windows[:, 0] > windows[:, 1]).any():
         raise ValueError("relevant_windows must be [start, end] in seconds, start <= end")
     saliency = duration = None
     if "saliency_scores" in value:
-        ratings = read_array(value, "saliency_scores", width=NUM_ANNOTATORS)
-        clip_ids = read_array(value, "relevant_clip_ids").astype(np.int64)
+        ratings = _read_array(value, "saliency_scores", width=_NUM_ANNOTATORS)
+        clip_ids = _read_array(value, "relevant_clip_ids").astype(np.int64)
         # Rounded down as the benchmark's evaluator does: the rest of a last clip is not rated.
         duration = float(value["duration"])
         num_clips = int(duration / CLIP_SECONDS)
@@ -86,7 +85,7 @@ def _parse_ground_truth(value: dict[str, Any]) -> GroundTruth:
         if len(clip_ids) and not 0 <= clip_ids.min() <= clip_ids.max() < num_clips:
             raise ValueError(f"relevant_clip_ids must be in 0..{num_clips - 1}")
         # The file rates the relevant clips only.
-        saliency = np.zeros((num_clips, NUM_ANNOTATORS), np.int64)
+        saliency = np.zeros((num_clips, _NUM_ANNOTATORS), np.int64)
         saliency[clip_ids] = ratings
     video, query = value.get("vid", value["qid"]), value.get("query")
     return GroundTruth(
@@ -101,34 +100,41 @@ def _parse_ground_truth(value: dict[str, Any]) -> GroundTruth:
 def _parse_prediction(value: dict[str, Any]) -> Prediction:
     windows = clip_scores = None
     if "pred_relevant_windows" in value:
-        windows = read_array(value, "pred_relevant_windows", width=3)
+        windows = _read_array(value, "pred_relevant_windows", width=3)
     if "pred_saliency_scores" in value:
-        clip_scores = read_array(value, "pred_saliency_scores")
-        if not len(clip_scores):
-            raise ValueError("pred_saliency_scores is empty")
+        clip_scores = read_clip_scores(value)
     if windows is None and clip_scores is None:
         raise ValueError("neither pred_relevant_windows nor pred_saliency_scores is given")
     return Prediction(windows=windows, clip_scores=clip_scores)
 
 
-def read_array(
-    value: Mapping[str, Any], name: str, *, width: int | None = None
-) -> NDArray[np.float64]:
-    """Return numbers of a line, or rows of as many as `width` says.
+def read_clip_scores(value: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return float64 (C',), C' >= 1: `pred_saliency_scores` of a line.
 
     Raises:
-        KeyError, ValueError: It has none of that name, or they are something else.
+        KeyError, ValueError: It has none, or they are something else.
     """
+    scores = _read_array(value, "pred_saliency_scores")
+    if not len(scores):
+        raise ValueError("pred_saliency_scores is empty")
+    return scores
+
+
+def _read_array(
+    value: Mapping[str, Any], name: str, *, width: int | None = None
+) -> NDArray[np.float64]:
+    """Return numbers of a line, or rows of as many as `width` says."""
     rows = "numbers" if width is None else f"rows of {width} numbers"
+    wrong = ValueError(f"{name} must be a list of {rows}")
     try:
         array = np.array(value[name], np.float64)
     except (TypeError, ValueError):  # NumPy's, of text and of rows that differ in length
-        raise ValueError(f"{name} must be a list of {rows}") from None
+        raise wrong from None
     # An empty list has the shape (0,), which does not tell how wide its rows would be.
     if width is not None and not array.size:
         array = array.reshape(0, width)
     if array.shape[1:] != (() if width is None else (width,)) or not array.ndim:
-        raise ValueError(f"{name} must be a list of {rows}")
+        raise wrong
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must hold finite numbers")
     return array
