@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -107,9 +107,7 @@ class FrameFiles:
             place = next(path for path in places if os.path.lexists(path))
             TemporaryFile(dir=place).close()  # nothing of it is left, also after a kill
         except OSError as error:
-            raise InvalidRequestError(
-                f"cannot write frames to {self._directory}: {error.strerror}"
-            ) from error
+            raise self._cannot_write(error) from error
         taken = next(self._directory.glob(f"{glob.escape(self._prefix)}_*"), None)
         if taken and not self._index.exists():
             raise InvalidRequestError(
@@ -128,8 +126,8 @@ class FrameFiles:
         Raises:
             InvalidRequestError: A file of that name, or frames of one of the questions, have
                 appeared meanwhile; nothing of them is changed.
-            GroundserveError: The disk is full, or the folder can no longer be written to; see
-                `read_frames` for what is wrong with the video.
+            GroundserveError: The disk is full, or the folder can no longer be written to; or as
+                `read_frames`.
         """
         num_before, size = self._count_questions([query.query for query in result.queries])
         entries = self._entries(result, num_before=num_before)
@@ -137,25 +135,31 @@ class FrameFiles:
         lines = "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in entries).encode(
             "utf-8", "backslashreplace"
         )
+        moved: list[Path] = []
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as folder:
-                hidden = Path(folder)
-                self._write_images(hidden, entries)
+            with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as hidden:
+                self._write_images(Path(hidden), entries)
                 names = [entry.file for entry in entries]
                 if not size:
-                    (hidden / self._index.name).write_bytes(lines)
+                    Path(hidden, self._index.name).write_bytes(lines)
                     names.append(self._index.name)
-                with self._moved(hidden, names):
-                    if size:
-                        self._append(lines, size)
-        except GroundserveError:  # some are OSErrors too
+                for name in names:
+                    self._move(Path(hidden, name), moved)
+                if size:
+                    self._append(lines, size)
+        except BaseException as error:
+            for path in moved:
+                path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and not isinstance(error, GroundserveError):
+                raise self._cannot_write(error, GroundserveError) from error
             raise
-        except OSError as error:
-            raise GroundserveError(
-                f"cannot write frames to {self._directory}: {error.strerror}"
-            ) from error
         return self._index
+
+    def _cannot_write(
+        self, error: OSError, kind: type[GroundserveError] = InvalidRequestError
+    ) -> GroundserveError:
+        return kind(f"cannot write frames to {self._directory}: {error.strerror}")
 
     def _count_questions(self, queries: Sequence[str]) -> tuple[int, int]:
         """Return the highest number of a question in the index, and its bytes; 0 without one."""
@@ -213,54 +217,38 @@ class FrameFiles:
         ]
 
     def _write_images(self, folder: Path, entries: list[FrameEntry]) -> None:
-        limits = Limits()
         names: dict[int, list[str]] = {}
         for entry in entries:
             names.setdefault(entry.frame_index, []).append(entry.file)
-        frame_indices = sorted(names)
-        frames = iterate_frames(
-            self._video,
-            frame_indices,
-            limits=limits,
-            deadline=Deadline.after(limits.max_request_seconds * len(frame_indices)),
-        )
+        deadline = Deadline.after(Limits().max_request_seconds * len(names))
+        frames = iterate_frames(self._video, sorted(names), deadline=deadline)
         with closing(frames):
-            for ordinal, frame in zip(frame_indices, frames, strict=True):
+            for ordinal, frame in zip(sorted(names), frames, strict=True):
                 image = encode_image(frame, self._format)
                 for name in names[ordinal]:
                     (folder / name).write_bytes(image)
 
-    @contextmanager
-    def _moved(self, folder: Path, names: list[str]) -> Iterator[None]:
-        """Move files out of a folder inside; none of them where one, or the block, fails."""
-        moved: list[Path] = []
+    def _move(self, path: Path, moved: list[Path]) -> None:
+        """Move a file out of a folder inside, where it must not replace one."""
+        target = self._directory / path.name
         try:
-            for name in names:
-                target = self._directory / name
-                try:
-                    # Renaming would replace what is there; not every file system has hard links.
-                    target.open("xb").close()
-                except FileExistsError:
-                    raise InvalidRequestError(
-                        f"{target} exists: another process writes frames of this video, or was "
-                        "killed as it did; give the same command again, and where it fails again "
-                        "remove that file or name another folder"
-                    ) from None
-                moved.append(target)
-                os.replace(folder / name, target)
-            yield
-        except BaseException:
-            for path in moved:
-                path.unlink(missing_ok=True)
-            raise
+            # Renaming would replace what is there; not every file system has hard links.
+            target.open("xb").close()
+        except FileExistsError:
+            raise InvalidRequestError(
+                f"{target} exists: another process writes frames of this video, or was killed as "
+                "it did; give the same command again, and where it fails again remove that file "
+                "or name another folder"
+            ) from None
+        moved.append(target)
+        os.replace(path, target)
 
 
 def file_prefix(video: Path) -> str:
     """Return what the names of a video's files begin with: a readable part, and eight characters.
 
-    The readable part is the video's name without its ending, of which letters and digits of any
-    script, `-` and `_` are kept. The eight are of the SHA-256 of its absolute path, links resolved:
-    the same for the same file however it is named, other for its namesakes in other folders.
+    The eight are of the SHA-256 of its absolute path, links resolved: the same for the same file
+    however it is named, other for its namesakes in other folders.
     """
     path = os.fsencode(os.path.realpath(video))
     return f"{readable_name(video.stem) or 'video'}-{hashlib.sha256(path).hexdigest()[:8]}"

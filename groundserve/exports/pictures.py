@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.exports.options import ExportOptions
-from groundserve.files import read_input
+from groundserve.files import filled_lines, read_input
 from groundserve.frame_files import file_prefix
 from groundserve.frames import as_jpeg, data_url, iterate_frames
 from groundserve.strict_json import shown
@@ -62,9 +62,8 @@ class FolderPictures:
                 "export --frames write one beside their images"
             )
         for index in indices:
-            for number, line in enumerate(read_input(index).splitlines(), start=1):
-                if line.strip():
-                    self._add(line, f"{index}, line {number}")
+            for number, line in filled_lines(index):
+                self._add(line, f"{index}, line {number}")
 
     def require(self, video: str, *, place: str) -> None:
         """Nothing is decoded: the video may be gone."""

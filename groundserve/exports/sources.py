@@ -16,6 +16,7 @@ import numpy as np
 from groundserve.batch_rows import batch_rows
 from groundserve.errors import InvalidRequestError
 from groundserve.exports.rows import ExportRow, FailedRow, scored_row
+from groundserve.files import filled_lines
 from groundserve.records.reading import Line, as_read, opened
 from groundserve.strict_json import parse_object, shown
 
@@ -79,7 +80,7 @@ def open_source(place: str | PathLike[str]) -> Source:
     path = Path(place)
     if path.is_dir():
         return Source(path=path, kind="batch")
-    _, first = next(_lines(path), (0, b""))
+    _, first = next(filled_lines(path), (0, b""))
     if not first:
         raise InvalidRequestError(f"{path} is empty")
     try:
@@ -138,21 +139,11 @@ def _record_row(line: Line, place: str) -> ExportRow:
 
 
 def _read_answers(path: Path) -> Iterator[Row]:
-    for number, line in _lines(path):
+    for number, line in filled_lines(path):
         if line.strip() == b"{":  # one answer, laid out over several lines
             yield from _answer_rows(path.read_bytes(), str(path))
             return
         yield from _answer_rows(line, f"{path}, line {number}")
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _answer_rows(text: bytes, place: str) -> Iterator[Row]:
