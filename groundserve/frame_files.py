@@ -2,6 +2,8 @@
 
 talk-1a2b3c4d_q1_r02_0041s250.png    video talk, question 1, second best frame, shown at 41.250 s
 talk-1a2b3c4d_index.jsonl            a line for each image; it appears last
+
+docs/score.md has the fields of the index.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, Literal, get_args
@@ -45,27 +46,6 @@ _MAX_STEM_BYTES = 100
 """Most bytes of a video's name in a file's: file systems allow 255 for all of it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FrameEntry:
-    """One image: a line of the index."""
-
-    file: str
-    """Name in the folder that the index is in."""
-    video: str
-    """The video as the caller named it."""
-    question: int
-    """1 is the question asked first."""
-    query: str
-    rank: int
-    """1 is the question's best frame by score; of equal scores the earlier is better."""
-    frame_index: int
-    """0-based ordinal in the video."""
-    seconds: float
-    """When the frame is shown."""
-    score: float
-    """In [0, 1]."""
-
-
 class FrameFiles:
     """Writes the selected frames of one video into a folder, all of them or none.
 
@@ -82,11 +62,8 @@ class FrameFiles:
     ) -> None:
         """Check that the folder can be written to, or made by `write`.
 
-        Args:
-            directory: Folder of the images; those of other videos may be in it.
-            video: Path of a local file.
-            queries: The questions, as far as they are known; `write` looks at those it is given.
-            image_format: "png" or "jpeg" (quality 95, colour not subsampled).
+        Images of other videos may be in it. The questions are given as far as they are known;
+        `write` looks at those it is given. JPEGs have quality 95, their colour is not subsampled.
 
         Raises:
             InvalidRequestError: It is no folder, cannot be written to, or has frames of this video
@@ -120,8 +97,8 @@ class FrameFiles:
         """Decode each selected frame once, and write an image for each question that selected it.
 
         Images are made in a hidden folder inside, and moved when the last is complete. Each frame
-        may take `Limits.max_request_seconds`. The index that is returned is JSON Lines, one
-        `FrameEntry` a line, by question, then time.
+        may take `Limits.max_request_seconds`. The index that is returned is JSON Lines, by
+        question, then time.
 
         Raises:
             InvalidRequestError: A file of that name, or frames of one of the questions, have
@@ -132,15 +109,14 @@ class FrameFiles:
         num_before, size = self._count_questions([query.query for query in result.queries])
         entries = self._entries(result, num_before=num_before)
         # A video's name need not be UTF-8; escaped, it is JSON still.
-        lines = "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in entries).encode(
-            "utf-8", "backslashreplace"
-        )
+        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        lines = text.encode("utf-8", "backslashreplace")
         moved: list[Path] = []
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as hidden:
                 self._write_images(Path(hidden), entries)
-                names = [entry.file for entry in entries]
+                names = [entry["file"] for entry in entries]
                 if not size:
                     Path(hidden, self._index.name).write_bytes(lines)
                     names.append(self._index.name)
@@ -194,32 +170,33 @@ class FrameFiles:
                 )
             append_whole(file, lines)
 
-    def _entries(self, result: ScoreResult, *, num_before: int) -> list[FrameEntry]:
+    def _entries(self, result: ScoreResult, *, num_before: int) -> list[dict[str, Any]]:
+        """Return the lines of the index."""
         queries = result.queries
         question_digits = len(str(num_before + len(queries)))
         rank_digits = len(str(max(len(query.selected_frames) for query in queries)))
         last_seconds = max(float(query.selected_seconds.max()) for query in queries)
         second_digits = len(str(int(max(0.0, last_seconds))))
         return [
-            FrameEntry(
-                file=f"{self._prefix}_q{question:0{question_digits}d}_r{rank:0{rank_digits}d}_"
+            {
+                "file": f"{self._prefix}_q{question:0{question_digits}d}_r{rank:0{rank_digits}d}_"
                 f"{clock_text(seconds, second_digits)}{SUFFIXES[self._format]}",
-                video=result.video,
-                question=question,
-                query=query.query,
-                rank=rank,
-                frame_index=ordinal,
-                seconds=seconds,
-                score=score,
-            )
+                "video": result.video,
+                "question": question,
+                "query": query.query,
+                "rank": rank,
+                "frame_index": ordinal,
+                "seconds": seconds,
+                "score": score,
+            }
             for question, query in enumerate(queries, start=num_before + 1)
             for rank, ordinal, seconds, score in ranked_frames(query, result.frame_indices)
         ]
 
-    def _write_images(self, folder: Path, entries: list[FrameEntry]) -> None:
+    def _write_images(self, folder: Path, entries: list[dict[str, Any]]) -> None:
         names: dict[int, list[str]] = {}
         for entry in entries:
-            names.setdefault(entry.frame_index, []).append(entry.file)
+            names.setdefault(entry["frame_index"], []).append(entry["file"])
         deadline = Deadline.after(Limits().max_request_seconds * len(names))
         frames = iterate_frames(self._video, sorted(names), deadline=deadline)
         with closing(frames):

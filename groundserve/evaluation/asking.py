@@ -63,10 +63,10 @@ def ask_left(
         answerer: A pipeline or a client.
         asked: Questions by video.
         videos: The file of each.
-        path: The file; it must have no other model's answers.
+        path: The file of answers, as `find_answered` takes it with the next two.
         options: Of all questions.
         model: What the file calls the answerer.
-        question_of: As in `find_answered`.
+        question_of: From a line to what it answers.
         query_of: The words of a question; None where its task has none.
         line_of: What a line says of a question and its answer beside times and model.
         on_video: Called with the number of each video, from 1, and the number of videos.

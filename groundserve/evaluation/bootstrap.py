@@ -86,6 +86,16 @@ def bootstrap_mean(values: _Numbers, videos: Sequence[str], *, seed: int) -> Est
     return bootstrap(lambda counts: float(counts @ array / counts.sum()), videos, seed=seed)
 
 
+def bootstrap_means(
+    measured: Sequence[Mapping[str, float]], videos: Sequence[str], *, seed: int
+) -> dict[str, Estimate]:
+    """Estimate the mean over questions of each figure, by name; none where there is no question."""
+    return {
+        name: bootstrap_mean([one[name] for one in measured], videos, seed=seed)
+        for name in (measured[0] if measured else ())
+    }
+
+
 def bootstrap_difference(
     first: _Numbers, second: _Numbers, videos: Sequence[str], *, seed: int
 ) -> Estimate:

@@ -16,10 +16,10 @@ from groundserve.evaluation.bootstrap import (
     bootstrap_difference,
     bootstrap_mean,
 )
-from groundserve.evaluation.frames import average_precision
 from groundserve.evaluation.report import (
     ScoredQuestion,
     absent_auc_statistic,
+    measure_control,
     measure_question,
     require_top_k,
 )
@@ -94,13 +94,7 @@ class Comparison(AsDict):
 def make_comparison(
     new: ScoredRecords, baseline: ScoredRecords, *, top_k: int, seed: int = 0
 ) -> Comparison:
-    """Compare two models question by question, over all and by type.
-
-    Args:
-        new: What the new model made of a set of records.
-        baseline: What the other one made of the same set, with the same seed.
-        top_k: K >= 1 of the recall.
-        seed: Of the resamples; the same videos are drawn for both models.
+    """Compare what two models made of the same records, question by question, with the same seed.
 
     Raises:
         InvalidRequestError: K < 1, the records or the stand-ins differ, or no question was
@@ -151,21 +145,17 @@ def _pair(
     return pairs
 
 
-def _measure(
-    pair: _Pair, stand_ins: _Pair | None, *, top_k: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return all figures of a present question by name, as both models scored it."""
-    new, baseline = (measure_question(question, top_k=top_k) for question in pair)
-    if stand_ins is not None:
-        for measured, stand_in in zip((new, baseline), stand_ins, strict=True):
-            shuffled = average_precision(stand_in.frame_logits, stand_in.is_relevant)
-            measured[SHUFFLED_AP] = shuffled
-            measured["ap_over_shuffled"] = measured["frame_ap"] - shuffled
-    return new, baseline
+def _measure(pair: _Pair, stand_ins: _Pair | None, *, top_k: int) -> list[dict[str, float]]:
+    """Return all figures of a present question by name, as each model scored it."""
+    measured = [measure_question(question, top_k=top_k) for question in pair]
+    if stand_ins is None:
+        return measured
+    controls = map(measure_control, pair, stand_ins)
+    return [figures | control for figures, control in zip(measured, controls, strict=True)]
 
 
 def _compare_measured(
-    measured: Sequence[tuple[dict[str, float], dict[str, float]]],
+    measured: Sequence[Sequence[dict[str, float]]],
     videos: Sequence[str],
     *,
     seed: int,
@@ -181,7 +171,7 @@ def _compare_measured(
             new=bootstrap_mean(new, videos, seed=seed),
             baseline=bootstrap_mean(baseline, videos, seed=seed),
             difference=difference,
-            floor=floor and float(np.mean([own[floor] for own, _ in measured])),
+            floor=None if floor is None else float(np.mean([own[floor] for own, _ in measured])),
             verdict=None if name == SHUFFLED_AP else _judge(difference),
         )
     return figures

@@ -76,12 +76,6 @@ def hit_at_1(frame_logits: NDArray[np.float32], labels: NDArray[np.bool_]) -> fl
     return float(relevant[0] / taken[0])
 
 
-def possible_recall(labels: NDArray[np.bool_], *, num_selected: int) -> float:
-    """Return min(K, P) / P, the recall of a perfect ranking."""
-    num_relevant = int(labels.sum())
-    return min(num_selected, num_relevant) / num_relevant
-
-
 def uniform_positions(num_frames: int, num_selected: int) -> NDArray[np.int64]:
     """Return floor((i + 1/2) * T / K) for i = 0 .. K-1: the middle of each of K equal stretches.
 
@@ -91,16 +85,6 @@ def uniform_positions(num_frames: int, num_selected: int) -> NDArray[np.int64]:
         return np.arange(num_frames)
     # In whole numbers, 2i + 1 over 2K: rounding cannot move a position.
     return (2 * np.arange(num_selected) + 1) * num_frames // (2 * num_selected)
-
-
-def uniform_recall(labels: NDArray[np.bool_], *, num_selected: int) -> float:
-    """Return the share of the relevant frames among K evenly spaced ones."""
-    return float(labels[uniform_positions(len(labels), num_selected)].sum() / labels.sum())
-
-
-def random_recall(num_frames: int, *, num_selected: int) -> float:
-    """Return min(K, T) / T, the expected recall of K frames drawn without looking."""
-    return min(num_selected, num_frames) / num_frames
 
 
 def random_average_precision(num_frames: int, num_relevant: int) -> float:

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from groundserve.answers import Answer, AnswerResult
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.asking import ask_left
-from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_mean
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_means
 from groundserve.evaluation.line_file import read_answer_lines, told_answers
-from groundserve.evaluation.qvhighlights import highlight_figures
-from groundserve.evaluation.qvhighlights_files import (
+from groundserve.evaluation.qvhighlights import (
     CLIP_SECONDS,
     GroundTruth,
     QueryId,
+    highlight_figures,
     read_clip_scores,
 )
 from groundserve.families.vtgllm.answer import read_highlights
@@ -86,13 +86,7 @@ def make_highlight_report(
     num_unread: int = 0,
     seed: int = 0,
 ) -> HighlightReport:
-    """Score the clips of every query that has both an answer and ratings, and average over them.
-
-    Args:
-        answers: By query float64 (C,), the score of each clip.
-        truths: By query; each with ratings.
-        num_unread: For the report.
-        seed: Of the resamples over videos.
+    """Score the clips, float64 (C,), of every query that has both an answer and ratings.
 
     Raises:
         InvalidRequestError: There is no such query, or one without ratings.
@@ -109,10 +103,7 @@ def make_highlight_report(
         num_unread=num_unread,
         num_unanswered=len(truths) - len(both),
         num_strangers=len(answers) - len(both),
-        figures={
-            name: bootstrap_mean([one[name] for one in measured], videos, seed=seed)
-            for name in measured[0]
-        },
+        figures=bootstrap_means(measured, videos, seed=seed),
     )
 
 
@@ -144,11 +135,7 @@ class HighlightAnswers:
 def read_highlight_answers(
     path: str | PathLike[str], truths: Mapping[QueryId, GroundTruth]
 ) -> HighlightAnswers:
-    """Read the answers to highlight queries; answers to other tasks are passed over.
-
-    Args:
-        path: A file as above, or the folder of a batch.
-        truths: What `read_ground_truth` gave, with ratings.
+    """Read the answers of a file as above, or of a batch's folder; other tasks are passed over.
 
     Raises:
         InvalidRequestError: The file cannot be read, an entry is malformed, or there is no answer.

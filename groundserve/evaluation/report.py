@@ -18,18 +18,15 @@ from groundserve.evaluation.bootstrap import (
     AsDict,
     Estimate,
     bootstrap,
-    bootstrap_difference,
-    bootstrap_mean,
+    bootstrap_means,
 )
 from groundserve.evaluation.frames import (
     average_precision,
     hit_at_1,
-    possible_recall,
     random_average_precision,
-    random_recall,
     recall_at_k,
     roc_auc,
-    uniform_recall,
+    uniform_positions,
 )
 from groundserve.evaluation.spans import top_span_iou
 
@@ -107,11 +104,6 @@ class Report(AsDict):
 def make_report(questions: Sequence[ScoredQuestion], *, top_k: int, seed: int = 0) -> Report:
     """Measure every question, and estimate each figure over all and by type.
 
-    Args:
-        questions: At least one.
-        top_k: K >= 1 of the recall.
-        seed: Of the resamples.
-
     Raises:
         InvalidRequestError: No questions, or K < 1.
     """
@@ -127,10 +119,7 @@ def make_report(questions: Sequence[ScoredQuestion], *, top_k: int, seed: int = 
         return GroupReport(
             num_present=len(present),
             num_absent=len(group) - len(present),
-            figures={
-                name: bootstrap_mean([one[name] for one in measured], videos, seed=seed)
-                for name in (measured[0] if measured else ())
-            },
+            figures=bootstrap_means(measured, videos, seed=seed),
             absent_auc=auc and bootstrap(auc, [question.video for question in group], seed=seed),
         )
 
@@ -152,22 +141,23 @@ def require_top_k(top_k: int) -> None:
 def measure_question(question: ScoredQuestion, *, top_k: int) -> dict[str, float]:
     """Return every figure of one present question by name, as docs/evaluate.md defines them."""
     logits, labels = question.frame_logits, question.is_relevant
+    num_frames, num_relevant = len(labels), int(labels.sum())
     recall = recall_at_k(logits, labels, num_selected=top_k)
-    uniform = uniform_recall(labels, num_selected=top_k)
+    uniform = float(labels[uniform_positions(num_frames, top_k)].sum() / num_relevant)
     iou = top_span_iou(
         logits, labels, question.pts_seconds, duration_seconds=question.duration_seconds
     )
     return {
         "base_rate": float(labels.mean()),
         "frame_ap": average_precision(logits, labels),
-        "random_ap": random_average_precision(len(labels), int(labels.sum())),
+        "random_ap": random_average_precision(num_frames, num_relevant),
         "recall_at_k": recall,
-        "possible_recall": possible_recall(labels, num_selected=top_k),
+        "possible_recall": min(top_k, num_relevant) / num_relevant,
         "uniform_recall": uniform,
-        "random_recall": random_recall(len(labels), num_selected=top_k),
+        "random_recall": min(top_k, num_frames) / num_frames,
         "recall_over_uniform": recall - uniform,
         "hit_at_1": hit_at_1(logits, labels),
-        "uniform_hit_at_1": float(labels[len(labels) // 2]),
+        "uniform_hit_at_1": float(labels[num_frames // 2]),
         "r1_at_03": float(iou >= 0.3),
         "r1_at_05": float(iou >= 0.5),
         "r1_at_07": float(iou >= 0.7),
@@ -193,6 +183,15 @@ def absent_auc_statistic(
         np.repeat(best[is_present], counts[is_present]),
         np.repeat(best[~is_present], counts[~is_present]),
     )
+
+
+def measure_control(own: ScoredQuestion, stand_in: ScoredQuestion) -> dict[str, float]:
+    """Return what is left of a present question's average precision, by field of ControlFigures."""
+    # The labels are the question's own on both sides: what changes is only the ranking.
+    own_ap, shuffled_ap = (
+        average_precision(one.frame_logits, own.is_relevant) for one in (own, stand_in)
+    )
+    return {"shuffled_ap": shuffled_ap, "ap_over_shuffled": own_ap - shuffled_ap}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,14 +256,8 @@ def make_control_report(
 
     def figures(kind: str | None) -> ControlFigures:
         group = [(a, b) for a, b in pairs if kind in (None, a.type)]
-        videos = [a.video for a, _ in group]
-        # The labels are the question's own on both sides: what changes is only the ranking.
-        own_ap = [average_precision(a.frame_logits, a.is_relevant) for a, _ in group]
-        shuffled_ap = [average_precision(b.frame_logits, a.is_relevant) for a, b in group]
-        return ControlFigures(
-            shuffled_ap=bootstrap_mean(shuffled_ap, videos, seed=seed),
-            ap_over_shuffled=bootstrap_difference(own_ap, shuffled_ap, videos, seed=seed),
-        )
+        measured = [measure_control(a, b) for a, b in group]
+        return ControlFigures(**bootstrap_means(measured, [a.video for a, _ in group], seed=seed))
 
     return ControlReport(
         seed=seed,

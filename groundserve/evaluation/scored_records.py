@@ -60,8 +60,7 @@ def score_records(
         records: One or more.
         media_root: Folder that the records' paths start from.
         seed: Of the shuffled questions.
-        jsonl: File to append the reference's record of every question to, video by video, with the
-            frames of `OPTIONS`; `doc_id` is the record's number.
+        jsonl: File that each question's record is appended to; `doc_id` is the record's number.
         on_video: Called with the number of each video, from 1, and the number of videos.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.qvhighlights_files import CLIP_SECONDS
+from groundserve.evaluation.qvhighlights import CLIP_SECONDS
 from groundserve.exports.options import ImageForm
 from groundserve.exports.pictures import Picture
 from groundserve.exports.rows import ExportRow, ScoredFrames
@@ -66,7 +66,7 @@ def is_benchmark_sampled(scored: ScoredFrames) -> bool:
 
 
 def qvhighlights_line(query_id: DocId, row: ExportRow, scored: ScoredFrames) -> str:
-    """Return predictions as `evaluation.qvhighlights_files` reads them.
+    """Return predictions as `evaluation.qvhighlights` reads them.
 
     `vid` is the video's name without folder and ending, as the benchmark's are named.
     """

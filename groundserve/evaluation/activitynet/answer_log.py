@@ -58,12 +58,9 @@ def read_answers(
 ) -> Answers:
     """Read the answers to one task; lines and answers of others are passed over.
 
-    Args:
-        path: Lines of the log, of `ask --json`, or of both; or the folder of a batch, or a file of
-            VTG-LLM. The video of all but the log is named after its file, and the sentence is found
-            by what was asked.
-        annotations: By video.
-        task: Which answers.
+    The path is lines of the log, of `ask --json`, or of both; or the folder of a batch, or a file
+    of VTG-LLM. The video of all but the log is named after its file, and the sentence is found by
+    what was asked.
 
     Raises:
         InvalidRequestError: The file cannot be read, a line is malformed, speaks of a video or

@@ -23,7 +23,7 @@ from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.activitynet.answers import Event, Events
 from groundserve.evaluation.activitynet.language import (
     LANGUAGE_FIGURES,
-    Language,
+    JavaLanguage,
     ngram_scores,
 )
 from groundserve.evaluation.activitynet.moments import VTIMELLM, Protocol
@@ -65,21 +65,15 @@ class CaptionReport(AsDict):
 def make_caption_report(
     captions: Mapping[str, Events],
     annotations: Mapping[str, Annotation],
-    language: Language,
+    language: JavaLanguage,
     *,
     protocol: Protocol = VTIMELLM,
     seed: int = 0,
     on_video: Callable[[int, int], None] = lambda number, total: None,
 ) -> CaptionReport:
-    """Measure every video's answer and average over the videos.
+    """Measure every video's answer, at least one, and average over the videos.
 
-    Args:
-        captions: By video what the answer tells; at least one.
-        annotations: By video, others too.
-        language: What is asked about words.
-        protocol: Whose evaluation.
-        seed: Of the resamples, and of the noise for unmatched events.
-        on_video: Called with the number of each video, from 1, and the number of videos.
+    `on_video` is called with the number of each video, from 1, and the number of videos.
     """
     if not captions:
         raise InvalidRequestError("cannot estimate from no answers")
@@ -88,9 +82,8 @@ def make_caption_report(
     told, true = {}, {}
     for video in videos:
         annotation, events = annotations[video], captions.get(video) or ()
-        if protocol.merges_neighbours:
-            events = merge_neighbours(events)
-        told[video] = as_captions(events, annotation.duration_seconds)
+        joined = merge_neighbours(events) if protocol.merges_neighbours else events
+        told[video] = as_captions(joined, annotation.duration_seconds)
         true[video] = list(map(Caption, annotation.windows, annotation.sentences))
         if protocol.straightens:
             told[video], true[video] = _straighten(told[video]), _straighten(true[video])
@@ -175,7 +168,7 @@ def _matched(
     told: Sequence[Caption],
     true: Sequence[Caption],
     words: Mapping[str, str],
-    language: Language,
+    language: JavaLanguage,
     rng: random.Random,
 ) -> dict[str, float]:
     """Return one video's figures of matched events: words over all thresholds, times at each."""
@@ -249,7 +242,7 @@ def _soda_c(
     told: Sequence[Caption],
     true: Sequence[Caption],
     words: Mapping[str, str],
-    language: Language,
+    language: JavaLanguage,
     *,
     sorts_events: bool,
 ) -> float:

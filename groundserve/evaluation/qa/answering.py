@@ -46,13 +46,8 @@ def answer_questions(
 ) -> Outcome:
     """Ask what has no answer yet; answers go to the folder as they come.
 
-    Args:
-        setup: What to ask.
-        endpoint: Whom.
-        run: Where answers are kept.
-        num_threads: Questions that are asked at one time, >= 1.
-        budget: When to stop. What is being asked then is still answered.
-        on_video: Called with the number of a video, from 1, and how many there are.
+    When the budget is spent, what is being asked is still answered. `on_video` is called with the
+    number of a video, from 1, and how many there are.
 
     Raises:
         UnavailableError: `MAX_FAILURES_IN_A_ROW` questions failed.

@@ -78,15 +78,7 @@ def make_qa_report(
     prices: Prices | None = None,
     seed: int = 0,
 ) -> QaReport:
-    """Measure answers.
-
-    Args:
-        questions: Of the set, at least one.
-        answers: To any of them, each question at most once an arm.
-        arms: Of the run.
-        prices: Of tokens; None: no cost.
-        seed: Of the intervals.
-    """
+    """Measure answers to any of the questions, each at most once an arm; `arms` are the run's."""
     by_arm: dict[Arm, dict[str, Answer]] = {}
     for answer in answers:
         by_arm.setdefault(answer.arm, {})[answer.key] = answer

@@ -121,11 +121,9 @@ class RunFolder(Closing):
     def add_selections(
         self, selections: Mapping[str, tuple[int, ...]], *, engine: Mapping[str, Any] | None
     ) -> None:
-        """Keep what was selected, so that it need not be scored again.
+        """Keep ordinals by question, so that they need not be scored again.
 
-        Args:
-            selections: Ordinals by question.
-            engine: Identity of what scored the frames; None where a file of records says them.
+        `engine` is the identity of what scored the frames; None where a file of records says them.
         """
         identity = None if engine is None else json.loads(json.dumps(engine))
         if self.selections and identity != self.engine:

@@ -78,10 +78,8 @@ class RecordedSelector:
         reference's harness counts), or else whose own id. Where it says what was asked (`contexts`)
         that must hold the question.
 
-        Args:
-            path: A file of records, or a folder that `groundserve batch` wrote.
-            questions: Of the set.
-            num_selected: K >= 1: the first K of each `index` count, which is best first.
+        The path is a file of records, or a folder that `groundserve batch` wrote; the first K
+        frames of each `index` count, which is best first.
 
         Raises:
             InvalidRequestError: The file cannot be read, a question has no record, or an `index`

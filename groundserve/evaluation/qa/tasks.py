@@ -77,12 +77,9 @@ def open_tasks(
 ) -> Generator[Task, None, None]:
     """Yield what has no answer yet, video by video.
 
-    Args:
-        setup: What is asked.
-        run: Whose answers there are; it takes selections that are made now.
-        on_video: Called with the number of a video, from 1, and how many there are.
-        on_failure: Called where a video, or a question about it, cannot be read or scored: with
-            "video", what is wrong, and how many answers that leaves out.
+    The run takes selections that are made now. `on_video` is called with the number of a video,
+    from 1, and how many there are; `on_failure`, where a video, or a question about it, cannot be
+    read or scored, with "video", what is wrong, and how many answers that leaves out.
 
     Raises:
         UnavailableError: Three videos, one after another, could not be read or scored now.

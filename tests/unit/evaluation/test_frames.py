@@ -7,7 +7,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from groundserve.evaluation.frames import (
     average_precision,
     random_average_precision,
-    random_recall,
     recall_at_k,
     roc_auc,
     uniform_positions,
@@ -85,13 +84,6 @@ def test_recall_within_a_tie_is_the_mean_over_all_orders():
 )
 def test_uniform_positions(num_frames, num_selected, expected):
     assert uniform_positions(num_frames, num_selected).tolist() == expected
-
-
-def test_random_recall_is_the_mean_over_all_choices():
-    relevant = labels(1, 0, 1, 0, 0)
-    recalls = [relevant[list(c)].sum() / 2 for c in itertools.combinations(range(5), 3)]
-    assert random_recall(5, num_selected=3) == pytest.approx(np.mean(recalls))
-    assert random_recall(5, num_selected=9) == 1.0
 
 
 @pytest.mark.parametrize("num_relevant", [1, 2, 3, 5])
