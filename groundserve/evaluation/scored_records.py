@@ -55,13 +55,9 @@ def score_records(
 ) -> ScoredRecords:
     """Score each video once with all of its questions, up to 32 a request.
 
-    Args:
-        scorer: A pipeline or a client.
-        records: One or more.
-        media_root: Folder that the records' paths start from.
-        seed: Of the shuffled questions.
-        jsonl: File that each question's record is appended to; `doc_id` is the record's number.
-        on_video: Called with the number of each video, from 1, and the number of videos.
+    To `jsonl` each question's record is appended, video by video; its `doc_id` is the record's
+    number. `on_video` is called with the number of each video, from 1, and the number of videos.
+    The shuffled questions come from the seed.
 
     Raises:
         InvalidRequestError: A video is missing, or cannot be scored, or `jsonl` has one of the
@@ -69,16 +65,17 @@ def score_records(
         UnsupportedError: The scorer's family samples other frames than `frame_num` counts.
     """
     by_video: dict[str, list[GroundingRecord]] = {}
-    present: dict[str, list[GroundingRecord]] = {}
     for record in records:
         by_video.setdefault(record.video, []).append(record)
-        if record.positive_frames:
-            present.setdefault(record.video, []).append(record)
+    present = {
+        video: [record for record in members if record.positive_frames]
+        for video, members in by_video.items()
+    }
     require_videos(records, media_root)  # hours before the last is scored
     if jsonl is not None:
         check_records(jsonl, [record.number for record in records])
     borrowed = borrow_questions(
-        {video: [record.question for record in members] for video, members in present.items()},
+        {video: [one.question for one in members] for video, members in present.items() if members},
         seed=seed,
     )
     scored: dict[int, ScoredQuestion] = {}
