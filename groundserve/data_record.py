@@ -89,7 +89,7 @@ def parse_record(fields: Any, *, name: str, is_grounding: bool) -> Record:
         raise InvalidRequestError('video is missing; in stage "grounding" every record has one')
     else:
         messages = (Message("user", _parse_question(fields)),)
-    duration = fields.get("duration")
+    duration: Any = fields.get("duration")
     if not is_finite_number(duration) or not 0 < duration <= MAX_SECONDS:
         duration = None  # a hint alone: what cannot be one is no fault of the record
     return Record(

@@ -91,15 +91,19 @@ def _parse_lines(data: bytes, path: str | PathLike[str]) -> Lines:
     except UnicodeDecodeError as error:
         raise InvalidRequestError(f"cannot read {path} as UTF-8 text") from error
     if text.lstrip().startswith("["):
-        places = ((f"{path}, entry {i}", it) for i, it in enumerate(_parse(text, str(path))))
-    else:
-        lines = enumerate(text.split("\n"), start=1)
-        named = ((f"{path}, line {number}", line) for number, line in lines if line.strip())
-        places = ((where, _parse(line, where)) for where, line in named)
-    for where, value in places:
-        if not isinstance(value, dict):
-            raise InvalidRequestError(f"{where}: must be an object, got {shown(value)}")
-        yield where, value
+        for number, value in enumerate(_parse(text, str(path))):
+            yield _named(value, f"{path}, entry {number}")
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield _named(_parse(line, where), where)
+
+
+def _named(value: Any, where: str) -> tuple[str, dict[str, Any]]:
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{where}: must be an object, got {shown(value)}")
+    return where, value
 
 
 def _parse(text: str, where: str) -> Any:
@@ -120,9 +124,13 @@ def _batch_lines(folder: Path) -> Lines:
                 f"{where}: the row has scores of frames, and no answer in text"
             )
         moments = [
-            {"start": one["start_seconds"], "end": one["end_seconds"]}
-            | {name: one[name] for name in ("score", "text")}
-            for one in row["moments"] or ()
+            {
+                "start": moment["start_seconds"],
+                "end": moment["end_seconds"],
+                "score": moment["score"],
+                "text": moment["text"],
+            }
+            for moment in row["moments"] or ()
         ]
         answer = {"query": row["query"] or "", "task": task, "moments": moments}
         kept = {name: row[name] for name in ("video", "duration_seconds")}

@@ -17,7 +17,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_mean
 from groundserve.evaluation.qa.arms import Arm, arms_of
 from groundserve.evaluation.qa.question import BENCHMARKS, Layout, Question
-from groundserve.evaluation.qa.replies import first_letter, is_refusal, score_reply
+from groundserve.evaluation.qa.replies import Reply, first_letter, is_refusal, score_reply
 from groundserve.evaluation.qa.run_folder import Answer
 from groundserve.evaluation.qa.spending import Prices
 
@@ -86,10 +86,9 @@ def make_qa_report(
     # In the order of the set, whatever order the answers came in.
     scores = {
         arm: {
-            question.key: score_reply(question, reply.text, is_refused=reply.is_refused)
+            question.key: _score(question, by_arm[arm][question.key].reply)
             for question in questions
             if question.key in by_arm[arm]
-            for reply in [by_arm[arm][question.key].reply]
         }
         for arm in ARMS
         if arm in by_arm
@@ -115,6 +114,10 @@ def make_qa_report(
         differences={arm: overall for arm, (overall, _) in differences.items()},
         differences_by_group={arm: by_group for arm, (_, by_group) in differences.items()},
     )
+
+
+def _score(question: Question, reply: Reply) -> float:
+    return score_reply(question, reply.text, is_refused=reply.is_refused)
 
 
 def _means(
@@ -187,8 +190,10 @@ class MeasuredRun:
         """Return an arm's accuracies by column of the paper; none where it has no answer."""
         report, name = self.report.arms.get(arm), self.parts["name"]
         groups = BENCHMARKS[self.parts["layout"]].groups
-        if report is None or not groups:
-            return {} if report is None else {name: report.accuracy.value}
+        if report is None:
+            return {}
+        if not groups:
+            return {name: report.accuracy.value}
         known = report.by_group
         return {f"{name} {group}": known[group].value for group in groups if group in known}
 
