@@ -111,25 +111,20 @@ class FrameFiles:
         # A video's name need not be UTF-8; escaped, it is JSON still.
         text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
         lines = text.encode("utf-8", "backslashreplace")
-        moved: list[Path] = []
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as hidden:
-                self._write_images(Path(hidden), entries)
-                names = [entry["file"] for entry in entries]
+            with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as folder:
+                hidden = Path(folder)
+                self._write_images(hidden, entries)
+                paths = [hidden / entry["file"] for entry in entries]
                 if not size:
-                    Path(hidden, self._index.name).write_bytes(lines)
-                    names.append(self._index.name)
-                for name in names:
-                    self._move(Path(hidden, name), moved)
-                if size:
-                    self._append(lines, size)
-        except BaseException as error:
-            for path in moved:
-                path.unlink(missing_ok=True)
-            if isinstance(error, OSError) and not isinstance(error, GroundserveError):
-                raise self._cannot_write(error, GroundserveError) from error
+                    paths.append(hidden / self._index.name)
+                    paths[-1].write_bytes(lines)
+                self._move(paths, added=lines if size else b"", size=size)
+        except GroundserveError:  # some are OSErrors too
             raise
+        except OSError as error:
+            raise self._cannot_write(error, GroundserveError) from error
         return self._index
 
     def _cannot_write(
@@ -205,20 +200,29 @@ class FrameFiles:
                 for name in names[ordinal]:
                     (folder / name).write_bytes(image)
 
-    def _move(self, path: Path, moved: list[Path]) -> None:
-        """Move a file out of a folder inside, where it must not replace one."""
-        target = self._directory / path.name
+    def _move(self, paths: Sequence[Path], *, added: bytes, size: int) -> None:
+        """Move files out of a folder inside, and add lines to the index: all of it or nothing."""
+        moved: list[Path] = []
         try:
-            # Renaming would replace what is there; not every file system has hard links.
-            target.open("xb").close()
-        except FileExistsError:
-            raise InvalidRequestError(
-                f"{target} exists: another process writes frames of this video, or was killed as "
-                "it did; give the same command again, and where it fails again remove that file "
-                "or name another folder"
-            ) from None
-        moved.append(target)
-        os.replace(path, target)
+            for path in paths:
+                target = self._directory / path.name
+                try:
+                    # Renaming would replace what is there; not every file system has hard links.
+                    target.open("xb").close()
+                except FileExistsError:
+                    raise InvalidRequestError(
+                        f"{target} exists: another process writes frames of this video, or was "
+                        "killed as it did; give the same command again, and where it fails again "
+                        "remove that file or name another folder"
+                    ) from None
+                moved.append(target)
+                os.replace(path, target)
+            if added:
+                self._append(added, size)
+        except BaseException:
+            for path in moved:
+                path.unlink(missing_ok=True)
+            raise
 
 
 def file_prefix(video: Path) -> str:
