@@ -71,8 +71,8 @@ class ComparedGroup(AsDict):
     num_absent: int
     """Paired questions about what is not in the video; they enter `absent_auc` only."""
     figures: Mapping[str, ComparedFigure]
-    """Those of `_FLOORS`, of which two need stand-ins, and `absent_auc`; what the questions do not
-    give is missing."""
+    """By the names of `_FLOORS`, of which two need stand-ins, and `absent_auc`; what the questions
+    do not give is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)

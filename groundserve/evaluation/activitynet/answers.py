@@ -43,7 +43,7 @@ class Event:
 
 
 Events = tuple[Event, ...] | None
-"""Of one answer; None where it tells no times that can be read."""
+"""What one answer tells; None where it tells no times that can be read."""
 
 
 def event_of(window: Window, duration_seconds: float, sentence: str = "") -> Event:

@@ -112,19 +112,9 @@ def grounding_iou(
     duration = annotation.duration_seconds
     if not protocol.rounds_iou:
         return hull_iou(event.window(duration), (start, end))
-    return fraction_iou(
-        (event.start_percent / 100, event.end_percent / 100), (start / duration, end / duration)
-    )
-
-
-def fraction_iou(told: Window, true: Window) -> float:
-    """Return `hull_iou` of two windows that are fractions of the duration, to two decimals.
-
-    So rounded it is compared with the thresholds.
-
-    Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py::iou`.
-    """
-    return round(hull_iou(told, true), 2)
+    # huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py::iou`.
+    told = event.start_percent / 100, event.end_percent / 100
+    return round(hull_iou(told, (start / duration, end / duration)), 2)
 
 
 def hull_iou(told: Window, true: Window) -> float:
