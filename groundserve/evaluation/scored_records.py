@@ -55,9 +55,8 @@ def score_records(
 ) -> ScoredRecords:
     """Score each video once with all of its questions, up to 32 a request.
 
-    To `jsonl` each question's record is appended, video by video; its `doc_id` is the record's
-    number. `on_video` is called with the number of each video, from 1, and the number of videos.
-    The shuffled questions come from the seed.
+    To `jsonl` each question's record is appended, its `doc_id` the record's number. `on_video` is
+    called with the number of each video, from 1, and the number of videos.
 
     Raises:
         InvalidRequestError: A video is missing, or cannot be scored, or `jsonl` has one of the
@@ -97,10 +96,8 @@ def score_records(
         for record, text in zip(present[video] if lent else (), lent, strict=True):
             _add(stand_ins, record, answers[text], result)
         if jsonl is not None:
-            append_records(
-                jsonl,
-                [make_record(result, answers[r.question], doc_id=r.number) for r in members],
-            )
+            made = [make_record(result, answers[r.question], doc_id=r.number) for r in members]
+            append_records(jsonl, made)
     return ScoredRecords(
         questions=dict(sorted(scored.items())),
         stand_ins=dict(sorted(stand_ins.items())),
