@@ -9,6 +9,7 @@ from textwrap import shorten
 from typing import Any, Literal
 
 from groundserve.errors import InvalidRequestError
+from groundserve.strict_json import is_finite_number
 
 MediaKind = Literal["video", "image"]
 Role = Literal["user", "assistant"]
@@ -17,7 +18,7 @@ IMAGE_PLACEHOLDER = "<image>"
 """Where a record's text has its image or video."""
 MAX_SECONDS = 1e9
 """A longer `duration` is none: 31 years."""
-_ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
+_ROLES: dict[object, Role] = {"human": "user", "gpt": "assistant"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +71,17 @@ class Record:
         return len(self.messages[0].text.replace(IMAGE_PLACEHOLDER, " ").split())
 
 
-def parse_record(fields: object, *, name: str, is_grounding: bool) -> Record:
-    """Check an entry and take over what training and evaluation use.
+def parse_record(fields: Any, *, name: str, is_grounding: bool) -> Record:
+    """Check an entry, as JSON has it, and take over what training and evaluation use.
 
-    Args:
-        fields: The entry, as JSON has it.
-        name: What `Record.name` is to be.
-        is_grounding: Whether it is of VideoITG-40K, with a question and the frames that answer it
-            (stage 4); else of a file of conversations.
+    `is_grounding` says that it is of VideoITG-40K, with a question and the frames that answer it
+    (stage 4); else it is of a file of conversations.
 
     Raises:
         InvalidRequestError: It breaks a rule of the format.
     """
     if not isinstance(fields, dict):
-        raise InvalidRequestError(f"a record must be an object, got {_kind_of(fields)}")
+        raise InvalidRequestError(f"a record must be an object, got {type(fields).__name__}")
     media = _parse_media(fields)
     if not is_grounding:
         messages = _parse_conversation(fields.get("conversations"))
@@ -91,22 +89,21 @@ def parse_record(fields: object, *, name: str, is_grounding: bool) -> Record:
         raise InvalidRequestError('video is missing; in stage "grounding" every record has one')
     else:
         messages = (Message("user", _parse_question(fields)),)
+    duration: Any = fields.get("duration")
+    if not is_finite_number(duration) or not 0 < duration <= MAX_SECONDS:
+        duration = None  # a hint alone: what cannot be one is no fault of the record
     return Record(
         name=name,
         media=media,
         messages=messages,
         positive_frames=_parse_positive_frames(fields) if is_grounding else None,
         frame_targets=_parse_frame_targets(fields.get("frame_targets")),
-        duration=_parse_duration(fields.get("duration")),
+        duration=None if duration is None else float(duration),
     )
 
 
 def ordinals(value: object, name: str) -> tuple[int, ...]:
-    """Return a list of whole numbers >= 0 as a tuple.
-
-    Raises:
-        InvalidRequestError: It is anything else.
-    """
+    """Return a list of whole numbers >= 0 as a tuple; anything else is an InvalidRequestError."""
     # Not `isinstance`: JSON's true is a bool, which is an int.
     if not isinstance(value, list) or not all(type(i) is int and i >= 0 for i in value):
         found = "it is missing" if value is None else f"got {shorten(repr(value), 60)}"
@@ -160,7 +157,7 @@ def _parse_message(value: object) -> Message:
 
 def _require_text(value: object, name: str) -> str:
     if not isinstance(value, str):
-        raise InvalidRequestError(f"{name} must be text, got {_kind_of(value)}")
+        raise InvalidRequestError(f"{name} must be text, got {type(value).__name__}")
     try:  # JSON can spell half a surrogate pair, which no tokenizer takes
         value.encode()
     except UnicodeEncodeError as error:
@@ -189,7 +186,7 @@ def _parse_question(fields: Mapping[str, Any]) -> str:
                 "question is missing, and the message from human in conversations, which stands "
                 "for it, must not be empty"
             )
-    # The prompt puts the placeholder back in front: see `groundserve.families.videoitg.prompt`.
+    # `groundserve.families.videoitg.prompt` puts the placeholder back in front.
     return _require_text(question, "question").replace(f"{IMAGE_PLACEHOLDER}\n", "")
 
 
@@ -211,20 +208,7 @@ def _parse_frame_targets(value: object) -> FrameTargets | None:
     num, frames = fields.get("num"), fields.get("frames")
     if type(num) is not int or num < 1 or not isinstance(frames, list):
         raise InvalidRequestError('frame_targets must be {"num": A >= 1, "frames": [[id, ...]]}')
-    targets = FrameTargets(
-        num=num, frames=tuple(ordinals(frame, "a frame of frame_targets") for frame in frames)
-    )
-    if any(i >= num for frame in targets.frames for i in frame):
+    found = tuple(ordinals(frame, "a frame of frame_targets") for frame in frames)
+    if any(i >= num for frame in found for i in frame):
         raise InvalidRequestError(f"the ids of frame_targets must be 0 to {num - 1}")
-    return targets
-
-
-def _parse_duration(value: object) -> float | None:
-    # A hint alone: what cannot be one is no fault of the record.
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_SECONDS:
-        return float(value)
-    return None
-
-
-def _kind_of(value: object) -> str:
-    return type(value).__name__
+    return FrameTargets(num=num, frames=found)

@@ -44,6 +44,25 @@ def whole_file(path: str | PathLike[str], *, is_new: bool = False) -> Iterator[I
         partial.unlink(missing_ok=True)
 
 
+def read_input(path: str | PathLike[str]) -> bytes:
+    """Return a file's bytes; one that cannot be read is an InvalidRequestError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+
+
+def filled_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    """Yield each line of a file that is not blank, with its number from 1, as `read_input` does."""
+    try:
+        with Path(path).open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+
+
 def flush_names(folder: str | PathLike[str]) -> None:
     """Flush a folder, so that the names in it outlive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -2,6 +2,8 @@
 
 talk-1a2b3c4d_q1_r02_0041s250.png    video talk, question 1, second best frame, shown at 41.250 s
 talk-1a2b3c4d_index.jsonl            a line for each image; it appears last
+
+docs/score.md has the fields of the index.
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, Literal, get_args
@@ -45,27 +46,6 @@ _MAX_STEM_BYTES = 100
 """Most bytes of a video's name in a file's: file systems allow 255 for all of it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FrameEntry:
-    """One image: a line of the index."""
-
-    file: str
-    """Name in the folder that the index is in."""
-    video: str
-    """The video as the caller named it."""
-    question: int
-    """1 is the question asked first."""
-    query: str
-    rank: int
-    """1 is the question's best frame by score; of equal scores the earlier is better."""
-    frame_index: int
-    """0-based ordinal in the video."""
-    seconds: float
-    """When the frame is shown."""
-    score: float
-    """In [0, 1]."""
-
-
 class FrameFiles:
     """Writes the selected frames of one video into a folder, all of them or none.
 
@@ -82,11 +62,8 @@ class FrameFiles:
     ) -> None:
         """Check that the folder can be written to, or made by `write`.
 
-        Args:
-            directory: Folder of the images; those of other videos may be in it.
-            video: Path of a local file.
-            queries: The questions, as far as they are known; `write` looks at those it is given.
-            image_format: "png" or "jpeg" (quality 95, colour not subsampled).
+        Images of other videos may be in it. The questions are given as far as they are known;
+        `write` looks at those it is given. JPEGs have quality 95, their colour is not subsampled.
 
         Raises:
             InvalidRequestError: It is no folder, cannot be written to, or has frames of this video
@@ -107,9 +84,7 @@ class FrameFiles:
             place = next(path for path in places if os.path.lexists(path))
             TemporaryFile(dir=place).close()  # nothing of it is left, also after a kill
         except OSError as error:
-            raise InvalidRequestError(
-                f"cannot write frames to {self._directory}: {error.strerror}"
-            ) from error
+            raise self._cannot_write(error) from error
         taken = next(self._directory.glob(f"{glob.escape(self._prefix)}_*"), None)
         if taken and not self._index.exists():
             raise InvalidRequestError(
@@ -122,40 +97,40 @@ class FrameFiles:
         """Decode each selected frame once, and write an image for each question that selected it.
 
         Images are made in a hidden folder inside, and moved when the last is complete. Each frame
-        may take `Limits.max_request_seconds`. The index that is returned is JSON Lines, one
-        `FrameEntry` a line, by question, then time.
+        may take `Limits.max_request_seconds`. The index that is returned is JSON Lines, by
+        question, then time.
 
         Raises:
             InvalidRequestError: A file of that name, or frames of one of the questions, have
                 appeared meanwhile; nothing of them is changed.
-            GroundserveError: The disk is full, or the folder can no longer be written to; see
-                `read_frames` for what is wrong with the video.
+            GroundserveError: The disk is full, or the folder can no longer be written to; or as
+                `read_frames`.
         """
         num_before, size = self._count_questions([query.query for query in result.queries])
         entries = self._entries(result, num_before=num_before)
         # A video's name need not be UTF-8; escaped, it is JSON still.
-        lines = "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in entries).encode(
-            "utf-8", "backslashreplace"
-        )
+        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        lines = text.encode("utf-8", "backslashreplace")
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as folder:
                 hidden = Path(folder)
                 self._write_images(hidden, entries)
-                names = [entry.file for entry in entries]
+                paths = [hidden / entry["file"] for entry in entries]
                 if not size:
-                    (hidden / self._index.name).write_bytes(lines)
-                    names.append(self._index.name)
-                with self._moved(hidden, names):
-                    if size:
-                        self._append(lines, size)
+                    paths.append(hidden / self._index.name)
+                    paths[-1].write_bytes(lines)
+                self._move(paths, added=lines if size else b"", size=size)
         except GroundserveError:  # some are OSErrors too
             raise
         except OSError as error:
-            raise GroundserveError(
-                f"cannot write frames to {self._directory}: {error.strerror}"
-            ) from error
+            raise self._cannot_write(error, GroundserveError) from error
         return self._index
+
+    def _cannot_write(
+        self, error: OSError, kind: type[GroundserveError] = InvalidRequestError
+    ) -> GroundserveError:
+        return kind(f"cannot write frames to {self._directory}: {error.strerror}")
 
     def _count_questions(self, queries: Sequence[str]) -> tuple[int, int]:
         """Return the highest number of a question in the index, and its bytes; 0 without one."""
@@ -190,53 +165,47 @@ class FrameFiles:
                 )
             append_whole(file, lines)
 
-    def _entries(self, result: ScoreResult, *, num_before: int) -> list[FrameEntry]:
+    def _entries(self, result: ScoreResult, *, num_before: int) -> list[dict[str, Any]]:
+        """Return the lines of the index."""
         queries = result.queries
         question_digits = len(str(num_before + len(queries)))
         rank_digits = len(str(max(len(query.selected_frames) for query in queries)))
         last_seconds = max(float(query.selected_seconds.max()) for query in queries)
         second_digits = len(str(int(max(0.0, last_seconds))))
         return [
-            FrameEntry(
-                file=f"{self._prefix}_q{question:0{question_digits}d}_r{rank:0{rank_digits}d}_"
+            {
+                "file": f"{self._prefix}_q{question:0{question_digits}d}_r{rank:0{rank_digits}d}_"
                 f"{clock_text(seconds, second_digits)}{SUFFIXES[self._format]}",
-                video=result.video,
-                question=question,
-                query=query.query,
-                rank=rank,
-                frame_index=ordinal,
-                seconds=seconds,
-                score=score,
-            )
+                "video": result.video,
+                "question": question,
+                "query": query.query,
+                "rank": rank,
+                "frame_index": ordinal,
+                "seconds": seconds,
+                "score": score,
+            }
             for question, query in enumerate(queries, start=num_before + 1)
             for rank, ordinal, seconds, score in ranked_frames(query, result.frame_indices)
         ]
 
-    def _write_images(self, folder: Path, entries: list[FrameEntry]) -> None:
-        limits = Limits()
+    def _write_images(self, folder: Path, entries: list[dict[str, Any]]) -> None:
         names: dict[int, list[str]] = {}
         for entry in entries:
-            names.setdefault(entry.frame_index, []).append(entry.file)
-        frame_indices = sorted(names)
-        frames = iterate_frames(
-            self._video,
-            frame_indices,
-            limits=limits,
-            deadline=Deadline.after(limits.max_request_seconds * len(frame_indices)),
-        )
+            names.setdefault(entry["frame_index"], []).append(entry["file"])
+        deadline = Deadline.after(Limits().max_request_seconds * len(names))
+        frames = iterate_frames(self._video, sorted(names), deadline=deadline)
         with closing(frames):
-            for ordinal, frame in zip(frame_indices, frames, strict=True):
+            for ordinal, frame in zip(sorted(names), frames, strict=True):
                 image = encode_image(frame, self._format)
                 for name in names[ordinal]:
                     (folder / name).write_bytes(image)
 
-    @contextmanager
-    def _moved(self, folder: Path, names: list[str]) -> Iterator[None]:
-        """Move files out of a folder inside; none of them where one, or the block, fails."""
+    def _move(self, paths: Sequence[Path], *, added: bytes, size: int) -> None:
+        """Move files out of a folder inside, and add lines to the index: all of it or nothing."""
         moved: list[Path] = []
         try:
-            for name in names:
-                target = self._directory / name
+            for path in paths:
+                target = self._directory / path.name
                 try:
                     # Renaming would replace what is there; not every file system has hard links.
                     target.open("xb").close()
@@ -247,8 +216,9 @@ class FrameFiles:
                         "remove that file or name another folder"
                     ) from None
                 moved.append(target)
-                os.replace(folder / name, target)
-            yield
+                os.replace(path, target)
+            if added:
+                self._append(added, size)
         except BaseException:
             for path in moved:
                 path.unlink(missing_ok=True)
@@ -258,9 +228,8 @@ class FrameFiles:
 def file_prefix(video: Path) -> str:
     """Return what the names of a video's files begin with: a readable part, and eight characters.
 
-    The readable part is the video's name without its ending, of which letters and digits of any
-    script, `-` and `_` are kept. The eight are of the SHA-256 of its absolute path, links resolved:
-    the same for the same file however it is named, other for its namesakes in other folders.
+    The eight are of the SHA-256 of its absolute path, links resolved: the same for the same file
+    however it is named, other for its namesakes in other folders.
     """
     path = os.fsencode(os.path.realpath(video))
     return f"{readable_name(video.stem) or 'video'}-{hashlib.sha256(path).hexdigest()[:8]}"

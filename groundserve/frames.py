@@ -5,6 +5,8 @@ Shape letters: K frames of H x W pixels, upright.
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any
@@ -134,6 +136,20 @@ def iterate_frames(
             for frame in frames:
                 yield _shrink(frame, longest_side)
             rest = rest[len(frames) :]
+
+
+def as_jpeg(frame: NDArray[np.uint8], *, quality: int = 90) -> bytes:
+    """Return the file of a frame, uint8 (H, W, 3), RGB; the quality is Pillow's."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def data_url(content: bytes, media_type: str = "image/jpeg") -> str:
+    """Return a picture itself as a URL."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _parse_indices(frame_indices: FrameIndices) -> NDArray[np.int64]:

@@ -36,8 +36,11 @@ from groundserve.evaluation.highlights import (
     ratings_of,
     read_highlight_answers,
 )
-from groundserve.evaluation.qvhighlights import make_moment_report
-from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_predictions
+from groundserve.evaluation.qvhighlights import (
+    make_moment_report,
+    read_ground_truth,
+    read_predictions,
+)
 from groundserve.options import DEFAULT_NEW_TOKENS
 
 ProtocolName: TypeAlias = Annotated[

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from groundserve.answers import Answer, AnswerResult
 from groundserve.errors import DeadlineExceededError, InvalidRequestError
-from groundserve.evaluation.line_file import append_lines, open_lines, parse_lines
+from groundserve.evaluation.line_file import append_lines, open_lines, read_ended_lines
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.scorer import Answerer
@@ -20,25 +20,18 @@ _Question = TypeVar("_Question")
 def find_answered(
     path: Path, question_of: Callable[[Mapping[str, Any]], _Question], *, model: str
 ) -> set[_Question]:
-    """Return what a file answers already, before anything is asked.
+    """Return what a file answers already; one that is not there answers nothing.
 
     Args:
-        path: The file; one that is not there answers nothing. A last line that was cut short does
-            not count.
+        path: The file.
         question_of: From a line to what it answers; a ValueError says that it is no such line.
         model: Whose answers they must be.
 
     Raises:
         InvalidRequestError: The file cannot be read, or a line is none of this model's.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return set()
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
     answered = set()
-    for where, line in parse_lines(data[: data.rfind(b"\n") + 1], path):
+    for where, line in read_ended_lines(path):
         if line.get("model") != model:
             raise InvalidRequestError(
                 f"{where}: answered by {shown(line.get('model'))} and not by {shown(model)}; name "
@@ -67,13 +60,13 @@ def ask_left(
     """Ask what a file does not answer yet, video by video, and append each answer as it comes.
 
     Args:
-        answerer: A pipeline or a client; used as it is, in greedy decoding.
+        answerer: A pipeline or a client.
         asked: Questions by video.
         videos: The file of each.
-        path: The file.
+        path: The file of answers, as `find_answered` takes it with the next two.
         options: Of all questions.
-        model: What the file calls the answerer; it must have no other's answers.
-        question_of: See `find_answered`.
+        model: What the file calls the answerer.
+        question_of: From a line to what it answers.
         query_of: The words of a question; None where its task has none.
         line_of: What a line says of a question and its answer beside times and model.
         on_video: Called with the number of each video, from 1, and the number of videos.
@@ -94,13 +87,13 @@ def ask_left(
                 some = left[start : start + size]
                 queries = [query for query in map(query_of, some) if query is not None]
                 result = _ask_whole(answerer, videos[video], queries, options)
-                told = {"duration_seconds": result.info.duration_seconds, "model": model}
                 lines = [
                     {
                         **line_of(question, answer, result),
                         "answer": answer.text,
                         "moments": [moment.to_json() for moment in answer.moments],
-                        **told,
+                        "duration_seconds": result.info.duration_seconds,
+                        "model": model,
                     }
                     for question, answer in zip(some, result.answers, strict=True)
                 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,7 +14,7 @@ from groundserve.errors import InvalidRequestError
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95
 
-_Counts = NDArray[np.int64]
+_Numbers = Sequence[float] | NDArray[np.float64]
 
 
 class AsDict:
@@ -42,11 +42,7 @@ class Estimate(AsDict):
 
 
 def bootstrap(
-    statistic: Callable[[_Counts], float],
-    videos: Sequence[str],
-    *,
-    seed: int,
-    num_resamples: int = NUM_RESAMPLES,
+    statistic: Callable[[NDArray[np.int64]], float], videos: Sequence[str], *, seed: int
 ) -> Estimate:
     """Estimate a statistic of questions; videos are drawn with replacement, questions come along.
 
@@ -54,8 +50,7 @@ def bootstrap(
         statistic: From int64 (n,), how often each question counts, to a number; NaN where it is
             undefined, and such a resample is left out.
         videos: n names, the video of each question.
-        seed: Of the resamples.
-        num_resamples: How many.
+        seed: Of the resamples: the same videos are drawn for the same seed.
 
     Raises:
         InvalidRequestError: No question, or a negative seed.
@@ -64,54 +59,52 @@ def bootstrap(
     if not videos:
         raise InvalidRequestError("cannot estimate from no questions")
     names, members = np.unique(np.array(videos), return_inverse=True)
-    value = statistic(np.ones(len(videos), np.int64))
+    num = len(names)
     low = high = None
-    if len(names) > 1:
-        drawn = np.array([statistic(c[members]) for c in _draws(len(names), num_resamples, seed)])
+    if num > 1:
+        rng = np.random.default_rng(seed)
+        # (V,) each: how often each video was drawn
+        draws = (
+            np.bincount(rng.integers(num, size=num), minlength=num) for _ in range(NUM_RESAMPLES)
+        )
+        drawn = np.array([statistic(counts[members]) for counts in draws])
         drawn = drawn[~np.isnan(drawn)]
         if len(drawn):
             tail = 50 * (1 - CONFIDENCE)
             low, high = (float(end) for end in np.percentile(drawn, [tail, 100 - tail]))
-    return Estimate(
-        value=value, low=low, high=high, num_questions=len(videos), num_videos=len(names)
-    )
+    value = statistic(np.ones(len(videos), np.int64))
+    return Estimate(value=value, low=low, high=high, num_questions=len(videos), num_videos=num)
 
 
-def bootstrap_mean(
-    values: Sequence[float] | NDArray[np.float64],
-    videos: Sequence[str],
-    *,
-    seed: int,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Estimate:
+def bootstrap_mean(values: _Numbers, videos: Sequence[str], *, seed: int) -> Estimate:
     """Estimate the mean over questions; a video with more questions weighs more."""
     array = np.asarray(values, np.float64)
     if array.shape != (len(videos),):
         raise InvalidRequestError(
             f"values and videos must have the same length, got {array.shape} and {len(videos)}"
         )
-    return bootstrap(
-        lambda counts: float(counts @ array / counts.sum()),
-        videos,
-        seed=seed,
-        num_resamples=num_resamples,
-    )
+    return bootstrap(lambda counts: float(counts @ array / counts.sum()), videos, seed=seed)
+
+
+def bootstrap_means(
+    measured: Sequence[Mapping[str, float]], videos: Sequence[str], *, seed: int
+) -> dict[str, Estimate]:
+    """Estimate the mean over questions of each figure, by name; none where there is no question."""
+    return {
+        name: bootstrap_mean([one[name] for one in measured], videos, seed=seed)
+        for name in (measured[0] if measured else ())
+    }
 
 
 def bootstrap_difference(
-    first: Sequence[float] | NDArray[np.float64],
-    second: Sequence[float] | NDArray[np.float64],
-    videos: Sequence[str],
-    *,
-    seed: int,
-    num_resamples: int = NUM_RESAMPLES,
+    first: _Numbers, second: _Numbers, videos: Sequence[str], *, seed: int
 ) -> Estimate:
     """Estimate the mean of first - second on the same questions, in the same resamples.
 
-    The interval is that of the paired difference: what makes a question hard for both cancels out.
+    What makes a question hard for both cancels out.
     """
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    return bootstrap_mean(difference, videos, seed=seed, num_resamples=num_resamples)
+    return bootstrap_mean(difference, videos, seed=seed)
 
 
 def require_seed(seed: int) -> None:
@@ -126,10 +119,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(one) for name, one in value.items()}
     return value
-
-
-def _draws(num_videos: int, num_resamples: int, seed: int) -> Iterator[_Counts]:
-    """Yield int64 (V,), how often each video was drawn; the same sequence for the same seed."""
-    rng = np.random.default_rng(seed)
-    for _ in range(num_resamples):
-        yield np.bincount(rng.integers(num_videos, size=num_videos), minlength=num_videos)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,11 +16,12 @@ from groundserve.evaluation.bootstrap import (
     bootstrap_difference,
     bootstrap_mean,
 )
-from groundserve.evaluation.frames import average_precision
 from groundserve.evaluation.report import (
     ScoredQuestion,
     absent_auc_statistic,
+    measure_control,
     measure_question,
+    require_top_k,
 )
 from groundserve.evaluation.scored_records import ScoredRecords
 
@@ -70,9 +71,8 @@ class ComparedGroup(AsDict):
     num_absent: int
     """Paired questions about what is not in the video; they enter `absent_auc` only."""
     figures: Mapping[str, ComparedFigure]
-    """By the names of the reports: `frame_ap`, and of present questions that have stand-ins
-    `shuffled_ap` and `ap_over_shuffled`; `recall_at_k`, `hit_at_1`, `r1_at_03`, `r1_at_05`,
-    `r1_at_07`, `miou`; `absent_auc`. Those that the questions do not give are missing."""
+    """By the names of `_FLOORS`, of which two need stand-ins, and `absent_auc`; what the questions
+    do not give is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,20 +94,13 @@ class Comparison(AsDict):
 def make_comparison(
     new: ScoredRecords, baseline: ScoredRecords, *, top_k: int, seed: int = 0
 ) -> Comparison:
-    """Compare two models question by question, over all and by type.
-
-    Args:
-        new: What the new model made of a set of records.
-        baseline: What the other one made of the same set, with the same seed.
-        top_k: K >= 1 of the recall.
-        seed: Of the resamples; the same videos are drawn for both models.
+    """Compare what two models made of the same records, question by question, with the same seed.
 
     Raises:
         InvalidRequestError: K < 1, the records or the stand-ins differ, or no question was
             answered by both.
     """
-    if top_k < 1:
-        raise InvalidRequestError(f"top_k must be >= 1, got {top_k}")
+    require_top_k(top_k)
     questions = _pair(new.questions, baseline.questions)
     stand_ins = _pair(new.stand_ins, baseline.stand_ins)
     if not questions:
@@ -115,11 +108,15 @@ def make_comparison(
 
     def compare(kind: str | None) -> ComparedGroup:
         numbers = [n for n, (question, _) in questions.items() if kind in (None, question.type)]
-        return _compare_group(
-            [questions[n] for n in numbers],
-            [stand_ins.get(n) for n in numbers],
-            top_k=top_k,
-            seed=seed,
+        present = [n for n in numbers if questions[n][0].is_present]
+        measured = [_measure(questions[n], stand_ins.get(n), top_k=top_k) for n in present]
+        videos = [questions[n][0].video for n in present]
+        figures = _compare_measured(measured, videos, seed=seed)
+        auc = _compare_auc([questions[n] for n in numbers], seed=seed)
+        return ComparedGroup(
+            num_present=len(present),
+            num_absent=len(numbers) - len(present),
+            figures=figures | ({} if auc is None else {"absent_auc": auc}),
         )
 
     return Comparison(
@@ -148,49 +145,36 @@ def _pair(
     return pairs
 
 
-def _compare_group(
-    pairs: Sequence[_Pair], stand_ins: Sequence[_Pair | None], *, top_k: int, seed: int
-) -> ComparedGroup:
-    present = [
-        (pair, stand_in or (None, None))
-        for pair, stand_in in zip(pairs, stand_ins, strict=True)
-        if pair[0].is_present
-    ]
-    new, baseline = (
-        [_measure(pair[side], stand_in[side], top_k=top_k) for pair, stand_in in present]
-        for side in (0, 1)
-    )
-    videos = [own.video for (own, _), _ in present]
-    figures: dict[str, ComparedFigure] = {}
+def _measure(pair: _Pair, stand_ins: _Pair | None, *, top_k: int) -> list[dict[str, float]]:
+    """Return all figures of a present question by name, as each model scored it."""
+    measured = [measure_question(question, top_k=top_k) for question in pair]
+    if stand_ins is None:
+        return measured
+    controls = map(measure_control, pair, stand_ins)
+    return [figures | control for figures, control in zip(measured, controls, strict=True)]
+
+
+def _compare_measured(
+    measured: Sequence[Sequence[dict[str, float]]],
+    videos: Sequence[str],
+    *,
+    seed: int,
+) -> dict[str, ComparedFigure]:
+    figures = {}
     for name, floor in _FLOORS.items():
         # Of one video nothing is borrowed: either all questions have stand-ins or none.
-        if present and name in new[0]:
-            of_new, of_baseline = ([one[name] for one in side] for side in (new, baseline))
-            difference = bootstrap_difference(of_new, of_baseline, videos, seed=seed)
-            figures[name] = ComparedFigure(
-                new=bootstrap_mean(of_new, videos, seed=seed),
-                baseline=bootstrap_mean(of_baseline, videos, seed=seed),
-                difference=difference,
-                floor=None if floor is None else float(np.mean([one[floor] for one in new])),
-                verdict=None if name == SHUFFLED_AP else _judge(difference),
-            )
-    if (auc := _compare_auc(pairs, seed=seed)) is not None:
-        figures["absent_auc"] = auc
-    return ComparedGroup(
-        num_present=len(present), num_absent=len(pairs) - len(present), figures=figures
-    )
-
-
-def _measure(
-    question: ScoredQuestion, stand_in: ScoredQuestion | None, *, top_k: int
-) -> dict[str, float]:
-    """Return all figures of a present question by name, with its stand-in's if there is one."""
-    measured = asdict(measure_question(question, top_k=top_k))
-    if stand_in is not None:
-        shuffled = average_precision(stand_in.frame_logits, stand_in.is_relevant)
-        measured[SHUFFLED_AP] = shuffled
-        measured["ap_over_shuffled"] = measured["frame_ap"] - shuffled
-    return measured
+        if not measured or name not in measured[0][0]:
+            continue
+        new, baseline = ([pair[side][name] for pair in measured] for side in (0, 1))
+        difference = bootstrap_difference(new, baseline, videos, seed=seed)
+        figures[name] = ComparedFigure(
+            new=bootstrap_mean(new, videos, seed=seed),
+            baseline=bootstrap_mean(baseline, videos, seed=seed),
+            difference=difference,
+            floor=None if floor is None else float(np.mean([own[floor] for own, _ in measured])),
+            verdict=None if name == SHUFFLED_AP else _judge(difference),
+        )
+    return figures
 
 
 def _compare_auc(pairs: Sequence[_Pair], *, seed: int) -> ComparedFigure | None:

@@ -22,10 +22,6 @@ def rank_blocks(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count what is taken when items are taken best first, a block of equal scores at a time.
 
-    Args:
-        scores: (T,), higher is better.
-        labels: bool (T,).
-
     Returns:
         int64 (B,) items and int64 (B,) relevant items taken after each block, both cumulative.
 
@@ -80,12 +76,6 @@ def hit_at_1(frame_logits: NDArray[np.float32], labels: NDArray[np.bool_]) -> fl
     return float(relevant[0] / taken[0])
 
 
-def possible_recall(labels: NDArray[np.bool_], *, num_selected: int) -> float:
-    """Return min(K, P) / P, the recall of a perfect ranking."""
-    num_relevant = int(labels.sum())
-    return min(num_selected, num_relevant) / num_relevant
-
-
 def uniform_positions(num_frames: int, num_selected: int) -> NDArray[np.int64]:
     """Return floor((i + 1/2) * T / K) for i = 0 .. K-1: the middle of each of K equal stretches.
 
@@ -95,16 +85,6 @@ def uniform_positions(num_frames: int, num_selected: int) -> NDArray[np.int64]:
         return np.arange(num_frames)
     # In whole numbers, 2i + 1 over 2K: rounding cannot move a position.
     return (2 * np.arange(num_selected) + 1) * num_frames // (2 * num_selected)
-
-
-def uniform_recall(labels: NDArray[np.bool_], *, num_selected: int) -> float:
-    """Return the share of the relevant frames among K evenly spaced ones."""
-    return float(labels[uniform_positions(len(labels), num_selected)].sum() / labels.sum())
-
-
-def random_recall(num_frames: int, *, num_selected: int) -> float:
-    """Return min(K, T) / T, the expected recall of K frames drawn without looking."""
-    return min(num_selected, num_frames) / num_frames
 
 
 def random_average_precision(num_frames: int, num_relevant: int) -> float:
@@ -120,34 +100,17 @@ def random_average_precision(num_frames: int, num_relevant: int) -> float:
     return (harmonic + others * (num_frames - harmonic)) / num_frames
 
 
-def roc_auc(
-    positive: NDArray[np.float32],
-    negative: NDArray[np.float32],
-    *,
-    positive_weights: NDArray[np.int64] | None = None,
-    negative_weights: NDArray[np.int64] | None = None,
-) -> float:
+def roc_auc(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float:
     """Return the chance that a positive item scores above a negative one; a tie counts half.
-
-    Args:
-        positive: float32 (n,), for instance each present question's best frame logit.
-        negative: float32 (m,), the same of the absent ones.
-        positive_weights: int64 (n,), how often each counts; once where None.
-        negative_weights: int64 (m,), the same.
 
     Returns:
         The area under the ROC curve, in [0, 1]; NaN where one side is empty.
     """
-    won = np.ones(len(positive), np.int64) if positive_weights is None else positive_weights
-    lost = np.ones(len(negative), np.int64) if negative_weights is None else negative_weights
-    if not won.sum() or not lost.sum():
+    if not len(positive) or not len(negative):
         return float("nan")
-    order = np.argsort(negative)
-    # (m + 1,): the weight of the k lowest negatives, by k
-    below = np.append(0, np.cumsum(lost[order]))
-    ranked = negative[order]
+    ranked = np.sort(negative)
     # On the left of equal logits: strictly below. On the right: below or tied. Half of their sum
-    # counts a tie half; the weights replace repeating items, as a resample with replacement would.
-    beaten = below[np.searchsorted(ranked, positive, side="left")]
-    beaten_or_tied = below[np.searchsorted(ranked, positive, side="right")]
-    return float((won * (beaten + beaten_or_tied)).sum() / (2 * won.sum() * lost.sum()))
+    # counts a tie half.
+    beaten = np.searchsorted(ranked, positive, side="left")
+    beaten_or_tied = np.searchsorted(ranked, positive, side="right")
+    return float((beaten + beaten_or_tied).sum() / (2 * len(positive) * len(negative)))

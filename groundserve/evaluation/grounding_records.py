@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,27 +51,23 @@ def read_grounding_records(path: str | PathLike[str]) -> list[GroundingRecord]:
     records = []
     for number, (_, value) in enumerate(read_lines(path)):
         try:
-            records.append(_parse(value, number))
+            record = parse_record(value, name=f"#{number}", is_grounding=True)
+            kind = value.get("type", UNTYPED)
+            if not isinstance(kind, str) or not kind:
+                raise InvalidRequestError("type must be text")
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{path}, record {number}: {error}") from error
+        assert record.media is not None
+        assert record.positive_frames is not None
+        records.append(
+            GroundingRecord(
+                number=number,
+                video=record.media.path,
+                question=record.messages[0].text,
+                positive_frames=record.positive_frames,
+                type=kind,
+            )
+        )
     if not records:
         raise InvalidRequestError(f"{path} holds no records")
     return records
-
-
-def _parse(value: Any, number: int) -> GroundingRecord:
-    record = parse_record(value, name=f"#{number}", is_grounding=True)
-    # What that stage guarantees.
-    assert record.media is not None
-    assert record.positive_frames is not None
-    # `parse_record` does not know this key, which only evaluation reads.
-    kind = value.get("type", UNTYPED)
-    if not isinstance(kind, str) or not kind:
-        raise InvalidRequestError("type must be text")
-    return GroundingRecord(
-        number=number,
-        video=record.media.path,
-        question=record.messages[0].text,
-        positive_frames=record.positive_frames,
-        type=kind,
-    )

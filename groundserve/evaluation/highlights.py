@@ -14,23 +14,27 @@ Source: gyxxyg/VTG-LLM ce13f3e, `evaluate.py` and `utils/format_vhd.py`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.answers import Answer, AnswerResult, Moment
+from groundserve.answers import Answer, AnswerResult
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.asking import ask_left
-from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_mean
-from groundserve.evaluation.line_file import read_batch_answers, read_lines
-from groundserve.evaluation.qvhighlights import highlight_figures
-from groundserve.evaluation.qvhighlights_files import CLIP_SECONDS, GroundTruth, QueryId, read_array
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_means
+from groundserve.evaluation.line_file import read_answer_lines, told_answers
+from groundserve.evaluation.qvhighlights import (
+    CLIP_SECONDS,
+    GroundTruth,
+    QueryId,
+    highlight_figures,
+    read_clip_scores,
+)
 from groundserve.families.vtgllm.answer import read_highlights
 from groundserve.options import AnswerOptions
 from groundserve.scorer import Answerer
@@ -82,13 +86,7 @@ def make_highlight_report(
     num_unread: int = 0,
     seed: int = 0,
 ) -> HighlightReport:
-    """Score the clips of every query that has both an answer and ratings, and average over them.
-
-    Args:
-        answers: By query float64 (C,), the score of each clip.
-        truths: By query; each with ratings.
-        num_unread: See `HighlightReport`.
-        seed: Of the resamples over videos.
+    """Score the clips, float64 (C,), of every query that has both an answer and ratings.
 
     Raises:
         InvalidRequestError: There is no such query, or one without ratings.
@@ -105,10 +103,7 @@ def make_highlight_report(
         num_unread=num_unread,
         num_unanswered=len(truths) - len(both),
         num_strangers=len(answers) - len(both),
-        figures={
-            name: bootstrap_mean([one[name] for one in measured], videos, seed=seed)
-            for name in measured[0]
-        },
+        figures=bootstrap_means(measured, videos, seed=seed),
     )
 
 
@@ -140,26 +135,20 @@ class HighlightAnswers:
 def read_highlight_answers(
     path: str | PathLike[str], truths: Mapping[QueryId, GroundTruth]
 ) -> HighlightAnswers:
-    """Read the answers to highlight queries; answers to other tasks are passed over.
-
-    Args:
-        path: A file as above, or the folder of a batch.
-        truths: Of `read_ground_truth`, with ratings.
+    """Read the answers of a file as above, or of a batch's folder; other tasks are passed over.
 
     Raises:
         InvalidRequestError: The file cannot be read, an entry is malformed, or there is no answer.
     """
-    known = {str(query): query for query in truths}
+    by_name = {str(query): query for query in truths}
     asked = {(truth.video, _plain(truth.query)): query for query, truth in truths.items()}
     told: dict[QueryId, _Told] = {}
-    is_batch = os.path.isdir(path)
-    for where, entry in read_batch_answers(Path(path)) if is_batch else read_lines(path):
+    for where, entry in read_answer_lines(path):
         try:
             if "answers" in entry:
-                found = _asked(entry, asked, truths)
+                told |= {one[0]: one for one in _asked(entry, asked, truths)}
             else:
-                found = iter([_told(entry, known, truths)])
-            for one in found:
+                one = _told(entry, by_name, truths)
                 told[one[0]] = one
         except ValueError as error:
             raise InvalidRequestError(f"{where}: {error}") from error
@@ -187,8 +176,8 @@ def ask_highlights(
 
     Arguments and errors are those of `ask_left`; a query without words is an error, too.
     """
-    by_name = {str(query): query for query in truths}
     asked: dict[str, list[str]] = {}
+    by_name = {str(query): query for query in truths}
     for name, query in by_name.items():
         if truths[query].video in videos:
             if not (truths[query].query or "").strip(". \t\r\n"):
@@ -200,12 +189,12 @@ def ask_highlights(
 
     def line_of(name: str, answer: Answer, result: AnswerResult) -> dict[str, Any]:
         truth = truths[by_name[name]]
-        scores = clip_scores(moment_scores(answer.moments), _duration(truth))
+        told = [(moment.start_seconds, moment.score or 0.0) for moment in answer.moments]
         return {
             "qid": by_name[name],
             "query": truth.query,
             "vid": truth.video,
-            "pred_saliency_scores": scores.tolist(),
+            "pred_saliency_scores": clip_scores(told, _duration(truth)).tolist(),
         }
 
     ask_left(
@@ -227,23 +216,15 @@ def query_of_line(line: Mapping[str, Any]) -> str:
     return str(_query_id(line, "qid"))
 
 
-def moment_scores(moments: Sequence[Moment]) -> list[tuple[float, float]]:
-    """Return when each highlight is, and its score."""
-    return [(moment.start_seconds, moment.score or 0.0) for moment in moments]
-
-
 def _told(
     entry: Mapping[str, Any],
-    known: Mapping[str, QueryId],
+    by_name: Mapping[str, QueryId],
     truths: Mapping[QueryId, GroundTruth],
 ) -> _Told:
     """Read one entry of VTG-LLM's files or of QVHighlights' predictions."""
     if "pred_saliency_scores" in entry:
-        scores = read_array(entry, "pred_saliency_scores")
-        if not len(scores):
-            raise ValueError("pred_saliency_scores is empty")
-        query = _query_id(entry, "qid")
-        return known.get(str(query), query), scores, entry.get("moments") != []
+        scores, query = read_clip_scores(entry), _query_id(entry, "qid")
+        return by_name.get(str(query), query), scores, entry.get("moments") != []
     if "generated_cap" not in entry:
         raise ValueError(
             "must have pred_saliency_scores, as QVHighlights' predictions, generated_cap, as "
@@ -252,7 +233,7 @@ def _told(
     text, query = entry["generated_cap"], _query_id(entry, "id")
     if not isinstance(text, str):
         raise ValueError(f"generated_cap must be a text, got {shown(text)}")
-    query = known.get(str(query), query)
+    query = by_name.get(str(query), query)
     if query not in truths:
         return query, np.zeros(1), True
     try:
@@ -268,28 +249,17 @@ def _asked(
     truths: Mapping[QueryId, GroundTruth],
 ) -> Iterator[_Told]:
     """Give the answers of one line of `ask --json`."""
-    answers = entry["answers"]
-    if not isinstance(entry.get("video"), str) or not isinstance(answers, list):
-        raise ValueError("must have a text video and a list of answers")
-    video = PurePath(entry["video"]).stem
-    for answer in answers:
-        if not isinstance(answer, dict) or answer.get("task") != "highlights":
-            continue
+    for video, answer in told_answers(entry, "highlights"):
         query = asked.get((video, _plain(answer.get("query"))))
         if query is None:
             raise ValueError(f"no query about {video} reads {shown(answer.get('query'))}")
-        found = _scored(answer.get("moments"))
+        try:
+            found = [(moment["start"], moment["score"]) for moment in answer["moments"]]
+        except (KeyError, TypeError) as error:
+            raise ValueError("moments must be a list of objects with start and score") from error
+        if not all(is_finite_number(start) and is_finite_number(score) for start, score in found):
+            raise ValueError("start and score of a highlight must be numbers")
         yield query, clip_scores(found, _duration(truths[query])), bool(found)
-
-
-def _scored(moments: Any) -> list[tuple[float, float]]:
-    try:
-        found = [(moment["start"], moment["score"]) for moment in moments]
-    except (KeyError, TypeError) as error:
-        raise ValueError("moments must be a list of objects with start and score") from error
-    if not all(is_finite_number(start) and is_finite_number(score) for start, score in found):
-        raise ValueError("start and score of a highlight must be numbers")
-    return found
 
 
 def _duration(truth: GroundTruth) -> float:

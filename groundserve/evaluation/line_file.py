@@ -4,49 +4,38 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
-from groundserve.errors import InvalidRequestError, MissingExtraError, UnavailableError
+from groundserve.batch_rows import batch_rows
+from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.files import append_whole, read_input
 from groundserve.strict_json import parse_object, shown
 
+Lines = Iterator[tuple[str, dict[str, Any]]]
+"""JSON objects, each with the words that an error names it by."""
+
 _COLUMNS = ("video", "query", "options", "duration_seconds", "moments", "error_kind")
-_ROWS_TOGETHER = 1024
 
 
-def read_lines(path: str | PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give each line that is not blank, with the words that an error names it by.
-
-    A file that is one JSON list of objects gives those.
+def read_lines(path: str | PathLike[str]) -> Lines:
+    """Give each line that is not blank; of a file that is one JSON list, its elements.
 
     Raises:
         InvalidRequestError: The file cannot be read, or a line is no JSON object.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    yield from parse_lines(data, path)
+    return _parse_lines(read_input(path), path)
 
 
-def parse_lines(data: bytes, path: str | PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read a file's bytes as `read_lines` does."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"cannot read {path} as UTF-8 text") from error
-    if text.lstrip().startswith("["):
-        for number, value in enumerate(_parse(text, str(path))):
-            where = f"{path}, entry {number}"
-            yield where, _object(value, where)
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            yield where, _object(_parse(line, where), where)
+def read_ended_lines(path: Path) -> Lines:
+    """Read a file that another process may write: it may be missing, or lack its last line's end.
+
+    A line without its end does not count.
+    """
+    data = read_input(path) if path.exists() else b""
+    return _parse_lines(data[: data.rfind(b"\n") + 1], path)
 
 
 def open_lines(path: Path) -> IO[bytes]:
@@ -62,18 +51,59 @@ def open_lines(path: Path) -> IO[bytes]:
         file.close()
         raise UnavailableError(f"another process answers questions into {path}") from None
     file.seek(0)
-    data = file.read()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        file.truncate(whole)
+    file.truncate(file.read().rfind(b"\n") + 1)
     return file
 
 
 def append_lines(file: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
-    """Append lines in one write."""
-    file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-    file.flush()
-    os.fsync(file.fileno())
+    """Append lines, all of them or none; they are on the disk when this returns."""
+    append_whole(file, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+
+def read_answer_lines(path: str | PathLike[str]) -> Lines:
+    """Read a file as `read_lines` does; of a batch's folder each answered row, as a line.
+
+    Raises:
+        InvalidRequestError: As `read_lines` and `batch_rows`, or rows have no answers in text.
+        MissingExtraError: pyarrow is not installed, and it is a folder.
+    """
+    path = Path(path)
+    return _batch_lines(path) if path.is_dir() else read_lines(path)
+
+
+def told_answers(line: Mapping[str, Any], task: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the answers to a task of a line of `ask --json`, each with its video's name.
+
+    Raises:
+        ValueError: It is no such line.
+    """
+    video, answers = line.get("video"), line["answers"]
+    if not isinstance(video, str) or not isinstance(answers, list):
+        raise ValueError("must have a text video and a list of answers")
+    for answer in answers:
+        if isinstance(answer, dict) and answer.get("task") == task:
+            yield PurePath(video).stem, answer
+
+
+def _parse_lines(data: bytes, path: str | PathLike[str]) -> Lines:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"cannot read {path} as UTF-8 text") from error
+    if text.lstrip().startswith("["):
+        for number, value in enumerate(_parse(text, str(path))):
+            yield _named(value, f"{path}, entry {number}")
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield _named(_parse(line, where), where)
+
+
+def _named(value: Any, where: str) -> tuple[str, dict[str, Any]]:
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{where}: must be an object, got {shown(value)}")
+    return where, value
 
 
 def _parse(text: str, where: str) -> Any:
@@ -83,62 +113,25 @@ def _parse(text: str, where: str) -> Any:
         raise InvalidRequestError(f"{where}: not JSON; was it cut short?") from error
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidRequestError(f"{where}: must be an object, got {shown(value)}")
-    return value
-
-
-def read_batch_answers(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give each answered row as a line with one answer, and the words that an error names it by.
-
-    Raises:
-        InvalidRequestError: There is no Parquet file, or one is not of a batch of answers in text.
-        MissingExtraError: pyarrow is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("batch", "pyarrow") from error
-    paths = sorted(folder.rglob("*.parquet"))
-    if not paths:
-        raise InvalidRequestError(f"{folder} holds no *.parquet: it is not the folder of a batch")
-    for path in paths:
-        try:
-            with pyarrow.parquet.ParquetFile(path) as file:
-                missing = [name for name in _COLUMNS if name not in file.schema_arrow.names]
-                if missing:
-                    raise InvalidRequestError(
-                        f"{path}: not the output of a batch, it has no column {missing[0]}"
-                    )
-                number = 0
-                for rows in file.iter_batches(_ROWS_TOGETHER, columns=list(_COLUMNS)):
-                    for row in rows.to_pylist():
-                        number += 1
-                        if row["error_kind"] is None:
-                            where = f"{path}, row {number}"
-                            yield where, _line(row, where)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise InvalidRequestError(f"cannot read {path}: {error}") from error
-
-
-def _line(row: dict[str, Any], where: str) -> dict[str, Any]:
-    task = parse_object(row["options"] or "{}", f"{where}, options").get("task")
-    if task is None:
-        raise InvalidRequestError(f"{where}: the row has scores of frames, and no answer in text")
-    moments = [
-        {
-            "start": moment["start_seconds"],
-            "end": moment["end_seconds"],
-            "score": moment["score"],
-            "text": moment["text"],
-        }
-        for moment in row["moments"] or ()
-    ]
-    answer = {"query": row["query"] or "", "task": task, "moments": moments}
-    return {
-        "video": row["video"],
-        "duration_seconds": row["duration_seconds"],
-        "answers": [answer],
-    }
+def _batch_lines(folder: Path) -> Lines:
+    for where, scalars in batch_rows(folder, _COLUMNS):
+        row = {name: scalar.as_py() for name, scalar in scalars.items()}
+        if row["error_kind"] is not None:
+            continue
+        task = parse_object(row["options"] or "{}", f"{where}, options").get("task")
+        if task is None:
+            raise InvalidRequestError(
+                f"{where}: the row has scores of frames, and no answer in text"
+            )
+        moments = [
+            {
+                "start": moment["start_seconds"],
+                "end": moment["end_seconds"],
+                "score": moment["score"],
+                "text": moment["text"],
+            }
+            for moment in row["moments"] or ()
+        ]
+        answer = {"query": row["query"] or "", "task": task, "moments": moments}
+        kept = {name: row[name] for name in ("video", "duration_seconds")}
+        yield where, {**kept, "answers": [answer]}

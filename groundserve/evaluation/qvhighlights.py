@@ -1,15 +1,17 @@
-"""Moment retrieval and highlight detection, scored as QVHighlights does.
+"""Moment retrieval and highlight detection, scored as QVHighlights does, and its JSONL files.
 
 Definitions of the benchmark's public evaluator (jayleicn/moment_detr, `standalone_eval`), whose
 numbers these equal; there they are percentages rounded to two digits, here shares.
 
-Shape letters: M true windows, N predicted windows, C clips, A IoU thresholds.
+Shape letters: M true windows, N predicted windows, C clips of two seconds, A IoU thresholds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from os import PathLike
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_mean
 from groundserve.evaluation.frames import rank_blocks
-from groundserve.evaluation.qvhighlights_files import GroundTruth, Prediction, QueryId
+from groundserve.evaluation.line_file import read_lines
 from groundserve.evaluation.spans import best_iou, span_iou
 
 # Rounded, since 0.5 + 0.05 * 7 is 0.8500000000000001 in binary and an IoU of 0.85 must reach it.
@@ -26,6 +28,55 @@ IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 MAX_PREDICTED_WINDOWS = 10
 SALIENCY_LEVELS = {"fair": 2, "good": 3, "very_good": 4}
 """Lowest rating, of 0 to 4, at which a clip counts as a highlight."""
+CLIP_SECONDS = 2
+"""Length of the clips that annotators rated."""
+_NUM_ANNOTATORS = 3
+
+QueryId = int | str
+_Parsed = TypeVar("_Parsed")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GroundTruth:
+    """What three annotators said about one query."""
+
+    video: str
+    """`vid`, or the query's own name where the file gives none."""
+    windows: NDArray[np.float64]
+    """float64 (M, 2), start and end in seconds, M >= 1."""
+    saliency: NDArray[np.int64] | None
+    """int64 (C, 3) in 0..4, 0 outside the relevant clips; None where the line has no ratings."""
+    query: str | None = None
+    """What was looked for; None where the line does not say."""
+    duration_seconds: float | None = None
+    """The video's; None where the line has no ratings."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What a model said about one query."""
+
+    windows: NDArray[np.float64] | None
+    """float64 (N, 3), start, end and score, as listed (best first); None where not predicted."""
+    clip_scores: NDArray[np.float64] | None
+    """float64 (C',), saliency of each clip from the start; None where not predicted."""
+
+
+def read_ground_truth(path: str | PathLike[str]) -> dict[QueryId, GroundTruth]:
+    """Read one query a line.
+
+    Needed: `qid`, `relevant_windows`. Used where present: `vid`, `query`, and together `duration`,
+    `relevant_clip_ids`, `saliency_scores`.
+
+    Raises:
+        InvalidRequestError: The file cannot be read, a line is malformed or a `qid` repeated.
+    """
+    return _read(path, _parse_ground_truth)
+
+
+def read_predictions(path: str | PathLike[str]) -> dict[QueryId, Prediction]:
+    """Read one query a line: `qid`, and `pred_relevant_windows`, `pred_saliency_scores` or both."""
+    return _read(path, _parse_prediction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +94,7 @@ def make_moment_report(
     *,
     seed: int = 0,
 ) -> MomentReport:
-    """Score every query and average over them.
-
-    Args:
-        predictions: By query; of `read_predictions`.
-        truths: The same queries; of `read_ground_truth`.
-        seed: Of the resamples over videos.
+    """Score every query of both and average over them; `seed` is that of the resamples.
 
     Raises:
         InvalidRequestError: The two do not hold the same queries, only some queries have windows,
@@ -153,8 +199,10 @@ def highlight_figures(
 def _measure(prediction: Prediction, truth: GroundTruth) -> dict[str, float]:
     figures: dict[str, float] = {}
     if prediction.windows is not None:
-        # R1 takes the window listed first, whatever its score, and mAP sorts by score.
-        iou = _first_window_iou(prediction.windows, truth.windows)
+        # R1 takes the window listed first, whatever its score, and mAP sorts by score; without a
+        # window both are 0.
+        true = [(start, end) for start, end in truth.windows]
+        iou = max((best_iou((p[0], p[1]), true) for p in prediction.windows[:1]), default=0.0)
         precisions = moment_average_precision(prediction.windows, truth.windows)
         figures = {
             "moment_r1_at_05": float(iou >= 0.5),
@@ -166,14 +214,6 @@ def _measure(prediction: Prediction, truth: GroundTruth) -> dict[str, float]:
     if prediction.clip_scores is not None and truth.saliency is not None:
         figures |= highlight_figures(prediction.clip_scores, truth.saliency)
     return figures
-
-
-def _first_window_iou(predicted: NDArray[np.float64], windows: NDArray[np.float64]) -> float:
-    """Return the IoU of the window listed first with its best match; 0 where none is predicted."""
-    if not len(predicted):
-        return 0.0
-    start, end, _ = predicted[0]
-    return best_iou((start, end), [(w[0], w[1]) for w in windows])
 
 
 def _match(ious: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
@@ -197,3 +237,98 @@ def _interpolated(found: NDArray[np.bool_], num_windows: int) -> float:
     highest_from_here = np.maximum.accumulate(precision[::-1])[::-1]
     # Divided by M, not by those found: a window that is missed counts with a precision of 0.
     return float(highest_from_here[found].sum() / num_windows)
+
+
+def _parse_ground_truth(value: dict[str, Any]) -> GroundTruth:
+    windows = _read_array(value, "relevant_windows", width=2)
+    if not len(windows):
+        raise ValueError("relevant_windows must hold at least one window")
+    if (windows[:, 0] > windows[:, 1]).any():
+        raise ValueError("relevant_windows must be [start, end] in seconds, start <= end")
+    saliency = duration = None
+    if "saliency_scores" in value:
+        ratings = _read_array(value, "saliency_scores", width=_NUM_ANNOTATORS)
+        clip_ids = _read_array(value, "relevant_clip_ids").astype(np.int64)
+        # Rounded down as the benchmark's evaluator does: the rest of a last clip is not rated.
+        duration = float(value["duration"])
+        num_clips = int(duration / CLIP_SECONDS)
+        if len(clip_ids) != len(ratings):
+            raise ValueError("relevant_clip_ids and saliency_scores differ in length")
+        if len(clip_ids) and not 0 <= clip_ids.min() <= clip_ids.max() < num_clips:
+            raise ValueError(f"relevant_clip_ids must be in 0..{num_clips - 1}")
+        # The file rates the relevant clips only.
+        saliency = np.zeros((num_clips, _NUM_ANNOTATORS), np.int64)
+        saliency[clip_ids] = ratings
+    video, query = value.get("vid", value["qid"]), value.get("query")
+    return GroundTruth(
+        video=str(video),
+        windows=windows,
+        saliency=saliency,
+        query=query if isinstance(query, str) else None,
+        duration_seconds=duration,
+    )
+
+
+def _parse_prediction(value: dict[str, Any]) -> Prediction:
+    windows = clip_scores = None
+    if "pred_relevant_windows" in value:
+        windows = _read_array(value, "pred_relevant_windows", width=3)
+    if "pred_saliency_scores" in value:
+        clip_scores = read_clip_scores(value)
+    if windows is None and clip_scores is None:
+        raise ValueError("neither pred_relevant_windows nor pred_saliency_scores is given")
+    return Prediction(windows=windows, clip_scores=clip_scores)
+
+
+def read_clip_scores(value: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return float64 (C',), C' >= 1: `pred_saliency_scores` of a line.
+
+    Raises:
+        KeyError, ValueError: It has none, or they are something else.
+    """
+    scores = _read_array(value, "pred_saliency_scores")
+    if not len(scores):
+        raise ValueError("pred_saliency_scores is empty")
+    return scores
+
+
+def _read_array(
+    value: Mapping[str, Any], name: str, *, width: int | None = None
+) -> NDArray[np.float64]:
+    """Return numbers of a line, or rows of as many as `width` says."""
+    rows = "numbers" if width is None else f"rows of {width} numbers"
+    wrong = ValueError(f"{name} must be a list of {rows}")
+    try:
+        array = np.array(value[name], np.float64)
+    except (TypeError, ValueError):  # NumPy's, of text and of rows that differ in length
+        raise wrong from None
+    # An empty list has the shape (0,), which does not tell how wide its rows would be.
+    if width is not None and not array.size:
+        array = array.reshape(0, width)
+    if array.shape[1:] != (() if width is None else (width,)) or not array.ndim:
+        raise wrong
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must hold finite numbers")
+    return array
+
+
+def _read(
+    path: str | PathLike[str], parse: Callable[[dict[str, Any]], _Parsed]
+) -> dict[QueryId, _Parsed]:
+    found: dict[QueryId, _Parsed] = {}
+    for where, value in read_lines(path):
+        try:
+            query_id = value["qid"]
+            if query_id in found:
+                raise ValueError(f"qid {query_id} is given twice")
+            found[query_id] = parse(value)
+        except KeyError as error:
+            raise InvalidRequestError(f"{where}: {error.args[0]} is missing") from error
+        # A qid that cannot be a key, a list where a number belongs.
+        except TypeError as error:
+            raise InvalidRequestError(f"{where}: not an object of the expected fields") from error
+        except (ValueError, OverflowError) as error:
+            raise InvalidRequestError(f"{where}: {error}") from error
+    if not found:
+        raise InvalidRequestError(f"{path} holds no lines")
+    return found

@@ -8,7 +8,7 @@ the video) it would give to any question.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +18,15 @@ from groundserve.evaluation.bootstrap import (
     AsDict,
     Estimate,
     bootstrap,
-    bootstrap_difference,
-    bootstrap_mean,
+    bootstrap_means,
 )
 from groundserve.evaluation.frames import (
     average_precision,
     hit_at_1,
-    possible_recall,
     random_average_precision,
-    random_recall,
     recall_at_k,
     roc_auc,
-    uniform_recall,
+    uniform_positions,
 )
 from groundserve.evaluation.spans import top_span_iou
 
@@ -77,44 +74,6 @@ class ScoredQuestion:
         """Whether any frame answers the question."""
         return bool(self.is_relevant.any())
 
-    @property
-    def best_logit(self) -> float:
-        """What tells whether the thing is there at all; by logit, which the sigmoid would merge."""
-        return float(self.frame_logits.max())
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuestionFigures:
-    """What is measured of one present question; a group's figures are the means of these."""
-
-    base_rate: float
-    """Share of frames that are relevant: expected hit@1 and precision of a random choice."""
-    frame_ap: float
-    """Average precision of the ranking of all frames."""
-    random_ap: float
-    """Its expected value for a random ranking."""
-    recall_at_k: float
-    """Share of the relevant frames among the K best."""
-    possible_recall: float
-    """The same of a perfect ranking."""
-    uniform_recall: float
-    """The same of K evenly spaced frames."""
-    random_recall: float
-    """Its expected value for K random frames."""
-    recall_over_uniform: float
-    """`recall_at_k` - `uniform_recall` on the same question."""
-    hit_at_1: float
-    uniform_hit_at_1: float
-    """Whether the middle frame is."""
-    r1_at_03: float
-    """Whether the top span's IoU with its best window is at least 0.3."""
-    r1_at_05: float
-    """At least 0.5."""
-    r1_at_07: float
-    """At least 0.7."""
-    miou: float
-    """That IoU; 0 where no frame reaches the span threshold."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class GroupReport(AsDict):
@@ -125,7 +84,7 @@ class GroupReport(AsDict):
     num_absent: int
     """Questions about what is not in the video; they enter `absent_auc` only."""
     figures: Mapping[str, Estimate]
-    """By name of the field of `QuestionFigures`; empty where no question is present."""
+    """Means of what `measure_question` gives; empty where no question is present."""
     absent_auc: Estimate | None
     """ROC AUC of present against absent questions by their best frame; None without both."""
 
@@ -137,7 +96,6 @@ class Report(AsDict):
     top_k: int
     """K of the recall."""
     seed: int
-    """The resamples behind the intervals come from it."""
     overall: GroupReport
     by_type: Mapping[str, GroupReport]
     """In alphabetical order."""
@@ -146,54 +104,65 @@ class Report(AsDict):
 def make_report(questions: Sequence[ScoredQuestion], *, top_k: int, seed: int = 0) -> Report:
     """Measure every question, and estimate each figure over all and by type.
 
-    Args:
-        questions: At least one.
-        top_k: K >= 1 of the recall.
-        seed: Of the resamples.
-
     Raises:
         InvalidRequestError: No questions, or K < 1.
     """
     if not questions:
         raise InvalidRequestError("cannot report on no questions")
-    if top_k < 1:
-        raise InvalidRequestError(f"top_k must be >= 1, got {top_k}")
+    require_top_k(top_k)
+
+    def report(group: Sequence[ScoredQuestion]) -> GroupReport:
+        present = [question for question in group if question.is_present]
+        videos = [question.video for question in present]
+        measured = [measure_question(question, top_k=top_k) for question in present]
+        auc = absent_auc_statistic(group)
+        return GroupReport(
+            num_present=len(present),
+            num_absent=len(group) - len(present),
+            figures=bootstrap_means(measured, videos, seed=seed),
+            absent_auc=auc and bootstrap(auc, [question.video for question in group], seed=seed),
+        )
+
     types = sorted({question.type for question in questions})
     return Report(
         top_k=top_k,
         seed=seed,
-        overall=_report_group(questions, top_k=top_k, seed=seed),
-        by_type={
-            name: _report_group([q for q in questions if q.type == name], top_k=top_k, seed=seed)
-            for name in types
-        },
+        overall=report(questions),
+        by_type={name: report([one for one in questions if one.type == name]) for name in types},
     )
 
 
-def measure_question(question: ScoredQuestion, *, top_k: int) -> QuestionFigures:
-    """Measure one present question."""
+def require_top_k(top_k: int) -> None:
+    """Refuse a K below 1."""
+    if top_k < 1:
+        raise InvalidRequestError(f"top_k must be >= 1, got {top_k}")
+
+
+def measure_question(question: ScoredQuestion, *, top_k: int) -> dict[str, float]:
+    """Return every figure of one present question by name, as docs/evaluate.md defines them."""
     logits, labels = question.frame_logits, question.is_relevant
+    num_frames, num_relevant = len(labels), int(labels.sum())
     recall = recall_at_k(logits, labels, num_selected=top_k)
-    uniform = uniform_recall(labels, num_selected=top_k)
+    uniform = float(labels[uniform_positions(num_frames, top_k)].sum() / num_relevant)
     iou = top_span_iou(
         logits, labels, question.pts_seconds, duration_seconds=question.duration_seconds
     )
-    return QuestionFigures(
-        base_rate=float(labels.mean()),
-        frame_ap=average_precision(logits, labels),
-        random_ap=random_average_precision(len(labels), int(labels.sum())),
-        recall_at_k=recall,
-        possible_recall=possible_recall(labels, num_selected=top_k),
-        uniform_recall=uniform,
-        random_recall=random_recall(len(labels), num_selected=top_k),
-        recall_over_uniform=recall - uniform,
-        hit_at_1=hit_at_1(logits, labels),
-        uniform_hit_at_1=float(labels[len(labels) // 2]),
-        r1_at_03=float(iou >= 0.3),
-        r1_at_05=float(iou >= 0.5),
-        r1_at_07=float(iou >= 0.7),
-        miou=iou,
-    )
+    return {
+        "base_rate": float(labels.mean()),
+        "frame_ap": average_precision(logits, labels),
+        "random_ap": random_average_precision(num_frames, num_relevant),
+        "recall_at_k": recall,
+        "possible_recall": min(top_k, num_relevant) / num_relevant,
+        "uniform_recall": uniform,
+        "random_recall": min(top_k, num_frames) / num_frames,
+        "recall_over_uniform": recall - uniform,
+        "hit_at_1": hit_at_1(logits, labels),
+        "uniform_hit_at_1": float(labels[num_frames // 2]),
+        "r1_at_03": float(iou >= 0.3),
+        "r1_at_05": float(iou >= 0.5),
+        "r1_at_07": float(iou >= 0.7),
+        "miou": iou,
+    }
 
 
 def absent_auc_statistic(
@@ -208,40 +177,21 @@ def absent_auc_statistic(
     is_present = np.array([question.is_present for question in questions])
     if is_present.all() or not is_present.any():
         return None
-    best = np.array([question.best_logit for question in questions], np.float32)
-
-    def auc(counts: NDArray[np.int64]) -> float:
-        return roc_auc(
-            best[is_present],
-            best[~is_present],
-            positive_weights=counts[is_present],
-            negative_weights=counts[~is_present],
-        )
-
-    return auc
-
-
-def _report_group(questions: Sequence[ScoredQuestion], *, top_k: int, seed: int) -> GroupReport:
-    present = [question for question in questions if question.is_present]
-    videos = [question.video for question in present]
-    measured = [measure_question(question, top_k=top_k) for question in present]
-    names = [field.name for field in fields(QuestionFigures)] if present else []
-    return GroupReport(
-        num_present=len(present),
-        num_absent=len(questions) - len(present),
-        figures={
-            name: bootstrap_mean([getattr(m, name) for m in measured], videos, seed=seed)
-            for name in names
-        },
-        absent_auc=_absent_auc(questions, seed=seed),
+    # By logit: the sigmoid would merge the largest.
+    best = np.array([question.frame_logits.max() for question in questions], np.float32)
+    return lambda counts: roc_auc(
+        np.repeat(best[is_present], counts[is_present]),
+        np.repeat(best[~is_present], counts[~is_present]),
     )
 
 
-def _absent_auc(questions: Sequence[ScoredQuestion], *, seed: int) -> Estimate | None:
-    auc = absent_auc_statistic(questions)
-    if auc is None:
-        return None
-    return bootstrap(auc, [question.video for question in questions], seed=seed)
+def measure_control(own: ScoredQuestion, stand_in: ScoredQuestion) -> dict[str, float]:
+    """Return what is left of a present question's average precision, by field of ControlFigures."""
+    # The labels are the question's own on both sides: what changes is only the ranking.
+    own_ap, shuffled_ap = (
+        average_precision(one.frame_logits, own.is_relevant) for one in (own, stand_in)
+    )
+    return {"shuffled_ap": shuffled_ap, "ap_over_shuffled": own_ap - shuffled_ap}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +213,6 @@ class ControlReport(AsDict):
     num_same_text: int
     """Questions whose stand-in reads the same, because the other video had nothing else."""
     overall: ControlFigures
-    """All present questions."""
     by_type: Mapping[str, ControlFigures]
     """In alphabetical order."""
 
@@ -273,7 +222,7 @@ def borrow_questions(questions: Mapping[str, Sequence[str]], *, seed: int) -> di
 
     The videos are put in a random ring and each takes from the next, so none keeps its own
     questions and each lends to one. Of the lender's questions one that reads differently is
-    drawn, if there is one.
+    drawn, if there is one: a stand-in that reads the same would leave the score as it is.
     """
     if len(questions) < 2:
         return {}
@@ -284,9 +233,6 @@ def borrow_questions(questions: Mapping[str, Sequence[str]], *, seed: int) -> di
     for video, lender in zip(ring, [*ring[1:], ring[0]], strict=True):
         borrowed[video] = []
         for own in questions[video]:
-            # Videos of one kind share phrases ("What happens in this video?"). A stand-in that
-            # reads the same would leave the score as it is, so it is the last resort; the report
-            # counts those.
             others = [text for text in questions[lender] if text != own] or [own]
             borrowed[video].append(others[rng.integers(len(others))])
     return borrowed
@@ -304,29 +250,18 @@ def make_control_report(
         raise InvalidRequestError(
             f"every question needs one stand-in, got {len(own)} and {len(shuffled)}"
         )
-    if any(a.video != b.video or a.type != b.type for a, b in zip(own, shuffled, strict=True)):
-        raise InvalidRequestError("a stand-in must have the video and type of its question")
     pairs = list(zip(own, shuffled, strict=True))
+    if any(a.video != b.video or a.type != b.type for a, b in pairs):
+        raise InvalidRequestError("a stand-in must have the video and type of its question")
+
+    def figures(kind: str | None) -> ControlFigures:
+        group = [(a, b) for a, b in pairs if kind in (None, a.type)]
+        measured = [measure_control(a, b) for a, b in group]
+        return ControlFigures(**bootstrap_means(measured, [a.video for a, _ in group], seed=seed))
+
     return ControlReport(
         seed=seed,
         num_same_text=sum(a.question == b.question for a, b in pairs),
-        overall=_figures(pairs, seed=seed),
-        by_type={
-            name: _figures([pair for pair in pairs if pair[0].type == name], seed=seed)
-            for name in sorted({question.type for question in own})
-        },
-    )
-
-
-def _figures(
-    pairs: Sequence[tuple[ScoredQuestion, ScoredQuestion]], *, seed: int
-) -> ControlFigures:
-    videos = [own.video for own, _ in pairs]
-    # The labels are the question's own on both sides: what changes is only the ranking.
-    own_ap = [average_precision(own.frame_logits, own.is_relevant) for own, _ in pairs]
-    shuffled_ap = [average_precision(other.frame_logits, own.is_relevant) for own, other in pairs]
-    # The same seed draws the same videos for both, so the two estimates can be set side by side.
-    return ControlFigures(
-        shuffled_ap=bootstrap_mean(shuffled_ap, videos, seed=seed),
-        ap_over_shuffled=bootstrap_difference(own_ap, shuffled_ap, videos, seed=seed),
+        overall=figures(None),
+        by_type={kind: figures(kind) for kind in sorted({question.type for question in own})},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.grounding_records import GroundingRecord
 from groundserve.evaluation.report import ScoredQuestion, borrow_questions
+from groundserve.evaluation.videos import find_files
 from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
@@ -54,14 +55,8 @@ def score_records(
 ) -> ScoredRecords:
     """Score each video once with all of its questions, up to 32 a request.
 
-    Args:
-        scorer: A pipeline or a client.
-        records: One or more.
-        media_root: Folder that the records' paths start from.
-        seed: Of the shuffled questions.
-        jsonl: File to append the reference's record of every question to, video by video, with the
-            frames of `OPTIONS`; `doc_id` is the record's number.
-        on_video: Called with the number of each video, from 1, and the number of videos.
+    To `jsonl` each question's record is appended, its `doc_id` the record's number. `on_video` is
+    called with the number of each video, from 1, and the number of videos.
 
     Raises:
         InvalidRequestError: A video is missing, or cannot be scored, or `jsonl` has one of the
@@ -71,32 +66,38 @@ def score_records(
     by_video: dict[str, list[GroundingRecord]] = {}
     for record in records:
         by_video.setdefault(record.video, []).append(record)
+    present = {
+        video: [record for record in members if record.positive_frames]
+        for video, members in by_video.items()
+    }
     require_videos(records, media_root)  # hours before the last is scored
     if jsonl is not None:
         check_records(jsonl, [record.number for record in records])
-    borrowed = borrow_questions(_present_questions(by_video), seed=seed)
+    borrowed = borrow_questions(
+        {video: [one.question for one in members] for video, members in present.items() if members},
+        seed=seed,
+    )
     scored: dict[int, ScoredQuestion] = {}
     stand_ins: dict[int, ScoredQuestion] = {}
     engine: dict[str, Any] = {}
     for number, (video, members) in enumerate(by_video.items(), start=1):
         on_video(number, len(by_video))
-        present = [record for record in members if record.positive_frames]
-        # By record and not by text: two records may ask the same and borrow different questions.
-        lent = dict(zip(present, borrowed.get(video, ()), strict=False))  # nothing, or one each
-        # One request for both, so that decoding and encoding are paid once a video.
-        texts = [record.question for record in members] + list(lent.values())
-        result, answers = _ask(scorer, media_root / video, texts)
+        lent = borrowed.get(video, [])
+        texts = [record.question for record in members]
+        try:
+            # Both together, so that decoding and encoding are paid once a video.
+            result, answers = score_texts(scorer, media_root / video, texts + lent, OPTIONS)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"{media_root / video}: {error}") from error
         engine = result.engine  # the same for every video
         _require_counted_frames(result)
         for record in members:
             _add(scored, record, answers[record.question], result)
-        for record, text in lent.items():
+        for record, text in zip(present[video] if lent else (), lent, strict=True):
             _add(stand_ins, record, answers[text], result)
         if jsonl is not None:
-            append_records(
-                jsonl,
-                [make_record(result, answers[r.question], doc_id=r.number) for r in members],
-            )
+            made = [make_record(result, answers[r.question], doc_id=r.number) for r in members]
+            append_records(jsonl, made)
     return ScoredRecords(
         questions=dict(sorted(scored.items())),
         stand_ins=dict(sorted(stand_ins.items())),
@@ -107,40 +108,32 @@ def score_records(
 
 def require_videos(records: Sequence[GroundingRecord], media_root: Path) -> None:
     """Refuse records whose videos are not all there, before any of them is scored."""
-    if not media_root.is_dir():
-        raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
-    paths = list(dict.fromkeys(media_root / record.video for record in records))
-    missing = [path for path in paths if not path.is_file()]
+    names = list(dict.fromkeys(record.video for record in records))
+    found = find_files(names, media_root, ("",))
+    missing = [name for name in names if name not in found]
     if missing:
         raise InvalidRequestError(
-            f"{len(missing)} of {len(paths)} videos are missing, the first is {missing[0]}; "
-            "--media-root is the folder that the records' paths start from"
+            f"{len(missing)} of {len(names)} videos are missing, the first is "
+            f"{media_root / missing[0]}; --media-root is the folder that the records' paths start "
+            "from"
         )
 
 
-def _present_questions(by_video: Mapping[str, Sequence[GroundingRecord]]) -> dict[str, list[str]]:
-    """Return the questions that have labels to rank, of the videos that have any."""
-    present = {
-        video: [record.question for record in members if record.positive_frames]
-        for video, members in by_video.items()
-    }
-    return {video: questions for video, questions in present.items() if questions}
-
-
-def _ask(
-    scorer: Scorer, video: Path, texts: Sequence[str]
+def score_texts(
+    scorer: Scorer, video: Path, texts: Iterable[str], options: ScoreOptions
 ) -> tuple[ScoreResult, dict[str, QueryResult]]:
-    """Score a video for each different text; return one result and the answer to each text."""
+    """Score a video for each different text, in as few requests as may be.
+
+    Returns:
+        One result, whose frames are those of all, since sampling does not look at the questions;
+        and the answer to each text.
+    """
     # A dict and not a set: requests are the same in every run.
     different = iter(dict.fromkeys(texts))
     answers: dict[str, QueryResult] = {}
     while batch := list(islice(different, Limits().max_queries)):
-        try:
-            result = scorer.score(video, batch, OPTIONS)
-        except InvalidRequestError as error:
-            raise InvalidRequestError(f"{video}: {error}") from error
+        result = scorer.score(video, batch, options)
         answers.update(zip(batch, result.queries, strict=True))
-    # Sampling does not look at the questions: any batch's result has the video's frames and times.
     return result, answers
 
 

@@ -64,10 +64,7 @@ def top_span_iou(
     *,
     duration_seconds: float,
 ) -> float:
-    """Return the top span's IoU with its best window; 0 where no span is predicted.
-
-    Its mean over questions is mIoU; the share of questions where it reaches x is R1@x.
-    """
+    """Return the top span's IoU with its best window; 0 where no span is predicted."""
     span = top_span(frame_logits, pts_seconds, duration_seconds=duration_seconds)
     if span is None:
         return 0.0

@@ -1,7 +1,5 @@
 """Hand-over to Video-LLMs: scored questions as the files that their harnesses read.
 
-`sources` reads what was scored, into `rows`; `formats` writes one as a line, with `pictures`;
-`lines` does so for all rows, with their ids, and `export` is all of it, by `options`.
 docs/handover.md has the formats and their readers.
 """
 

@@ -29,7 +29,7 @@ def export(
     numbers before texts, so the same questions give the same bytes.
 
     Args:
-        source: See `open_source`.
+        source: What `open_source` takes.
         out: File to write; it appears when it is whole.
         export_format: "lmms-eval", "qvhighlights" and "openai" are JSON Lines, "llava" is one JSON
             list.
@@ -57,12 +57,9 @@ def export(
         lines = Lines(spool, found, export_format, options)
         if export_format in PICTURED:
             # A folder that is made appears, at the end, before the file that names what is in it.
-            with open_pictures(
-                options.frames,
-                media_root=options.media_root or found.media_root,
-                longest_side=options.frames_side,
-            ) as pictures:
-                lines.add_pictured(pictures)
+            media_root = options.media_root or found.media_root
+            with open_pictures(options, media_root=media_root) as pictures:
+                lines.add_all(pictures)
                 exported = lines.summary()
         else:
             lines.add_all()

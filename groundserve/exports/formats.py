@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.qvhighlights_files import CLIP_SECONDS
+from groundserve.evaluation.qvhighlights import CLIP_SECONDS
 from groundserve.exports.options import ImageForm
 from groundserve.exports.pictures import Picture
 from groundserve.exports.rows import ExportRow, ScoredFrames
@@ -37,8 +37,7 @@ def lmms_eval_line(doc_id: DocId, frames: NDArray[np.int64]) -> str:
     """Return a question's number and the frames to show, for the forks of lmms-eval.
 
     Their readers keep the first line of a `doc_id`, take the first K entries of `index`, and sort
-    them; where they find no line they sample uniformly, most of them without a word.
-    `frames` are int64 ordinals: all T best first, or exactly those to be shown, increasing.
+    them. `frames` are int64 ordinals: all T best first, or those to be shown, increasing.
 
     Source: NVlabs/VideoITG fab8b54, `lmms_eval/models/internvl2.py`,
     `lmms_eval/models/internvl3_5.py`, `lmms_eval/models/qwen3_vl.py`,
@@ -67,7 +66,7 @@ def is_benchmark_sampled(scored: ScoredFrames) -> bool:
 
 
 def qvhighlights_line(query_id: DocId, row: ExportRow, scored: ScoredFrames) -> str:
-    """Return predictions as `evaluation.qvhighlights_files` reads them.
+    """Return predictions as `evaluation.qvhighlights` reads them.
 
     `vid` is the video's name without folder and ending, as the benchmark's are named.
     """
@@ -112,9 +111,8 @@ def openai_line(
 ) -> str:
     """Return one question as messages of OpenAI's chat completions.
 
-    One user message: what the pictures are, then each picture behind the time at which it is shown,
-    then the question. A server must be allowed to read `file:` URLs (vLLM's
-    `--allowed-local-media-path`; vllm-project/vllm 02ba96d, `vllm/multimodal/media/connector.py`).
+    A server must be allowed to read `file:` URLs (vLLM's `--allowed-local-media-path`;
+    vllm-project/vllm 02ba96d, `vllm/multimodal/media/connector.py`).
 
     Args:
         row_id: Stands beside the messages, as `id`.
@@ -131,7 +129,7 @@ def openai_line(
     content: list[dict[str, Any]] = [{"type": "text", "text": about}]
     size = 0
     for ordinal, picture in shown:
-        url = picture.data_url() if image_form == "data" else picture.file_url()
+        url = picture.data_url() if image_form == "data" else picture.path.as_uri()
         size += len(url)
         if size > MAX_LINE_BYTES:
             raise InvalidRequestError(
@@ -159,8 +157,7 @@ def check_llava(row: ExportRow) -> None:
 def llava_line(row_id: DocId, row: ExportRow, pictures: Sequence[Picture]) -> str:
     """Return one question, which `check_llava` has passed, as an element of LLaVA's JSON list.
 
-    `image` has the pictures' paths from their folder; the human's turn has `<image>` for each, in
-    time order, and the question. There is no second turn: what is right is not known here.
+    There is no second turn: what is right is not known here.
 
     Source: LLaVA-VL/LLaVA-NeXT df17966, `llava/train/train.py::LazySupervisedDataset`, which joins
     each name to its `image_folder`. Of a `video` it samples frames itself, so none is named.

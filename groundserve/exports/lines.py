@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
 from groundserve.exports.formats import (
@@ -21,7 +22,7 @@ from groundserve.exports.formats import (
     qvhighlights_line,
 )
 from groundserve.exports.options import ExportFormat, ExportOptions
-from groundserve.exports.pictures import Pictures
+from groundserve.exports.pictures import Picture, Pictures
 from groundserve.exports.rows import ExportRow, FailedRow, choose_frames
 from groundserve.exports.sources import Source
 from groundserve.records.record import DocId, make_doc_id
@@ -69,43 +70,33 @@ class Lines:
         self._options = options
         self._kept: dict[DocId, tuple[str, int, int]] = {}
         """Where a line's row stands, where the line begins, and its bytes."""
-        self._end = 0
         self._failures: Counter[str] = Counter()
-        self._num_otherwise_sampled = 0
-        self._num_below_threshold = 0
-        self._most_frames = 0
+        self._counts: Counter[str] = Counter()
+        """By field of `Exported`."""
 
-    def add_all(self) -> None:
-        """Add the lines of all rows, of a format that needs no picture."""
-        for row in self._answered():
-            row_id = self._id_of(row)
-            if self._format == "lmms-eval":
-                line = self._lmms_eval(row, row_id)
-            else:
-                assert row.scored is not None, "records were refused"
-                self._num_below_threshold += not row.scored.spans
-                line = qvhighlights_line(row_id, row, row.scored)
-            self._add(row, row_id, line)
-
-    def add_pictured(self, pictures: Pictures) -> None:
-        """Add the lines of all rows with pictures; neighbours on one video share them."""
-        self._check_pictured(pictures)
+    def add_all(self, pictures: Pictures | None = None) -> None:
+        """Add the lines of all rows; neighbours on one video share its pictures."""
+        if pictures is not None:
+            self._check_pictured(pictures)
+        is_ranking = self._format == "lmms-eval" and self._options.order == "score"
+        top_k, selector = self._options.top_k, self._options.selector
         for group in _by_video(self._answered()):
             choices = [
-                choose_frames(row, top_k=self._options.top_k, selector=self._options.selector)
+                row.ranking if is_ranking else choose_frames(row, top_k=top_k, selector=selector)
                 for row in group
             ]
-            found = pictures.of_video(group[0].video, np.unique(np.concatenate(choices)))
+            found: Mapping[int, Picture] = {}
+            if pictures is not None:
+                found = pictures.of_video(group[0].video, np.unique(np.concatenate(choices)))
             for row, frames in zip(group, choices, strict=True):
                 row_id = self._id_of(row)
-                if self._format == "llava":
-                    line = llava_line(row_id, row, [found[it] for it in frames.tolist()])
-                else:
-                    seen = [(it, found[it]) for it in frames.tolist()]
-                    assert row.scored is not None, "records were refused"
-                    form = self._options.image_form
-                    line = openai_line(row_id, row, row.scored, seen, image_form=form)
-                self._add(row, row_id, line)
+                if row_id in self._kept:
+                    raise _repeated_id(row_id, row.place, self._kept[row_id][0])
+                line = self._line(row, row_id, frames, found)
+                # A video's name need not be UTF-8; escaped, it is JSON still.
+                raw = line.encode("utf-8", "backslashreplace")
+                self._kept[row_id] = (row.place, self._spool.tell(), len(raw))
+                self._spool.write(raw)
 
     def summary(self) -> Exported:
         """Say what was collected; it is an error where there is nothing to write."""
@@ -115,16 +106,15 @@ class Lines:
             raise InvalidRequestError(f"nothing to export from {self._source.path}: {why}")
         numbers = [it for it in self._kept if isinstance(it, int)]
         doc_ids = self._options.doc_ids
-        is_lmms_eval = self._format == "lmms-eval"
         return Exported(
             num_rows=len(self._kept),
             failures=dict(sorted(self._failures.items())),
             is_unfinished=self._source.is_unfinished,
-            num_otherwise_sampled=self._num_otherwise_sampled,
-            num_gaps=max(numbers) + 1 - len(numbers) if is_lmms_eval else 0,
-            most_frames=self._most_frames,
+            num_otherwise_sampled=self._counts["num_otherwise_sampled"],
+            num_gaps=max(numbers) + 1 - len(numbers) if self._format == "lmms-eval" else 0,
+            most_frames=self._counts["most_frames"],
             num_unused_ids=len(doc_ids) - len(self._kept) if doc_ids is not None else 0,
-            num_below_threshold=self._num_below_threshold,
+            num_below_threshold=self._counts["num_below_threshold"],
         )
 
     def __iter__(self) -> Iterator[bytes]:
@@ -132,6 +122,28 @@ class Lines:
             _, start, size = self._kept[line_id]
             self._spool.seek(start)
             yield self._spool.read(size)
+
+    def _line(
+        self,
+        row: ExportRow,
+        row_id: DocId,
+        frames: NDArray[np.int64],
+        pictures: Mapping[int, Picture],
+    ) -> str:
+        if self._format == "lmms-eval":
+            self._check_sampling(row)
+            if self._options.order == "time":
+                self._counts["most_frames"] = max(self._counts["most_frames"], len(frames))
+            return lmms_eval_line(row_id, frames)
+        shown_frames = [(it, pictures[it]) for it in frames.tolist() if pictures]
+        if self._format == "llava":
+            return llava_line(row_id, row, [picture for _, picture in shown_frames])
+        assert row.scored is not None, "records were refused"
+        if self._format == "qvhighlights":
+            self._counts["num_below_threshold"] += not row.scored.spans
+            return qvhighlights_line(row_id, row, row.scored)
+        form = self._options.image_form
+        return openai_line(row_id, row, row.scored, shown_frames, image_form=form)
 
     def _answered(self) -> Iterator[ExportRow]:
         """Yield the rows that have an answer; count the others."""
@@ -192,29 +204,16 @@ class Lines:
             )
         return row.id
 
-    def _lmms_eval(self, row: ExportRow, row_id: DocId) -> str:
-        if row.scored is not None and not is_benchmark_sampled(row.scored):
-            if self._options.is_benchmark:
-                raise InvalidRequestError(
-                    f"{row.place}: its frames were not sampled as benchmarks are "
-                    f"({BENCHMARK_SAMPLING}), so figures would not compare with published ones; "
-                    "score it again with --sampling eval --sample-fps 1 --num-frames 512"
-                )
-            self._num_otherwise_sampled += 1
-        if self._options.order == "score":
-            return lmms_eval_line(row_id, row.ranking)
-        frames = choose_frames(row, top_k=self._options.top_k, selector=self._options.selector)
-        self._most_frames = max(self._most_frames, len(frames))
-        return lmms_eval_line(row_id, frames)
-
-    def _add(self, row: ExportRow, line_id: DocId, line: str) -> None:
-        if line_id in self._kept:
-            raise _repeated_id(line_id, row.place, self._kept[line_id][0])
-        # A video's name need not be UTF-8; escaped, it is JSON still.
-        raw = line.encode("utf-8", "backslashreplace")
-        self._spool.write(raw)
-        self._kept[line_id] = (row.place, self._end, len(raw))
-        self._end += len(raw)
+    def _check_sampling(self, row: ExportRow) -> None:
+        if row.scored is None or is_benchmark_sampled(row.scored):
+            return
+        if self._options.is_benchmark:
+            raise InvalidRequestError(
+                f"{row.place}: its frames were not sampled as benchmarks are "
+                f"({BENCHMARK_SAMPLING}), so figures would not compare with published ones; "
+                "score it again with --sampling eval --sample-fps 1 --num-frames 512"
+            )
+        self._counts["num_otherwise_sampled"] += 1
 
 
 def _repeated_id(line_id: DocId, place: str, other: str) -> InvalidRequestError:

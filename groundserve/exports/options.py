@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from groundserve.errors import InvalidRequestError
+from groundserve.files import read_input
 from groundserve.options import Selector
 from groundserve.records.reading import as_read
 from groundserve.records.record import DocId
@@ -45,7 +46,7 @@ class ExportOptions:
     doc_id: int | None = None
     """lmms-eval, qvhighlights: number of the first question, where the source has no ids."""
     doc_ids: Mapping[DocId, int] | None = None
-    """lmms-eval, qvhighlights: id -> number; see `read_numbers`."""
+    """lmms-eval, qvhighlights: id -> number, as `read_numbers` gives them."""
     image_form: ImageForm = "data"
     """openai: pictures in the lines ("data"), or `file:` URLs of them ("file")."""
     frames: Path | None = None
@@ -54,8 +55,8 @@ class ExportOptions:
     frames_side: int = DEFAULT_LONGEST_SIDE
     """openai, llava: most pixels a side of a frame that is decoded here."""
     media_root: Path | None = None
-    """openai, llava: folder that relative names of videos start from; None: see
-    `Source.media_root`."""
+    """openai, llava: folder that relative names of videos start from; None: a batch's manifest's,
+    else this process's."""
 
 
 _USES: dict[str, tuple[ExportFormat, ...]] = {
@@ -115,12 +116,8 @@ def read_numbers(path: str | PathLike[str]) -> dict[DocId, int]:
     Raises:
         InvalidRequestError: The file cannot be read, or is not such an object.
     """
-    try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
     taken: dict[int, str] = {}
-    for key, value in parse_object(text, str(path)).items():
+    for key, value in parse_object(read_input(path), str(path)).items():
         if type(value) is not int or value < 0:
             raise InvalidRequestError(
                 f"{path}: the number of {shown(key)} must be a whole number >= 0, "

@@ -5,8 +5,6 @@ Shape letters: K frames.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import secrets
@@ -16,47 +14,35 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.exports.options import ExportOptions
+from groundserve.files import filled_lines, read_input
 from groundserve.frame_files import file_prefix
-from groundserve.frames import iterate_frames
+from groundserve.frames import as_jpeg, data_url, iterate_frames
 from groundserve.strict_json import shown
 
-_JPEG_QUALITY = 90
-_INDEX_NAME = "index.jsonl"
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One frame as a file, as its bytes, or both."""
+    """One frame as a file."""
 
-    media_type: str = "image/jpeg"
-    name: str = ""
+    name: str
     """Path of the file from the folder that it lies in."""
-    path: Path | None = None
+    path: Path
     """Where the file is, or will be when the export is done."""
     content: bytes | None = None
-
-    def file_url(self) -> str:
-        """Return the URL of the file."""
-        assert self.path is not None, "files were asked for"
-        return self.path.as_uri()
+    """What is in it; None: what the file has."""
 
     def data_url(self) -> str:
         """Return the picture itself as a URL."""
-        content = self.content
-        if content is None:
-            assert self.path is not None, "a picture is a file or bytes"
-            try:
-                content = self.path.read_bytes()
-            except OSError as error:
-                raise InvalidRequestError(f"cannot read {self.path}: {error.strerror}") from error
-        return f"data:{self.media_type};base64,{base64.b64encode(content).decode('ascii')}"
+        content = read_input(self.path) if self.content is None else self.content
+        return data_url(content, _MEDIA_TYPES[self.path.suffix.lower()])
 
 
 class FolderPictures:
@@ -76,7 +62,8 @@ class FolderPictures:
                 "export --frames write one beside their images"
             )
         for index in indices:
-            self._read(index)
+            for number, line in filled_lines(index):
+                self._add(line, f"{index}, line {number}")
 
     def require(self, video: str, *, place: str) -> None:
         """Nothing is decoded: the video may be gone."""
@@ -95,39 +82,29 @@ class FolderPictures:
             # What an index names is read, and sent to a model: never a file of another folder.
             if not path.resolve().is_relative_to(self._folder.resolve()) or not path.is_file():
                 raise InvalidRequestError(f"{self._folder} has no file {shown(name)} of its index")
-            media_type = _MEDIA_TYPES[path.suffix.lower()]
-            found[ordinal] = Picture(media_type=media_type, name=name, path=path)
+            found[ordinal] = Picture(name=name, path=path)
         return found
 
-    def _read(self, index: Path) -> None:
+    def _add(self, line: bytes, where: str) -> None:
         try:
-            lines = index.read_bytes().splitlines()
-        except OSError as error:
-            raise InvalidRequestError(f"cannot read {index}: {error.strerror}") from error
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                fields: Any = json.loads(line)
-                name, video, ordinal = fields["file"], fields["video"], fields["frame_index"]
-                if list(map(type, (name, video, ordinal))) != [str, str, int]:
-                    raise TypeError
-            except (ValueError, KeyError, TypeError) as error:
-                raise InvalidRequestError(
-                    f"{index}, line {number}: not an image's entry with file, video and frame_index"
-                ) from error
-            if Path(name).suffix.lower() not in _MEDIA_TYPES:
-                raise InvalidRequestError(
-                    f"{index}, line {number}: file must be PNG or JPEG, got {shown(name)}"
-                )
-            self._names.setdefault((video, ordinal), name)
+            fields = json.loads(line)
+            name, video, ordinal = fields["file"], fields["video"], fields["frame_index"]
+            if list(map(type, (name, video, ordinal))) != [str, str, int]:
+                raise TypeError
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidRequestError(
+                f"{where}: not an image's entry with file, video and frame_index"
+            ) from error
+        if Path(name).suffix.lower() not in _MEDIA_TYPES:
+            raise InvalidRequestError(f"{where}: file must be PNG or JPEG, got {shown(name)}")
+        self._names.setdefault((video, ordinal), name)
 
 
 class DecodedPictures:
     """Pictures decoded here as JPEG: kept as bytes, or written into a folder with an index."""
 
     def __init__(
-        self, media_root: Path, *, longest_side: int, folder: Path | None, hidden: Path | None
+        self, media_root: Path, *, longest_side: int, folder: Path, hidden: Path | None
     ) -> None:
         """Take where the files will be, and where they are until then; None: bytes are kept."""
         self._media_root = media_root
@@ -147,59 +124,58 @@ class DecodedPictures:
     def of_video(self, video: str, frames: NDArray[np.int64]) -> dict[int, Picture]:
         """Return a picture of each ordinal; `frames` is int64 (K,), increasing."""
         path = self._media_root / video
-        found = {}
+        prefix, found = file_prefix(path), {}
         try:
             with closing(iterate_frames(path, frames, longest_side=self._longest_side)) as decoded:
                 for ordinal, frame in zip(frames.tolist(), decoded, strict=True):
-                    found[ordinal] = self._keep(path, video, ordinal, _as_jpeg(frame))
+                    name, content = f"{prefix}_f{ordinal:07d}.jpg", as_jpeg(frame)
+                    found[ordinal] = Picture(name=name, path=self._folder / name, content=content)
+                    if self._hidden is not None:
+                        self._write(self._hidden / name, content)
+                        entry = {"file": name, "video": video, "frame_index": ordinal}
+                        self._index[name] = json.dumps(entry, ensure_ascii=False)
         except InvalidRequestError as error:
             raise type(error)(f"{video}: {error}") from error
         return found
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise GroundserveError(
+                f"cannot write frames to {self._folder}: {error.strerror}"
+            ) from error
 
     def write_index(self) -> None:
         """Write a line for each picture."""
         assert self._hidden is not None, "there is no folder"
         text = "".join(f"{line}\n" for line in self._index.values())
-        path = self._hidden / _INDEX_NAME
+        path = self._hidden / "index.jsonl"
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-    def _keep(self, path: Path, video: str, ordinal: int, content: bytes) -> Picture:
-        if self._hidden is None or self._folder is None:
-            return Picture(content=content)
-        name = f"{file_prefix(path)}_f{ordinal:07d}.jpg"
-        try:
-            (self._hidden / name).write_bytes(content)
-        except OSError as error:
-            raise GroundserveError(
-                f"cannot write frames to {self._folder}: {error.strerror}"
-            ) from error
-        entry = {"file": name, "video": video, "frame_index": ordinal}
-        self._index[name] = json.dumps(entry, ensure_ascii=False)
-        return Picture(name=name, path=self._folder / name, content=content)
 
 
 Pictures = FolderPictures | DecodedPictures
 
 
 @contextmanager
-def open_pictures(
-    folder: Path | None, *, media_root: str | PathLike[str], longest_side: int
-) -> Iterator[Pictures]:
+def open_pictures(options: ExportOptions, *, media_root: str | PathLike[str]) -> Iterator[Pictures]:
     """Take the pictures of a folder that exists; decode them where it is to be made, or None.
 
     A folder that is made appears, complete and with its index, where the block ends without an
     error; until then it has a hidden name beside.
     """
+    folder, side = options.frames, options.frames_side
     if folder is not None and os.path.lexists(folder):
         yield FolderPictures(folder)
         return
-    if not os.path.isdir(media_root or "."):
+    root = Path(media_root)
+    if not root.is_dir():
         raise InvalidRequestError(
             f"the videos' folder must be one of this machine, {media_root} is none; give "
             "another (--media-root), or one with their frames (--frames)"
         )
     if folder is None:
-        yield DecodedPictures(Path(media_root), longest_side=longest_side, folder=None, hidden=None)
+        yield DecodedPictures(root, longest_side=side, folder=Path(), hidden=None)
         return
     folder = folder.absolute()
     hidden = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.partial")
@@ -208,19 +184,9 @@ def open_pictures(
     except OSError as error:
         raise InvalidRequestError(f"cannot make {folder}: {error.strerror}") from error
     try:
-        pictures = DecodedPictures(
-            Path(media_root), longest_side=longest_side, folder=folder, hidden=hidden
-        )
+        pictures = DecodedPictures(root, longest_side=side, folder=folder, hidden=hidden)
         yield pictures
         pictures.write_index()
         os.rename(hidden, folder)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)  # nothing is left where it was renamed
-
-
-def _as_jpeg(frame: NDArray[np.uint8]) -> bytes:
-    from PIL import Image  # there: the frame was decoded with its help
-
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()

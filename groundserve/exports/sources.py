@@ -7,15 +7,16 @@ import posixpath
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.batch_rows import batch_rows
+from groundserve.errors import InvalidRequestError
 from groundserve.exports.rows import ExportRow, FailedRow, scored_row
+from groundserve.files import filled_lines
 from groundserve.records.reading import Line, as_read, opened
 from groundserve.strict_json import parse_object, shown
 
@@ -24,8 +25,6 @@ Row = ExportRow | FailedRow
 
 _PLAIN = ("id", "video", "query", "num_source_frames", "fps", "duration_seconds", "error_kind")
 _NUMBERS = ("frame_indices", "pts_seconds", "frame_logits", "frame_scores", "selected_frames")
-_ROWS_TOGETHER = 64
-"""At 512 frames a row some 800 kB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +56,15 @@ class Source:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows, some at a time in memory; an error names the row that is wrong."""
-        readers = {"batch": _read_batch, "records": _read_records, "answers": _read_answers}
-        return readers[self.kind](self.path)
+        if self.kind == "batch":
+            for place, scalars in batch_rows(self.path, [*_PLAIN, *_NUMBERS, "spans"]):
+                yield _batch_row(scalars, place)
+        elif self.kind == "records":
+            with opened(self.path) as lines:
+                for line in lines:
+                    yield _record_row(line, f"{self.path}, line {line.number}")
+        else:
+            yield from _read_answers(self.path)
 
 
 def open_source(place: str | PathLike[str]) -> Source:
@@ -74,11 +80,7 @@ def open_source(place: str | PathLike[str]) -> Source:
     path = Path(place)
     if path.is_dir():
         return Source(path=path, kind="batch")
-    try:
-        with path.open("rb") as file:
-            first = next((line for line in file if line.strip()), b"")
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    _, first = next(filled_lines(path), (0, b""))
     if not first:
         raise InvalidRequestError(f"{path} is empty")
     try:
@@ -89,38 +91,6 @@ def open_source(place: str | PathLike[str]) -> Source:
         fields = {"queries": None} if first.strip() == b"{" else {}
     is_answer = isinstance(fields, dict) and ("queries" in fields or fields.keys() == {"error"})
     return Source(path=path, kind="answers" if is_answer else "records")
-
-
-def _read_batch(folder: Path) -> Iterator[Row]:
-    """Yield the rows of every file below a folder that ends in `.parquet`, by the files' names."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("batch", "pyarrow") from error
-    paths = sorted(folder.rglob("*.parquet"))
-    if not paths:
-        raise InvalidRequestError(
-            f"{folder} holds no *.parquet: it is not the folder of a batch, or none of its rows "
-            "is done"
-        )
-    columns = [*_PLAIN, *_NUMBERS, "spans"]
-    for path in paths:
-        try:
-            with pyarrow.parquet.ParquetFile(path) as file:
-                missing = [name for name in columns if name not in file.schema_arrow.names]
-                if missing:
-                    raise InvalidRequestError(
-                        f"{path}: not the output of a batch, it has no column {missing[0]}"
-                    )
-                number = 0
-                for rows in file.iter_batches(_ROWS_TOGETHER, columns=columns):
-                    for i in range(rows.num_rows):
-                        number += 1
-                        values = {name: rows.column(name)[i] for name in columns}
-                        yield _batch_row(values, f"{path}, row {number}")
-        except (pyarrow.ArrowException, OSError) as error:
-            raise InvalidRequestError(f"cannot read {path}: {error}") from error
 
 
 def _batch_row(scalars: dict[str, Any], place: str) -> Row:
@@ -141,12 +111,6 @@ def _batch_row(scalars: dict[str, Any], place: str) -> Row:
     if not isinstance(values["id"], str):
         raise InvalidRequestError(f"{place}: id must be text, got {shown(values['id'])}")
     return scored_row(values, place=place, id=as_read(values["id"]))
-
-
-def _read_records(path: Path) -> Iterator[Row]:
-    with opened(path) as lines:
-        for line in lines:
-            yield _record_row(line, f"{path}, line {line.number}")
 
 
 def _record_row(line: Line, place: str) -> ExportRow:
@@ -175,17 +139,11 @@ def _record_row(line: Line, place: str) -> ExportRow:
 
 
 def _read_answers(path: Path) -> Iterator[Row]:
-    try:
-        with path.open("rb") as file:
-            first = next(line for line in file if line.strip())
-            if first.strip() == b"{":
-                yield from _answer_rows(first + file.read(), str(path))
-                return
-            for number, line in enumerate(chain([first], file), start=1):
-                if line.strip():
-                    yield from _answer_rows(line, f"{path}, line {number}")
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    for number, line in filled_lines(path):
+        if line.strip() == b"{":  # one answer, laid out over several lines
+            yield from _answer_rows(path.read_bytes(), str(path))
+            return
+        yield from _answer_rows(line, f"{path}, line {number}")
 
 
 def _answer_rows(text: bytes, place: str) -> Iterator[Row]:

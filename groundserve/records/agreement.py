@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
+from groundserve.files import filled_lines
 from groundserve.records.reading import Line, opened
 from groundserve.records.record import DocId
 from groundserve.strict_json import is_finite_number, parse_object, shown
@@ -98,15 +99,12 @@ def compare_files(
 def compare_records(
     first: Mapping[DocId, list[int]], second: Mapping[DocId, list[int]], *, top_k: int
 ) -> Agreement:
-    """Compare two sets of rankings.
+    """Compare two sets of rankings, ordinals best first by `doc_id`.
 
-    Args:
-        first: `doc_id` -> ordinals, best first.
-        second: The same.
-        top_k: K >= 1; where a question has fewer frames, all of them are compared.
+    Where a question has fewer frames than K, all of them are compared.
 
     Raises:
-        InvalidRequestError: K < 1, or no question is in both files.
+        InvalidRequestError: K < 1, or no question is in both.
     """
     if top_k < 1:
         raise InvalidRequestError(f"top_k must be >= 1, got {top_k}")
@@ -147,9 +145,7 @@ def kendall_tau(first: Sequence[int], second: Sequence[int]) -> float | None:
 def compare_answer_files(
     first: str | PathLike[str], second: str | PathLike[str]
 ) -> AnswerAgreement:
-    """Compare two files of lines as `groundserve ask --json` prints them.
-
-    Answers are paired by video, task and question.
+    """Compare two files of lines that `ask --json` prints, paired by video, task and question.
 
     Raises:
         InvalidRequestError: A file cannot be read, a line is none, or no question is in both.
@@ -173,7 +169,7 @@ def compare_answer_files(
 def holds_answers(path: str | PathLike[str]) -> bool:
     """Tell whether the first line of a file is an answer in text; a pipe is never looked into."""
     try:
-        first = next(_lines(path), None) if Path(path).is_file() else None
+        first = next(filled_lines(path), None) if Path(path).is_file() else None
         return first is not None and "answers" in parse_object(first[1], "a line")
     except InvalidRequestError:  # whoever reads all lines says so
         return False
@@ -218,7 +214,7 @@ def _read_answers(path: str | PathLike[str]) -> tuple[dict[_Question, _Answer], 
     """Return the first answer to each question, and how many there are beside those."""
     answers: dict[_Question, _Answer] = {}
     num_answers = 0
-    for number, line in _lines(path):
+    for number, line in filled_lines(path):
         where = f"{path}, line {number}"
         values = parse_object(line, where)
         try:
@@ -232,16 +228,6 @@ def _read_answers(path: str | PathLike[str]) -> tuple[dict[_Question, _Answer], 
     if not answers:
         raise InvalidRequestError(f"{path} holds no answers")
     return answers, num_answers - len(answers)
-
-
-def _lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
-    try:
-        with Path(path).open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _parse_answers(values: dict[str, Any]) -> Iterator[tuple[_Question, _Answer]]:

@@ -65,15 +65,9 @@ def opened(path: str | PathLike[str], *, is_to_grow: bool = False) -> Iterator[I
 def parse_lines(
     path: str | PathLike[str], file: Iterable[bytes], *, is_to_grow: bool
 ) -> Iterator[Line]:
-    r"""Yield the records of a file that is open.
+    """Yield the records of a file that is open in binary; an error names the line.
 
-    Args:
-        path: What errors call it.
-        file: Binary, so that only \n ends a line; a question may hold other line separators.
-        is_to_grow: Whether lines are to be added: then the last one must have its end.
-
-    Raises:
-        InvalidRequestError: A line is not a record; the message names it.
+    Where lines are to be added, the last one must have its end.
     """
     for number, raw in enumerate(file, start=1):
         if is_to_grow and not raw.endswith(b"\n"):

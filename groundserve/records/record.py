@@ -75,11 +75,7 @@ Record: TypeAlias = FrameRecord | SelectionRecord
 
 
 def make_record(result: ScoreResult, query: QueryResult, *, doc_id: DocId) -> FrameRecord:
-    """Turn one answer into a record; of equal logits the earlier frame comes first.
-
-    Raises:
-        InvalidRequestError: `doc_id` is neither a whole number nor text.
-    """
+    """Turn one answer into a record; of equal logits the earlier frame comes first."""
     return rank_frames(
         query.frame_logits,
         query.frame_scores,
@@ -111,11 +107,10 @@ def rank_frames(
 
 
 def make_selection_record(query: QueryResult, *, doc_id: DocId) -> SelectionRecord:
-    """Keep of one answer the frames that its `top_k` and selector chose.
+    """Keep of one answer the frames that its `top_k` and selector chose; `doc_id` is a number.
 
-    Raises:
-        InvalidRequestError: `doc_id` is text. Readers of such a file match numbers; where they
-            find none they sample uniformly, most of them without a word.
+    Readers of such a file match numbers; where they find none they sample uniformly, most of them
+    without a word.
     """
     number = _number(doc_id, "the question's number in its benchmark where frames are selected")
     return SelectionRecord(doc_id=number, index=query.selected_frames.tolist())
@@ -126,11 +121,8 @@ def make_doc_id(video: str | PathLike[str], query: str) -> str:
 
     It says what is asked, not what answered, so that records of two engines can be compared: the
     name of `video_path`, and 12 hexadecimal digits of the SHA-256 of `video_path`, a zero byte and
-    `contexts` in UTF-8. Never the text of a number, which readers would take for one.
-
-    Args:
-        video: Path as the record has it. The same file by another path is another video.
-        query: The question as asked.
+    `contexts` in UTF-8. Never the text of a number, which readers would take for one. The same file
+    by another path is another video.
     """
     path = os.fspath(video)
     # A name on the disk need not be UTF-8; its lone surrogates are hashed as they stand.

@@ -22,11 +22,6 @@ def check_records(
 ) -> None:
     """Find out before any work whether `add_records` can write records with these ids.
 
-    Args:
-        path: File of records, or one to be made in a folder that exists.
-        doc_ids: Of the records to come.
-        replace: Whether records that have one of the ids are to be replaced.
-
     Raises:
         InvalidRequestError: The file cannot be written, a line of it is not a record, an id is
             given twice, or is in the file (more than once, with `replace`); the message names the
@@ -49,11 +44,6 @@ def add_records(
     Processes that write to one file wait for each other (flock); where the file system has no such
     locks, let one write at a time. Lines are added in one write. To replace some, the file is
     written anew as `whole_file` does; all other lines stay as they are, byte by byte.
-
-    Args:
-        path: The file; made where it is missing.
-        records: To write, each with an id of its own.
-        replace: Put a record in the place of the one that has its id.
 
     Raises:
         InvalidRequestError: As `check_records`.
@@ -79,11 +69,8 @@ def add_records(
 def append_records(path: str | PathLike[str], records: Sequence[Record]) -> None:
     """Append lines to a file in one write, locked, without a look at the ids in it.
 
-    For a file that grows in many steps, of which `check_records` was asked once.
-
-    Raises:
-        InvalidRequestError: The file cannot be written, or its last line has no end.
-        OSError: The disk is full, or fails; the file is as it was.
+    For a file that grows in many steps, of which `check_records` was asked once. Errors are those
+    of `add_records`.
     """
     with _locked(path) as file:
         size = file.seek(0, os.SEEK_END)

@@ -40,7 +40,7 @@ KNOWS_A_FAMILY = {
     ("engine_build/trtllm/build.py", "videoitg"): "alone has an engine of TensorRT-LLM",
     ("engine_build/trtllm/convert.py", "videoitg"): "whose weights are renamed",
     ("groundserve/evaluation/activitynet/answers.py", "vtimellm"): "whose log is read",
-    ("groundserve/evaluation/activitynet/answer_log.py", "vtgllm"): "whose files are read",
+    ("groundserve/evaluation/activitynet/vtgllm_files.py", "vtgllm"): "whose files are read",
     ("groundserve/evaluation/highlights.py", "vtgllm"): "whose answers are read",
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
     ("groundserve/exports/formats.py", "videoitg"): "by whose rule benchmarks sample",

@@ -18,6 +18,8 @@ from typing import Any
 
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.spans import Window
+from groundserve.evaluation.videos import find_files
+from groundserve.files import read_input
 from groundserve.strict_json import is_finite_number, parse_object, shown
 
 _SHORTEST_SENTENCE = 6
@@ -42,23 +44,18 @@ class Annotation:
 def read_annotations(path: str | PathLike[str]) -> dict[str, Annotation]:
     """Read `{video: {"duration", "timestamps": [[start, end], ...], "sentences": [...]}}`.
 
-    A file with a list `annotations` is one of VTG-LLM's, `SPLIT.caption_coco_format.json`: see
-    `groundserve.evaluation.activitynet.annotations`.
+    A file with a list `annotations` is one of VTG-LLM's, `SPLIT.caption_coco_format.json`.
 
     Raises:
         InvalidRequestError: The file cannot be read or holds no videos, or one is malformed; the
             message names it.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    values = parse_object(data, str(path))
+    values = parse_object(read_input(path), str(path))
     if not values:
         raise InvalidRequestError(f"{path} holds no videos")
-    annotations = {}
     if isinstance(values.get("annotations"), list):
         values = _from_coco(values["annotations"], str(path))
+    annotations = {}
     for video, value in values.items():
         try:
             annotations[video] = _parse(value)
@@ -69,14 +66,7 @@ def read_annotations(path: str | PathLike[str]) -> dict[str, Annotation]:
 
 def find_videos(videos: Iterable[str], media_root: Path) -> dict[str, Path]:
     """Return the file of each video that is there; published sets have lost many of theirs."""
-    if not media_root.is_dir():
-        raise InvalidRequestError(f"--media-root must be a folder, {media_root} is none")
-    found = {}
-    for video in videos:
-        places = (media_root / f"{video}{suffix}" for suffix in _VIDEO_SUFFIXES)
-        place = next((path for path in places if path.is_file()), None)
-        if place is not None:
-            found[video] = place
+    found = find_files(videos, media_root, _VIDEO_SUFFIXES)
     if not found:
         raise InvalidRequestError(
             f"{media_root} has none of the annotated videos; they are looked for as "
@@ -143,15 +133,15 @@ def _add(videos: dict[str, Any], entry: Any) -> None:
     if "segments" in entry:
         if video["timestamps"]:
             raise ValueError(f"the video {shown(entry['image_id'])} is given twice")
-        windows, sentences = entry["segments"], _sentences(texts)
-        ids = []
+        windows = entry["segments"]
+        video["sentences"] += _sentences(texts)
     else:
-        windows, sentences, ids = [entry.get("timestamp")], [entry["caption"]], [entry.get("id")]
+        windows = [entry.get("timestamp")]
+        video["sentences"].append(entry["caption"])
+        video["ids"].append(str(entry.get("id")))
     if not isinstance(windows, list) or not all(map(_is_window, windows)):
         raise ValueError("segments, or timestamp, must be [start, end] in seconds")
     video["timestamps"] += windows
-    video["sentences"] += sentences
-    video["ids"] += map(str, ids)
     ends = [end for _, end in windows]
     video["duration"] = entry.get("duration", max([video["duration"], *ends]))
 
@@ -160,9 +150,6 @@ def _sentences(texts: Mapping[str, str]) -> list[str]:
     if "pure_cap" in texts:
         pieces = texts["pure_cap"].split(". ")
     else:
-        pieces = [
-            piece.strip(" ")
-            for piece in texts["caption"].split(".")
-            if len(piece) >= _SHORTEST_SENTENCE
-        ]
+        pieces = texts["caption"].split(".")
+        pieces = [piece.strip(" ") for piece in pieces if len(piece) >= _SHORTEST_SENTENCE]
     return [f"{piece}." for piece in pieces]

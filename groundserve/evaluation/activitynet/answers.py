@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from groundserve.evaluation.activitynet.annotations import Annotation
 from groundserve.evaluation.spans import Window
 from groundserve.families.vtimellm.answer import find_span, read_events
 from groundserve.options import Task
@@ -43,6 +42,10 @@ class Event:
         )
 
 
+Events = tuple[Event, ...] | None
+"""What one answer tells; None where it tells no times that can be read."""
+
+
 def event_of(window: Window, duration_seconds: float, sentence: str = "") -> Event:
     """Return an event that is told in seconds."""
     start, end = (round(100 * seconds / duration_seconds, _DIGITS) for seconds in window)
@@ -68,12 +71,12 @@ class Answers:
 
     groundings: tuple[Grounding, ...]
     """In the order of the file, repeated questions included."""
-    captions: Mapping[str, tuple[Event, ...] | None]
-    """By video its last answer's events; None where none can be read."""
+    captions: Mapping[str, Events]
+    """By video, of its last answer."""
 
 
-def read_text(text: str, task: LogTask) -> tuple[Event, ...] | None:
-    """Read the times of an answer of VTimeLLM; None where it tells none that can be read."""
+def read_text(text: str, task: LogTask) -> Events:
+    """Read the times of an answer of VTimeLLM."""
     if task == "grounding":
         span = find_span(text)
         return None if span is None else (Event(start_percent=span[0], end_percent=span[1]),)
@@ -87,7 +90,7 @@ def read_text(text: str, task: LogTask) -> tuple[Event, ...] | None:
     )
 
 
-def read_moments(moments: Any, duration_seconds: Any) -> tuple[Event, ...] | None:
+def read_moments(moments: Any, duration_seconds: Any) -> Events:
     """Read the `moments` of an answer as `groundserve ask --json` prints them."""
     if not is_finite_number(duration_seconds) or duration_seconds <= 0:
         raise ValueError("duration_seconds must be a number above 0")
@@ -98,23 +101,13 @@ def read_moments(moments: Any, duration_seconds: Any) -> tuple[Event, ...] | Non
     for start, end, text in told:
         if not (is_finite_number(start) and is_finite_number(end) and isinstance(text, str)):
             raise ValueError("start and end of a moment must be seconds, its text a text")
-
-    events = tuple(
-        event_of((start, end), float(duration_seconds), text) for start, end, text in told
-    )
-    return events or None
-
-
-def find_sentence(query: str, annotation: Annotation) -> list[int]:
-    """Return the places of the sentences that a question for a moment was made of.
-
-    As the question is worded, case, spaces around it and one full stop make no difference.
-    """
-    sentences = map(plain_sentence, annotation.sentences)
-    asked = plain_sentence(query)
-    return [number for number, sentence in enumerate(sentences) if sentence == asked]
+    duration = float(duration_seconds)
+    return tuple(event_of((start, end), duration, text) for start, end, text in told) or None
 
 
 def plain_sentence(sentence: str) -> str:
-    """Return a sentence as the reference puts it into its question."""
+    """Return a sentence as the reference puts it into its question.
+
+    Case, spaces around it and one full stop make no difference.
+    """
     return sentence.strip().lower().removesuffix(".")

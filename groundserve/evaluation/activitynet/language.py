@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from groundserve.errors import GroundserveError, MissingExtraError
 from groundserve.runtime.closing import Closing
@@ -29,16 +28,6 @@ _JAVA = "java"
 # What a line of input cannot hold: all but ASCII, which the protocol leaves out, its controls, and
 # METEOR's mark between two texts.
 _NOT_TEXT = re.compile(r"[^ -~]|\|\|\|")
-
-
-class Language(Protocol):
-    """What `make_caption_report` asks about words."""
-
-    def tokenize(self, captions: Collection[str]) -> Mapping[str, str]:
-        """Return each caption's words, lower-cased and without punctuation, a space between two."""
-
-    def meteor(self, pairs: Sequence[Pair]) -> tuple[float, list[float]]:
-        """Return METEOR of all pairs together, and that of each."""
 
 
 def require_language() -> None:
@@ -57,7 +46,7 @@ def require_language() -> None:
 
 
 class JavaLanguage(Closing):
-    """The `Language` of COCO's caption evaluation. To be used as a context."""
+    """What COCO's caption evaluation makes of words. To be used as a context."""
 
     def __init__(self) -> None:
         """Start METEOR, which reads its tables while other things are done."""
@@ -74,7 +63,10 @@ class JavaLanguage(Closing):
         )
 
     def tokenize(self, captions: Collection[str]) -> Mapping[str, str]:
-        """Tokenize as `Language` says; what is not ASCII counts as spaces."""
+        """Return each caption's words, lower-cased and without punctuation, a space between two.
+
+        What is not ASCII counts as spaces.
+        """
         from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
         lines = {caption: _NOT_TEXT.sub(" ", caption).strip() for caption in captions}
@@ -100,7 +92,7 @@ class JavaLanguage(Closing):
         return {caption: words.get(text, "") for caption, text in lines.items()}
 
     def meteor(self, pairs: Sequence[Pair]) -> tuple[float, list[float]]:
-        """Ask METEOR."""
+        """Return METEOR of all pairs together, and that of each."""
         self._write(" ||| ".join(["EVAL", *map(self._pair_stats, pairs)]))
         each = [self._read_number() for _ in pairs]
         return self._read_number(), each

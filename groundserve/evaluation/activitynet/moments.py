@@ -17,32 +17,25 @@ IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """One reference's choices."""
+    """One reference's choices; the defaults are those of the benchmark."""
 
-    rounds_iou: bool
+    rounds_iou: bool = False
     """Whether moments are compared in fractions of the duration, and their IoU is rounded to two
     decimals before it is compared; else in seconds and as it is."""
-    merges_neighbours: bool
+    merges_neighbours: bool = False
     """Whether told events that follow each other and tell the same are joined."""
-    straightens: bool
+    straightens: bool = False
     """Whether an event that ends before it starts is turned around."""
-    sorts_events: bool
+    sorts_events: bool = True
     """Whether SODA_c takes events by their start; else as they are told."""
-    f1_of_videos: bool
+    f1_of_videos: bool = False
     """Whether F1 is the mean over videos of each one's F1, of its precision and recall over all
     thresholds; else, at each threshold, that of the means over videos."""
-    counts_unanswered: bool
+    counts_unanswered: bool = False
     """Whether annotated videos without an answer count, with 0."""
 
 
-VTIMELLM = Protocol(
-    rounds_iou=True,
-    merges_neighbours=True,
-    straightens=False,
-    sorts_events=True,
-    f1_of_videos=False,
-    counts_unanswered=False,
-)
+VTIMELLM = Protocol(rounds_iou=True, merges_neighbours=True)
 """huangb23/VTimeLLM c34ae56, `vtimellm/eval`."""
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
@@ -50,23 +43,11 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         "vtimellm": VTIMELLM,
         # gyxxyg/VTG-LLM ce13f3e, `metrics/dvc/eval_dvc.py` and `metrics/tvg/eval_tvg.py`.
         "vtgllm": Protocol(
-            rounds_iou=False,
-            merges_neighbours=False,
-            straightens=True,
-            sorts_events=False,
-            f1_of_videos=True,
-            counts_unanswered=True,
+            straightens=True, sorts_events=False, f1_of_videos=True, counts_unanswered=True
         ),
         # ranjaykrishna/densevid_eval with fujiso/SODA: ActivityNet Captions' own, which VTG-LLM's
         # `metrics/dvc/eval_dvc_anet.py` is as well.
-        "activitynet": Protocol(
-            rounds_iou=False,
-            merges_neighbours=False,
-            straightens=False,
-            sorts_events=True,
-            f1_of_videos=False,
-            counts_unanswered=False,
-        ),
+        "activitynet": Protocol(),
     }
 )
 """By the name that `--protocol` has for it."""
@@ -100,14 +81,7 @@ def make_grounding_report(
     protocol: Protocol = VTIMELLM,
     seed: int = 0,
 ) -> GroundingReport:
-    """Measure every answer and average over them.
-
-    Args:
-        groundings: At least one; each about an annotated sentence.
-        annotations: By video.
-        protocol: Whose IoU.
-        seed: Of the resamples over videos.
-    """
+    """Measure every answer, each about an annotated sentence, and average over them."""
     ious = [
         grounding_iou(one.event, annotations[one.video], one.number, protocol) for one in groundings
     ]
@@ -138,19 +112,9 @@ def grounding_iou(
     duration = annotation.duration_seconds
     if not protocol.rounds_iou:
         return hull_iou(event.window(duration), (start, end))
-    return fraction_iou(
-        (event.start_percent / 100, event.end_percent / 100), (start / duration, end / duration)
-    )
-
-
-def fraction_iou(told: Window, true: Window) -> float:
-    """Return `hull_iou` of two windows that are fractions of the duration, to two decimals.
-
-    So rounded it is compared with the thresholds.
-
-    Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py::iou`.
-    """
-    return round(hull_iou(told, true), 2)
+    # huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py::iou`.
+    told = event.start_percent / 100, event.end_percent / 100
+    return round(hull_iou(told, (start / duration, end / duration)), 2)
 
 
 def hull_iou(told: Window, true: Window) -> float:

@@ -46,89 +46,76 @@ def answer_questions(
 ) -> Outcome:
     """Ask what has no answer yet; answers go to the folder as they come.
 
-    Args:
-        setup: What to ask.
-        endpoint: Whom.
-        run: Where answers are kept.
-        num_threads: Questions that are asked at one time, >= 1.
-        budget: When to stop. What is being asked then is still answered.
-        on_video: Called with the number of a video, from 1, and how many there are.
+    When the budget is spent, what is being asked is still answered. `on_video` is called with the
+    number of a video, from 1, and how many there are.
 
     Raises:
         UnavailableError: `MAX_FAILURES_IN_A_ROW` questions failed.
         GroundserveError: As `Endpoint.ask`, but for single questions; or as `Scorer.score`, but
             for single videos.
     """
-    outcome = Outcome()
-    asked = _Asked(endpoint, run, outcome)
+    asked = _Asked(endpoint, run, budget)
     for answer in run.answers.values():
         budget.spend(answer.reply.usage)
+    tasks = open_tasks(setup, run, on_video=on_video, on_failure=asked.outcome.add)
     pool = ThreadPoolExecutor(num_threads)
     try:
-        with closing(open_tasks(setup, run, on_video=on_video, on_failure=outcome.add)) as tasks:
+        with closing(tasks):
             for task in tasks:
                 if len(asked.pending) >= num_threads:
-                    asked.take(budget, is_all=False)
+                    asked.take_done()
                 if budget.is_spent:
-                    outcome.is_budget_spent = True
+                    asked.outcome.is_budget_spent = True
                     break
                 asked.pending.add(pool.submit(asked.ask, task))
-        asked.take(budget, is_all=True)
+        while asked.pending:
+            asked.take_done()
     except BaseException:
         # Nobody waits for the rest any more: not for replies, nor for waits between tries.
         endpoint.close()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-    return outcome
+    return asked.outcome
 
 
+@dataclass
 class _Asked:
     """What is being asked, and what became of it."""
 
-    def __init__(self, endpoint: Endpoint, run: RunFolder, outcome: Outcome) -> None:
-        self._endpoint = endpoint
-        self._run = run
-        self._outcome = outcome
-        self._num_failed_in_a_row = 0
-        self.pending: set[Future[Answer]] = set()
+    endpoint: Endpoint
+    run: RunFolder
+    budget: Budget
+    outcome: Outcome = field(default_factory=Outcome)
+    pending: set[Future[Answer]] = field(default_factory=set)
+    num_failed: int = 0
+    """In a row."""
 
     def ask(self, task: Task) -> Answer:
         """In a thread: what was paid for is kept before anything else happens."""
         answer = Answer(
             key=task.question.key,
             arm=task.arm,
-            reply=self._endpoint.ask(task.content),
+            reply=self.endpoint.ask(task.content),
             frame_indices=task.frame_indices,
         )
-        self._run.add(answer)
+        self.run.add(answer)
         return answer
 
-    def take(self, budget: Budget, *, is_all: bool) -> None:
-        """Wait until one of them is done, or all, and count."""
-        while self.pending:
-            done, _ = wait(self.pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                self.pending.remove(future)
-                try:
-                    answer = future.result()
-                except QuestionFailedError as error:
-                    self._fail(error)
-                else:
-                    self._num_failed_in_a_row = 0
-                    budget.spend(answer.reply.usage)
-            if not is_all:
-                return
-
-    def _fail(self, error: QuestionFailedError) -> None:
-        self._outcome.add(error.kind, str(error))
-        # Twenty questions about one long video may be too large; where others were answered, the
-        # endpoint is there and the rest is worth asking.
-        if error.kind == "rejected" and self._run.answers:
-            return
-        self._num_failed_in_a_row += 1
-        if self._num_failed_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            raise UnavailableError(
-                f"{self._num_failed_in_a_row} questions failed one after another, the last: "
-                f"{error}; the same command goes on where this one stopped"
-            ) from error
+    def take_done(self) -> None:
+        """Wait until one of them is done, and count."""
+        done, self.pending = wait(self.pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            try:
+                self.budget.spend(future.result().reply.usage)
+                self.num_failed = 0
+            except QuestionFailedError as error:
+                self.outcome.add(error.kind, str(error))
+                # Twenty questions about one long video may be too large; where others were
+                # answered, the endpoint is there and the rest is worth asking.
+                self.num_failed += error.kind != "rejected" or not self.run.answers
+                if self.num_failed >= MAX_FAILURES_IN_A_ROW:
+                    raise UnavailableError(
+                        f"{self.num_failed} questions failed one after another, the last: {error}; "
+                        "the same command goes on where this one stopped"
+                    ) from error

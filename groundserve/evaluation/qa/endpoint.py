@@ -1,6 +1,7 @@
 """An OpenAI-compatible chat endpoint, asked again where another try may help.
 
-What it may do wrong, and what follows, stands in docs/evaluate.md.
+The `openai` client would try again, too, but says nothing of the tries that failed, and not where
+the stream of a reply breaks off.
 """
 
 from __future__ import annotations
@@ -45,26 +46,28 @@ _FILTERED = "content_filter"
 """Azure's code of a 400 by which it refuses a question, and a reason to finish."""
 _HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type"}
 """What is sent beside the key."""
+_OF_KEY = "is the API key in the environment the right one?"
+_WRONG_REQUEST = {
+    401: _OF_KEY,
+    403: _OF_KEY,
+    404: "look at --endpoint, which ends before /chat/completions, and at --model",
+    **dict.fromkeys(
+        range(300, 400),
+        "it redirects, which is not followed, as the key would go elsewhere: look at --endpoint",
+    ),
+}
+"""What to do about a status that every request of ours would meet."""
 
 
 class QuestionFailedError(GroundserveError):
     """The endpoint did not answer one question; it may answer others."""
 
-    def __init__(self, kind: str, message: str, retries: tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.kind = kind
-        """As in `Reply.retries`, or "rejected"."""
-        self.retries = retries
-        """What was wrong with the tries before the last."""
-
-
-class _TryFailedError(Exception):
-    """One try gave no reply."""
-
     def __init__(self, kind: str, message: str, *, retry_after: str | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        """As in `Reply.retries`, or "rejected"."""
         self.retry_after = retry_after
+        """The header of that name."""
 
 
 class Endpoint(Closing):
@@ -104,7 +107,7 @@ class Endpoint(Closing):
                 api_key=options.api_key or "none",
                 base_url=options.url,
                 timeout=openai.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
-                max_retries=0,  # each try is counted here
+                max_retries=0,
                 http_client=http_client,
             )
         except httpx2.InvalidURL as error:
@@ -143,10 +146,11 @@ class Endpoint(Closing):
     async def _ask(self, request: Mapping[str, Any]) -> Reply:
         import anyio
 
+        seconds = self._options.timeout_seconds
         retries: list[str] = []
         while True:
             try:
-                with anyio.fail_after(self._options.timeout_seconds):
+                with anyio.fail_after(seconds):
                     reply = await self._try(request)
                 return replace(
                     reply,
@@ -155,17 +159,14 @@ class Endpoint(Closing):
                     retries=tuple(retries),
                 )
             except TimeoutError:
-                seconds = self._options.timeout_seconds
-                error = _TryFailedError(
-                    "timeout", f"no reply within {seconds:g} s (timeout_seconds)"
-                )
-            except _TryFailedError as failed:
-                error = failed
-            message = self._said(str(error))
-            if error.kind == "rejected" or len(retries) + 1 >= self._options.max_attempts:
-                raise QuestionFailedError(error.kind, message, tuple(retries))
-            retries.append(error.kind)
-            await anyio.sleep(wait_seconds(parse_retry_after(error.retry_after), len(retries)))
+                said = f"no reply within {seconds:g} s (timeout_seconds)"
+                failed = QuestionFailedError("timeout", said)
+            except QuestionFailedError as error:
+                failed = error
+            if failed.kind == "rejected" or len(retries) + 1 >= self._options.max_attempts:
+                raise QuestionFailedError(failed.kind, self._said(str(failed)))
+            retries.append(failed.kind)
+            await anyio.sleep(wait_seconds(_seconds_of(failed.retry_after), len(retries)))
 
     async def _try(self, request: Mapping[str, Any]) -> Reply:
         import httpx2
@@ -193,15 +194,16 @@ class Endpoint(Closing):
             if isinstance(cause, httpx2.TimeoutException):
                 raise TimeoutError from None
             if isinstance(cause, httpx2.DecodingError):
-                raise _TryFailedError("broken", f"the reply cannot be unpacked: {cause}") from None
-            if isinstance(cause, httpx2.RemoteProtocolError):
-                said = f"the connection ended too early: {cause}"
-                raise _TryFailedError("truncated", said) from None
-            raise _TryFailedError("connection", f"cannot reach the endpoint: {cause}") from None
+                kind, said = "broken", "the reply cannot be unpacked"
+            elif isinstance(cause, httpx2.RemoteProtocolError):
+                kind, said = "truncated", "the connection ended too early"
+            else:
+                kind, said = "connection", "cannot reach the endpoint"
+            raise QuestionFailedError(kind, f"{said}: {cause}") from None
         except openai.APIError as error:  # in a stream that began well
             raise _said_error(error.message) from None
         except (ValueError, RecursionError):
-            raise _TryFailedError("broken", "the reply is no JSON") from None
+            raise QuestionFailedError("broken", "the reply is no JSON") from None
 
     def _read_status(self, error: openai.APIStatusError) -> Reply:
         """Return what a status other than 200 says of the question, or raise."""
@@ -209,17 +211,8 @@ class Endpoint(Closing):
         code = body.get("code") or body.get("type")
         message = str(body.get("message") or error.response.text.strip() or "nothing")
         said = f"the endpoint answered {status}: {self._said(message)}"
-        if status in (401, 403):
-            raise InvalidRequestError(f"{said}; is the API key in the environment the right one?")
-        if 300 <= status < 400:
-            raise InvalidRequestError(
-                f"{said}; it redirects, which is not followed, as the key would go elsewhere: "
-                "look at --endpoint"
-            )
-        if status == 404:
-            raise InvalidRequestError(
-                f"{said}; look at --endpoint, which ends before /chat/completions, and at --model"
-            )
+        if status in _WRONG_REQUEST:
+            raise InvalidRequestError(f"{said}; {_WRONG_REQUEST[status]}")
         if status == 429 and code == _NO_MONEY:
             raise GroundserveError(f"{said}; go on when the account has money again")
         if code == _FILTERED:
@@ -227,8 +220,8 @@ class Endpoint(Closing):
         if status in _RETRIED or status >= 500:
             kind = "rate_limited" if status == 429 else "server_error"
             retry_after = error.response.headers.get("retry-after")
-            raise _TryFailedError(kind, said, retry_after=retry_after)
-        raise _TryFailedError("rejected", said)
+            raise QuestionFailedError(kind, said, retry_after=retry_after)
+        raise QuestionFailedError("rejected", said)
 
     async def _keep_our_headers(self, request: httpx2.Request) -> None:
         # The client adds what it knows of this machine and what the environment says of OpenAI
@@ -257,7 +250,7 @@ async def _bound(response: httpx2.Response) -> None:
         async for piece in pieces(chunk_size):
             size += len(piece)
             if size > _MAX_BYTES:
-                raise _TryFailedError("broken", f"the reply has more than {_MAX_BYTES} bytes")
+                raise QuestionFailedError("broken", f"the reply has more than {_MAX_BYTES} bytes")
             yield piece
 
     response.aiter_bytes = bounded  # type: ignore[method-assign, assignment]
@@ -279,12 +272,12 @@ def _read(values: Sequence[Any], *, is_stream: bool) -> Reply:
                 is_refused |= bool(part.get("refusal"))
         text = "".join(texts)
     except (AttributeError, TypeError):
-        raise _TryFailedError("broken", "the reply is not in the chat format") from None
+        raise QuestionFailedError("broken", "the reply is not in the chat format") from None
     if is_stream and finish_reason is None:
         # A connection that is closed may end a stream anywhere, without an error.
-        raise _TryFailedError("truncated", "the stream ended before the reply did")
+        raise QuestionFailedError("truncated", "the stream ended before the reply did")
     if not texts:
-        raise _TryFailedError("broken", "the reply holds no choice")
+        raise QuestionFailedError("broken", "the reply holds no choice")
     return Reply(
         text=text,
         is_refused=is_refused or finish_reason in (_FILTERED, "refusal"),
@@ -293,8 +286,8 @@ def _read(values: Sequence[Any], *, is_stream: bool) -> Reply:
     )
 
 
-def _said_error(message: str) -> _TryFailedError:
-    return _TryFailedError("server_error", f"the endpoint answered with an error: {message}")
+def _said_error(message: str) -> QuestionFailedError:
+    return QuestionFailedError("server_error", f"the endpoint answered with an error: {message}")
 
 
 def _usage(value: Any) -> Usage | None:
@@ -315,16 +308,15 @@ def wait_seconds(retry_after: float | None, num_retries: int) -> float:
     return random.uniform(longest / 2, longest)
 
 
-def parse_retry_after(value: str | None) -> float | None:
+def _seconds_of(retry_after: str | None) -> float | None:
     """Return the seconds of a `Retry-After`, a number or a date; None where it is neither."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            when = parsedate_to_datetime(value)
-            seconds = (when - datetime.now(when.tzinfo)).total_seconds()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return max(seconds, 0.0) if seconds < float("inf") else None
+    for read in (float, _seconds_until):
+        with suppress(ValueError, TypeError, OverflowError):
+            seconds = read(retry_after or "")
+            return max(seconds, 0.0) if seconds < float("inf") else None
+    return None
+
+
+def _seconds_until(date: str) -> float:
+    when = parsedate_to_datetime(date)
+    return (when - datetime.now(when.tzinfo)).total_seconds()

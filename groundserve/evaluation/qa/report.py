@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_difference, bootstrap_mean
+from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_mean
 from groundserve.evaluation.qa.arms import Arm, arms_of
 from groundserve.evaluation.qa.question import BENCHMARKS, Layout, Question
-from groundserve.evaluation.qa.replies import first_letter, is_refusal, score_reply
+from groundserve.evaluation.qa.replies import Reply, first_letter, is_refusal, score_reply
 from groundserve.evaluation.qa.run_folder import Answer
 from groundserve.evaluation.qa.spending import Prices
 
@@ -78,64 +78,66 @@ def make_qa_report(
     prices: Prices | None = None,
     seed: int = 0,
 ) -> QaReport:
-    """Measure answers.
-
-    Args:
-        questions: Of the set, at least one.
-        answers: To any of them, each question at most once an arm.
-        arms: Of the run.
-        prices: Of tokens; None: no cost.
-        seed: Of the intervals.
-    """
-    by_key = {question.key: question for question in questions}
+    """Measure answers to any of the questions, each at most once an arm; `arms` are the run's."""
     by_arm: dict[Arm, dict[str, Answer]] = {}
     for answer in answers:
         by_arm.setdefault(answer.arm, {})[answer.key] = answer
     num_asked = Counter(arm for question in questions for arm in arms_of(question, arms))
-    arms = [arm for arm in ARMS if arm in by_arm]
-    scores = {arm: _scores(by_key, by_arm[arm]) for arm in arms}
-    reports = {
-        arm: _arm_report(
-            by_key, by_arm[arm], scores[arm], num_asked=num_asked[arm], prices=prices, seed=seed
-        )
-        for arm in arms
-    }
-    differences: dict[Arm, Estimate] = {}
-    by_group: dict[Arm, dict[str, Estimate]] = {}
-    for arm in arms:
-        shared = [key for key in scores[arm] if key in scores.get(BASE_ARM, {})]
-        if arm == BASE_ARM or not shared:
-            continue
-        pair = scores[arm], scores[BASE_ARM]
-        differences[arm] = _difference(by_key, shared, pair, seed=seed)
-        by_group[arm] = {
-            group: _difference(by_key, keys, pair, seed=seed)
-            for group, keys in _grouped(by_key, shared).items()
+    # In the order of the set, whatever order the answers came in.
+    scores = {
+        arm: {
+            question.key: _score(question, by_arm[arm][question.key].reply)
+            for question in questions
+            if question.key in by_arm[arm]
         }
+        for arm in ARMS
+        if arm in by_arm
+    }
+    base = scores.get(BASE_ARM, {})
+    gains = {
+        arm: {key: score - base[key] for key, score in found.items() if key in base}
+        for arm, found in scores.items()
+        if arm != BASE_ARM
+    }
+    differences = {arm: _means(questions, gain, seed=seed) for arm, gain in gains.items() if gain}
     counts = [question.num_choices for question in questions]
     return QaReport(
         num_questions=len(questions),
         num_left=num_asked.total() - sum(map(len, by_arm.values())),
         chance=None if None in counts else float(np.mean([1 / count for count in counts if count])),
-        arms=reports,
-        differences=differences,
-        differences_by_group=by_group,
+        arms={
+            arm: _arm_report(
+                questions, by_arm[arm], found, num_asked=num_asked[arm], prices=prices, seed=seed
+            )
+            for arm, found in scores.items()
+        },
+        differences={arm: overall for arm, (overall, _) in differences.items()},
+        differences_by_group={arm: by_group for arm, (_, by_group) in differences.items()},
     )
 
 
-def _scores(by_key: Mapping[str, Question], answers: Mapping[str, Answer]) -> dict[str, float]:
-    # In the order of the set, whatever order the answers came in.
-    return {
-        key: score_reply(
-            question, answers[key].reply.text, is_refused=answers[key].reply.is_refused
-        )
-        for key, question in by_key.items()
-        if key in answers
+def _score(question: Question, reply: Reply) -> float:
+    return score_reply(question, reply.text, is_refused=reply.is_refused)
+
+
+def _means(
+    questions: Iterable[Question], values: Mapping[str, float], *, seed: int
+) -> tuple[Estimate, dict[str, Estimate]]:
+    """Estimate the mean over the questions that have a value, and over those of each group."""
+    known = [question for question in questions if question.key in values]
+    groups = dict.fromkeys(question.group for question in known if question.group is not None)
+
+    def mean(some: Sequence[Question]) -> Estimate:
+        videos = [question.video for question in some]
+        return bootstrap_mean([values[question.key] for question in some], videos, seed=seed)
+
+    return mean(known), {
+        group: mean([question for question in known if question.group == group]) for group in groups
     }
 
 
 def _arm_report(
-    by_key: Mapping[str, Question],
+    questions: Sequence[Question],
     answers: Mapping[str, Answer],
     scores: Mapping[str, float],
     *,
@@ -143,12 +145,13 @@ def _arm_report(
     prices: Prices | None,
     seed: int,
 ) -> ArmReport:
+    layouts = {question.key: question.layout for question in questions}
     replies = {key: answer.reply for key, answer in answers.items()}
     refused = {key for key, it in replies.items() if it.is_refused or is_refusal(it.text)}
     without_letter = {
         key
         for key, it in replies.items()
-        if key not in refused and first_letter(it.text, by_key[key].layout) is None
+        if key not in refused and first_letter(it.text, layouts[key]) is None
     }
     usages = [it.usage for it in replies.values()]
     known = [usage for usage in usages if usage is not None]
@@ -158,12 +161,10 @@ def _arm_report(
         completion = sum(usage.completion_tokens for usage in known)
         if prices is not None:
             cost = prices.cost(prompt_tokens=prompt, completion_tokens=completion)
+    accuracy, by_group = _means(questions, scores, seed=seed)
     return ArmReport(
-        accuracy=_mean(by_key, list(scores), scores, seed=seed),
-        by_group={
-            group: _mean(by_key, keys, scores, seed=seed)
-            for group, keys in _grouped(by_key, scores).items()
-        },
+        accuracy=accuracy,
+        by_group=by_group,
         num_unanswered=num_asked - len(answers),
         num_refused=len(refused),
         num_without_letter=len(without_letter),
@@ -175,38 +176,6 @@ def _arm_report(
     )
 
 
-def _grouped(by_key: Mapping[str, Question], keys: Iterable[str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for key in keys:
-        group = by_key[key].group
-        if group is not None:
-            groups.setdefault(group, []).append(key)
-    return groups
-
-
-def _mean(
-    by_key: Mapping[str, Question],
-    keys: Sequence[str],
-    scores: Mapping[str, float],
-    *,
-    seed: int,
-) -> Estimate:
-    videos = [by_key[key].video for key in keys]
-    return bootstrap_mean([scores[key] for key in keys], videos, seed=seed)
-
-
-def _difference(
-    by_key: Mapping[str, Question],
-    keys: Sequence[str],
-    pair: tuple[Mapping[str, float], Mapping[str, float]],
-    *,
-    seed: int,
-) -> Estimate:
-    videos = [by_key[key].video for key in keys]
-    first, second = ([scores[key] for key in keys] for scores in pair)
-    return bootstrap_difference(first, second, videos, seed=seed)
-
-
 _ORDER: tuple[Layout, ...] = ("longvideobench", "mlvu", "videomme", "cgbench")
 
 
@@ -216,6 +185,17 @@ class MeasuredRun:
 
     parts: dict[str, Any]
     report: QaReport
+
+    def columns_of(self, arm: Arm) -> dict[str, float]:
+        """Return an arm's accuracies by column of the paper; none where it has no answer."""
+        report, name = self.report.arms.get(arm), self.parts["name"]
+        groups = BENCHMARKS[self.parts["layout"]].groups
+        if report is None:
+            return {}
+        if not groups:
+            return {name: report.accuracy.value}
+        known = report.by_group
+        return {f"{name} {group}": known[group].value for group in groups if group in known}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,50 +222,29 @@ class PaperTable:
 
 def make_paper_table(runs: Sequence[MeasuredRun]) -> PaperTable:
     """Join runs of several benchmarks, models and numbers of frames."""
-    ordered = sorted(runs, key=lambda run: _ORDER.index(run.parts["layout"]))
-    cells: dict[tuple[str, int, Arm], dict[str, float]] = {}
+    cells: dict[tuple[str, int, int], dict[str, float]] = {}
     columns: dict[str, None] = {}
-    for run in ordered:
-        for arm in ARMS:
-            found = columns_of(run, arm)
+    for run in sorted(runs, key=lambda run: _ORDER.index(run.parts["layout"])):
+        model, top_k = run.parts["model"], run.parts["top_k"]
+        for place, arm in enumerate(ARMS):
+            found = run.columns_of(arm)
             columns |= dict.fromkeys(found)
-            row = (run.parts["model"], run.parts["top_k"], arm)
-            for name, value in found.items():
-                if name in cells.setdefault(row, {}):
-                    raise InvalidRequestError(
-                        f"two runs have {name} of {row[0]} from {row[1]} {arm} frames; leave one "
-                        "out, or give the sets names of their own (--set-name)"
-                    )
-                cells[row][name] = value
+            row = cells.setdefault((model, top_k, place), {})
+            for name in found.keys() & row.keys():
+                raise InvalidRequestError(
+                    f"two runs have {name} of {model} from {top_k} {arm} frames; leave one "
+                    "out, or give the sets names of their own (--set-name)"
+                )
+            row |= found
     rows = [
         PaperRow(
             model=model,
-            arm=arm,
+            arm=ARMS[place],
             top_k=top_k,
             cells=found,
             average=sum(found.values()) / len(columns) if len(found) == len(columns) else None,
         )
-        for (model, top_k, arm), found in sorted(cells.items(), key=_row_place)
+        for (model, top_k, place), found in sorted(cells.items(), key=lambda item: item[0])
+        if found
     ]
     return PaperTable(columns=tuple(columns), rows=tuple(rows))
-
-
-def columns_of(run: MeasuredRun, arm: Arm) -> dict[str, float]:
-    """Return an arm's accuracies by column of the paper; none where it has no answer."""
-    report = run.report.arms.get(arm)
-    if report is None:
-        return {}
-    name = run.parts["name"]
-    groups = BENCHMARKS[run.parts["layout"]].groups
-    if not groups:
-        return {name: report.accuracy.value}
-    return {
-        f"{name} {group}": report.by_group[group].value
-        for group in groups
-        if group in report.by_group
-    }
-
-
-def _row_place(item: tuple[tuple[str, int, Arm], Any]) -> tuple[str, int, int]:
-    (model, top_k, arm), _ = item
-    return model, top_k, ARMS.index(arm)

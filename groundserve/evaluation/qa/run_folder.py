@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.evaluation.line_file import append_lines, open_lines, parse_lines
+from groundserve.evaluation.line_file import append_lines, open_lines, read_ended_lines
 from groundserve.evaluation.qa.arms import Arm
 from groundserve.evaluation.qa.question import Question
 from groundserve.evaluation.qa.replies import Reply, Usage, is_right
+from groundserve.files import whole_file
 from groundserve.runtime.closing import Closing
 from groundserve.strict_json import parse_object, shown
 
@@ -30,7 +30,6 @@ _VERSION = 1
 """Raised whenever a folder of before cannot be gone on with."""
 _RUN, _QUESTIONS = "run.json", "questions.jsonl"
 _ANSWERS, _SELECTIONS = "answers.jsonl", "selections.jsonl"
-_PARTIAL = ".partial"
 _QUESTION_FIELDS = ("key", "video", "group", "answer", "num_choices", "spans")
 
 
@@ -91,25 +90,28 @@ class RunFolder(Closing):
                 _begin(folder, parts, questions)
             self.answers = {(answer.key, answer.arm): answer for answer in _read_answers(folder)}
             """By question and arm."""
-            # By question the ordinals of the frames selected for it; and the identity of the
-            # engine that selected them all, None where nothing was or records say them.
-            self.selections, self.engine = _read_selections(folder)
+            self.selections: dict[str, tuple[int, ...]] = {}
+            """By question the ordinals of the frames selected for it."""
+            self.engine: Any = None
+            """Identity of the engine that selected them all; None where records say them."""
+            for where, line in read_ended_lines(folder / _SELECTIONS):
+                try:
+                    self.selections[line["key"]] = tuple(line["frame_indices"])
+                    self.engine = line["engine"]
+                except (KeyError, TypeError) as error:
+                    raise InvalidRequestError(f"{where}: no selection of a run") from error
             self._files = files.pop_all()
 
     def add(self, answer: Answer) -> None:
         """Keep an answer; it is on the disk when this returns. Any thread may call it."""
-        reply = answer.reply
+        question, fields = self._questions[answer.key], asdict(answer.reply)
+        text = fields.pop("text")
         line = {
             "key": answer.key,
             "arm": answer.arm,
-            "reply": reply.text,
-            "is_right": is_right(
-                self._questions[answer.key], reply.text, is_refused=reply.is_refused
-            ),
-            "is_refused": reply.is_refused,
-            "finish_reason": reply.finish_reason,
-            "usage": asdict(reply.usage) if reply.usage else None,
-            "retries": reply.retries,
+            "reply": text,
+            "is_right": is_right(question, text, is_refused=answer.reply.is_refused),
+            **fields,
             "frame_indices": answer.frame_indices,
         }
         with self._lock:
@@ -119,11 +121,9 @@ class RunFolder(Closing):
     def add_selections(
         self, selections: Mapping[str, tuple[int, ...]], *, engine: Mapping[str, Any] | None
     ) -> None:
-        """Keep what was selected, so that it need not be scored again.
+        """Keep ordinals by question, so that they need not be scored again.
 
-        Args:
-            selections: Ordinals by question.
-            engine: Identity of what scored the frames; None where a file of records says them.
+        `engine` is the identity of what scored the frames; None where a file of records says them.
         """
         identity = None if engine is None else json.loads(json.dumps(engine))
         if self.selections and identity != self.engine:
@@ -147,16 +147,10 @@ class RunFolder(Closing):
 def read_run(folder: Path) -> Run:
     """Read a run, finished or not, that another process may be writing."""
     parts = _read_parts(folder)
+    known = {"layout": parts["layout"], "text": "", "options": ()}
     questions = [
-        Question(
-            **{name: line[name] for name in _QUESTION_FIELDS[:-1]},
-            spans=tuple(map(tuple, line["spans"])),
-            number=number,
-            layout=parts["layout"],
-            text="",
-            options=(),
-        )
-        for number, (_, line) in enumerate(_read_lines(folder / _QUESTIONS))
+        Question(**{**line, "spans": tuple(map(tuple, line["spans"]))}, **known, number=number)
+        for number, (_, line) in enumerate(read_ended_lines(folder / _QUESTIONS))
     ]
     return Run(parts=parts, questions=questions, answers=_read_answers(folder))
 
@@ -176,34 +170,20 @@ def _read_parts(folder: Path) -> dict[str, Any]:
     return parts
 
 
-def _read_selections(folder: Path) -> tuple[dict[str, tuple[int, ...]], Any]:
-    """Return the ordinals selected by question, and the identity of the engine that did."""
-    selections, engine = {}, None
-    for where, line in _read_lines(folder / _SELECTIONS):
-        try:
-            selections[line["key"]] = tuple(line["frame_indices"])
-            engine = line["engine"]
-        except (KeyError, TypeError) as error:
-            raise InvalidRequestError(f"{where}: no selection of a run") from error
-    return selections, engine
-
-
 def _read_answers(folder: Path) -> list[Answer]:
     answers: dict[tuple[str, Arm], Answer] = {}
-    for where, line in _read_lines(folder / _ANSWERS):
+    for where, line in read_ended_lines(folder / _ANSWERS):
         try:
-            usage = line["usage"]
+            reply = Reply(
+                text=line["reply"],
+                is_refused=line["is_refused"],
+                finish_reason=line["finish_reason"],
+                usage=None if line["usage"] is None else Usage(**line["usage"]),
+                retries=tuple(line["retries"]),
+            )
+            frame_indices = tuple(line["frame_indices"])
             answer = Answer(
-                key=line["key"],
-                arm=line["arm"],
-                reply=Reply(
-                    text=line["reply"],
-                    is_refused=line["is_refused"],
-                    finish_reason=line["finish_reason"],
-                    usage=None if usage is None else Usage(**usage),
-                    retries=tuple(line["retries"]),
-                ),
-                frame_indices=tuple(line["frame_indices"]),
+                key=line["key"], arm=line["arm"], reply=reply, frame_indices=frame_indices
             )
         except (KeyError, TypeError) as error:
             raise InvalidRequestError(f"{where}: not an answer of a run") from error
@@ -215,52 +195,35 @@ def _read_answers(folder: Path) -> list[Answer]:
     return list(answers.values())
 
 
-def _read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    data = path.read_bytes() if path.exists() else b""
-    # A last line without its end was cut short, or is being written.
-    return parse_lines(data[: data.rfind(b"\n") + 1], path)
-
-
 def _require_new(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    # What a run that was killed as it began leaves is no reason to refuse.
-    left = {_QUESTIONS, _QUESTIONS + _PARTIAL, _RUN, _RUN + _PARTIAL}
     for path in folder.iterdir():
+        # What a run that was killed as it began leaves is no reason to refuse.
+        is_left = path.name == _QUESTIONS or path.suffix == ".partial"
         is_empty = path.name in (_ANSWERS, _SELECTIONS) and not path.stat().st_size
-        if path.name not in left and not is_empty:
+        if not is_left and not is_empty:
             raise InvalidRequestError(
                 f"{folder} is not empty and holds no run.json; name a new folder, or that of a run"
             )
 
 
 def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
-    lines = [
-        json.dumps({name: getattr(question, name) for name in _QUESTION_FIELDS}) + "\n"
-        for question in questions
-    ]
-    _write(folder / _QUESTIONS, "".join(lines))
+    with whole_file(folder / _QUESTIONS) as file:
+        for question in questions:
+            line = {name: getattr(question, name) for name in _QUESTION_FIELDS}
+            file.write(json.dumps(line).encode() + b"\n")
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     run = {"version": _VERSION, "fingerprint": fingerprint, "parts": parts}
-    # Last: a folder without it is no run.
-    _write(folder / _RUN, json.dumps(run, indent=2) + "\n")
+    with whole_file(folder / _RUN) as file:  # last: a folder without it is no run
+        file.write(json.dumps(run, indent=2).encode() + b"\n")
 
 
 def _require_same(folder: Path, parts: Mapping[str, Any]) -> None:
     there = _read_parts(folder)
-    # As JSON gives it back: a tuple is a list.
-    here = json.loads(json.dumps(parts))
+    here = json.loads(json.dumps(parts))  # as JSON gives it back: a tuple is a list
     names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
     if names:
         said = "; ".join(
             f"{name} was {shown(there.get(name))}, is {shown(here.get(name))}" for name in names
         )
         raise InvalidRequestError(f"{folder} is another run's: {said}; name another folder")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + _PARTIAL)
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.qa.question import Question
-from groundserve.limits import Limits
+from groundserve.evaluation.scored_records import score_texts
 from groundserve.options import ScoreOptions
 from groundserve.records.reading import Line, opened
 from groundserve.scorer import Scorer
@@ -38,39 +38,33 @@ class Selector(Protocol):
     """Whoever selects frames."""
 
     def select(self, video: Path, prompts: Mapping[str, str]) -> Selection:
-        """Select frames of a video."""
+        """Select frames of a video; prompts are by question."""
 
 
 class ScoringSelector:
-    """Selects the frames that a scorer ranks highest."""
+    """Selects the frames that a scorer ranks highest, by the sampling of the published numbers."""
 
     def __init__(
         self, scorer: Scorer, questions: Sequence[Question], *, num_selected: int, asked: Asked
     ) -> None:
-        """Score nothing yet."""
         self._scorer = scorer
         self._texts = {question.key: question.text for question in questions}
         self._asked = asked
-        # Rule B at most 512 frames: what the published numbers come from.
         self._options = ScoreOptions(top_k=num_selected)
 
     def select(self, video: Path, prompts: Mapping[str, str]) -> Selection:
-        """Score the frames; the video is decoded once for every 32 questions or so."""
+        """Score the frames; questions that read the same are scored once."""
         queries = {
             key: prompt if self._asked == "prompt" else self._texts[key]
             for key, prompt in prompts.items()
         }
-        # Questions that read the same are scored once.
-        different = iter(dict.fromkeys(queries.values()))
-        found: dict[str, tuple[int, ...]] = {}
-        engine = None
-        while batch := list(itertools.islice(different, Limits().max_queries)):
-            result = self._scorer.score(video, batch, self._options)
-            engine = result.engine
-            for query, answer in zip(batch, result.queries, strict=True):
-                found[query] = tuple(answer.selected_frames.tolist())
+        result, answers = score_texts(self._scorer, video, queries.values(), self._options)
         return Selection(
-            frame_indices={key: found[query] for key, query in queries.items()}, engine=engine
+            frame_indices={
+                key: tuple(answers[query].selected_frames.tolist())
+                for key, query in queries.items()
+            },
+            engine=result.engine,
         )
 
 
@@ -84,10 +78,8 @@ class RecordedSelector:
         reference's harness counts), or else whose own id. Where it says what was asked (`contexts`)
         that must hold the question.
 
-        Args:
-            path: A file of records, or a folder that `groundserve batch` wrote.
-            questions: Of the set.
-            num_selected: K >= 1: the first K of each `index` count, which is best first.
+        The path is a file of records, or a folder that `groundserve batch` wrote; the first K
+        frames of each `index` count, which is best first.
 
         Raises:
             InvalidRequestError: The file cannot be read, a question has no record, or an `index`
@@ -119,26 +111,22 @@ class RecordedSelector:
 def _question_of(
     line: Line, by_number: Mapping[int, Question], by_key: Mapping[str, Question]
 ) -> Question | None:
-    places = [by_key.get(str(line.doc_id))]
-    if isinstance(line.doc_id, int):
-        places.insert(0, by_number.get(line.doc_id))
     asked = line.fields.get("contexts")
-    for question in places:
+    by_place = by_number.get(line.doc_id) if isinstance(line.doc_id, int) else None
+    for question in (by_place, by_key.get(str(line.doc_id))):
         if question is not None and (not isinstance(asked, str) or question.text in asked):
             return question
     return None
 
 
 def _first(line: Line, num_selected: int, path: Path) -> tuple[int, ...]:
-    index = line.index
+    index, where = line.index, f"{path}, line {line.number}"
     if not index or min(index) < 0 or len(set(index)) != len(index):
-        raise InvalidRequestError(
-            f"{path}, line {line.number}: index must hold different ordinals, at least one"
-        )
+        raise InvalidRequestError(f"{where}: index must hold different ordinals, at least one")
     if len(index) > num_selected and all(a < b for a, b in itertools.pairwise(index)):
         raise InvalidRequestError(
-            f"{path}, line {line.number}: index has {len(index)} frames in time order, of which "
-            f"the first {num_selected} (--top-k) are only the earliest; give records best first, "
-            "or of exactly that many frames"
+            f"{where}: index has {len(index)} frames in time order, of which the first "
+            f"{num_selected} (--top-k) are only the earliest; give records best first, or of "
+            "exactly that many frames"
         )
     return tuple(sorted(index[:num_selected]))

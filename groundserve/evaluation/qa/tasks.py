@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,10 +14,12 @@ from groundserve.evaluation.qa.prompts import NO_SUBTITLES, make_prompt, shown_s
 from groundserve.evaluation.qa.question import Question
 from groundserve.evaluation.qa.run_folder import RunFolder
 from groundserve.evaluation.qa.selections import Selector
-from groundserve.frames import iterate_frames
+from groundserve.frames import as_jpeg, data_url, iterate_frames
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoIndex, VideoSource
 from groundserve.runtime.deadline import Deadline
+
+_MAX_UNAVAILABLE_IN_A_ROW = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,47 +36,6 @@ class PictureOptions:
             raise InvalidRequestError(f"longest_side must be >= 1, got {self.longest_side}")
         if not 1 <= self.quality <= 95:
             raise InvalidRequestError(f"quality must be 1 to 95, got {self.quality}")
-
-
-def _read_index(workers: MediaWorkers, path: Path) -> VideoIndex:
-    """Return the frames that a video has; nothing is decoded."""
-    limits = Limits()
-    with (
-        VideoSource.from_path(path, limits=limits) as source,
-        workers.open(source, deadline=Deadline.after(limits.max_request_seconds)) as video,
-    ):
-        return video.index
-
-
-def _read_pictures(
-    path: Path, frame_indices: Iterable[int], options: PictureOptions
-) -> dict[int, str]:
-    """Return `data:` URLs of JPEGs by ordinal."""
-    ordinals = sorted(set(frame_indices))
-    if not ordinals:
-        return {}
-    from PIL import Image
-
-    limits = Limits()
-    frames = iterate_frames(
-        path,
-        ordinals,
-        longest_side=options.longest_side,
-        limits=limits,
-        # The ceiling is that of one request; these are the frames of many questions.
-        deadline=Deadline.after(limits.max_request_seconds * len(ordinals)),
-    )
-    pictures = {}
-    with closing(frames):
-        for ordinal, frame in zip(ordinals, frames, strict=True):
-            buffer = io.BytesIO()
-            Image.fromarray(frame).save(buffer, "JPEG", quality=options.quality)
-            encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-            pictures[ordinal] = f"data:image/jpeg;base64,{encoded}"
-    return pictures
-
-
-_MAX_UNAVAILABLE_IN_A_ROW = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,37 +77,33 @@ def open_tasks(
 ) -> Generator[Task, None, None]:
     """Yield what has no answer yet, video by video.
 
-    Args:
-        setup: What is asked.
-        run: Whose answers there are; it takes selections that are made now.
-        on_video: Called with the number of a video, from 1, and how many there are.
-        on_failure: Called where a video, or a question about it, cannot be read or scored: with
-            "video", what is wrong, and how many answers that leaves out.
+    The run takes selections that are made now. `on_video` is called with the number of a video,
+    from 1, and how many there are; `on_failure`, where a video, or a question about it, cannot be
+    read or scored, with "video", what is wrong, and how many answers that leaves out.
 
     Raises:
         UnavailableError: Three videos, one after another, could not be read or scored now.
         GroundserveError: As `Scorer.score`, but for what is wrong with a single video.
     """
-    by_video: dict[str, list[Question]] = {}
+    by_video: dict[str, list[tuple[Question, Arm]]] = {}
     for question in setup.questions:
-        by_video.setdefault(question.video, []).append(question)
+        left = by_video.setdefault(question.video, [])
+        left += [
+            (question, arm)
+            for arm in arms_of(question, setup.arms)
+            if (question.key, arm) not in run.answers
+        ]
     num_unavailable = 0
     with MediaWorkers(limits=Limits()) as workers:
-        for number, (name, questions) in enumerate(by_video.items(), start=1):
-            open_arms: dict[str, list[Arm]] = {question.key: [] for question in questions}
-            for question in questions:
-                for arm in arms_of(question, setup.arms):
-                    if (question.key, arm) not in run.answers:
-                        open_arms[question.key].append(arm)
-            left = [question for question in questions if open_arms[question.key]]
+        for number, (name, left) in enumerate(by_video.items(), start=1):
             if not left:
                 continue
             on_video(number, len(by_video))
             try:
-                tasks = _tasks_of_video(setup, run, workers, setup.videos[name], left, open_arms)
+                tasks = _tasks_of_video(setup, run, workers, setup.videos[name], left)
             # What is wrong with one video, or with a question about it, is not wrong with others.
             except (InvalidRequestError, DeadlineExceededError, UnavailableError) as error:
-                on_failure("video", f"{name}: {error}", sum(map(len, open_arms.values())))
+                on_failure("video", f"{name}: {error}", len(left))
                 # One video may end the process that reads it; with several it is not the videos.
                 num_unavailable = num_unavailable + 1 if isinstance(error, UnavailableError) else 0
                 if num_unavailable == _MAX_UNAVAILABLE_IN_A_ROW:
@@ -163,41 +118,61 @@ def _tasks_of_video(
     run: RunFolder,
     workers: MediaWorkers,
     path: Path,
-    questions: Sequence[Question],
-    open_arms: Mapping[str, Sequence[Arm]],
+    left: Sequence[tuple[Question, Arm]],
 ) -> list[Task]:
     index = _read_index(workers, path)
-    prompts = {question.key: _prompt(question, setup, index) for question in questions}
+    prompts = {question.key: _prompt(question, setup, index) for question, _ in left}
     if "selected" in setup.arms:
         missing = {key: text for key, text in prompts.items() if key not in run.selections}
         if missing:
             assert setup.selector is not None
             selection = setup.selector.select(path, missing)
             run.add_selections(selection.frame_indices, engine=selection.engine)
-    frames = {
-        (question.key, arm): _frames(arm, question, setup, run, index)
-        for question in questions
-        for arm in open_arms[question.key]
-    }
+    frames = [_frames(arm, question, setup, run, index) for question, arm in left]
     # Every frame that any question shows is decoded, and encoded, once.
-    shown = (ordinal for ordinals in frames.values() for ordinal in ordinals)
-    pictures = _read_pictures(path, shown, setup.pictures)
+    pictures = _read_pictures(path, {it for shown in frames for it in shown}, setup.pictures)
     return [
         Task(
             question=question,
             arm=arm,
-            frame_indices=frames[question.key, arm],
+            frame_indices=shown,
             content=[
-                *(
-                    {"type": "image_url", "image_url": {"url": pictures[ordinal]}}
-                    for ordinal in frames[question.key, arm]
-                ),
+                *({"type": "image_url", "image_url": {"url": pictures[it]}} for it in shown),
                 {"type": "text", "text": prompts[question.key]},
             ],
         )
-        for question in questions
-        for arm in open_arms[question.key]
+        for (question, arm), shown in zip(left, frames, strict=True)
     ]
+
+
+def _read_index(workers: MediaWorkers, path: Path) -> VideoIndex:
+    """Return the frames that a video has; nothing is decoded."""
+    limits = Limits()
+    with (
+        VideoSource.from_path(path, limits=limits) as source,
+        workers.open(source, deadline=Deadline.after(limits.max_request_seconds)) as video,
+    ):
+        return video.index
+
+
+def _read_pictures(
+    path: Path, frame_indices: Iterable[int], options: PictureOptions
+) -> dict[int, str]:
+    """Return `data:` URLs of JPEGs by ordinal."""
+    ordinals = sorted(frame_indices)
+    if not ordinals:
+        return {}
+    limits = Limits()
+    # The ceiling is that of one request; these are the frames of many questions.
+    deadline = Deadline.after(limits.max_request_seconds * len(ordinals))
+    frames = iterate_frames(
+        path, ordinals, longest_side=options.longest_side, limits=limits, deadline=deadline
+    )
+    with closing(frames):
+        return {
+            ordinal: data_url(as_jpeg(frame, quality=options.quality))
+            for ordinal, frame in zip(ordinals, frames, strict=True)
+        }
 
 
 def _prompt(question: Question, setup: Setup, index: VideoIndex) -> str:

@@ -7,7 +7,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from groundserve.evaluation.frames import (
     average_precision,
     random_average_precision,
-    random_recall,
     recall_at_k,
     roc_auc,
     uniform_positions,
@@ -87,13 +86,6 @@ def test_uniform_positions(num_frames, num_selected, expected):
     assert uniform_positions(num_frames, num_selected).tolist() == expected
 
 
-def test_random_recall_is_the_mean_over_all_choices():
-    relevant = labels(1, 0, 1, 0, 0)
-    recalls = [relevant[list(c)].sum() / 2 for c in itertools.combinations(range(5), 3)]
-    assert random_recall(5, num_selected=3) == pytest.approx(np.mean(recalls))
-    assert random_recall(5, num_selected=9) == 1.0
-
-
 @pytest.mark.parametrize("num_relevant", [1, 2, 3, 5])
 def test_random_average_precision_is_the_mean_over_all_orders(num_relevant):
     relevant = np.arange(5) < num_relevant
@@ -108,17 +100,3 @@ def test_roc_auc_is_that_of_sklearn():
     for scores, relevant in random_questions(200):
         expected = roc_auc_score(relevant, scores)
         assert roc_auc(scores[relevant], scores[~relevant]) == pytest.approx(expected)
-
-
-def test_roc_auc_counts_weights_as_repetitions():
-    rng = np.random.default_rng(0)
-    for scores, relevant in random_questions(50):
-        weights = rng.integers(0, 4, len(scores))
-        positive, negative = (np.repeat(scores[m], weights[m]) for m in (relevant, ~relevant))
-        got = roc_auc(
-            scores[relevant],
-            scores[~relevant],
-            positive_weights=weights[relevant],
-            negative_weights=weights[~relevant],
-        )
-        assert got == pytest.approx(roc_auc(positive, negative), nan_ok=True)

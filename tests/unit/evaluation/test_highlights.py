@@ -10,7 +10,7 @@ from groundserve.evaluation.highlights import (
     make_highlight_report,
     read_highlight_answers,
 )
-from groundserve.evaluation.qvhighlights_files import GroundTruth, read_ground_truth
+from groundserve.evaluation.qvhighlights import GroundTruth, read_ground_truth
 from groundserve.families.vtgllm.answer import read_highlights
 from tests.support.reference import VTGLLM
 from tests.unit.evaluation.activitynet.told import Told

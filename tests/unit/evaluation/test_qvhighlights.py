@@ -10,8 +10,9 @@ from groundserve.evaluation.qvhighlights import (
     highlight_hit_at_1,
     make_moment_report,
     moment_average_precision,
+    read_ground_truth,
+    read_predictions,
 )
-from groundserve.evaluation.qvhighlights_files import read_ground_truth, read_predictions
 
 
 def average_precision_at(iou, predicted, windows):

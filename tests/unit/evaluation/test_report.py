@@ -20,19 +20,19 @@ def question(frame_logits, labels, *, video="a.mp4", kind="semantic", text="?"):
 def test_every_figure_of_one_question():
     # Ranked: frames 1, 3, 0, 2. Above 0: frames 1 and 3, two spans; the first has the best frame.
     got = measure_question(question([-1, 3, -2, 2], [0, 1, 1, 0]), top_k=2)
-    assert got.base_rate == 0.5
-    assert got.frame_ap == pytest.approx((1 / 1 + 2 / 4) / 2)
+    assert got["base_rate"] == 0.5
+    assert got["frame_ap"] == pytest.approx((1 / 1 + 2 / 4) / 2)
     harmonic = 1 + 1 / 2 + 1 / 3 + 1 / 4
-    assert got.random_ap == pytest.approx((harmonic + (4 - harmonic) / 3) / 4)
-    assert got.recall_at_k == 0.5
-    assert got.possible_recall == 1.0
-    assert got.uniform_recall == 0.5  # frames 1 and 3
-    assert got.random_recall == 0.5
-    assert got.recall_over_uniform == 0.0
-    assert got.hit_at_1 == 1.0
-    assert got.uniform_hit_at_1 == 1.0  # frame 2
-    assert got.miou == 0.5  # 1 to 2 s of 1 to 3 s
-    assert (got.r1_at_03, got.r1_at_05, got.r1_at_07) == (1.0, 1.0, 0.0)
+    assert got["random_ap"] == pytest.approx((harmonic + (4 - harmonic) / 3) / 4)
+    assert got["recall_at_k"] == 0.5
+    assert got["possible_recall"] == 1.0
+    assert got["uniform_recall"] == 0.5  # frames 1 and 3
+    assert got["random_recall"] == 0.5
+    assert got["recall_over_uniform"] == 0.0
+    assert got["hit_at_1"] == 1.0
+    assert got["uniform_hit_at_1"] == 1.0  # frame 2
+    assert got["miou"] == 0.5  # 1 to 2 s of 1 to 3 s
+    assert [got[f"r1_at_0{at}"] for at in (3, 5, 7)] == [1.0, 1.0, 0.0]
 
 
 QUESTIONS = [

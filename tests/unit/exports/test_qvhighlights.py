@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundserve.evaluation.qvhighlights_files import read_predictions
+from groundserve.evaluation.qvhighlights import read_predictions
 from groundserve.exports import export
 from groundserve.exports.formats import clip_scores
 from groundserve.exports.rows import ScoredFrames

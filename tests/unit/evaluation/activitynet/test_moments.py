@@ -4,7 +4,6 @@ from groundserve.evaluation.activitynet.annotations import Annotation, read_anno
 from groundserve.evaluation.activitynet.answer_log import read_answers
 from groundserve.evaluation.activitynet.answers import Event, Grounding, read_text
 from groundserve.evaluation.activitynet.moments import (
-    fraction_iou,
     grounding_iou,
     make_grounding_report,
 )
@@ -70,8 +69,10 @@ def test_recorded_log():
         pytest.param((0.0, 0.125), (0.0, 1.0), 0.12, id="a_tie"),
     ],
 )
-def test_fraction_iou(told, true, expected):
-    assert fraction_iou(told, true) == expected
+def test_iou_of_fractions_is_rounded(told, true, expected):
+    event = Event(start_percent=100 * told[0], end_percent=100 * told[1])
+    annotation = Annotation(duration_seconds=1.0, windows=(true,), sentences=("",))
+    assert grounding_iou(event, annotation, 0) == expected
 
 
 def test_thresholds_take_the_rounded_value():
