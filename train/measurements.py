@@ -34,8 +34,7 @@ STATE_NAME = "groundserve_validation.json"
 class BestCheckpoint:
     """Keeps the best; belongs to a run's first process.
 
-    Raises:
-        InvalidRequestError: There is a `best` that says nothing of where it comes from.
+    Raises InvalidRequestError where there is a `best` that does not say where it comes from.
     """
 
     def __init__(self, out: Path, *, initial: Initial, records: Path) -> None:
@@ -71,11 +70,7 @@ class BestCheckpoint:
 
 
 def read_best(out: Path) -> dict[str, Any] | None:
-    """Return what a run's best says about itself (`step`, `frame_ap`, ...); None: there is none.
-
-    Raises:
-        InvalidRequestError: There is one, and its file is missing or damaged.
-    """
+    """Return what a run's best says about itself (`step`, `frame_ap`, ...); None: there is none."""
     path = out / "best" / STATE_NAME
     if not path.parent.exists():
         return None
@@ -94,12 +89,7 @@ OnValidation = Callable[[int, Mapping[str, float], bool], None]
 
 
 class Measurements:
-    """Measures one run; all processes take part.
-
-    Raises:
-        InvalidRequestError: The records cannot be used, or what lies at `<out>/best` is none of
-            the run's.
-    """
+    """Measures one run; all processes take part."""
 
     def __init__(
         self,
@@ -110,20 +100,19 @@ class Measurements:
         processes: Processes,
         on_validation: OnValidation | None = None,
     ) -> None:
-        self._out = config.out
+        self._out, self._validation = config.out, config.validation
         self._model, self._processes = model, processes
         self._on_validation = on_validation
-        self._every_steps: int | None = None
+        self._best: BestCheckpoint | None = None  # the first process has it
         if config.validation is not None:
-            self._every_steps = config.validation.every_steps
             self._measure = FrameAp(config, initial=initial, processes=processes)
-            self._best: BestCheckpoint | None = None  # the first process has it
-            processes.on_first(lambda: self._open_best(config, initial))
+            processes.on_first(lambda: self._open_best(initial, config.validation.records))
 
     def is_due(self, step: int, *, is_last: bool) -> bool:
         """Whether to measure after a step, of which a checkpoint is then needed."""
         # Before the first step too: what training adds to the start shows in the first line.
-        return self._every_steps is not None and (is_last or step % self._every_steps == 0)
+        due = self._validation
+        return due is not None and (is_last or step % due.every_steps == 0)
 
     def is_missing(self, step: int, *, is_last: bool) -> bool:
         """Whether that of a step is due and not in the log."""
@@ -148,9 +137,8 @@ class Measurements:
                 self._on_validation(step, figures, is_best)
         return True
 
-    def _open_best(self, config: StageConfig, initial: Initial) -> None:
-        assert config.validation is not None
-        self._best = BestCheckpoint(config.out, initial=initial, records=config.validation.records)
+    def _open_best(self, initial: Initial, records: Path) -> None:
+        self._best = BestCheckpoint(self._out, initial=initial, records=records)
 
     def _offer(self, step: int, figures: Mapping[str, float]) -> bool:
         if self._best is None or step == 0:  # what the run starts from is a checkpoint already

@@ -10,7 +10,7 @@ import gc
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -50,12 +50,6 @@ class Processes:
         """Whether this one writes files and speaks."""
         return self.rank == 0
 
-    def total(self, values: Tensor) -> Tensor:
-        """Add up a tensor over all processes."""
-        if self.grouped:
-            dist.all_reduce(values)
-        return values
-
     def gather(self, value: _Value) -> list[_Value]:
         """Return every process's value, in the order of ranks."""
         if not self.grouped:
@@ -86,8 +80,7 @@ class Processes:
 def open_processes(parallelism: Parallelism) -> Iterator[Processes]:
     """Join the processes that torchrun started, or be the only one.
 
-    Raises:
-        InvalidRequestError: Config and torchrun do not agree about how many there are.
+    Raises InvalidRequestError where config and torchrun do not agree about how many there are.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
@@ -134,11 +127,7 @@ def open_processes(parallelism: Parallelism) -> Iterator[Processes]:
 class ParallelModel:
     """A model placed on this process's device, as its share of the whole.
 
-    Args:
-        trunk: Float32 weights, the same in all processes; changed in place.
-        parallelism: As in `StageConfig`.
-        precision: As in `StageConfig`.
-        processes: They take part.
+    The trunk has float32 weights, the same in all processes, and is changed in place.
     """
 
     def __init__(
@@ -149,18 +138,14 @@ class ParallelModel:
         precision: Precision,
         processes: Processes,
     ) -> None:
-        self.trunk = trunk
-        """The model itself; sharded, its parameters are this process's shards."""
+        self._trunk = trunk
         bf16 = precision == "bf16"
         self._module: torch.nn.Module = trunk
         self._timer = CollectiveTimer(processes.device)
         mesh = _mesh(parallelism, processes)
         if mesh is not None:
-            policy = MixedPrecisionPolicy()
-            if bf16:
-                policy = MixedPrecisionPolicy(
-                    param_dtype=torch.bfloat16, reduce_dtype=torch.float32
-                )
+            kinds = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32} if bf16 else {}
+            policy = MixedPrecisionPolicy(**kinds)
             for module in (*trunk.decoder.layers, trunk):
                 time_shards(fully_shard(module, mesh=mesh, mp_policy=policy), self._timer)
         else:
@@ -189,17 +174,19 @@ class ParallelModel:
     @contextmanager
     def gradients(self, *, average: bool) -> Iterator[None]:
         """Let passes inside add to the gradients; the last of a step averages over processes."""
-        context: AbstractContextManager[None] = nullcontext()
         if isinstance(self._module, FSDPModule):
             # Shards of a node are summed in every pass: put off to the last one, every process
             # would keep whole gradients until then (`set_requires_gradient_sync`). What nodes have
             # to add to one another are shards, and waits.
             self._module.set_requires_all_reduce(average)
-        elif isinstance(self._module, DistributedDataParallel) and not average:
-            context = self._module.no_sync()
-        with context:
+        if not isinstance(self._module, DistributedDataParallel):
             yield
-        self._timer.end()  # of the average that `ddp` has begun
+        elif average:
+            yield
+            self._timer.mark()  # the end of what `time_gradients` has begun
+        else:
+            with self._module.no_sync():
+                yield
 
     def take_sync_seconds(self) -> float:
         """Return how long this process stood in collectives since the last call."""
@@ -208,14 +195,14 @@ class ParallelModel:
     @contextmanager
     def evaluation(self) -> Iterator[TrainedModel]:
         """Lend the model for scoring; every process must call it as often as the others."""
-        self.trunk.eval()
+        self._trunk.eval()
         with torch.no_grad(), self._autocast:
-            yield self.trunk
-        if isinstance(self.trunk, FSDPModule):
+            yield self._trunk
+        if isinstance(self._trunk, FSDPModule):
             # Without a backward pass its own parameters stay gathered, until something such as
             # `state_dict` shards them in one process alone; then the next pass waits for ever.
-            self.trunk.reshard()
-        self.trunk.train()
+            self._trunk.reshard()
+        self._trunk.train()
 
 
 def _mesh(parallelism: Parallelism, processes: Processes) -> DeviceMesh | None:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, chain, islice
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from groundserve.evaluation.grounding_records import (
     read_grounding_records,
 )
 from groundserve.limits import Limits
-from train.config import DataConfig, StageConfig, ValidationConfig
+from train.config import StageConfig, ValidationConfig
 from train.data import TrainingData
 from train.data.records import Item, MalformedRecord
 from train.examples import Example
@@ -56,14 +55,22 @@ class _Question:
 class FrameAp:
     """Measures a model; every process must call it as often as the others.
 
-    Processes share the videos: each scores every W-th one that has a question to score, and passes
-    something blank through the model while others have more questions than itself.
+    Processes share the videos: each scores every W-th one, and passes something blank through the
+    model while others have more questions than itself.
     """
 
     def __init__(self, config: StageConfig, *, initial: Initial, processes: Processes) -> None:
         assert config.validation is not None
         self._records = read_validation(config.validation)
-        self._data = _data_config(config, num_records=len(self._records))
+        self._data = replace(
+            config.data,
+            records=config.validation.records,
+            media_root=config.validation.media_root,
+            sample_fps=1.0,
+            max_frames=Limits().max_num_frames,
+            questions_per_video=len(self._records),
+            group_by_length=False,
+        )
         self._config = config
         self._initial = initial
         self._processes = processes
@@ -84,14 +91,12 @@ class FrameAp:
         with TrainingData(
             self._data, stage=self._config.stage, samples=samples, seed=self._config.seed
         ) as data:
-            numbers = _numbers(data.items)
-            shares = [
-                self._answered(numbers, rank=rank) for rank in range(self._processes.world_size)
-            ]
+            numbers, world_size = _numbers(data.items), self._processes.world_size
+            shares = [self._answered(numbers[rank::world_size]) for rank in range(world_size)]
             share = shares[self._processes.rank]
             with closing(self._questions(data, numbers, share, lost)) as questions:
                 for _ in range(max(map(len, shares))):
-                    if self._any_stops(request):
+                    if any(self._processes.gather(request.is_made)):
                         return None
                     question = next(questions, None)
                     precision = self._score(trunk, question)
@@ -102,20 +107,19 @@ class FrameAp:
             dict(chain.from_iterable(each.items() for each in self._processes.gather(lost))),
         )
 
-    def _answered(self, numbers: Sequence[range], *, rank: int) -> list[int]:
-        """Return the records that a process scores: of its videos, those that a frame answers."""
-        of_rank = chain.from_iterable(numbers[rank :: self._processes.world_size])
-        return [number for number in of_rank if self._records[number].positive_frames]
+    def _answered(self, videos: Sequence[range]) -> set[int]:
+        """Return the records of some videos that a frame answers: those that are scored."""
+        numbers = chain.from_iterable(videos)
+        return {number for number in numbers if self._records[number].positive_frames}
 
     def _questions(
         self,
         data: TrainingData,
         numbers: Sequence[range],
-        share: Sequence[int],
+        wanted: set[int],
         lost: dict[str, str],
     ) -> Generator[_Question, None, None]:
         """Yield those of a share that can be scored; a video is decoded and encoded once."""
-        wanted = frozenset(share)
         items = [item for item, members in enumerate(numbers) if not wanted.isdisjoint(members)]
         with closing(data.readings(items)) as readings:
             for item, reading in zip(items, readings, strict=True):
@@ -143,10 +147,6 @@ class FrameAp:
             return math.nan  # every process has to know, see `_summary`
         return average_precision(logits.cpu().numpy(), question.labels)
 
-    def _any_stops(self, request: StopRequest) -> bool:
-        asked = torch.tensor(float(request.is_made), device=self._processes.device)
-        return bool(self._processes.total(asked) > 0)
-
     def _summary(
         self, found: Sequence[tuple[int, float]], lost: Mapping[str, str]
     ) -> dict[str, float]:
@@ -170,10 +170,8 @@ class FrameAp:
         for number, precision in sorted(found):
             by_type.setdefault(self._records[number].type, []).append(precision)
         figures = {FIGURE: float(np.mean([precision for _, precision in sorted(found)]))}
-        if by_type.keys() != {UNTYPED}:
-            figures |= {
-                f"{FIGURE}/{kind}": float(np.mean(by_type[kind])) for kind in sorted(by_type)
-            }
+        for kind in sorted(by_type) if by_type.keys() != {UNTYPED} else ():
+            figures[f"{FIGURE}/{kind}"] = float(np.mean(by_type[kind]))
         num_present = sum(bool(record.positive_frames) for record in self._records)
         return {
             **figures,
@@ -185,8 +183,7 @@ class FrameAp:
 def read_validation(config: ValidationConfig) -> list[GroundingRecord]:
     """Read the records that a run is measured on.
 
-    Raises:
-        InvalidRequestError: They cannot be read, one breaks the format, or no frame answers any.
+    Raises InvalidRequestError where one breaks the format or no frame answers any.
     """
     try:
         records = read_grounding_records(config.records)
@@ -200,20 +197,8 @@ def read_validation(config: ValidationConfig) -> list[GroundingRecord]:
     return records
 
 
-def _data_config(config: StageConfig, *, num_records: int) -> DataConfig:
-    assert config.validation is not None
-    return replace(
-        config.data,
-        records=config.validation.records,
-        media_root=config.validation.media_root,
-        sample_fps=1.0,
-        max_frames=Limits().max_num_frames,
-        questions_per_video=num_records,
-        group_by_length=False,
-    )
-
-
 def _numbers(items: Sequence[Item | MalformedRecord]) -> list[range]:
+    """Return the places in the file of each item's records."""
     sizes = [len(item.records) if isinstance(item, Item) else 1 for item in items]
     starts = accumulate(sizes, initial=0)
     return [range(start, start + size) for start, size in zip(starts, sizes, strict=False)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.runtime.cpus import available_cpus
 from groundserve.runtime.deadline import Deadline
+from train.config import DataConfig
 from train.data.frame_cache import FrameCache
-from train.families.base import FrameSampler
+from train.families.base import SampleFormat
 
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What Pillow may open; some of its other formats start programs."""
@@ -31,33 +33,25 @@ class FrameReader:
     All methods may be called from any thread.
     """
 
-    def __init__(
-        self,
-        media_root: Path,
-        *,
-        image_size: int,
-        sample: FrameSampler,
-        max_frames: int,
-        num_workers: int,
-        frame_cache: Path | None = None,
-    ) -> None:
-        """Start nothing yet; arguments as in `DataConfig` and `SampleFormat`.
+    def __init__(self, config: DataConfig, samples: SampleFormat) -> None:
+        """Start nothing yet.
 
         Raises:
             InvalidRequestError: The folder of the frame cache cannot be used.
         """
-        self._media_root = media_root
-        self._image_size = image_size
-        self._sample = sample
-        self._max_frames = max_frames
+        self._media_root = config.media_root
+        self._max_frames = config.max_frames
+        self._samples = samples
         self._cache: FrameCache | None = None
-        if frame_cache is not None:
-            self._cache = FrameCache(frame_cache, rule=sample.name, image_size=image_size)
+        if config.frame_cache is not None:
+            self._cache = FrameCache(
+                config.frame_cache, rule=samples.rule, image_size=samples.image_size
+            )
         # Training may ask for more frames than a server takes.
-        self._limits = Limits(max_num_frames=max(max_frames, Limits.max_num_frames))
+        self._limits = Limits(max_num_frames=max(config.max_frames, Limits.max_num_frames))
         # This rank's share of the cores: several ranks decode on one machine.
         self._workers = MediaWorkers(
-            limits=self._limits, num_workers=num_workers, num_cpus=rank_cpus()
+            limits=self._limits, num_workers=config.num_workers, num_cpus=rank_cpus()
         )
 
     def read(
@@ -70,7 +64,7 @@ class FrameReader:
         Raises:
             GroundserveError: It cannot be read, or not in time.
         """
-        size = self._image_size
+        size = self._samples.image_size
         if media is None:
             return np.zeros((1, size, size, 3), np.uint8)
         path = self._media_root / media.path
@@ -78,10 +72,6 @@ class FrameReader:
             return read_image(path, image_size=size)[np.newaxis]
         with VideoSource.from_path(path, limits=self._limits) as source:
             return self._read_video(source, media.path, sample_fps=sample_fps, keeps_all=keeps_all)
-
-    def pids(self) -> list[int]:
-        """Return the process ids of the decoders that run now."""
-        return self._workers.pids()
 
     def close(self) -> None:
         """End the processes, also amid a video, which then raises UnavailableError."""
@@ -103,14 +93,15 @@ class FrameReader:
                 return frames
         with self._workers.open(source, deadline=Deadline.after(READ_SECONDS)) as video:
             # Counted before anything is decoded, as labels may refuse the video.
-            candidates = self._sample(video.index, sample_fps=sample_fps, max_frames=None)
-            self._check_kept(len(candidates), sample_fps, keeps_all=keeps_all)
-            indices = self._sample(video.index, sample_fps=sample_fps, max_frames=self._max_frames)
-            frames = video.decode(video.cut(indices), image_size=self._image_size)
+            sample = partial(self._samples.sample, video.index, sample_fps=sample_fps)
+            num_candidates = len(sample(max_frames=None))
+            self._check_kept(num_candidates, sample_fps, keeps_all=keeps_all)
+            indices = sample(max_frames=self._max_frames)
+            frames = video.decode(video.cut(indices), image_size=self._samples.image_size)
         if cache is None or cached is None:
             return frames
         # Through JPEG, as the next epoch will read them.
-        return cache.store(cached, frames, indices, num_candidates=len(candidates))
+        return cache.store(cached, frames, indices, num_candidates=num_candidates)
 
     def _check_kept(self, num_candidates: int, sample_fps: float, *, keeps_all: bool) -> None:
         if keeps_all and num_candidates > self._max_frames:
@@ -124,8 +115,7 @@ class FrameReader:
 def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:
     """Read an image as uint8 (S, S, 3), RGB, resized as frames of videos are; no aspect is kept.
 
-    Raises:
-        MediaError: It is missing, damaged, of another format, or past Pillow's largest size.
+    Raises MediaError where it is damaged, of another format, or past Pillow's largest size.
     """
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
@@ -139,11 +129,7 @@ def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:
 
 
 def rank_cpus(environment: Mapping[str, str] = os.environ) -> int:
-    """Return this rank's share of the cores that its processes may use, >= 1.
-
-    Raises:
-        InvalidRequestError: LOCAL_WORLD_SIZE is not a whole number >= 1.
-    """
+    """Return this rank's share of the cores that its processes may use, >= 1."""
     # Unset, nothing but torchrun sets it: the process is on its own.
     text = environment.get("LOCAL_WORLD_SIZE", "1")
     if not text.isdecimal() or int(text) < 1:

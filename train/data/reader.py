@@ -61,43 +61,27 @@ class ItemReader:
     """Decodes, tokenizes and labels; `read` may be called from any thread."""
 
     def __init__(self, config: DataConfig, *, stage: Stage, samples: SampleFormat) -> None:
-        """Start nothing yet.
-
-        Raises:
-            InvalidRequestError: The folder of the frame cache cannot be used.
-        """
+        """Start nothing yet."""
         self._config = config
         self._stage = stage
         self._samples = samples
-        self.frames = FrameReader(
-            config.media_root,
-            image_size=samples.image_size,
-            sample=samples.sample,
-            max_frames=config.max_frames,
-            num_workers=config.num_workers,
-            frame_cache=config.frame_cache,
-        )
+        self.frames = FrameReader(config, samples)
 
     def read(
         self, item: Item | MalformedRecord, *, number: int, rng: random.Random, is_training: bool
     ) -> Reading:
         """Read one item; a fault of one record leaves the item its others.
 
-        Args:
-            item: What to read.
-            number: Its number, for reports.
-            rng: Draws the rate, if the config has none, and in training the tokens of a frame.
-            is_training: Else these are what serving has.
+        `rng` draws the rate, if the config has none, and in training the tokens of a frame, of
+        which there are otherwise as many as in serving.
         """
         if isinstance(item, MalformedRecord):
-            lost = _unreadable(number, item.path, [item.name], item.reason)
-            return Reading(unreadable=(lost,))
+            return Reading(unreadable=(_unreadable(number, item.path, [item.name], item.reason),))
         path = item.media.path if item.media else None
         try:
             frames = self._read_frames(item, rng)
-            tokens_per_frame = self._tokens_per_frame(
-                item, len(frames), rng if is_training else None
-            )
+            drawn_by = rng if is_training else None
+            tokens_per_frame = self._tokens_per_frame(item, len(frames), drawn_by)
             frame_targets = _multi_hot(item.records[0].frame_targets, num_frames=len(frames))
         except READ_ERRORS as error:
             names = [record.name for record in item.records]

@@ -36,10 +36,6 @@ class FakeData:
     def __len__(self):
         return NUM_ITEMS
 
-    def num_micro_batches(self, *, world_size, batch_size):
-        assert batch_size == 1
-        return NUM_ITEMS // world_size
-
     def batches(self, *, first, last, rank, world_size, batch_size, accumulation_steps):
         for number in range(first, last):
             time.sleep(self.wait)

@@ -118,10 +118,10 @@ class Initial(Source):
         )
 
     def write_files(self, directory: Path, state_dict: Mapping[str, Tensor]) -> None:
-        """Write a checkpoint that opens by itself.
+        """Write model and tokenizer.
 
-        Model and tokenizer; the whole vision tower is among the weights, and once more in a folder
-        of its own, where the loader looks for it.
+        The whole vision tower is among the weights, and once more in a folder of its own, where the
+        loader looks for it.
         """
         source = self.checkpoint
         tower = source.tower_tensors()
@@ -181,11 +181,6 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     N(0, `initializer_range` of its config), with zero bias; both are drawn from the run's seed.
     Where a Qwen2 model shares its embedding table with the LM head, the LM head starts as a copy
     and is trained by itself.
-
-    Raises:
-        InvalidRequestError: A directory or file is missing, tensors are missing or unknown, or the
-            tokenizer has more ids than the embedding table has rows.
-        UnsupportedError: The model differs from what this code computes.
 
     Source: NVlabs/VideoITG fab8b54, `train_vlm.py::train`, `train_itg.py::train`.
     """
@@ -251,17 +246,18 @@ def _new_tensors(model: Trunk, names: set[str], *, seed: int, std: float) -> dic
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for name in ("projector", "lm_head", "head", _AUXILIARY):
-            module = getattr(model, name, None) if name in names else None
+            module = getattr(model, name, None)
+            if name not in names or module is None:
+                continue
             if isinstance(module, nn.Linear):
                 has_bias = module.bias is not None
                 module = new_linear(module.in_features, module.out_features, std=std, bias=has_bias)
-            elif module is not None:
+            else:
                 module = copy.deepcopy(module).to_empty(device="cpu")
                 for layer in module:
                     if isinstance(layer, nn.Linear):
                         layer.reset_parameters()
-            if module is not None:
-                tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     return tensors
 
 
