@@ -70,11 +70,7 @@ def all_cells() -> list[Cell]:
 
 
 def choose_cells(cells: Iterable[Cell], only: str) -> list[Cell]:
-    """Keep the cells that `only` names: "codec=h264,gop=12"; a value may be "480|1080".
-
-    Raises:
-        ValueError: A name that no cell has, or values that leave no cell.
-    """
+    """Keep the cells that `only` names: "codec=h264,gop=12"; a value may be "480|1080"."""
     chosen = list(cells)
     for pair in filter(None, only.split(",")):
         name, _, values = pair.partition("=")
@@ -88,12 +84,9 @@ def choose_cells(cells: Iterable[Cell], only: str) -> list[Cell]:
 
 
 def cell_result(cell: Cell, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return what is kept of a cell.
+    """Return what is kept of a cell, of each library's answers, round by round.
 
-    Args:
-        cell: What was decoded.
-        runs: For each library its answers, round by round; the last one of a library that failed
-            holds its error, and takes it out of the cell.
+    The last one of a library that failed holds its error, and takes it out of the cell.
     """
     indices, shifts = cell.frame_indices()
     libraries: dict[str, dict[str, Any]] = {}
@@ -140,17 +133,12 @@ def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
         "keyframe": ("keyframe", "resized"),
         "full": ("exact", "full"),
     }
-    return {
-        kind: {
-            clock: _summarise([cell for cell in cells if _kind(cell) == place], clock)
-            for clock in ("wall_seconds", "cpu_seconds")
-        }
-        for kind, place in kinds.items()
-    }
-
-
-def _kind(cell: dict[str, Any]) -> tuple[str, str]:
-    return cell["seek"], cell["output"]
+    found = {}
+    for kind, place in kinds.items():
+        members = [cell for cell in cells if (cell["seek"], cell["output"]) == place]
+        clocks = ("wall_seconds", "cpu_seconds")
+        found[kind] = {clock: _summarise(members, clock) for clock in clocks}
+    return found
 
 
 def _summarise(cells: list[dict[str, Any]], clock: str) -> dict[str, Any]:

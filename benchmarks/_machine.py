@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import psutil
+import torch
 from numpy.typing import NDArray
 
 from groundserve.runtime.cpus import available_cpus
@@ -78,8 +79,6 @@ def measure_peaks() -> Peaks:
     products = {
         (library, size): make(size) for library, make in makers.items() for size in GEMM_SIZES
     }
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     seconds = _best_seconds(products)
@@ -98,7 +97,10 @@ def measure_peaks() -> Peaks:
 
 def describe_machine() -> dict[str, Any]:
     """Return the processor, what it can, and what the kernel says of its clock, where it does."""
-    processor = _processor()
+    # The kernel's lines about the first core.
+    lines = (_read("/proc/cpuinfo") or "").split("\n\n")[0].splitlines()
+    pairs = (line.partition(":") for line in lines)
+    processor = {name.strip(): value.strip() for name, _, value in pairs}
     flags = set((processor.get("flags") or processor.get("Features") or "").split())
     return {
         "cpu_model": processor.get("model name"),
@@ -114,8 +116,6 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _torch_product(size: Size) -> Callable[[], Any]:
-    import torch
-
     m, k, n = size
     a, b = torch.randn(m, k), torch.randn(k, n)
     out = torch.empty(m, n)
@@ -129,17 +129,14 @@ def _onnxruntime_product(size: Size, threads: int, *, is_int8: bool) -> Callable
 
     m, k, n = size
     random = np.random.default_rng(0)
-    a: NDArray[Any]
-    b: NDArray[Any]
+    a: NDArray[Any] = random.standard_normal((m, k), dtype=np.float32)
+    b: NDArray[Any] = random.standard_normal((k, n), dtype=np.float32)
+    operator, types = "MatMul", (TensorProto.FLOAT, TensorProto.FLOAT)
     if is_int8:
         a = random.integers(0, 255, (m, k), dtype=np.uint8)
         # 7 bits: without VNNI the kernels' 16-bit sums of two products would saturate past them.
         b = random.integers(-63, 63, (k, n), dtype=np.int8)
         operator, types = "MatMulInteger", (TensorProto.UINT8, TensorProto.INT32)
-    else:
-        a = random.standard_normal((m, k), dtype=np.float32)
-        b = random.standard_normal((k, n), dtype=np.float32)
-        operator, types = "MatMul", (TensorProto.FLOAT, TensorProto.FLOAT)
     graph = helper.make_graph(
         [helper.make_node(operator, ["a", "b"], ["c"])],
         "product",
@@ -190,10 +187,3 @@ def _read(path: str) -> str | None:
         return Path(path).read_text().strip()
     except OSError:
         return None
-
-
-def _processor() -> dict[str, str]:
-    """Return the kernel's lines about the first core."""
-    first = (_read("/proc/cpuinfo") or "").split("\n\n")[0]
-    lines = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}

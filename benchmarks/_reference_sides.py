@@ -64,7 +64,8 @@ def run_side(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -> 
 def answer_all(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
     """Do in this process what `run_side` does in a new one."""
     answers = []
-    with _opened(name, place, [warm_up, *asks]) as score:
+    open_side = {"reference": _reference, "triton": _triton}.get(name, _in_process)
+    with open_side(name, place, [warm_up, *asks]) as score:
         for _ in range(FIRST_REQUESTS if name == "triton" else 1):
             score(warm_up)
         for ask in asks:
@@ -76,20 +77,7 @@ def answer_all(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -
 
 
 @contextmanager
-def _opened(name: SideName, place: Path, asks: Sequence[Ask]) -> Iterator[Score]:
-    """Load everything."""
-    match name:
-        case "reference":
-            yield _reference(place)
-        case "triton":
-            with _triton(place, asks) as score:
-                yield score
-        case "in_process" | "int8_keyframes":
-            with _in_process(place, "exact" if name == "in_process" else "keyframe") as score:
-                yield score
-
-
-def _reference(checkpoint: Path) -> Score:
+def _reference(name: SideName, checkpoint: Path, asks: Sequence[Ask]) -> Iterator[Score]:
     procedure = ReferenceProcedure(checkpoint)
 
     def score(ask: Ask) -> Scored:
@@ -99,11 +87,12 @@ def _reference(checkpoint: Path) -> Score:
             ask.video, ask.query, num_frames=ask.num_frames, sample_fps=ask.sample_fps
         )
 
-    return score
+    yield score
 
 
 @contextmanager
-def _in_process(engines: Path, seek: Seek) -> Iterator[Score]:
+def _in_process(name: SideName, engines: Path, asks: Sequence[Ask]) -> Iterator[Score]:
+    seek: Seek = "exact" if name == "in_process" else "keyframe"
     with (
         tempfile.TemporaryDirectory() as folder,
         Pipeline.open(
@@ -116,12 +105,12 @@ def _in_process(engines: Path, seek: Seek) -> Iterator[Score]:
 
 
 @contextmanager
-def _triton(engines: Path, asks: Sequence[Ask]) -> Iterator[Score]:
+def _triton(name: SideName, engines: Path, asks: Sequence[Ask]) -> Iterator[Score]:
     roots = sorted({ask.video.parent.resolve() for ask in asks})
     with (
-        tempfile.TemporaryDirectory() as name,
+        tempfile.TemporaryDirectory() as folder,
         server_of(
-            engines, Path(name), allowed_roots=roots, cache_dir=Path(name) / "cache"
+            engines, Path(folder), allowed_roots=roots, cache_dir=Path(folder) / "cache"
         ) as server,
         Client(f"grpc://{server.grpc_address}") as client,
     ):

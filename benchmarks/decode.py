@@ -25,7 +25,7 @@ import importlib.util
 import json
 import random
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,7 @@ from benchmarks._decode_cells import (
     choose_cells,
     summarise,
 )
-from benchmarks._decode_process import DecoderProcess
-from benchmarks._decoders import LIBRARIES, Job
+from benchmarks._decoders import LIBRARIES, DecoderProcess, Job
 from benchmarks._machine import describe_machine, measure_peaks
 from benchmarks._report import (
     commit,
@@ -72,13 +71,13 @@ def run_cell(
     runs: dict[str, list[dict[str, Any]]] = {}
     job = Job(path=str(path), frame_indices=indices, gop=cell.gop, image_size=image_size)
     with ExitStack() as stack:
-        processes = {name: stack.enter_context(DecoderProcess(name)) for name in libraries}
+        processes = {name: stack.enter_context(closing(DecoderProcess(name))) for name in libraries}
         for name, process in processes.items():
             first = process.run(replace(job, frame_indices=indices[:1]))
             runs[name] = [first] if "error" in first else []
         spent = 0.0
         for _ in range(repeats):
-            running = [name for name in libraries if not _has_failed(runs[name])]
+            running = [name for name in libraries if not any("error" in one for one in runs[name])]
             for name in order.sample(running, len(running)):
                 answer = processes[name].run(job)
                 runs[name].append(answer)
@@ -90,10 +89,6 @@ def run_cell(
         "cpu_model": describe_machine()["cpu_model"],
         "input": describe_video(path),
     }
-
-
-def _has_failed(answers: list[dict[str, Any]]) -> bool:
-    return bool(answers) and "error" in answers[-1]
 
 
 def _check_installed(libraries: list[str]) -> None:
@@ -122,14 +117,13 @@ def one_line(result: dict[str, Any]) -> str:
 def write_summary(path: Path, folder: Path, *, repeats: int) -> None:
     """Write one report of all cells in a folder."""
     cells = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
-    libraries = {
-        name: {"version": package_version(one.distribution), "how": one.how}
-        for name, one in LIBRARIES.items()
-    }
     results = {
         # A run that was stopped may go on with another commit, or on another machine.
         "measured_on": Counter(f"{one['commit']}, {one['cpu_model']}" for one in cells),
-        "libraries": libraries,
+        "libraries": {
+            name: {"version": package_version(one.distribution), "how": one.how}
+            for name, one in LIBRARIES.items()
+        },
         "cells": cells,
         "summary": summarise(cells),
     }
@@ -158,12 +152,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cells to run, such as codec=h264,gop=12|250")
     parser.add_argument("--libraries", default=",".join(LIBRARIES), help="(default: %(default)s)")
     parser.add_argument("--repeats", type=positive, default=3, help="rounds of a cell at most")
-    parser.add_argument(
-        "--cell-seconds",
-        type=float,
-        default=60.0,
-        help="no further round once those before took this long",
-    )
+    parser.add_argument("--cell-seconds", type=float, default=60.0, help="begin no round after")
     parser.add_argument("--summary", type=Path, help="JSON of all cells in --out")
     parser.add_argument("--plan", action="store_true", help="print what would run")
     args = parser.parse_args()

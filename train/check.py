@@ -28,8 +28,13 @@ from train.data.records import Item
 from train.examples import IGNORE_INDEX
 from train.families import find_family
 from train.families.base import SampleFlops, Source
-from train.known_faults import Progress, check_validation, find_known_faults, media_paths
-from train.loop import count_auxiliary
+from train.known_faults import (
+    Progress,
+    check_validation,
+    count_auxiliary,
+    find_known_faults,
+    media_paths,
+)
 
 H100_BF16_TFLOPS = 989.0
 """Dense, SXM; NVIDIA's data sheet names twice that, with sparsity."""

@@ -101,15 +101,23 @@ def check_records(config: StageConfig) -> None:
         logger.warning("%s", warning)
 
 
+def count_auxiliary(config: StageConfig) -> int:
+    """Return how many targets the auxiliary loss has; 0 where the config does without it."""
+    if config.auxiliary_weight == 0:
+        return 0
+    records = read_records(config.data.records, stage=config.stage, speaks=False)
+    if records.num_auxiliary == 0:
+        raise InvalidRequestError(
+            f"auxiliary_weight is {config.auxiliary_weight}, and {config.data.records} "
+            "does not say what frames show; set it to 0"
+        )
+    return records.num_auxiliary
+
+
 def check_validation(
     config: StageConfig, items: Sequence[Item | MalformedRecord]
 ) -> tuple[str, ...]:
-    """Look at what a run would be measured on; warns where both name the same video.
-
-    Raises:
-        InvalidRequestError: A record breaks the format, no frame answers any, or a video is
-            missing.
-    """
+    """Look at what a run would be measured on; warns where both name the same video."""
     held_out = config.validation
     if held_out is None:
         return ()

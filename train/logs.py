@@ -51,9 +51,6 @@ class RunLog(Closing):
     """Writes the log of a run; belongs to its first process.
 
     What the log says about steps behind `step`, which a run that resumes does again, is dropped.
-
-    Raises:
-        MissingExtraError: TensorBoard is not installed.
     """
 
     def __init__(self, out: Path, *, step: int) -> None:

@@ -25,13 +25,11 @@ from groundserve.errors import GroundserveError, InvalidRequestError
 from train.config import StageConfig
 from train.data import Batch, TrainingData, Unreadable
 from train.data.order import num_micro_batches
-from train.data.records import read_records
 from train.families import find_family
 from train.families.base import Initial, Losses
 from train.files import sole_writer, write_checkpoint
-from train.known_faults import check_records
+from train.known_faults import check_records, count_auxiliary
 from train.logs import RunLog, StepReport
-from train.measurements import Measurements, OnValidation
 from train.optimizer import new_optimizer, rate_factor, set_learning_rates
 from train.parallel import (
     ParallelModel,
@@ -52,6 +50,7 @@ from train.state import (
 )
 from train.stop import RunStoppedError, StopRequest, stop_on_sigterm
 from train.unreadable import UnreadableRecords
+from train.validation import OnValidation, Validation
 
 logger = logging.getLogger(__name__)
 
@@ -129,23 +128,6 @@ def _finish(
         return run.finish(on_step=on_step, on_validation=on_validation)
 
 
-def count_auxiliary(config: StageConfig) -> int:
-    """Return how many targets the auxiliary loss has; 0 where the config does without it.
-
-    Raises:
-        InvalidRequestError: The config wants the loss and the records have no targets.
-    """
-    if config.auxiliary_weight == 0:
-        return 0
-    records = read_records(config.data.records, stage=config.stage, speaks=False)
-    if records.num_auxiliary == 0:
-        raise InvalidRequestError(
-            f"auxiliary_weight is {config.auxiliary_weight}, and {config.data.records} "
-            "does not say what frames show; set it to 0"
-        )
-    return records.num_auxiliary
-
-
 class Run:
     """One stage's model, optimiser and place in its records; `initial` is changed in place.
 
@@ -206,8 +188,9 @@ class Run:
     ) -> Path:
         """Do the steps that are left and write the final checkpoint; arguments as of `train`."""
         config, is_first = self._config, self._processes.is_first
-        measurements = Measurements(
+        validation = config.validation and Validation(
             config,
+            config.validation,
             initial=self._initial,
             model=self._model,
             processes=self._processes,
@@ -224,8 +207,9 @@ class Run:
                 batch_size=config.batch_size,
                 accumulation_steps=config.accumulation_steps,
             )
-            if measurements.is_missing(self.step, is_last=self.step == self.num_steps):
-                self._measure(measurements, log, request)
+            is_last = self.step == self.num_steps
+            if validation and validation.is_missing(self.step, is_last=is_last):
+                self._measure(validation, log, request)
             while self.step < self.num_steps:
                 report = self._do_step(batches, request)
                 is_last = self.step == self.num_steps
@@ -234,7 +218,7 @@ class Run:
                 if on_step and is_first:
                     on_step(report)
                 ending = None if is_last else self._ending()
-                is_due = measurements.is_due(self.step, is_last=is_last)
+                is_due = validation and validation.is_due(self.step, is_last=is_last)
                 if is_last or ending or is_due or self.step % config.save_every_steps == 0:
                     if log:
                         log.flush()
@@ -242,8 +226,8 @@ class Run:
                 if ending:
                     self._end(ending)
                 # After saving: a measurement may fail or be stopped, and no step is lost by it.
-                if is_due:
-                    self._measure(measurements, log, request)
+                if validation and is_due:
+                    self._measure(validation, log, request)
         final = config.out / "final"
         if is_first and not final.exists():
             last = config.out / f"checkpoint-{self.step}"
@@ -360,10 +344,8 @@ class Run:
             checkpoint=checkpoint,
         )
 
-    def _measure(
-        self, measurements: Measurements, log: RunLog | None, request: StopRequest
-    ) -> None:
-        if not measurements.take(self.step, log=log, request=request):
+    def _measure(self, validation: Validation, log: RunLog | None, request: StopRequest) -> None:
+        if not validation.take(self.step, log=log, request=request):
             checkpoint = self._config.out / f"checkpoint-{self.step}"
             self._end(RunStoppedError(checkpoint if self.step else None))
 

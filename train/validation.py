@@ -1,22 +1,31 @@
 """What a run of stage 4 is measured by while it goes on: frame AP on records it does not train on.
 
+    <out>/best/                            what serving, the next stage and the reference read
+    <out>/best/groundserve_validation.json which step it is, and its figures: all the state there is
+
 The figure is that of `groundserve eval --records`: one frame a second with serving's
 ceiling of frames, whatever `data.sample_fps` and `data.max_frames` say; serving's tokens of a frame
 in the run's budget; the mean average precision over the questions that some frame answers. A record
 whose `frame_num` lies past the frames of its video, or whose video cannot be read, is left out and
 counted. What differs is the arithmetic: `precision` is the run's, and so is a frame cache.
 
-Nothing of it touches what training draws its random numbers from, or the order of its samples.
+Nothing of it touches what training draws its random numbers from, or the order of its samples. A
+measurement that is due and not in the log yet is made up for when the run goes on: whatever ended
+it, its log and its best checkpoint are in the end those of a run that nothing interrupted.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
-from collections.abc import Generator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +44,20 @@ from train.data import TrainingData
 from train.data.records import Item, MalformedRecord
 from train.examples import Example
 from train.families.base import Initial, TrainedModel
-from train.parallel import Processes
+from train.files import recover_checkpoint, write_checkpoint
+from train.logs import RunLog, read_metrics
+from train.parallel import ParallelModel, Processes
+from train.state import SavedWeights
 from train.stop import StopRequest
 
 logger = logging.getLogger(__name__)
 
 FIGURE = "frame_ap"
 """By which checkpoints are compared; higher is better."""
+STATE_NAME = "groundserve_validation.json"
+
+OnValidation = Callable[[int, Mapping[str, float], bool], None]
+"""Called with the step, the figures, and whether they made its checkpoint the best so far."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,46 +68,92 @@ class _Question:
     labels: NDArray[np.bool_]  # (T,)
 
 
-class FrameAp:
-    """Measures a model; every process must call it as often as the others.
+class Validation:
+    """Measures one run; every process must call each method as often as the others.
 
     Processes share the videos: each scores every W-th one, and passes something blank through the
     model while others have more questions than itself.
     """
 
-    def __init__(self, config: StageConfig, *, initial: Initial, processes: Processes) -> None:
-        assert config.validation is not None
-        self._records = read_validation(config.validation)
+    def __init__(
+        self,
+        config: StageConfig,
+        validation: ValidationConfig,
+        *,
+        initial: Initial,
+        model: ParallelModel,
+        processes: Processes,
+        on_validation: OnValidation | None = None,
+    ) -> None:
+        self._config, self._every_steps = config, validation.every_steps
+        self._initial, self._model, self._processes = initial, model, processes
+        self._on_validation = on_validation
+        self._records = read_validation(validation)
         self._data = replace(
             config.data,
-            records=config.validation.records,
-            media_root=config.validation.media_root,
+            records=validation.records,
+            media_root=validation.media_root,
             sample_fps=1.0,
             max_frames=Limits().max_num_frames,
             questions_per_video=len(self._records),
             group_by_length=False,
         )
-        self._config = config
-        self._initial = initial
-        self._processes = processes
         self._told: set[str] = set()
+        self._best: BestCheckpoint | None = None  # the first process has it
+        processes.on_first(self._open_best)
 
-    def __call__(self, trunk: TrainedModel, request: StopRequest) -> dict[str, float] | None:
+    def is_due(self, step: int, *, is_last: bool) -> bool:
+        """Whether to measure after a step, of which a checkpoint is then needed."""
+        # Before the first step too: what training adds to the start shows in the first line.
+        return is_last or step % self._every_steps == 0
+
+    def is_missing(self, step: int, *, is_last: bool) -> bool:
+        """Whether that of a step is due and not in the log."""
+        return self.is_due(step, is_last=is_last) and not self._processes.on_first(
+            lambda: any(
+                line["step"] == step and "validation" in line
+                for line in read_metrics(self._config.out)
+            )
+        )
+
+    def take(self, step: int, *, log: RunLog | None, request: StopRequest) -> bool:
+        """Measure after a step; False: a process was asked to stop before the last question."""
+        with self._model.evaluation() as trunk:
+            figures = self._measure(trunk, request)
+        self._model.take_sync_seconds()  # no part of the next step's
+        if figures is None:
+            return False
+        # The weights before the line: without the line, the measurement is repeated.
+        is_best = self._processes.on_first(lambda: self._offer(step, figures))
+        if log:
+            log.validation(step, figures)
+            if self._on_validation:
+                self._on_validation(step, figures, is_best)
+        return True
+
+    def _open_best(self) -> None:
+        self._best = BestCheckpoint(
+            self._config.out, initial=self._initial, records=self._data.records
+        )
+
+    def _offer(self, step: int, figures: Mapping[str, float]) -> bool:
+        if self._best is None or step == 0:  # what the run starts from is a checkpoint already
+            return False
+        return self._best.offer(step, figures, self._config.out / f"checkpoint-{step}")
+
+    def _measure(self, trunk: TrainedModel, request: StopRequest) -> dict[str, float] | None:
         """Return `frame_ap`, by type too where records name types, and what it was measured on.
 
         `num_questions` entered it; `num_left_out` have relevant frames and could not be scored.
-        None: a process was asked to stop before the last question.
-
-        Raises:
-            InvalidRequestError: No question could be scored, or a score is NaN.
         """
         found: list[tuple[int, float]] = []  # number of the record, its average precision
         lost: dict[str, str] = {}
-        samples = self._initial.samples(self._config)
+        config, world_size = self._config, self._processes.world_size
+        samples = self._initial.samples(config)
         with TrainingData(
-            self._data, stage=self._config.stage, samples=samples, seed=self._config.seed
+            self._data, stage=config.stage, samples=samples, seed=config.seed
         ) as data:
-            numbers, world_size = _numbers(data.items), self._processes.world_size
+            numbers = _numbers(data.items)
             shares = [self._answered(numbers[rank::world_size]) for rank in range(world_size)]
             share = shares[self._processes.rank]
             with closing(self._questions(data, numbers, share, lost)) as questions:
@@ -178,6 +240,59 @@ class FrameAp:
             "num_questions": len(found),
             "num_left_out": num_present - len(found),
         }
+
+
+class BestCheckpoint:
+    """`<out>/best`: the checkpoint that was found best so far; the first process keeps it.
+
+    Raises InvalidRequestError where there is a `best` that does not say where it comes from.
+    """
+
+    def __init__(self, out: Path, *, initial: Initial, records: Path) -> None:
+        self.path = out / "best"
+        self._initial = initial
+        self._records = os.path.realpath(records)
+        recover_checkpoint(self.path)
+        found = read_best(out)
+        # Measured on another file it is not comparable.
+        if found is not None and os.path.realpath(found["records"]) != self._records:
+            logger.warning(
+                "%s was measured on %s; the next measurement replaces it",
+                self.path,
+                found["records"],
+            )
+            found = None
+        self._figure: float | None = None if found is None else found[FIGURE]
+
+    def offer(self, step: int, figures: Mapping[str, float], checkpoint: Path) -> bool:
+        """Write a checkpoint of the run as the best if none was as good before."""
+        if self._figure is not None and figures[FIGURE] <= self._figure:
+            return False
+        state = {"step": step, **figures, "records": self._records}
+        write_checkpoint(
+            self.path,
+            self._initial,
+            SavedWeights(checkpoint),
+            notes={STATE_NAME: json.dumps(state, indent=1) + "\n"},
+        )
+        self._figure = figures[FIGURE]
+        logger.info("wrote %s: step %d, %s %.4f", self.path, step, FIGURE, self._figure)
+        return True
+
+
+def read_best(out: Path) -> dict[str, Any] | None:
+    """Return what a run's best says about itself (`step`, `frame_ap`, ...); None: there is none."""
+    path = out / "best" / STATE_NAME
+    if not path.parent.exists():
+        return None
+    try:
+        state: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        float(state[FIGURE]), str(state["records"]), int(state["step"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidRequestError(
+            f"{path} is missing or damaged; move {path.parent} away"
+        ) from error
+    return state
 
 
 def read_validation(config: ValidationConfig) -> list[GroundingRecord]:

@@ -21,8 +21,8 @@ from train.config import ValidationConfig
 from train.digits.dataset import write_grounding_set
 from train.families.videoitg.models import PoolingModel
 from train.loop import train
-from train.measurements import BestCheckpoint, read_best
 from train.stop import RunStoppedError
+from train.validation import BestCheckpoint, read_best
 
 
 @pytest.fixture(scope="module")

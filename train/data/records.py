@@ -100,11 +100,7 @@ def read_records(path: Path, *, stage: Stage, speaks: bool = True) -> RecordFile
 
 
 def load_list(path: Path) -> list[Any]:
-    """Read a data file's entries as they are.
-
-    Raises:
-        InvalidRequestError: It is not a JSON list, or has none.
-    """
+    """Read a data file's entries as they are."""
     try:
         text = path.read_bytes()
         values = json.loads(text)

@@ -53,11 +53,7 @@ class DigitClassifier:
     """
 
     def __init__(self, checkpoint: str | Path, *, seed: int) -> None:
-        """Fit on pictures of the training split's handwriting.
-
-        Raises:
-            GroundserveError: The checkpoint cannot be opened, or takes no frames of one size.
-        """
+        """Fit on pictures of the training split's handwriting."""
         family, opened = open_checkpoint(checkpoint)
         self._family = get_frames_family(family.name)
         _, pad_token_id = opened.load_tokenizer()
@@ -134,15 +130,8 @@ def downstream_report(
 ) -> dict[str, Any] | None:
     """Answer questions from the K best-scored frames, from K uniform ones, and from all.
 
-    Args:
-        records_path: `records.json` of a MovingDigits set, beside its videos.
-        checkpoint: Its tower is read by the classifier.
-        scored: The set's questions with their scores.
-        num_selected: K.
-        seed: Of the classifier's pictures and of the intervals over videos.
-
-    Returns:
-        None if the set has no question whose answer is one digit that it does not name.
+    The records are of a MovingDigits set, beside its videos; the classifier reads the checkpoint's
+    tower. None: the set has no question whose answer is one digit that it does not name.
 
     Raises:
         GroundserveError: The checkpoint cannot be opened, or a video cannot be read.

@@ -30,11 +30,7 @@ _SOURCE_MAXIMUM = 16.0
 
 @cache
 def glyphs(split: Split, digit: int) -> NDArray[np.float32]:
-    """Return float32 (n, GLYPH_SIDE, GLYPH_SIDE) in [0, 1], the opacity of each sample's ink.
-
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
-    """
+    """Return float32 (n, GLYPH_SIDE, GLYPH_SIDE) in [0, 1], the opacity of each sample's ink."""
     images, labels = _source()
     members = np.flatnonzero((labels == digit) & (split_of_samples() == SPLITS.index(split)))
     return np.stack([_enlarge(images[i]) for i in members])

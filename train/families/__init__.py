@@ -23,9 +23,6 @@ def find_family(init: Path | None) -> TrainingFamily:
     """Return the family that a run trains, by the config.json of what it starts from.
 
     The first where none recognises that: it says what is missing or odd.
-
-    Raises:
-        MissingExtraError: A package that the family is trained with is not installed.
     """
     raw_config = None
     if init is not None:

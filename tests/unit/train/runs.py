@@ -105,6 +105,7 @@ def run_in(processes, config, *, data=None, resume=False, **arguments):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # tensors are tiny; 16 times faster where other work runs
     try:
+        processes.on_first(lambda: config.out.mkdir(parents=True, exist_ok=True))
         processes.on_first(lambda: prepare_out(config.out, resume=resume))
         initial = open_initial(config, num_auxiliary=NUM_AUXILIARY * (config.auxiliary_weight > 0))
         trained = Run(config, data=data or FakeData(), initial=initial, processes=processes)

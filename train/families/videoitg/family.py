@@ -40,7 +40,6 @@ from train.families.videoitg.models import (
     Trunk,
     encode_frames,
     model_class,
-    new_linear,
 )
 from train.families.videoitg.samples import Samples, sample_cost, sample_flops
 from train.families.videoitg.stages import STAGES
@@ -250,8 +249,12 @@ def _new_tensors(model: Trunk, names: set[str], *, seed: int, std: float) -> dic
             if name not in names or module is None:
                 continue
             if isinstance(module, nn.Linear):
-                has_bias = module.bias is not None
-                module = new_linear(module.in_features, module.out_features, std=std, bias=has_bias)
+                bias = module.bias is not None
+                module = nn.Linear(module.in_features, module.out_features, bias=bias)
+                # As transformers starts what is missing; upstream that undoes the head's Xavier.
+                nn.init.normal_(module.weight, std=std)
+                if bias:
+                    nn.init.zeros_(module.bias)
             else:
                 module = copy.deepcopy(module).to_empty(device="cpu")
                 for layer in module:

@@ -155,10 +155,6 @@ class ConversationTokenizer:
 
         Without an image or video the placeholder, which every text has, comes last: the model is
         causal, so what stands there changes nothing.
-
-        Raises:
-            InvalidRequestError: `<image>` stands elsewhere than in the first message, or the
-                template has no place for the conversation.
         """
         # First: the renderers below look for placeholders in the first message only.
         check_placeholders(messages, has_media=has_media)

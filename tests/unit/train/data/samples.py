@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from train.config import DataConfig, Stage
-from train.data.media import FrameReader
+from train.data.reader import FrameReader
 from train.families.videoitg.samples import Samples
 
 IMAGE_SIZE = 32

@@ -9,7 +9,7 @@ from groundserve.data_record import Media
 from groundserve.errors import MediaError
 from groundserve.media._resize import resize
 from tests.unit.train.data.samples import IMAGE_SIZE, open_reader, source_frames, write_video
-from train.data.media import read_image
+from train.data.reader import read_image
 
 
 @pytest.fixture(scope="module")
