@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import psutil
-import torch
 from numpy.typing import NDArray
 
 from groundserve.runtime.cpus import available_cpus
@@ -79,6 +78,8 @@ def measure_peaks() -> Peaks:
     products = {
         (library, size): make(size) for library, make in makers.items() for size in GEMM_SIZES
     }
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     seconds = _best_seconds(products)
@@ -116,6 +117,8 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _torch_product(size: Size) -> Callable[[], Any]:
+    import torch
+
     m, k, n = size
     a, b = torch.randn(m, k), torch.randn(k, n)
     out = torch.empty(m, n)

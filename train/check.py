@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import psutil
 
@@ -52,18 +51,6 @@ class Fault:
     num_looked_at: int
     """Out of how many: all, or the sampled ones."""
     examples: tuple[str, ...]
-
-    @classmethod
-    def of(cls, kind: str, reasons: Mapping[int, str], *, num_looked_at: int) -> Self:
-        """Make one of the reasons by item."""
-        # A file that several items want is named once.
-        distinct = tuple(dict.fromkeys(reasons[number] for number in sorted(reasons)))
-        return cls(
-            kind=kind,
-            num_items=len(reasons),
-            num_looked_at=num_looked_at,
-            examples=distinct[:_NUM_EXAMPLES],
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,15 +123,10 @@ def check(
     utilisation: float = USUAL_UTILISATION,
     on_progress: Progress = lambda *_: None,
 ) -> CheckReport:
-    """Look at what a run would read.
+    """Look at what a run would read, and read some items, drawn by the run's seed.
 
-    Args:
-        config: The run.
-        num_sampled: Items to read, drawn by the run's seed.
-        num_gpus: GPUs that share this machine's cores, to compare with; None compares nothing.
-        gpu_tflops: Peak of a GPU, 1e12 FLOP a second.
-        utilisation: Share of that peak that training reaches.
-        on_progress: Told how far it is.
+    The GPUs share this machine's cores; None: there are none to compare with. Of their peak, in
+    1e12 FLOP a second, training reaches a share, `utilisation`.
 
     Raises:
         InvalidRequestError: An argument is out of range; or the run could not even begin, since
@@ -190,8 +172,8 @@ def check(
         num_items=num_items,
         num_media=num_media,
         faults=(
-            *(Fault.of(kind, found, num_looked_at=num_items) for kind, found in known.items()),
-            Fault.of("samples that cannot be used", failed, num_looked_at=len(trials)),
+            *(_fault(kind, reasons, num_items) for kind, reasons in known.items()),
+            _fault("samples that cannot be used", failed, len(trials)),
         ),
         warnings=tuple(warnings),
         lost_share=known_share + (1 - known_share) * sampled_share,
@@ -202,11 +184,21 @@ def check(
     )
 
 
+def _fault(kind: str, reasons: Mapping[int, str], num_looked_at: int) -> Fault:
+    # A file that several items want is named once.
+    distinct = dict.fromkeys(reasons[number] for number in sorted(reasons))
+    return Fault(
+        kind=kind,
+        num_items=len(reasons),
+        num_looked_at=num_looked_at,
+        examples=tuple(distinct)[:_NUM_EXAMPLES],
+    )
+
+
 def _check_folder(name: str, folder: Path) -> None:
     """Raise InvalidRequestError where a run could neither use nor make a folder; make nothing."""
-    found = next(
-        path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path)
-    )
+    whole = folder.absolute()
+    found = next(path for path in (whole, *whole.parents) if os.path.exists(path))
     if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
         raise InvalidRequestError(
             f"{name} must be a folder that this user can make and write to, got {folder}; "

@@ -101,7 +101,7 @@ def write_checkpoint(
     temporary.mkdir()
     initial.write_files(temporary, state_dict)
     for name, text in (notes or {}).items():
-        (temporary / name).write_text(text, "utf-8")
+        (temporary / name).write_text(f"{text}\n", "utf-8")
     flush_directory(temporary)
     shutil.rmtree(replaced, ignore_errors=True)
     if directory.exists():

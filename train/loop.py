@@ -360,7 +360,7 @@ class Run:
             self._config,
             model=self._initial.model,
             optimizer=self._optimizer,
-            progress=Progress(step=self.step, unreadable=self._unreadable.found),
+            progress=Progress(step=self.step, unreadable=tuple(self._unreadable.found)),
             identity=self._identity,
             processes=self._processes,
         )

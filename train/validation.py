@@ -99,8 +99,7 @@ class Validation:
             group_by_length=False,
         )
         self._told: set[str] = set()
-        self._best: BestCheckpoint | None = None  # the first process has it
-        processes.on_first(self._open_best)
+        self._best = processes.on_first(lambda: open_best(config.out, validation.records))
 
     def is_due(self, step: int, *, is_last: bool) -> bool:
         """Whether to measure after a step, of which a checkpoint is then needed."""
@@ -131,15 +130,19 @@ class Validation:
                 self._on_validation(step, figures, is_best)
         return True
 
-    def _open_best(self) -> None:
-        self._best = BestCheckpoint(
-            self._config.out, initial=self._initial, records=self._data.records
-        )
-
     def _offer(self, step: int, figures: Mapping[str, float]) -> bool:
-        if self._best is None or step == 0:  # what the run starts from is a checkpoint already
+        """Write the checkpoint of a step as the best if none was as good before."""
+        figure = figures[FIGURE]
+        # What the run starts from, step 0, is a checkpoint already.
+        if step == 0 or (self._best is not None and figure <= self._best):
             return False
-        return self._best.offer(step, figures, self._config.out / f"checkpoint-{step}")
+        out, records = self._config.out, os.path.realpath(self._data.records)
+        notes = {STATE_NAME: json.dumps({"step": step, **figures, "records": records}, indent=1)}
+        weights = SavedWeights(out / f"checkpoint-{step}")
+        write_checkpoint(out / "best", self._initial, weights, notes=notes)
+        self._best = figure
+        logger.info("wrote %s: step %d, %s %.4f", out / "best", step, FIGURE, figure)
+        return True
 
     def _measure(self, trunk: TrainedModel, request: StopRequest) -> dict[str, float] | None:
         """Return `frame_ap`, by type too where records name types, and what it was measured on.
@@ -235,49 +238,24 @@ class Validation:
         for kind in sorted(by_type) if by_type.keys() != {UNTYPED} else ():
             figures[f"{FIGURE}/{kind}"] = float(np.mean(by_type[kind]))
         num_present = sum(bool(record.positive_frames) for record in self._records)
-        return {
-            **figures,
-            "num_questions": len(found),
-            "num_left_out": num_present - len(found),
-        }
+        num_found = len(found)
+        return {**figures, "num_questions": num_found, "num_left_out": num_present - num_found}
 
 
-class BestCheckpoint:
-    """`<out>/best`: the checkpoint that was found best so far; the first process keeps it.
+def open_best(out: Path, records: Path) -> float | None:
+    """Clear up after a run that was killed, and return the figure of `<out>/best`, if there is one.
 
     Raises InvalidRequestError where there is a `best` that does not say where it comes from.
     """
-
-    def __init__(self, out: Path, *, initial: Initial, records: Path) -> None:
-        self.path = out / "best"
-        self._initial = initial
-        self._records = os.path.realpath(records)
-        recover_checkpoint(self.path)
-        found = read_best(out)
-        # Measured on another file it is not comparable.
-        if found is not None and os.path.realpath(found["records"]) != self._records:
-            logger.warning(
-                "%s was measured on %s; the next measurement replaces it",
-                self.path,
-                found["records"],
-            )
-            found = None
-        self._figure: float | None = None if found is None else found[FIGURE]
-
-    def offer(self, step: int, figures: Mapping[str, float], checkpoint: Path) -> bool:
-        """Write a checkpoint of the run as the best if none was as good before."""
-        if self._figure is not None and figures[FIGURE] <= self._figure:
-            return False
-        state = {"step": step, **figures, "records": self._records}
-        write_checkpoint(
-            self.path,
-            self._initial,
-            SavedWeights(checkpoint),
-            notes={STATE_NAME: json.dumps(state, indent=1) + "\n"},
-        )
-        self._figure = figures[FIGURE]
-        logger.info("wrote %s: step %d, %s %.4f", self.path, step, FIGURE, self._figure)
-        return True
+    path = out / "best"
+    recover_checkpoint(path)
+    found = read_best(out)
+    # Measured on another file it is not comparable.
+    if found is not None and os.path.realpath(found["records"]) != os.path.realpath(records):
+        other = found["records"]
+        logger.warning("%s was measured on %s; the next measurement replaces it", path, other)
+        return None
+    return None if found is None else float(found[FIGURE])
 
 
 def read_best(out: Path) -> dict[str, Any] | None:

@@ -85,7 +85,7 @@ def convert(
         source: The download, as `hf download --repo-type dataset` lays it out.
         out: Folder for the result; one conversion each.
         include: Glob patterns of record files below the download; none: the set's own.
-        on_file: Called with the name of each file before it is read.
+        on_file: Told the name of each file before it is read.
 
     Raises:
         InvalidRequestError: A name, a folder or a whole file cannot be used, or no record can.

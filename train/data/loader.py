@@ -73,13 +73,8 @@ class TrainingData(Closing):
             self._lengths = [
                 item.records[0].num_words if isinstance(item, Item) else 0 for item in self.items
             ]
-        logger.info(
-            "%s: %d records in %d items, %d auxiliary targets",
-            config.records,
-            len(file.records),
-            len(self),
-            self.num_auxiliary,
-        )
+        what = f"{len(file.records)} records in {len(self)} items"
+        logger.info("%s: %s, %d auxiliary targets", config.records, what, self.num_auxiliary)
         self._seed = seed
         self._cost = cost
         self._num_workers = config.num_workers

@@ -2,10 +2,10 @@
 
 Shape letters: T sampled frames, S their side, P tokens of a frame, D_v width of the features.
 
-A run goes config -> `TrainingFamily.open_initial` -> an `Initial`: the model, its frozen vision
-stage, and the `SampleFormat` by which its data become `Example`s. An `Example` is encoded by the
-`Initial`, and the `TrainedModel` turns it into `Losses`; what is trained is written by the
-`Initial`, in the layout of the family's reference.
+`TrainingFamily.open_initial` returns an `Initial`: the model, its frozen vision stage, and the
+`SampleFormat` by which data become `Example`s. The `Initial` encodes an `Example`, the
+`TrainedModel` turns it into `Losses`, and the `Initial` writes what is trained, in the layout of
+the family's reference.
 """
 
 from __future__ import annotations
@@ -176,9 +176,8 @@ StageFunction = Callable[..., StageConfig]
 class TrainingFamily(Protocol):
     """A family that can be trained."""
 
-    @property
-    def stages(self) -> Mapping[Stage, StageFunction]:
-        """The reference's stages at full size, in order."""
+    stages: Mapping[Stage, StageFunction]
+    """The reference's stages at full size, in order."""
 
     def recognises(self, raw_config: Mapping[str, Any]) -> bool:
         """Tell whether a config.json is of something that a stage starts from."""

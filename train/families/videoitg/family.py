@@ -155,24 +155,6 @@ class Initial(Source):
             torch.save(projector, directory / "mm_projector.bin")
 
 
-class VideoITG:
-    """The family: projector and decoder through four stages, the tower frozen."""
-
-    stages: Mapping[Stage, StageFunction] = STAGES
-
-    def recognises(self, raw_config: Mapping[str, Any]) -> bool:
-        """Tell whether a config.json is a plain language model's or of the reference's classes."""
-        return is_known(raw_config)
-
-    def open_source(self, config: StageConfig) -> Source:
-        """Open what a stage starts from."""
-        return Source(checkpoint=open_checkpoint(config)[0])
-
-    def open_initial(self, config: StageConfig, *, num_auxiliary: int) -> Initial:
-        """Read what a stage starts from and make what is new in it."""
-        return open_initial(config, num_auxiliary=num_auxiliary)
-
-
 def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     """Read what a stage starts from and make what is new in it.
 
@@ -221,19 +203,13 @@ def _load_model(
     may_be_new = {_AUXILIARY, "lm_head" if is_grounding(found) else "head"}
     if is_qwen2(found):
         may_be_new.add("projector")
-    new = _new_tensors(
-        model,
-        may_be_new - _parts(tensors),
-        seed=config.seed,
-        std=source.config.initializer_range,
-    )
+    names, std = may_be_new - _parts(tensors), source.config.initializer_range
+    new = _new_tensors(model, names, seed=config.seed, std=std)
+    said = (loaded, _parts(tensors) - loaded, _parts(new), dropped)
     logger.info(
         "%s: loaded %s; copied from the embedding table: %s; new: %s; dropped: %s",
         source.directory,
-        *(
-            ", ".join(sorted(names)) or "nothing"
-            for names in (loaded, _parts(tensors) - loaded, _parts(new), dropped)
-        ),
+        *(", ".join(sorted(names)) or "nothing" for names in said),
     )
     fill_module(model, tensors | new)
     return model
@@ -272,3 +248,15 @@ def _copy_files(source: Path, out: Path, names: tuple[str, ...]) -> None:
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
+
+
+class VideoITG:
+    """The family: projector and decoder through four stages, the tower frozen."""
+
+    stages: Mapping[Stage, StageFunction] = STAGES
+    recognises = staticmethod(is_known)
+    open_initial = staticmethod(open_initial)
+
+    def open_source(self, config: StageConfig) -> Source:
+        """Open what a stage starts from."""
+        return Source(checkpoint=open_checkpoint(config)[0])
