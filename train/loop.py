@@ -31,13 +31,7 @@ from train.files import sole_writer, write_checkpoint
 from train.known_faults import check_records, count_auxiliary
 from train.logs import RunLog, StepReport
 from train.optimizer import new_optimizer, rate_factor, set_learning_rates
-from train.parallel import (
-    ParallelModel,
-    Processes,
-    checkpoint_activations,
-    open_processes,
-    place_vision,
-)
+from train.parallel import ParallelModel, Processes, open_processes
 from train.state import (
     Progress,
     SavedWeights,
@@ -159,15 +153,7 @@ class Run:
             epoch_passes=self._epoch_passes * processes.world_size,
         )
         checkpoint, progress = processes.on_first(self._read_progress)
-        place_vision(initial.vision, precision=config.precision, device=processes.device)
-        if config.gradient_checkpointing:
-            checkpoint_activations(initial.model)
-        self._model = ParallelModel(
-            initial.model.train(),
-            parallelism=config.parallelism,
-            precision=config.precision,
-            processes=processes,
-        )
+        self._model = ParallelModel(initial, config, processes)
         self._optimizer = new_optimizer(initial.model, config.optimizer)
         if checkpoint is not None:
             load_state(

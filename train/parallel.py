@@ -17,15 +17,15 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from train.config import Parallelism, Precision
+from train.config import Parallelism, StageConfig
 from train.examples import Example
-from train.families.base import Losses, TrainedModel
+from train.families.base import Initial, Losses, TrainedModel
 from train.waits import CollectiveTimer, time_gradients, time_shards
 
 _Value = TypeVar("_Value")
@@ -125,24 +125,26 @@ def open_processes(parallelism: Parallelism) -> Iterator[Processes]:
 
 
 class ParallelModel:
-    """A model placed on this process's device, as its share of the whole.
+    """What a stage starts from, placed on this process's device, as its share of the whole.
 
-    The trunk has float32 weights, the same in all processes, and is changed in place.
+    The model has float32 weights, the same in all processes, and is changed in place. The frozen
+    vision stage is whole in each process.
     """
 
-    def __init__(
-        self,
-        trunk: TrainedModel,
-        *,
-        parallelism: Parallelism,
-        precision: Precision,
-        processes: Processes,
-    ) -> None:
+    def __init__(self, initial: Initial, config: StageConfig, processes: Processes) -> None:
+        bf16 = config.precision == "bf16"
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        initial.vision.to(processes.device, dtype).eval().requires_grad_(False)
+        # Materialised scores of all positions of a frame would be the largest tensor of a step.
+        vision_config: Any = initial.vision.config
+        vision_config._attn_implementation = "sdpa"
+        trunk = initial.model.train()
+        if config.gradient_checkpointing:
+            _recompute_layers(trunk.decoder)
         self._trunk = trunk
-        bf16 = precision == "bf16"
         self._module: torch.nn.Module = trunk
         self._timer = CollectiveTimer(processes.device)
-        mesh = _mesh(parallelism, processes)
+        mesh = _mesh(config.parallelism, processes)
         if mesh is not None:
             kinds = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32} if bf16 else {}
             policy = MixedPrecisionPolicy(**kinds)
@@ -150,7 +152,7 @@ class ParallelModel:
                 time_shards(fully_shard(module, mesh=mesh, mp_policy=policy), self._timer)
         else:
             trunk.to(processes.device)
-        if parallelism == "ddp":
+        if config.parallelism == "ddp":
             with warnings.catch_warnings():
                 # torch 2.13 has another name for it, which 2.10 has not.
                 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
@@ -216,18 +218,8 @@ def _mesh(parallelism: Parallelism, processes: Processes) -> DeviceMesh | None:
     return None
 
 
-def place_vision(vision: nn.Module, *, precision: Precision, device: torch.device) -> None:
-    """Put the frozen vision stage on this process's device; each process has the whole."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    vision.to(device, dtype).eval().requires_grad_(False)
-    # Materialised scores of all positions of a frame would be the largest tensor of a step.
-    config: Any = vision.config
-    config._attn_implementation = "sdpa"
-
-
-def checkpoint_activations(trunk: TrainedModel) -> None:
-    """Keep the decoder layers' inputs only, and compute each layer again in the backward pass."""
-    decoder = trunk.decoder
+def _recompute_layers(decoder: Any) -> None:
+    """Keep the layers' inputs only, and compute each layer again in the backward pass."""
     # Named so since transformers 5; the older name warns there.
     enable = getattr(decoder, "activation_checkpointing_enable", None)
     (enable or decoder.gradient_checkpointing_enable)({"use_reentrant": False})

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class CollectiveTimer:
-    """Adds up the time from each odd mark to the next one: a collective begins, and ends."""
+    """Adds up the time from each odd mark to the next one: there a collective begins and ends."""
 
     def __init__(self, device: torch.device) -> None:
         self._is_gpu = device.type == "cuda"
@@ -42,8 +42,8 @@ class CollectiveTimer:
         spans = zip(marks[::2], marks[1::2], strict=True)
         if not self._is_gpu:
             return float(sum(ended - begun for begun, ended in spans))
-        if marks:
-            marks[-1].synchronize()
+        for ended in marks[1::2]:  # each, since collectives have streams of their own
+            ended.synchronize()
         return float(sum(begun.elapsed_time(ended) for begun, ended in spans)) / 1000
 
 

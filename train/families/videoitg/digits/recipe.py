@@ -184,7 +184,8 @@ def stage_configs(recipe: Recipe, out: Path) -> list[StageConfig]:
         records = f"grounding-{phase.num_frames}{order}/records.json"
         name = f"grounding-{number}"
         stages.append({"stage": "grounding", "records": records, "name": name, **changes})
-    init, configs = out / "base" / "qwen2", []
+    init = out / "base" / "qwen2"
+    configs: list[StageConfig] = []
     for stage in stages:
         configs.append(_small(out, init=init, seed=recipe.seed, **stage))
         init = configs[-1].out / "final"
@@ -243,21 +244,17 @@ def _make_base(recipe: Recipe, base: Path) -> None:
     if not (base / TOWER_NAME).is_dir():
         write_tower(train_vision(VISION, recipe.vision, on_step=report), VISION, base / TOWER_NAME)
     # Renamed into place: a run that is killed meanwhile leaves none behind.
-    partial = base / "qwen2.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    write_language_model(partial, seed=recipe.seed, num_texts=recipe.num_texts)
-    partial.rename(base / "qwen2")
+    unfinished = base / "qwen2.partial"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    write_language_model(unfinished, seed=recipe.seed, num_texts=recipe.num_texts)
+    unfinished.rename(base / "qwen2")
 
 
 def _make_data(recipe: Recipe, config: StageConfig) -> None:
     # Written behind the media: where it is, they are. Runs of equal length share one set.
     if config.data.records.is_file():
         return
-    drawn: dict[str, Any] = {
-        "out": config.data.media_root,
-        "split": "train",
-        "seed": recipe.seed,
-    }
+    drawn: dict[str, Any] = {"out": config.data.media_root, "split": "train", "seed": recipe.seed}
     if config.stage in ("projector", "images"):
         write_image_set(**drawn, num_images=recipe.num_images)
     elif config.stage == "video":
