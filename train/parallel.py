@@ -146,8 +146,9 @@ class ParallelModel:
         self._timer = CollectiveTimer(processes.device)
         mesh = _mesh(config.parallelism, processes)
         if mesh is not None:
-            kinds = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32} if bf16 else {}
-            policy = MixedPrecisionPolicy(**kinds)
+            policy = MixedPrecisionPolicy()
+            if bf16:
+                policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
             for module in (*trunk.decoder.layers, trunk):
                 time_shards(fully_shard(module, mesh=mesh, mp_policy=policy), self._timer)
         else:
