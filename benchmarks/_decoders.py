@@ -11,16 +11,20 @@ fastest by wall time of those tried.
 from __future__ import annotations
 
 import atexit
-import json
+import signal
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks._usage import measured
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.runtime.cpus import available_cpus
@@ -44,10 +48,6 @@ class Job:
     image_size: int | None
     """Side S to resize to, with Pillow's bicubic filter; None: frames as they are, RGB."""
 
-    def line(self) -> str:
-        """Return it as the process reads it."""
-        return json.dumps(asdict(self)) + "\n"
-
 
 Decode = Callable[[Job], NDArray[np.uint8]]
 
@@ -61,6 +61,49 @@ class Library:
     """How it is called, for the report."""
     load: Callable[[], Decode]
     """Imports it, and starts what a program starts once."""
+
+
+Answer = dict[str, Any]
+"""`Usage` of a job (memory since the process began) and the frames' "shape", or "error"."""
+
+
+class DecoderProcess:
+    """A process that decodes with one library alone: no import of another slows it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
+
+    def run(self, job: Job) -> Answer:
+        """Decode and wait for the answer; a process that ended is an error like any other."""
+        try:
+            return self._pool.submit(_answer, self._name, job).result()
+        except BrokenProcessPool:
+            return {"error": "its process ended"}
+
+    def close(self) -> None:
+        """End it."""
+        self._pool.shutdown()
+
+
+_loaded: dict[str, Decode] = {}
+"""In such a process: its library, once the first job has loaded it."""
+
+
+def _answer(name: str, job: Job) -> Answer:
+    # A decoder that waits for ever ends here, and its process with it.
+    signal.alarm(MAX_JOB_SECONDS)
+    try:
+        if name not in _loaded:
+            _loaded[name] = LIBRARIES[name].load()
+        with measured() as meter:
+            frames = _loaded[name](job)
+        return {**asdict(meter.usage), "shape": list(frames.shape)}
+    # Whatever a library raises of a video is its result.
+    except Exception as error:  # noqa: BLE001
+        return {"error": f"{type(error).__name__}: {error}".partition("\n")[0][:300]}
+    finally:
+        signal.alarm(0)
 
 
 def _ours() -> Decode:

@@ -98,7 +98,10 @@ def measure_peaks() -> Peaks:
 
 def describe_machine() -> dict[str, Any]:
     """Return the processor, what it can, and what the kernel says of its clock, where it does."""
-    processor = _processor()
+    # The kernel's lines about the first core.
+    lines = (_read("/proc/cpuinfo") or "").split("\n\n")[0].splitlines()
+    pairs = (line.partition(":") for line in lines)
+    processor = {name.strip(): value.strip() for name, _, value in pairs}
     flags = set((processor.get("flags") or processor.get("Features") or "").split())
     return {
         "cpu_model": processor.get("model name"),
@@ -129,17 +132,14 @@ def _onnxruntime_product(size: Size, threads: int, *, is_int8: bool) -> Callable
 
     m, k, n = size
     random = np.random.default_rng(0)
-    a: NDArray[Any]
-    b: NDArray[Any]
+    a: NDArray[Any] = random.standard_normal((m, k), dtype=np.float32)
+    b: NDArray[Any] = random.standard_normal((k, n), dtype=np.float32)
+    operator, types = "MatMul", (TensorProto.FLOAT, TensorProto.FLOAT)
     if is_int8:
         a = random.integers(0, 255, (m, k), dtype=np.uint8)
         # 7 bits: without VNNI the kernels' 16-bit sums of two products would saturate past them.
         b = random.integers(-63, 63, (k, n), dtype=np.int8)
         operator, types = "MatMulInteger", (TensorProto.UINT8, TensorProto.INT32)
-    else:
-        a = random.standard_normal((m, k), dtype=np.float32)
-        b = random.standard_normal((k, n), dtype=np.float32)
-        operator, types = "MatMul", (TensorProto.FLOAT, TensorProto.FLOAT)
     graph = helper.make_graph(
         [helper.make_node(operator, ["a", "b"], ["c"])],
         "product",
@@ -190,10 +190,3 @@ def _read(path: str) -> str | None:
         return Path(path).read_text().strip()
     except OSError:
         return None
-
-
-def _processor() -> dict[str, str]:
-    """Return the kernel's lines about the first core."""
-    first = (_read("/proc/cpuinfo") or "").split("\n\n")[0]
-    lines = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}

@@ -18,9 +18,15 @@ calls these are.
 
 from __future__ import annotations
 
+import multiprocessing
+import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,11 +34,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from benchmarks._report import read_through
+from benchmarks._server import FIRST_REQUESTS, server_of
+from benchmarks._usage import Usage, measured
 from benchmarks.gpu.reference import Reference
 from benchmarks.gpu.size import Size
+from groundserve import Client, ScoreOptions, ScoreResult
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.prompt import QueryTokenizer
 from groundserve.families.videoitg.sampling import sample_frames
+from groundserve.options import Seek
+from python_backend.cache import CacheConfig, FeatureCache
+from python_backend.meter import Counts
+from python_backend.pipeline import Pipeline
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,11 +65,7 @@ class ReferenceProcedure:
     """A loaded checkpoint."""
 
     def __init__(self, checkpoint_dir: Path) -> None:
-        """Read the weights, in float32.
-
-        Raises:
-            ImportError: decord is not installed; benchmarks/requirements.txt names it.
-        """
+        """Read the weights, in float32."""
         import decord
         from transformers import SiglipImageProcessorPil
 
@@ -79,38 +89,35 @@ class ReferenceProcedure:
 
     def score(self, video: Path, query: str, *, num_frames: int, sample_fps: float) -> Scored:
         """Decode, encode and ground, as its script does for each question."""
-        laps = _Laps()
+        timing_ms: dict[str, float] = {}
         with torch.inference_mode():
-            indices, frames = self._decode(video, num_frames, sample_fps)
-            laps.end("decode")
-            pixel_values = self._preprocess(frames)
-            laps.end("preprocess")
-            features = self._model.encode(pixel_values)
-            laps.end("encode")
+            with _lap(timing_ms, "decode"):
+                indices, frames = self._decode(video, num_frames, sample_fps)
+            with _lap(timing_ms, "preprocess"):
+                images = [Image.fromarray(frame) for frame in frames]
+                # (T, 3, S, S), normalised
+                pixel_values = self._processor.preprocess(images, return_tensors="pt")
+            with _lap(timing_ms, "encode"):
+                features = self._model.encode(pixel_values["pixel_values"])
         self._kept = (indices, features)
-        return self._ground(query, laps)
+        return self.score_again(query, timing_ms)
 
-    def score_again(self, query: str) -> Scored:
+    def score_again(self, query: str, before_ms: Mapping[str, float] | None = None) -> Scored:
         """Ground another question on the features of the last video, which its script throws away.
 
-        Raises:
-            ValueError: No video has been scored yet.
+        `before_ms` is what the stages before took, where they were run for this question.
         """
-        return self._ground(query, _Laps())
-
-    def _ground(self, query: str, laps: _Laps) -> Scored:
-        if self._kept is None:
-            raise ValueError("score a video first: there are no features")
+        assert self._kept is not None, "score a video first: there are no features"
         indices, features = self._kept
-        with torch.inference_mode():
+        timing_ms = dict(before_ms or {})
+        with torch.inference_mode(), _lap(timing_ms, "ground"):
             logits = self._model.ground(features, self._tokenizer.text_ids(query))
             # It sorts the scores; the order is made of them elsewhere here.
             torch.sort(torch.sigmoid(logits), descending=True)
-        laps.end("ground")
         return Scored(
             frame_indices=np.array(indices, np.int64),
             frame_logits=logits.numpy(),
-            timing_ms=laps.timing_ms,
+            timing_ms=timing_ms,
         )
 
     def _decode(
@@ -131,22 +138,123 @@ class ReferenceProcedure:
             frames = reader.get_batch(indices).asnumpy()
         return indices, frames
 
-    def _preprocess(self, frames: NDArray[np.uint8]) -> Tensor:
-        """(T, H, W, 3) -> (T, 3, S, S), normalised."""
-        images = [Image.fromarray(frame) for frame in frames]
-        pixel_values: Tensor = self._processor.preprocess(images, return_tensors="pt")[
-            "pixel_values"
-        ]
-        return pixel_values
+
+@contextmanager
+def _lap(timing_ms: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    timing_ms[name] = (time.perf_counter() - started) * 1000
 
 
-class _Laps:
-    """Milliseconds of one stage after the other."""
+SideName = Literal["reference", "in_process", "triton", "int8_keyframes"]
 
-    def __init__(self) -> None:
-        self.timing_ms: dict[str, float] = {}
-        self._since = time.perf_counter()
 
-    def end(self, name: str) -> None:
-        now = time.perf_counter()
-        self.timing_ms[name], self._since = (now - self._since) * 1000, now
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One question about one video."""
+
+    video: Path
+    query: str
+    num_frames: int
+    """Ceiling on T."""
+    sample_fps: float = 1.0
+    """As the reference's benchmark runs."""
+    keeps_features: bool = False
+    """Whether the reference may use the features of the question before; ours always may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a side answered and what that took, its child processes included."""
+
+    scored: Scored
+    usage: Usage
+    """Of the whole question."""
+
+
+Score = Callable[[Ask], Scored]
+
+
+def run_side(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
+    """Open a side in a new process, ask about another video, then what is timed, one by one.
+
+    Its place is the checkpoint directory of the reference, the engine directory of ours.
+    """
+    # A fork would inherit this process's threads and what its libraries have set up.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(answer_all, name, place, warm_up, asks).result()
+
+
+def answer_all(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
+    """Do in this process what `run_side` does in a new one."""
+    answers = []
+    open_side = {"reference": _reference, "triton": _triton}.get(name, _in_process)
+    with open_side(name, place, [warm_up, *asks]) as score:
+        for _ in range(FIRST_REQUESTS if name == "triton" else 1):
+            score(warm_up)
+        for ask in asks:
+            read_through(ask.video)
+            with measured() as meter:
+                scored = score(ask)
+            answers.append(Answer(scored=scored, usage=meter.usage))
+    return answers
+
+
+@contextmanager
+def _reference(name: SideName, checkpoint: Path, asks: Sequence[Ask]) -> Iterator[Score]:
+    procedure = ReferenceProcedure(checkpoint)
+
+    def score(ask: Ask) -> Scored:
+        if ask.keeps_features:
+            return procedure.score_again(ask.query)
+        return procedure.score(
+            ask.video, ask.query, num_frames=ask.num_frames, sample_fps=ask.sample_fps
+        )
+
+    yield score
+
+
+@contextmanager
+def _in_process(name: SideName, engines: Path, asks: Sequence[Ask]) -> Iterator[Score]:
+    seek: Seek = "exact" if name == "in_process" else "keyframe"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Pipeline.open(
+            engines,
+            verify_files=False,
+            cache=FeatureCache(CacheConfig(directory=Path(folder)), meter=Counts()),
+        ) as pipeline,
+    ):
+        yield lambda ask: _scored(pipeline.score(ask.video, ask.query, _options(ask, seek)))
+
+
+@contextmanager
+def _triton(name: SideName, engines: Path, asks: Sequence[Ask]) -> Iterator[Score]:
+    roots = sorted({ask.video.parent.resolve() for ask in asks})
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        server_of(
+            engines, Path(folder), allowed_roots=roots, cache_dir=Path(folder) / "cache"
+        ) as server,
+        Client(f"grpc://{server.grpc_address}") as client,
+    ):
+        yield lambda ask: _scored(
+            client.score(
+                queries=ask.query,
+                options=_options(ask, "exact"),
+                video_uri=ask.video.resolve().as_uri(),
+            )
+        )
+
+
+def _options(ask: Ask, seek: Seek) -> ScoreOptions:
+    return ScoreOptions(num_frames=ask.num_frames, sample_fps=ask.sample_fps, seek=seek)
+
+
+def _scored(result: ScoreResult) -> Scored:
+    return Scored(
+        frame_indices=result.frame_indices,
+        frame_logits=result.queries[0].frame_logits,
+        timing_ms=dict(result.timing_ms),
+    )

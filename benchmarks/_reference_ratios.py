@@ -7,7 +7,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from benchmarks._reference_sides import Answer
+from benchmarks._reference import Answer
 
 Sample = dict[str, Any]
 """What one question took one side; see `sample`."""
@@ -105,9 +105,5 @@ def _share_of_peak(one: Sample, floor: Floor) -> float | None:
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
-    return {
-        "median": median(values),
-        "min": min(values),
-        "max": max(values),
-        "pairs": list(values),
-    }
+    low, high = min(values), max(values)
+    return {"median": median(values), "min": low, "max": high, "pairs": list(values)}

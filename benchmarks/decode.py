@@ -4,7 +4,7 @@
         [--libraries ours,pyav] [--repeats 3] [--cell-seconds 60] [--summary JSON] [--plan]
 
 A cell is a video (codec, height, key interval, length), a number of frames spread over it, exact or
-moved to key frames, resized or whole; `_decode_cells` has them all. In each, every library has a
+moved to key frames, resized or whole; `all_cells` has them. In each, every library has a
 process of its own, which has imported it and decoded one frame before anything is timed; then they
 take turns, in an order drawn anew each round, with the file in the page cache. Opening the file is
 timed. Wall time, the CPU seconds of the process and its workers, and peak memory are kept. A
@@ -25,24 +25,17 @@ import importlib.util
 import json
 import random
 from collections import Counter
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterable
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks._command import positive, run
-from benchmarks._decode_cells import (
-    IMAGE_SIZE,
-    Cell,
-    all_cells,
-    cell_result,
-    choose_cells,
-    summarise,
-)
-from benchmarks._decode_process import DecoderProcess
-from benchmarks._decoders import LIBRARIES, Job
+from benchmarks._decoders import LIBRARIES, DecoderProcess, Job
 from benchmarks._machine import describe_machine, measure_peaks
 from benchmarks._report import (
     commit,
@@ -52,10 +45,82 @@ from benchmarks._report import (
     write_report,
     write_text,
 )
-from benchmarks.media import make_video
+from benchmarks.media import DECODE, FRAMES_PER_SECOND, Codec, make_video
+from groundserve.families.videoitg.sampling import snap_to_keyframes
 
 _MODULES = {"ours": "groundserve", "pyav": "av", "opencv": "cv2"}
 """What a library is imported as, where that is not its name here."""
+
+
+IMAGE_SIZE = 384
+TIE = 0.97
+"""Who needs at most 1/0.97 of the fastest other's time shares the first place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One video and the frames that are taken of it."""
+
+    codec: Codec
+    height: int
+    gop: int
+    seconds: int
+    num_frames: int
+    """Spread uniformly over the video, first and last included."""
+    seek: Literal["exact", "keyframe"]
+    """keyframe: each of these moves to the key frame nearest to it, and no frame comes twice."""
+    output: Literal["resized", "full"]
+    """resized: to a side of 384; full: as decoded."""
+
+    @property
+    def name(self) -> str:
+        """The cell in a file's name."""
+        return (
+            f"{self.codec}_{self.height}p_gop{self.gop}_{self.seconds}s_{self.num_frames}frames_"
+            f"{self.seek}_{self.output}"
+        )
+
+    def frame_indices(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return int64 (m,) ordinals, and the seconds by which each wanted frame moved."""
+        num_source_frames = self.seconds * FRAMES_PER_SECOND
+        wanted = np.linspace(0, num_source_frames - 1, self.num_frames).astype(np.int64)
+        if self.seek == "exact":
+            return wanted, np.zeros(len(wanted))
+        is_key = np.arange(num_source_frames) % self.gop == 0
+        times = np.arange(num_source_frames) / FRAMES_PER_SECOND
+        # Each alone, for the server's own rule gives the largest shift only.
+        shifts = [
+            snap_to_keyframes(wanted[i : i + 1], is_key, times)[1] for i in range(len(wanted))
+        ]
+        return snap_to_keyframes(wanted, is_key, times)[0], np.array(shifts)
+
+
+def all_cells() -> list[Cell]:
+    """Return the whole matrix."""
+    cells = []
+    for video in DECODE:
+        cells += [
+            Cell(**video, num_frames=num_frames, seek=seek, output="resized")
+            for num_frames in (64, 512)
+            for seek in ("exact", "keyframe")
+        ]
+        # 512 of 1080p are 3 GB: whole frames are decoded at 64.
+        cells.append(Cell(**video, num_frames=64, seek="exact", output="full"))
+    return cells
+
+
+def choose_cells(cells: Iterable[Cell], only: str) -> list[Cell]:
+    """Keep the cells that `only` names: "codec=h264,gop=12"; a value may be "480|1080"."""
+    chosen = list(cells)
+    for pair in filter(None, only.split(",")):
+        name, _, values = pair.partition("=")
+        names = [field.name for field in fields(Cell)]
+        if name not in names:
+            raise ValueError(f"--only takes {', '.join(names)}, got {name!r}")
+        chosen = [cell for cell in chosen if str(getattr(cell, name)) in values.split("|")]
+    if not chosen:
+        raise ValueError(f"--only {only} leaves no cell: see --plan without it")
+    return chosen
 
 
 def run_cell(
@@ -72,13 +137,13 @@ def run_cell(
     runs: dict[str, list[dict[str, Any]]] = {}
     job = Job(path=str(path), frame_indices=indices, gop=cell.gop, image_size=image_size)
     with ExitStack() as stack:
-        processes = {name: stack.enter_context(DecoderProcess(name)) for name in libraries}
+        processes = {name: stack.enter_context(closing(DecoderProcess(name))) for name in libraries}
         for name, process in processes.items():
             first = process.run(replace(job, frame_indices=indices[:1]))
             runs[name] = [first] if "error" in first else []
         spent = 0.0
         for _ in range(repeats):
-            running = [name for name in libraries if not _has_failed(runs[name])]
+            running = [name for name in libraries if not any("error" in one for one in runs[name])]
             for name in order.sample(running, len(running)):
                 answer = processes[name].run(job)
                 runs[name].append(answer)
@@ -92,8 +157,91 @@ def run_cell(
     }
 
 
-def _has_failed(answers: list[dict[str, Any]]) -> bool:
-    return bool(answers) and "error" in answers[-1]
+def cell_result(cell: Cell, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return what is kept of a cell, of each library's answers, round by round.
+
+    The last one of a library that failed holds its error, and takes it out of the cell.
+    """
+    indices, shifts = cell.frame_indices()
+    libraries: dict[str, dict[str, Any]] = {}
+    for name, answers in runs.items():
+        if "error" in answers[-1]:
+            libraries[name] = {"error": answers[-1]["error"]}
+            continue
+        libraries[name] = {
+            "wall_seconds": [answer["wall_seconds"] for answer in answers],
+            "cpu_seconds": [answer["cpu_seconds"] for answer in answers],
+            "peak_rss_mib": max(answer["peak_rss_mib"] for answer in answers),
+            "shape": answers[-1]["shape"],
+        }
+    return {
+        **asdict(cell),
+        "num_decoded_targets": len(indices),
+        "shift_seconds": {"mean": float(shifts.mean()), "max": float(shifts.max())},
+        "libraries": libraries,
+        "ratios": {clock: _ratios(libraries, clock) for clock in ("wall_seconds", "cpu_seconds")},
+    }
+
+
+def _ratios(libraries: dict[str, dict[str, Any]], clock: str) -> dict[str, float]:
+    """Return how many times ours each other took: the median over pairs of one round."""
+    ours = libraries.get("ours", {}).get(clock)
+    if ours is None:
+        return {}
+    return {
+        name: float(np.median(np.array(one[clock]) / ours))
+        for name, one in libraries.items()
+        if name != "ours" and clock in one
+    }
+
+
+def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return, for each kind of cell and each clock, how often ours is fastest and by how much.
+
+    The ratio of a cell is that of the fastest other library: its time over ours, above 1 where ours
+    is faster. Where ours failed the ratio is 0; where all others did, the cell counts as ours, and
+    has no ratio.
+    """
+    kinds = {
+        "exact": ("exact", "resized"),
+        "keyframe": ("keyframe", "resized"),
+        "full": ("exact", "full"),
+    }
+    found = {}
+    for kind, place in kinds.items():
+        members = [cell for cell in cells if (cell["seek"], cell["output"]) == place]
+        clocks = ("wall_seconds", "cpu_seconds")
+        found[kind] = {clock: _summarise(members, clock) for clock in clocks}
+    return found
+
+
+def _summarise(cells: list[dict[str, Any]], clock: str) -> dict[str, Any]:
+    ratios: dict[str, tuple[float, str]] = {}
+    num_alone = 0
+    for cell in cells:
+        name = Cell(**{field.name: cell[field.name] for field in fields(Cell)}).name
+        others = cell["ratios"][clock]
+        if "error" in cell["libraries"]["ours"]:
+            ratios[name] = (0.0, "all")
+        elif others:
+            fastest = min(others, key=lambda other: others[other])
+            ratios[name] = (others[fastest], fastest)
+        else:
+            num_alone += 1
+    won = sum(ratio >= TIE for ratio, _ in ratios.values()) + num_alone
+    worst = min(ratios, key=lambda name: ratios[name][0], default=None)
+    return {
+        "num_cells": len(cells),
+        "num_fastest": won,
+        "share_fastest": won / len(cells) if cells else None,
+        "median_ratio": float(np.median([one for one, _ in ratios.values()])) if ratios else None,
+        "worst": worst and {"cell": worst, "ratio": ratios[worst][0], "library": ratios[worst][1]},
+        "lost": {
+            name: {"ratio": ratio, "library": library}
+            for name, (ratio, library) in sorted(ratios.items(), key=lambda item: item[1])
+            if ratio < TIE
+        },
+    }
 
 
 def _check_installed(libraries: list[str]) -> None:
@@ -122,14 +270,13 @@ def one_line(result: dict[str, Any]) -> str:
 def write_summary(path: Path, folder: Path, *, repeats: int) -> None:
     """Write one report of all cells in a folder."""
     cells = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
-    libraries = {
-        name: {"version": package_version(one.distribution), "how": one.how}
-        for name, one in LIBRARIES.items()
-    }
     results = {
         # A run that was stopped may go on with another commit, or on another machine.
         "measured_on": Counter(f"{one['commit']}, {one['cpu_model']}" for one in cells),
-        "libraries": libraries,
+        "libraries": {
+            name: {"version": package_version(one.distribution), "how": one.how}
+            for name, one in LIBRARIES.items()
+        },
         "cells": cells,
         "summary": summarise(cells),
     }
@@ -158,12 +305,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cells to run, such as codec=h264,gop=12|250")
     parser.add_argument("--libraries", default=",".join(LIBRARIES), help="(default: %(default)s)")
     parser.add_argument("--repeats", type=positive, default=3, help="rounds of a cell at most")
-    parser.add_argument(
-        "--cell-seconds",
-        type=float,
-        default=60.0,
-        help="no further round once those before took this long",
-    )
+    parser.add_argument("--cell-seconds", type=float, default=60.0, help="begin no round after")
     parser.add_argument("--summary", type=Path, help="JSON of all cells in --out")
     parser.add_argument("--plan", action="store_true", help="print what would run")
     args = parser.parse_args()

@@ -82,33 +82,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def parts(size: Size, args: argparse.Namespace) -> list[Part]:
     """Return what is measured, the most important first."""
-    speed = "benchmarks.gpu.speed:measure_"
-    variants = "benchmarks.gpu.variants:measure_"
-    parity = "benchmarks.gpu.parity:check_"
     return [
-        Part(name="ceilings", seconds=15, target=speed + "ceilings"),
-        Part(
-            name="main request", seconds=60, target=speed + "request", arguments=(size.main_frames,)
-        ),
-        Part(name="reference", seconds=90, target=speed + "reference"),
-        Part(name="digits parity", seconds=40, target=parity + "digits"),
-        Part(name="full-size parity", seconds=40, target=parity + "full_size"),
-        Part(name="kernel orders", seconds=60, target=speed + "orders"),
-        Part(name="other lengths", seconds=60, target=speed + "sweep"),
-        Part(name="compilation", seconds=120, target=variants + "compilation"),
-        Part(name="reference, tuned", seconds=90, target=variants + "tuned_reference"),
-        Part(
-            name="engines",
-            seconds=60,
-            target="benchmarks.gpu.engines:check_engines",
-            arguments=(args.engines, args.checkpoint),
-        ),
-        Part(
-            name="decode",
-            seconds=60,
-            target="benchmarks.gpu.media:measure_media",
-            arguments=(args.media,),
-        ),
+        Part("ceilings", 15, "speed:measure_ceilings"),
+        Part("main request", 60, "speed:measure_request", (size.main_frames,)),
+        Part("reference", 90, "speed:measure_reference"),
+        Part("digits parity", 40, "parity:check_digits"),
+        Part("full-size parity", 40, "parity:check_full_size"),
+        Part("kernel orders", 60, "speed:measure_orders"),
+        Part("other lengths", 60, "speed:measure_sweep"),
+        Part("compilation", 120, "speed:measure_compilation"),
+        Part("reference, tuned", 90, "speed:measure_tuned_reference"),
+        Part("engines", 60, "engines:check_engines", (args.engines, args.checkpoint)),
+        Part("decode", 60, "media:measure_media", (args.media,)),
     ]
 
 

@@ -16,7 +16,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import av
 import imageio_ffmpeg
 
 from scripts import fetch_clips
@@ -79,11 +78,6 @@ def make_video(folder: Path, *, codec: Codec, height: int, gop: int, seconds: in
         height: Pixels, even; the width is 16/9 of it, rounded to an even number.
         gop: Frames from one key frame to the next.
         seconds: Length at 30 frames a second; over 120 it must be a multiple of 100.
-
-    Raises:
-        ValueError: A longer video is not whole pieces of whole GOPs.
-        subprocess.CalledProcessError: FFmpeg failed; it has said why.
-        RuntimeError: Another number of frames came out, or other key frames.
     """
     path = folder / f"{codec}_{height}p_gop{gop}_{seconds}s{_ENDINGS.get(codec, '.mp4')}"
     if path.exists():
@@ -148,6 +142,8 @@ def _run_ffmpeg(*arguments: str) -> None:
 
 
 def _check_key_frames(path: Path, *, gop: int, num_frames: int) -> None:
+    import av  # here, for it would be in each process of `benchmarks.decode`
+
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     shown = sorted(packet.pts for packet in packets if packet.pts is not None)

@@ -34,11 +34,7 @@ Call = dict[str, Any]
 
 
 def run_once(selection: str, arguments: list[str]) -> list[Call]:
-    """Run pytest once.
-
-    Raises:
-        RuntimeError: It wrote no report, as when it is killed, or no test ran.
-    """
+    """Run pytest once; RuntimeError where it was killed, or no test ran."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         options = ["-q", f"--junit-xml={report}", "-o", "junit_duration_report=call"]

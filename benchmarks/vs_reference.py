@@ -35,8 +35,8 @@ import numpy as np
 
 from benchmarks._command import positive, run
 from benchmarks._machine import Peaks, describe_machine, measure_peaks
+from benchmarks._reference import Answer, Ask, SideName, run_side
 from benchmarks._reference_ratios import Pair, ratio_at_equal_peaks, ratio_row, sample
-from benchmarks._reference_sides import Answer, Ask, SideName, run_side
 from benchmarks._report import commit, describe_video, make_report, write_text
 from benchmarks._server import FIRST_REQUESTS
 from benchmarks.gpu.models import relative_error
@@ -115,10 +115,13 @@ class Run:
         sides: list[SideName] = ["reference", workload.ours]
         is_reference_first = len(done) % 2 == 0
         warm_up = Ask(video=self.warm_up, query=QUERIES[0], num_frames=64, sample_fps=2.0)
-        answers = {
-            side: run_side(side, places[side], warm_up, self._asks(workload, side))
-            for side in (sides if is_reference_first else reversed(sides))
-        }
+        ask = partial(Ask, video=self.videos[workload.ratio], num_frames=workload.num_frames)
+        asks = [ask(query=query) for query in (QUERIES if workload.asks_again else QUERIES[:1])]
+        kept_asks = [ask(query=QUERIES[1], keeps_features=True)] if workload.asks_again else []
+        answers = {}
+        for side in sides if is_reference_first else reversed(sides):
+            more = kept_asks if side == "reference" else []
+            answers[side] = run_side(side, places[side], warm_up, [*asks, *more])
         reference, ours = (answers[side] for side in sides)
 
         def pair(number: int, kept: Answer | None = None) -> Pair:
@@ -135,14 +138,6 @@ class Run:
         if workload.asks_again:
             self.pairs.setdefault(SECOND_QUESTION, []).append(pair(1, kept=reference[2]))
         self.write()
-
-    def _asks(self, workload: Workload, side: str) -> list[Ask]:
-        video, num_frames = self.videos[workload.ratio], workload.num_frames
-        asks = [Ask(video=video, query=query, num_frames=num_frames) for query in QUERIES]
-        if not workload.asks_again:
-            return asks[:1]
-        kept = Ask(video=video, query=QUERIES[1], num_frames=num_frames, keeps_features=True)
-        return [*asks, kept] if side == "reference" else asks
 
     def write(self) -> None:
         """Write what is known so far."""
@@ -202,11 +197,9 @@ class Run:
 def logit_error(reference: Answer, ours: Answer, workload: Workload) -> float | None:
     """Return how far the logits of a pair are apart; None where the frames are others.
 
-    Raises:
-        RuntimeError: The workload is exact, and frames or logits differ: no ratio means anything.
+    Raises RuntimeError where the workload is exact, and they differ: no ratio means anything.
     """
-    same = np.array_equal(reference.scored.frame_indices, ours.scored.frame_indices)
-    if not same:
+    if not np.array_equal(reference.scored.frame_indices, ours.scored.frame_indices):
         if workload.is_exact:
             raise RuntimeError(f"{workload.ratio}: the sides sampled other frames")
         return None
@@ -278,12 +271,8 @@ def prepare(args: argparse.Namespace, workloads: Sequence[Workload]) -> Run:
         measured = Peaks.from_dict(before["machine"]["peaks"])
         peaks = max(peaks, measured, key=lambda one: one.sgemm_gflops)
     say(f"GEMM peak: {peaks.sgemm_gflops:.0f} GFLOP/s in float32")
-    videos = {
-        work.ratio: make_video(
-            args.media, codec=work.codec, height=720, gop=work.gop, seconds=args.seconds
-        )
-        for work in workloads
-    }
+    make = partial(make_video, args.media, height=720, seconds=args.seconds)
+    videos = {work.ratio: make(codec=work.codec, gop=work.gop) for work in workloads}
     inputs = {video["name"]: video for video in before.get("inputs", ())}
     inputs |= {path.name: describe_video(path) for path in sorted(set(videos.values()))}
     ratios = before["results"]["ratios"] if before else {}

@@ -11,9 +11,12 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.cpus import available_cpus
@@ -24,13 +27,30 @@ from train.data.records import Item
 from train.examples import IGNORE_INDEX
 from train.families import find_family
 from train.families.base import SampleFlops, Source
-from train.known_faults import Fault, Progress, check_validation, find_known_faults
-from train.loop import count_auxiliary
+from train.known_faults import (
+    Progress,
+    check_validation,
+    count_auxiliary,
+    find_known_faults,
+    media_paths,
+)
 
 H100_BF16_TFLOPS = 989.0
 """Dense, SXM; NVIDIA's data sheet names twice that, with sparsity."""
 USUAL_UTILISATION = 0.4
 """Share of the peak that docs/train.md counts with; nothing here was measured on a GPU."""
+_NUM_EXAMPLES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One kind of trouble with records."""
+
+    kind: str
+    num_items: int
+    num_looked_at: int
+    """Out of how many: all, or the sampled ones."""
+    examples: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +73,7 @@ class Cost:
 class GpuNeeds:
     """What the GPUs take against what decoding gives."""
 
-    seconds: float
+    seconds: float  # an item
     epoch_hours: float
     epoch_core_hours: float
     cores_a_gpu: float
@@ -62,7 +82,7 @@ class GpuNeeds:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What was found."""
+    """What `check` found."""
 
     num_items: int
     """Videos or images with the records that are read together."""
@@ -103,21 +123,25 @@ def check(
     utilisation: float = USUAL_UTILISATION,
     on_progress: Progress = lambda *_: None,
 ) -> CheckReport:
-    """Look at what a run would read.
+    """Look at what a run would read, and read some items, drawn by the run's seed.
 
-    Args:
-        config: The run.
-        num_sampled: Items to read, drawn by the run's seed.
-        num_gpus: GPUs that share this machine's cores, to compare with; None compares nothing.
-        gpu_tflops: Peak of a GPU, 1e12 FLOP a second.
-        utilisation: Share of that peak that training reaches.
-        on_progress: Told how far it is.
+    The GPUs share this machine's cores; None: there are none to compare with. Of their peak, in
+    1e12 FLOP a second, training reaches a share, `utilisation`.
 
     Raises:
         InvalidRequestError: An argument is out of range; or the run could not even begin, since
             the config, the data file or what the run starts from cannot be used.
     """
-    _check_numbers(num_sampled, num_gpus, gpu_tflops, utilisation)
+    for name, value in {
+        "num_sampled": num_sampled,
+        "num_gpus": 1 if num_gpus is None else num_gpus,
+        "gpu_tflops": gpu_tflops,
+        "utilisation": utilisation,
+    }.items():
+        if not 0 < value < math.inf:
+            raise InvalidRequestError(f"{name} must be > 0 and finite, got {value}")
+    if utilisation > 1:
+        raise InvalidRequestError(f"utilisation must be at most 1, got {utilisation}")
     _check_folder("out", config.out)
     if config.data.frame_cache is not None:
         _check_folder("data.frame_cache", config.data.frame_cache)
@@ -129,23 +153,27 @@ def check(
     with TrainingData(data_config, stage=config.stage, samples=samples, seed=config.seed) as data:
         warnings = [*data.warnings, *check_validation(config, data.items)]
         known = find_known_faults(config.data, data.items, on_progress=on_progress)
-        readable = sorted(set(range(len(data))) - known.items)
+        lost = set[int]().union(*known.values())
+        readable = [number for number in range(len(data)) if number not in lost]
         trials = _read_sampled(config, source, data, readable, num_sampled, on_progress)
-        num_items = len(data)
+        num_items, num_media = len(data), len(media_paths(data.items))
     failed = {trial.number: trial.fault for trial in trials if trial.fault}
-    known_share = len(known.items) / num_items
+    known_share = len(lost) / num_items
     sampled_share = len(failed) / len(trials) if trials else 0.0
     cost, gpu = _mean_cost(trials), None
     if cost is not None:
         gpu = _gpu_needs(cost, num_items, flops_a_second=gpu_tflops * 1e12 * utilisation)
-    warnings += _out_warnings(config.out)
-    warnings += _core_warnings(config, gpu, num_gpus, readings=num_items / max(1, known.num_media))
+    if config.out.is_dir() and any(config.out.iterdir()):
+        warnings.append(
+            f"out {config.out} is not empty: start the run with --resume, or set another out"
+        )
+    warnings += _core_warnings(config, gpu, num_gpus, readings=num_items / max(1, num_media))
     return CheckReport(
         num_items=num_items,
-        num_media=known.num_media,
+        num_media=num_media,
         faults=(
-            *known.faults(),
-            Fault.of("samples that cannot be used", failed, num_looked_at=len(trials)),
+            *(_fault(kind, reasons, num_items) for kind, reasons in known.items()),
+            _fault("samples that cannot be used", failed, len(trials)),
         ),
         warnings=tuple(warnings),
         lost_share=known_share + (1 - known_share) * sampled_share,
@@ -156,26 +184,21 @@ def check(
     )
 
 
-def _check_numbers(
-    num_sampled: int, num_gpus: int | None, gpu_tflops: float, utilisation: float
-) -> None:
-    for name, value in {
-        "num_sampled": num_sampled,
-        "num_gpus": 1 if num_gpus is None else num_gpus,
-        "gpu_tflops": gpu_tflops,
-        "utilisation": utilisation,
-    }.items():
-        if not 0 < value < math.inf:
-            raise InvalidRequestError(f"{name} must be > 0 and finite, got {value}")
-    if utilisation > 1:
-        raise InvalidRequestError(f"utilisation must be at most 1, got {utilisation}")
+def _fault(kind: str, reasons: Mapping[int, str], num_looked_at: int) -> Fault:
+    # A file that several items want is named once.
+    distinct = dict.fromkeys(reasons[number] for number in sorted(reasons))
+    return Fault(
+        kind=kind,
+        num_items=len(reasons),
+        num_looked_at=num_looked_at,
+        examples=tuple(distinct)[:_NUM_EXAMPLES],
+    )
 
 
 def _check_folder(name: str, folder: Path) -> None:
     """Raise InvalidRequestError where a run could neither use nor make a folder; make nothing."""
-    found = next(
-        path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path)
-    )
+    whole = folder.absolute()
+    found = next(path for path in (whole, *whole.parents) if os.path.exists(path))
     if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
         raise InvalidRequestError(
             f"{name} must be a folder that this user can make and write to, got {folder}; "
@@ -198,9 +221,9 @@ def _read_sampled(
         if done == 1:
             data.read(number)  # starts the decoder
         # Not by the clock, which also counts waits for the disk and for other processes.
-        started = _cpu_seconds(data.pids())
+        started = _cpu_seconds()
         reading = data.read(number)
-        core_seconds = _cpu_seconds(data.pids()) - started
+        core_seconds = _cpu_seconds() - started
         lost = reading.unreadable[0] if reading.unreadable else None
         trials.append(
             _Trial(
@@ -215,17 +238,14 @@ def _read_sampled(
     return trials
 
 
-def _cpu_seconds(pids: Sequence[int]) -> float:
-    ticks = 0
-    for pid in pids:
-        try:
-            # Behind the name, which may hold anything: user and system time are fields 14 and 15,
-            # of which the first that is left is field 3.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+def _cpu_seconds() -> float:
+    """Return the processor time of this process and of the decoders that it has."""
+    seconds = time.process_time()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            seconds += times.user + times.system
+    return seconds
 
 
 def _expected_flops(
@@ -280,12 +300,6 @@ def _gpu_needs(cost: Cost, num_items: int, *, flops_a_second: float) -> GpuNeeds
         epoch_core_hours=num_items * cost.core_seconds / 3600,
         cores_a_gpu=cost.core_seconds / seconds,
     )
-
-
-def _out_warnings(out: Path) -> list[str]:
-    if not out.is_dir() or not any(out.iterdir()):
-        return []
-    return [f"out {out} is not empty: start the run with --resume, or set another out"]
 
 
 def _core_warnings(

@@ -59,14 +59,8 @@ class DataConfig:
     """Processes of each rank that decode; they work ahead of the training step."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_frames",
-            "vision_token_num",
-            "vision_min_num",
-            "max_length",
-            "questions_per_video",
-            "num_workers",
-        ):
+        counts = ("max_frames", "vision_token_num", "vision_min_num", "max_length")
+        for name in (*counts, "questions_per_video", "num_workers"):
             _check_at_least(name, getattr(self, name), 1)
         _check_above_0("sample_fps", self.sample_fps)
         if not 0 <= self.max_unreadable_share <= 1:
@@ -176,26 +170,18 @@ class StageConfig:
     """Steps between lines of metrics."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "batch_size",
-            "accumulation_steps",
-            "epochs",
-            "save_every_steps",
-            "keep_last",
-            "log_every_steps",
-            "max_steps",
-        ):
+        counts = ("batch_size", "accumulation_steps", "epochs", "save_every_steps", "keep_last")
+        for name in (*counts, "log_every_steps", "max_steps"):
             _check_at_least(name, getattr(self, name), 1)
-        if self.variant == "anchor" and self.stage != "grounding":
-            raise InvalidRequestError(
-                f'variant "anchor" is a way to score frames, stage "{self.stage}" writes text; '
-                'set variant in stage "grounding" only'
-            )
-        if self.validation is not None and self.stage != "grounding":
-            raise InvalidRequestError(
-                f'validation measures how frames are ranked, stage "{self.stage}" writes text; '
-                'set validation in stage "grounding" only'
-            )
+        for name, is_set, what in (
+            ("variant", self.variant == "anchor", '"anchor" is a way to score frames'),
+            ("validation", self.validation is not None, "measures how frames are ranked"),
+        ):
+            if is_set and not self.is_grounding:
+                raise InvalidRequestError(
+                    f'{name} {what}, stage "{self.stage}" writes text; '
+                    f'set {name} in stage "grounding" only'
+                )
         _check_at_least("auxiliary_weight", self.auxiliary_weight, 0)
 
     @property

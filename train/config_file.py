@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -28,7 +28,12 @@ def read_config(stage: Stage | None, path: Path) -> StageConfig:
         InvalidRequestError: The file cannot be read, or breaks a rule.
         MissingExtraError: A package that the family is trained with is not installed.
     """
-    raw = _read_toml(path)
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+        raise InvalidRequestError(f"{path} is not TOML: {error}") from error
     stages = find_family(_init(raw, path)).stages
     if stage is None:
         if raw.get("stage") not in stages:
@@ -49,15 +54,6 @@ def read_config(stage: Stage | None, path: Path) -> StageConfig:
     return config
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-        raise InvalidRequestError(f"{path} is not TOML: {error}") from error
-
-
 def _init(raw: dict[str, Any], path: Path) -> Path | None:
     """Return `init`, which says whose stages these are, before anything is checked."""
     try:
@@ -68,15 +64,13 @@ def _init(raw: dict[str, Any], path: Path) -> Path | None:
 
 def _replace_fields(base: Any, raw: dict[str, Any], path: Path, *, prefix: str) -> Any:
     hints = get_type_hints(base if isinstance(base, type) else type(base))
-    unknown = sorted(raw.keys() - {field.name for field in fields(base)})
+    unknown = sorted(raw.keys() - hints.keys())
     if unknown:
         raise InvalidRequestError(
             f"{path}: there is no setting {prefix}{unknown[0]}, got {raw[unknown[0]]!r}; "
             f"there are {', '.join(prefix + name for name in hints)}"
         )
-    missing = [
-        field.name for field in fields(base) if isinstance(base, type) and field.name not in raw
-    ]
+    missing = [name for name in hints if isinstance(base, type) and name not in raw]
     if missing:
         raise InvalidRequestError(f"{path}: {prefix}{missing[0]} is required, it is missing")
     changes = {}

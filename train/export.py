@@ -22,12 +22,7 @@ from train.state import SavedWeights
 
 
 def export(config: StageConfig, checkpoint: Path, out: Path) -> None:
-    """Write a checkpoint of a run in the reference's layout; one that is at `out` is replaced.
-
-    Raises:
-        InvalidRequestError: What the run started from or `checkpoint` cannot be read, or `out`
-            exists and is something else.
-    """
+    """Write a checkpoint of a run in the reference's layout; one that is at `out` is replaced."""
     weights = SavedWeights(checkpoint)
     # The folder itself is renamed into place, so here it is only its parent that is made.
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,14 +9,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
+
+from torch import Tensor
 
 from groundserve.errors import InvalidRequestError
-
-if TYPE_CHECKING:  # converting a set needs no torch
-    from torch import Tensor
-
-    from train.families.base import Initial
+from train.families.base import Initial
 
 
 @contextmanager
@@ -25,9 +23,6 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
     It is the folder that is locked (flock). Where its file system has no such lock, as NFS has
     none for folders, nobody is kept from it.
-
-    Raises:
-        InvalidRequestError: Another process writes to it, or it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,17 +91,8 @@ def write_checkpoint(
     """Write a checkpoint that serving, the next stage and the reference read.
 
     It appears whole or not at all: files are written under another name, flushed to the disk and
-    renamed. An earlier checkpoint of the same name is replaced.
-
-    Args:
-        directory: To be made; its parent exists.
-        initial: What the stage started from.
-        state_dict: As `Initial.write_files` takes it.
-        notes: Text files to appear with it, by name.
-
-    Raises:
-        InvalidRequestError: `directory` exists and is not a checkpoint.
-        GroundserveError: A file cannot be written.
+    renamed. An earlier checkpoint of the same name is replaced. `notes` are text files to appear
+    with it, by name.
     """
     if directory.exists() and not (directory / "config.json").is_file():
         raise InvalidRequestError(f"{directory} exists and is not a checkpoint; remove it")
@@ -115,7 +101,7 @@ def write_checkpoint(
     temporary.mkdir()
     initial.write_files(temporary, state_dict)
     for name, text in (notes or {}).items():
-        (temporary / name).write_text(text, "utf-8")
+        (temporary / name).write_text(f"{text}\n", "utf-8")
     flush_directory(temporary)
     shutil.rmtree(replaced, ignore_errors=True)
     if directory.exists():

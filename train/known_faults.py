@@ -11,9 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from groundserve.errors import InvalidRequestError
 from train.config import DataConfig, StageConfig
@@ -22,7 +20,6 @@ from train.validation import read_validation
 
 logger = logging.getLogger(__name__)
 
-_NUM_EXAMPLES = 5
 _STAT_THREADS = 32
 """A lookup on a network file system is mostly waiting."""
 
@@ -30,49 +27,13 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and of how many."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """One kind of trouble with records."""
-
-    kind: str
-    num_items: int
-    num_looked_at: int
-    """Out of how many: all, or the sampled ones."""
-    examples: tuple[str, ...]
-
-    @classmethod
-    def of(cls, kind: str, reasons: Mapping[int, str], *, num_looked_at: int) -> Self:
-        """Make one of the reasons by item."""
-        # A file that several items want is named once.
-        distinct = tuple(dict.fromkeys(reasons[number] for number in sorted(reasons)))
-        return cls(
-            kind=kind,
-            num_items=len(reasons),
-            num_looked_at=num_looked_at,
-            examples=distinct[:_NUM_EXAMPLES],
-        )
+Faults = Mapping[str, Mapping[int, str]]
+"""What is wrong, by kind (those that were not found too) and number of the item."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class KnownFaults:
-    """What cannot be read of a run's items."""
-
-    num_items: int
-    num_media: int
-    reasons: Mapping[str, Mapping[int, str]]
-    """By kind, found or not, and number of the item."""
-
-    @property
-    def items(self) -> set[int]:
-        """Numbers of the items that have any."""
-        return {number for reasons in self.reasons.values() for number in reasons}
-
-    def faults(self) -> list[Fault]:
-        """Return every kind, those that were not found too."""
-        return [
-            Fault.of(kind, reasons, num_looked_at=self.num_items)
-            for kind, reasons in self.reasons.items()
-        ]
+def media_paths(items: Sequence[Item | MalformedRecord]) -> list[str]:
+    """Return the files that items name, each once."""
+    return sorted({item.media.path for item in items if isinstance(item, Item) and item.media})
 
 
 def find_known_faults(
@@ -80,13 +41,12 @@ def find_known_faults(
     items: Sequence[Item | MalformedRecord],
     *,
     on_progress: Progress = lambda *_: None,
-) -> KnownFaults:
+) -> Faults:
     """Look at every item, and look up every file once."""
     whole = {number: item for number, item in enumerate(items) if isinstance(item, Item)}
-    paths = sorted({item.media.path for item in whole.values() if item.media})
-    missing = _look_up(config.media_root, paths, on_progress)
+    missing = _look_up(config.media_root, media_paths(items), on_progress)
     max_frames = config.max_frames
-    reasons = {
+    return {
         "records that break the format": {
             number: f"{item.path or 'no media'}, record {item.name}: {item.reason}"
             for number, item in enumerate(items)
@@ -104,7 +64,6 @@ def find_known_faults(
             if item.media and record.positive_frames and max(record.positive_frames) >= max_frames
         },
     }
-    return KnownFaults(num_items=len(items), num_media=len(paths), reasons=reasons)
 
 
 def check_records(config: StageConfig) -> None:
@@ -121,18 +80,18 @@ def check_records(config: StageConfig) -> None:
     records = read_records(data.records, stage=config.stage).records
     items = group_records(records, questions_per_video=data.questions_per_video)
     known = find_known_faults(data, items)
-    num_lost = len(known.items)
+    num_lost = len(set().union(*known.values()))
     if num_lost:
         found = "; ".join(
-            f"{fault.num_items} {fault.kind}, the first: {fault.examples[0]}"
-            for fault in known.faults()
-            if fault.num_items
+            f"{len(reasons)} {kind}, the first: {reasons[min(reasons)]}"
+            for kind, reasons in known.items()
+            if reasons
         )
         said = (
-            f"{num_lost} of {known.num_items} items of {data.records} cannot be read: {found} "
+            f"{num_lost} of {len(items)} items of {data.records} cannot be read: {found} "
             f"(data.media_root is {data.media_root})"
         )
-        if num_lost > data.max_unreadable_share * known.num_items:
+        if num_lost > data.max_unreadable_share * len(items):
             raise InvalidRequestError(
                 f"{said}. That is more than data.max_unreadable_share = "
                 f"{data.max_unreadable_share:g}; groundserve train check shows more of them"
@@ -142,15 +101,23 @@ def check_records(config: StageConfig) -> None:
         logger.warning("%s", warning)
 
 
+def count_auxiliary(config: StageConfig) -> int:
+    """Return how many targets the auxiliary loss has; 0 where the config does without it."""
+    if config.auxiliary_weight == 0:
+        return 0
+    records = read_records(config.data.records, stage=config.stage, speaks=False)
+    if records.num_auxiliary == 0:
+        raise InvalidRequestError(
+            f"auxiliary_weight is {config.auxiliary_weight}, and {config.data.records} "
+            "does not say what frames show; set it to 0"
+        )
+    return records.num_auxiliary
+
+
 def check_validation(
     config: StageConfig, items: Sequence[Item | MalformedRecord]
 ) -> tuple[str, ...]:
-    """Look at what a run would be measured on; warns where both name the same video.
-
-    Raises:
-        InvalidRequestError: A record breaks the format, no frame answers any, or a video is
-            missing.
-    """
+    """Look at what a run would be measured on; warns where both name the same video."""
     held_out = config.validation
     if held_out is None:
         return ()
@@ -163,11 +130,7 @@ def check_validation(
             f"cannot be read, the first: {path}: {reason} (validation.media_root is "
             f"{held_out.media_root})"
         )
-    trained_on = {
-        os.path.abspath(config.data.media_root / item.media.path)
-        for item in items
-        if isinstance(item, Item) and item.media
-    }
+    trained_on = {os.path.abspath(config.data.media_root / path) for path in media_paths(items)}
     shared = [path for path in paths if os.path.abspath(held_out.media_root / path) in trained_on]
     if not shared:
         return ()

@@ -7,13 +7,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from groundserve.errors import MissingExtraError
 from groundserve.runtime.closing import Closing
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 METRICS_NAME = "metrics.jsonl"
 _TENSORBOARD_NAME = "tensorboard"
@@ -51,14 +48,16 @@ class RunLog(Closing):
     """Writes the log of a run; belongs to its first process.
 
     What the log says about steps behind `step`, which a run that resumes does again, is dropped.
-
-    Raises:
-        MissingExtraError: TensorBoard is not installed.
     """
 
     def __init__(self, out: Path, *, step: int) -> None:
         # First: where TensorBoard is missing, nothing of the run has been touched.
-        self._writer = _open_tensorboard(out / _TENSORBOARD_NAME, step=step)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("train", "tensorboard") from error
+        # TensorBoard hides what an earlier file of events says from this step on.
+        self._writer = SummaryWriter(str(out / _TENSORBOARD_NAME), purge_step=step + 1)
         path = out / METRICS_NAME
         _drop_later_lines(path, step=step)
         self._file = path.open("a", encoding="utf-8")
@@ -134,12 +133,3 @@ def _drop_later_lines(path: Path, *, step: int) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
     partial.replace(path)
-
-
-def _open_tensorboard(directory: Path, *, step: int) -> SummaryWriter:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingExtraError("train", "tensorboard") from error
-    # TensorBoard hides what an earlier file of events says from this step on.
-    return SummaryWriter(str(directory), purge_step=step + 1)

@@ -10,33 +10,28 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
 import torch
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from groundserve.errors import GroundserveError, InvalidRequestError
 from train.config import StageConfig
 from train.data import Batch, TrainingData, Unreadable
-from train.data.records import read_records
+from train.data.order import num_micro_batches
 from train.families import find_family
 from train.families.base import Initial, Losses
 from train.files import sole_writer, write_checkpoint
-from train.known_faults import check_records
+from train.known_faults import check_records, count_auxiliary
 from train.logs import RunLog, StepReport
-from train.measurements import Measurements, OnValidation
 from train.optimizer import new_optimizer, rate_factor, set_learning_rates
-from train.parallel import (
-    ParallelModel,
-    Processes,
-    checkpoint_activations,
-    open_processes,
-    place_vision,
-)
+from train.parallel import ParallelModel, Processes, open_processes
 from train.state import (
     Progress,
     SavedWeights,
@@ -48,12 +43,29 @@ from train.state import (
     save_state,
 )
 from train.stop import RunStoppedError, StopRequest, stop_on_sigterm
-from train.sums import StepSums
 from train.unreadable import UnreadableRecords
+from train.validation import OnValidation, Validation
 
 logger = logging.getLogger(__name__)
 
 OnStep = Callable[[StepReport], None]
+
+
+@dataclass(kw_only=True)
+class _Share:
+    """What the passes of one step came to in one process."""
+
+    losses: dict[str, float] = field(default_factory=dict)
+    """`loss` and its parts: sums over the passes that read anything."""
+    num_read: int = 0
+    """Those passes."""
+    num_frames: int = 0
+    num_tokens: int = 0
+    unreadable: list[Unreadable] = field(default_factory=list)
+    data_seconds: float = 0.0
+    sync_seconds: float = 0.0
+    stops: bool = False
+    """Whether this process was asked to stop: all have to know, to end after the same step."""
 
 
 def train(
@@ -70,7 +82,7 @@ def train(
         resume: Go on from the newest checkpoint in `config.out`, or from the start where there is
             none yet. The losses and weights are those of a run that was never interrupted.
         on_step: Called after every step, in the first process.
-        on_validation: Called after every measurement, in the first process.
+        on_validation: The same after every measurement.
 
     Returns:
         `<out>/final`, a checkpoint in the reference's layout.
@@ -110,23 +122,6 @@ def _finish(
         return run.finish(on_step=on_step, on_validation=on_validation)
 
 
-def count_auxiliary(config: StageConfig) -> int:
-    """Return how many targets the auxiliary loss has; 0 where the config does without it.
-
-    Raises:
-        InvalidRequestError: The config wants the loss and the records have no targets.
-    """
-    if config.auxiliary_weight == 0:
-        return 0
-    records = read_records(config.data.records, stage=config.stage, speaks=False)
-    if records.num_auxiliary == 0:
-        raise InvalidRequestError(
-            f"auxiliary_weight is {config.auxiliary_weight}, and {config.data.records} "
-            "does not say what frames show; set it to 0"
-        )
-    return records.num_auxiliary
-
-
 class Run:
     """One stage's model, optimiser and place in its records; `initial` is changed in place.
 
@@ -140,8 +135,8 @@ class Run:
         self._data = data
         self._initial = initial
         self._processes = processes
-        self._epoch_passes = data.num_micro_batches(
-            world_size=processes.world_size, batch_size=config.batch_size
+        self._epoch_passes = num_micro_batches(
+            len(data), world_size=processes.world_size, batch_size=config.batch_size
         )
         accumulation = config.accumulation_steps
         self.num_steps = config.max_steps or math.ceil(
@@ -158,15 +153,7 @@ class Run:
             epoch_passes=self._epoch_passes * processes.world_size,
         )
         checkpoint, progress = processes.on_first(self._read_progress)
-        place_vision(initial.vision, precision=config.precision, device=processes.device)
-        if config.gradient_checkpointing:
-            checkpoint_activations(initial.model)
-        self._model = ParallelModel(
-            initial.model.train(),
-            parallelism=config.parallelism,
-            precision=config.precision,
-            processes=processes,
-        )
+        self._model = ParallelModel(initial, config, processes)
         self._optimizer = new_optimizer(initial.model, config.optimizer)
         if checkpoint is not None:
             load_state(
@@ -187,8 +174,9 @@ class Run:
     ) -> Path:
         """Do the steps that are left and write the final checkpoint; arguments as of `train`."""
         config, is_first = self._config, self._processes.is_first
-        measurements = Measurements(
+        validation = config.validation and Validation(
             config,
+            config.validation,
             initial=self._initial,
             model=self._model,
             processes=self._processes,
@@ -205,8 +193,9 @@ class Run:
                 batch_size=config.batch_size,
                 accumulation_steps=config.accumulation_steps,
             )
-            if measurements.is_missing(self.step, is_last=self.step == self.num_steps):
-                self._measure(measurements, log, request)
+            is_last = self.step == self.num_steps
+            if validation and validation.is_missing(self.step, is_last=is_last):
+                self._measure(validation, log, request)
             while self.step < self.num_steps:
                 report = self._do_step(batches, request)
                 is_last = self.step == self.num_steps
@@ -215,7 +204,7 @@ class Run:
                 if on_step and is_first:
                     on_step(report)
                 ending = None if is_last else self._ending()
-                is_due = measurements.is_due(self.step, is_last=is_last)
+                is_due = validation and validation.is_due(self.step, is_last=is_last)
                 if is_last or ending or is_due or self.step % config.save_every_steps == 0:
                     if log:
                         log.flush()
@@ -223,8 +212,8 @@ class Run:
                 if ending:
                     self._end(ending)
                 # After saving: a measurement may fail or be stopped, and no step is lost by it.
-                if is_due:
-                    self._measure(measurements, log, request)
+                if validation and is_due:
+                    self._measure(validation, log, request)
         final = config.out / "final"
         if is_first and not final.exists():
             last = config.out / f"checkpoint-{self.step}"
@@ -241,49 +230,60 @@ class Run:
         rates = set_learning_rates(self._optimizer, factor)
         first = self.step * config.accumulation_steps
         num_passes = min(config.accumulation_steps, self._num_passes - first)
-        sums, unreadable, data_seconds = StepSums(), list[Unreadable](), 0.0
-        for number in range(num_passes):
-            asked = time.perf_counter()
-            batch = next(batches)
-            data_seconds += time.perf_counter() - asked
-            losses = self._do_pass(batch, num_passes=num_passes, is_last=number == num_passes - 1)
-            sums.add(losses, batch.examples, num_unreadable=len(batch.unreadable))
-            unreadable += batch.unreadable
-        stops = request.is_made
-        if stops:
+        own = self._do_passes(batches, num_passes)
+        own.stops = request.is_made
+        if own.stops:
             logger.warning("got SIGTERM: a checkpoint follows this step, %d", self.step + 1)
-        totals = sums.total(
-            self._processes,
-            data_seconds=data_seconds,
-            sync_seconds=self._model.take_sync_seconds(),
-            stops=stops,
-        )
-        self._stops = totals.stops
-        found = self._processes.gather(unreadable) if totals.num_unreadable else []
-        self._unreadable.add(chain.from_iterable(found), any_read=bool(totals.losses))
+        shares = self._processes.gather(own)
+        self._stops = any(share.stops for share in shares)
+        num_read = sum(share.num_read for share in shares)
+        lost = chain.from_iterable(share.unreadable for share in shares)
+        self._unreadable.add(lost, any_read=num_read > 0)
+        losses = _mean_losses(shares, num_read)
         grad_norm = 0.0
-        if totals.num_read:
+        if num_read:
             num_due = num_passes * self._processes.world_size
             # From the mean over all passes, in which those that read nothing are zero, to the mean
             # over the others.
-            grad_norm = self._update(totals.losses, scale=num_due / totals.num_read)
+            grad_norm = self._update(losses, scale=num_due / num_read)
         self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return StepReport(
             step=self.step,
             num_steps=self.num_steps,
             epoch=(first + num_passes) / self._epoch_passes,
-            loss=totals.losses.pop("loss", None),
-            parts=totals.losses,
+            loss=losses.pop("loss", None),
+            parts=losses,
             learning_rates=rates,
             grad_norm=grad_norm,
-            num_frames=totals.num_frames,
-            num_tokens=totals.num_tokens,
-            data_seconds=totals.data_seconds,
-            sync_seconds=totals.sync_seconds,
-            compute_seconds=time.perf_counter() - started - data_seconds,
+            num_frames=sum(share.num_frames for share in shares),
+            num_tokens=sum(share.num_tokens for share in shares),
+            data_seconds=tuple(round(share.data_seconds, 4) for share in shares),
+            sync_seconds=tuple(round(share.sync_seconds, 4) for share in shares),
+            compute_seconds=time.perf_counter() - started - own.data_seconds,
             num_unreadable=len(self._unreadable),
         )
+
+    def _do_passes(self, batches: Iterator[Batch], num_passes: int) -> _Share:
+        """Add up the gradients of a step, averaged over processes by its last pass."""
+        share, sums = _Share(), dict[str, Tensor]()
+        for number in range(num_passes):
+            asked = time.perf_counter()
+            batch = next(batches)
+            share.data_seconds += time.perf_counter() - asked
+            losses = self._do_pass(batch, num_passes=num_passes, is_last=number == num_passes - 1)
+            share.unreadable += batch.unreadable
+            if not batch.examples:
+                continue
+            share.num_read += 1
+            share.num_frames += sum(len(example.frames) for example in batch.examples)
+            share.num_tokens += sum(example.num_tokens for example in batch.examples)
+            # Tensors until the step's end: .item() would wait for the GPU in every pass.
+            for name, value in {"loss": losses.loss.detach(), **losses.parts}.items():
+                sums[name] = sums.get(name, 0.0) + value.double()
+        share.losses = {name: value.item() for name, value in sums.items()}
+        share.sync_seconds = self._model.take_sync_seconds()
+        return share
 
     def _do_pass(self, batch: Batch, *, num_passes: int, is_last: bool) -> Losses:
         """Add the gradients of one batch, as its share of the mean over all passes of the step."""
@@ -330,10 +330,8 @@ class Run:
             checkpoint=checkpoint,
         )
 
-    def _measure(
-        self, measurements: Measurements, log: RunLog | None, request: StopRequest
-    ) -> None:
-        if not measurements.take(self.step, log=log, request=request):
+    def _measure(self, validation: Validation, log: RunLog | None, request: StopRequest) -> None:
+        if not validation.take(self.step, log=log, request=request):
             checkpoint = self._config.out / f"checkpoint-{self.step}"
             self._end(RunStoppedError(checkpoint if self.step else None))
 
@@ -348,7 +346,7 @@ class Run:
             self._config,
             model=self._initial.model,
             optimizer=self._optimizer,
-            progress=Progress(step=self.step, unreadable=self._unreadable.found),
+            progress=Progress(step=self.step, unreadable=tuple(self._unreadable.found)),
             identity=self._identity,
             processes=self._processes,
         )
@@ -358,6 +356,15 @@ class Run:
         if checkpoint is None:
             return None, Progress()
         return checkpoint, read_progress(checkpoint, self._identity)
+
+
+def _mean_losses(shares: Sequence[_Share], num_read: int) -> dict[str, float]:
+    """Return the means over the passes that read anything; nothing if none did."""
+    totals: dict[str, float] = {}
+    for share in shares:
+        for name, value in share.losses.items():
+            totals[name] = totals.get(name, 0.0) + value
+    return {name: total / num_read for name, total in totals.items()}
 
 
 def _check_shared(out: Path, processes: Processes) -> None:

@@ -81,6 +81,4 @@ def _is_fast(name: str, model: TrainedModel, config: OptimizerConfig) -> bool:
     if name.startswith("auxiliary."):
         return True
     theirs = model.file_name(name)
-    return (
-        "out_proj" in theirs if config.out_proj_matches_projector else theirs.startswith(FAST + ".")
-    )
+    return FAST in theirs if config.out_proj_matches_projector else theirs.startswith(f"{FAST}.")

@@ -10,22 +10,22 @@ import gc
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from train.config import Parallelism, Precision
+from train.config import Parallelism, StageConfig
 from train.examples import Example
-from train.families.base import Losses, TrainedModel
+from train.families.base import Initial, Losses, TrainedModel
 from train.waits import CollectiveTimer, time_gradients, time_shards
 
 _Value = TypeVar("_Value")
@@ -49,12 +49,6 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this one writes files and speaks."""
         return self.rank == 0
-
-    def total(self, values: Tensor) -> Tensor:
-        """Add up a tensor over all processes."""
-        if self.grouped:
-            dist.all_reduce(values)
-        return values
 
     def gather(self, value: _Value) -> list[_Value]:
         """Return every process's value, in the order of ranks."""
@@ -86,8 +80,7 @@ class Processes:
 def open_processes(parallelism: Parallelism) -> Iterator[Processes]:
     """Join the processes that torchrun started, or be the only one.
 
-    Raises:
-        InvalidRequestError: Config and torchrun do not agree about how many there are.
+    Raises InvalidRequestError where config and torchrun do not agree about how many there are.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
@@ -132,40 +125,35 @@ def open_processes(parallelism: Parallelism) -> Iterator[Processes]:
 
 
 class ParallelModel:
-    """A model placed on this process's device, as its share of the whole.
+    """What a stage starts from, placed on this process's device, as its share of the whole.
 
-    Args:
-        trunk: Float32 weights, the same in all processes; changed in place.
-        parallelism: As in `StageConfig`.
-        precision: As in `StageConfig`.
-        processes: They take part.
+    The model has float32 weights, the same in all processes, and is changed in place. The frozen
+    vision stage is whole in each process.
     """
 
-    def __init__(
-        self,
-        trunk: TrainedModel,
-        *,
-        parallelism: Parallelism,
-        precision: Precision,
-        processes: Processes,
-    ) -> None:
-        self.trunk = trunk
-        """The model itself; sharded, its parameters are this process's shards."""
-        bf16 = precision == "bf16"
+    def __init__(self, initial: Initial, config: StageConfig, processes: Processes) -> None:
+        bf16 = config.precision == "bf16"
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        initial.vision.to(processes.device, dtype).eval().requires_grad_(False)
+        # Materialised scores of all positions of a frame would be the largest tensor of a step.
+        vision_config: Any = initial.vision.config
+        vision_config._attn_implementation = "sdpa"
+        trunk = initial.model.train()
+        if config.gradient_checkpointing:
+            _recompute_layers(trunk.decoder)
+        self._trunk = trunk
         self._module: torch.nn.Module = trunk
         self._timer = CollectiveTimer(processes.device)
-        mesh = _mesh(parallelism, processes)
+        mesh = _mesh(config.parallelism, processes)
         if mesh is not None:
             policy = MixedPrecisionPolicy()
             if bf16:
-                policy = MixedPrecisionPolicy(
-                    param_dtype=torch.bfloat16, reduce_dtype=torch.float32
-                )
+                policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
             for module in (*trunk.decoder.layers, trunk):
                 time_shards(fully_shard(module, mesh=mesh, mp_policy=policy), self._timer)
         else:
             trunk.to(processes.device)
-        if parallelism == "ddp":
+        if config.parallelism == "ddp":
             with warnings.catch_warnings():
                 # torch 2.13 has another name for it, which 2.10 has not.
                 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
@@ -189,17 +177,19 @@ class ParallelModel:
     @contextmanager
     def gradients(self, *, average: bool) -> Iterator[None]:
         """Let passes inside add to the gradients; the last of a step averages over processes."""
-        context: AbstractContextManager[None] = nullcontext()
         if isinstance(self._module, FSDPModule):
             # Shards of a node are summed in every pass: put off to the last one, every process
             # would keep whole gradients until then (`set_requires_gradient_sync`). What nodes have
             # to add to one another are shards, and waits.
             self._module.set_requires_all_reduce(average)
-        elif isinstance(self._module, DistributedDataParallel) and not average:
-            context = self._module.no_sync()
-        with context:
+        if not isinstance(self._module, DistributedDataParallel):
             yield
-        self._timer.end()  # of the average that `ddp` has begun
+        elif average:
+            yield
+            self._timer.mark()  # the end of what `time_gradients` has begun
+        else:
+            with self._module.no_sync():
+                yield
 
     def take_sync_seconds(self) -> float:
         """Return how long this process stood in collectives since the last call."""
@@ -208,14 +198,14 @@ class ParallelModel:
     @contextmanager
     def evaluation(self) -> Iterator[TrainedModel]:
         """Lend the model for scoring; every process must call it as often as the others."""
-        self.trunk.eval()
+        self._trunk.eval()
         with torch.no_grad(), self._autocast:
-            yield self.trunk
-        if isinstance(self.trunk, FSDPModule):
+            yield self._trunk
+        if isinstance(self._trunk, FSDPModule):
             # Without a backward pass its own parameters stay gathered, until something such as
             # `state_dict` shards them in one process alone; then the next pass waits for ever.
-            self.trunk.reshard()
-        self.trunk.train()
+            self._trunk.reshard()
+        self._trunk.train()
 
 
 def _mesh(parallelism: Parallelism, processes: Processes) -> DeviceMesh | None:
@@ -229,18 +219,8 @@ def _mesh(parallelism: Parallelism, processes: Processes) -> DeviceMesh | None:
     return None
 
 
-def place_vision(vision: nn.Module, *, precision: Precision, device: torch.device) -> None:
-    """Put the frozen vision stage on this process's device; each process has the whole."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    vision.to(device, dtype).eval().requires_grad_(False)
-    # Materialised scores of all positions of a frame would be the largest tensor of a step.
-    config: Any = vision.config
-    config._attn_implementation = "sdpa"
-
-
-def checkpoint_activations(trunk: TrainedModel) -> None:
-    """Keep the decoder layers' inputs only, and compute each layer again in the backward pass."""
-    decoder = trunk.decoder
+def _recompute_layers(decoder: Any) -> None:
+    """Keep the layers' inputs only, and compute each layer again in the backward pass."""
     # Named so since transformers 5; the older name warns there.
     enable = getattr(decoder, "activation_checkpointing_enable", None)
     (enable or decoder.gradient_checkpointing_enable)({"use_reentrant": False})

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pickle
 import re
 import shutil
 import warnings
@@ -22,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -101,15 +101,7 @@ def run_identity(
 
 
 def prepare_out(out: Path, *, resume: bool) -> None:
-    """Make the folder of a run.
-
-    Raises:
-        InvalidRequestError: Something is in it that is not to be resumed, or it cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidRequestError(f"cannot make out {out}: {error.strerror}") from error
+    """Clear up in the folder of a run; refuse one that holds what is not to be resumed."""
     if not resume and any(out.iterdir()):
         raise InvalidRequestError(f"out {out} is not empty; --resume goes on, or set another out")
     for leftover in out.glob(".checkpoint-*"):  # of a process that was killed amid it
@@ -128,16 +120,10 @@ def newest_checkpoint(out: Path) -> Path | None:
 
 
 def read_progress(checkpoint: Path, identity: Mapping[str, Any]) -> Progress:
-    """Read how far the run was.
-
-    Raises:
-        InvalidRequestError: It was another run: the message names what differs first.
-    """
+    """Read how far the run was."""
     path = checkpoint / _STATE / "progress.json"
-    try:
+    with _reading(checkpoint, path):
         saved = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(checkpoint, path) from error
     if saved["format"] != _FORMAT:
         raise InvalidRequestError(
             f"{path}: format is {saved['format']}, this version reads {_FORMAT}; "
@@ -172,11 +158,7 @@ def save_state(
     identity: Mapping[str, Any],
     processes: Processes,
 ) -> None:
-    """Write a checkpoint and remove those that are too old; all processes must call it.
-
-    Raises:
-        GroundserveError: It cannot be written.
-    """
+    """Write a checkpoint and remove those that are too old; all processes must call it."""
     checkpoint = config.out / f"checkpoint-{progress.step}"
     partial = checkpoint.with_name(f".{checkpoint.name}.partial")
     tensors, _ = _tensors(model, optimizer)
@@ -204,36 +186,23 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     processes: Processes,
 ) -> None:
-    """Give model and optimiser what a checkpoint holds; all processes must call it.
-
-    Raises:
-        InvalidRequestError: A file is missing or damaged, or lies where a process cannot see it.
-    """
+    """Give model and optimiser what a checkpoint holds; all processes must call it."""
     tensors, whole = _tensors(model, optimizer)
     path = checkpoint / _STATE
-    try:
-        with _quiet():
-            load_tensors(tensors, checkpoint_id=path, no_dist=not processes.grouped)  # in place
-    except CheckpointException as error:
-        raise _damaged(checkpoint, path) from error
+    with _reading(checkpoint, path):
+        load_tensors(tensors, checkpoint_id=path, no_dist=not processes.grouped)  # in place
     set_model_state_dict(model, tensors[_WEIGHTS])
     set_optimizer_state_dict(model, optimizer, whole)
 
 
 class SavedWeights(Mapping[str, Tensor]):
-    """The weights of a checkpoint by the model's names; each is read whole when asked for.
-
-    Raises:
-        InvalidRequestError: A file is missing or damaged.
-    """
+    """The weights of a checkpoint by the model's names; each is read whole when asked for."""
 
     def __init__(self, checkpoint: Path) -> None:
         self._checkpoint = checkpoint
         self._path = checkpoint / _STATE
-        try:
+        with _reading(checkpoint, self._path):
             found = FileSystemReader(self._path).read_metadata().state_dict_metadata
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
-            raise _damaged(checkpoint, self._path) from error
         self._entries = {
             name.removeprefix(f"{_WEIGHTS}."): entry
             for name, entry in found.items()
@@ -249,11 +218,8 @@ class SavedWeights(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         entry = self._entries[name]
         tensor = torch.empty(entry.size, dtype=entry.properties.dtype)
-        try:
-            with _quiet():
-                load_tensors({_WEIGHTS: {name: tensor}}, checkpoint_id=self._path, no_dist=True)
-        except CheckpointException as error:
-            raise _damaged(self._checkpoint, self._path) from error
+        with _reading(self._checkpoint, self._path):
+            load_tensors({_WEIGHTS: {name: tensor}}, checkpoint_id=self._path, no_dist=True)
         return tensor
 
 
@@ -271,6 +237,17 @@ def _quiet() -> Iterator[None]:
         # Said of every process that is meant to be alone.
         warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable", UserWarning)
         yield
+
+
+@contextmanager
+def _reading(checkpoint: Path, path: Path) -> Iterator[None]:
+    try:
+        with _quiet():
+            yield
+    except (OSError, EOFError, ValueError, UnpicklingError, CheckpointException) as error:
+        raise InvalidRequestError(
+            f"{path} is missing or damaged; remove {checkpoint} to resume from the one before"
+        ) from error
 
 
 def _finished(out: Path) -> list[Path]:
@@ -294,10 +271,4 @@ def _not_written(checkpoint: Path, error: CheckpointException) -> GroundserveErr
     cause = failure.__context__ if isinstance(failure.__context__, OSError) else failure
     return GroundserveError(
         f"process {rank} cannot write {checkpoint}: {cause}; mend it and go on with --resume"
-    )
-
-
-def _damaged(checkpoint: Path, path: Path) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"{path} is missing or damaged; remove {checkpoint} to resume from the one before"
     )

@@ -31,14 +31,13 @@ class RunStoppedError(GroundserveError):
 
 
 class StopRequest:
-    """Whether this process has got SIGTERM."""
+    """Whether this process has got SIGTERM, after which the run ends with its step."""
 
-    def __init__(self) -> None:
-        self._first: float | None = None
+    _first: float | None = None
 
     @property
     def is_made(self) -> bool:
-        """Whether the run shall end after this step."""
+        """Whether it has."""
         return self._first is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:

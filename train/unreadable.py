@@ -24,8 +24,8 @@ class UnreadableRecords:
     """Distinct unreadable records; an earlier part of the run found those that are known."""
 
     def __init__(self, known: Iterable[tuple[int, str]], *, num_items: int, speaks: bool) -> None:
-        # A dict for its order: an error names the last ones.
-        self._found = dict.fromkeys(known)
+        self.found = dict.fromkeys(known)
+        """Item and source of each as keys, in the order they were found."""
         self._limit = min(MAX_ITEMS_IN_A_ROW, num_items)
         self._min_tried = min(MIN_ITEMS, num_items)
         # Not saved: a run that resumes counts from none again.
@@ -33,12 +33,7 @@ class UnreadableRecords:
         self._speaks = speaks
 
     def __len__(self) -> int:
-        return len(self._found)
-
-    @property
-    def found(self) -> tuple[tuple[int, str], ...]:
-        """Item and source of each, in the order they were found."""
-        return tuple(self._found)
+        return len(self.found)
 
     def add(self, records: Iterable[Unreadable], *, any_read: bool) -> None:
         """Count those of a step, in all processes, of which any may have read something.
@@ -50,10 +45,10 @@ class UnreadableRecords:
             self._items_in_a_row.clear()
         for record in records:
             key = (record.item, record.source)
-            if key not in self._found and self._speaks:
+            if key not in self.found and self._speaks:
                 logger.warning("cannot read %s: %s", record.source, record.reason)
             # An item is met again in each epoch and counts once.
-            self._found[key] = None
+            self.found[key] = None
             if any_read:
                 continue
             self._items_in_a_row.add(record.item)
@@ -68,10 +63,10 @@ class UnreadableRecords:
     ) -> InvalidRequestError | None:
         """Return why to end the run where too many of the items tried so far cannot be read."""
         # Items, not records: one file that is missing is one loss however many ask about it.
-        num_lost = len({item for item, _ in self._found})
+        num_lost = len({item for item, _ in self.found})
         if num_tried < self._min_tried or num_lost <= max_share * num_tried:
             return None
-        examples = "; ".join(source for _, source in self.found[-_NUM_EXAMPLES:])
+        examples = "; ".join(source for _, source in list(self.found)[-_NUM_EXAMPLES:])
         return InvalidRequestError(
             f"{num_lost} of {num_tried} items ({num_lost / num_tried:.1%}) could not be read, more "
             f"than data.max_unreadable_share = {max_share:g}; at last {examples}. Look for the "

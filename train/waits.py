@@ -20,40 +20,31 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class CollectiveTimer:
-    """Adds up the time between marks, which on a GPU are events of its current stream."""
+    """Adds up the time from each odd mark to the next one: there a collective begins and ends."""
 
     def __init__(self, device: torch.device) -> None:
         self._is_gpu = device.type == "cuda"
-        # Events cannot be subtracted before the GPU has passed them, hence pairs and not a sum.
-        self._begun: Any = None
-        self._spans: list[tuple[Any, Any]] = []
+        # Not a sum: events cannot be subtracted before the GPU has passed them.
+        self._marks: list[Any] = []
 
-    def begin(self) -> None:
-        """Mark that a collective begins."""
-        self._begun = self._mark()
-
-    def end(self) -> None:
-        """Mark its end; without a beginning, nothing."""
-        if self._begun is not None:
-            self._spans.append((self._begun, self._mark()))
-            self._begun = None
+    def mark(self) -> None:
+        """Mark a beginning or an end; on a GPU by an event of its current stream."""
+        if not self._is_gpu:
+            self._marks.append(time.perf_counter())
+            return
+        event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        self._marks.append(event)
 
     def take_seconds(self) -> float:
         """Return the time since the last call; waits for the GPU to pass its last mark."""
-        spans, self._spans = self._spans, []
+        marks, self._marks = self._marks, []
+        spans = zip(marks[::2], marks[1::2], strict=True)
         if not self._is_gpu:
             return float(sum(ended - begun for begun, ended in spans))
-        for _, ended in spans:
+        for ended in marks[1::2]:  # each, since collectives have streams of their own
             ended.synchronize()
-        milliseconds = sum(begun.elapsed_time(ended) for begun, ended in spans)
-        return float(milliseconds) / 1000
-
-    def _mark(self) -> float | torch.cuda.Event:
-        if not self._is_gpu:
-            return time.perf_counter()
-        event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
+        return float(sum(begun.elapsed_time(ended) for begun, ended in spans)) / 1000
 
 
 def time_shards(module: FSDPModule, timer: CollectiveTimer) -> None:
@@ -69,7 +60,7 @@ def time_shards(module: FSDPModule, timer: CollectiveTimer) -> None:
 
 
 def time_gradients(module: DistributedDataParallel, timer: CollectiveTimer) -> None:
-    """Time from this process's last gradient on; who averages calls `timer.end` after it."""
+    """Time from this process's last gradient on; who averages marks the end."""
 
     def hook(
         group: dist.ProcessGroup | None,
@@ -78,7 +69,7 @@ def time_gradients(module: DistributedDataParallel, timer: CollectiveTimer) -> N
         # Buckets before it are reduced beside the backward pass; behind it nothing is left to
         # compute, and what comes is a wait.
         if bucket.is_last():
-            timer.begin()
+            timer.mark()
         # What DDP does without a hook: the mean over processes.
         return allreduce_hook(group, bucket)  # type: ignore[arg-type] # None: all processes
 
@@ -98,7 +89,7 @@ class _TimedCollective:
     def __call__(
         self, output_tensor: Tensor, input_tensor: Tensor, **options: Any
     ) -> dist.Work | None:
-        self._timer.begin()
+        self._timer.mark()
         work = self._collective(output_tensor, input_tensor, **options)
-        self._timer.end()
+        self._timer.mark()
         return work

@@ -40,7 +40,7 @@ def measure_media(bench: Bench, media_dir: Path | None) -> PartResult:
 
 
 def _measure_file(device: str, file: Path, batch: int, image_size: int | None) -> dict[str, float]:
-    from nvidia.dali import fn, pipeline_def
+    from nvidia.dali import fn, pipeline_def, types
 
     encoded = np.fromfile(file, np.uint8)
 
@@ -51,7 +51,7 @@ def _measure_file(device: str, file: Path, batch: int, image_size: int | None) -
         exec_dynamic=True,
     )
     def pipeline() -> Any:
-        source = fn.external_source(lambda: [encoded] * batch, dtype=_uint8())
+        source = fn.external_source(lambda: [encoded] * batch, dtype=types.UINT8)
         frames = fn.decoders.video(source, device="mixed" if is_gpu(device) else "cpu")
         if image_size is not None:
             frames = fn.resize(frames, size=(image_size, image_size))
@@ -72,9 +72,3 @@ def _measure_file(device: str, file: Path, batch: int, image_size: int | None) -
         "seconds": seconds,
         "frames_per_second": num_frames / seconds,
     }
-
-
-def _uint8() -> Any:
-    from nvidia.dali import types
-
-    return types.UINT8

@@ -25,23 +25,17 @@ _STANDARD_DEVIATION = 0.02
 
 def fill_with_noise(model: nn.Module, *, dtype: torch.dtype, device: str, seed: int) -> None:
     """Give a module on the meta device random weights: N(0, 0.02), norms' weights about 1."""
-    fill_module(model, noise_tensors(model.state_dict(), dtype=dtype, device=device, seed=seed))
-    model.to(device).eval().requires_grad_(False)
-
-
-def noise_tensors(
-    like: dict[str, Tensor], *, dtype: torch.dtype, device: str, seed: int
-) -> dict[str, Tensor]:
-    """Return random tensors of the same names and shapes; see `fill_with_noise`."""
     generator = torch.Generator(device).manual_seed(seed)
-    return {
+    tensors = {
         name: torch.empty(tensor.shape, dtype=dtype, device=device).normal_(
             1.0 if "norm" in name and name.endswith("weight") else 0.0,
             _STANDARD_DEVIATION,
             generator=generator,
         )
-        for name, tensor in like.items()
+        for name, tensor in model.state_dict().items()
     }
+    fill_module(model, tensors)
+    model.to(device).eval().requires_grad_(False)
 
 
 def random_grounding(

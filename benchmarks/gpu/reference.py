@@ -30,7 +30,6 @@ from transformers import AttentionInterface, SiglipVisionConfig, SiglipVisionMod
 from benchmarks.gpu.models import Request, fill_with_noise
 from benchmarks.gpu.size import Size
 from benchmarks.gpu.timing import is_gpu
-from groundserve.families.videoitg.config import CheckpointConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
 
@@ -60,7 +59,10 @@ class Reference:
         self._grid, self._side = size.grid, size.tower.side
         self._select_layer = size.checkpoint.mm_vision_select_layer
         self._tower = _whole_tower(size, vision, dtype=dtype, device=device)
-        self._model = _same_grounding(size.checkpoint, grounding, dtype=dtype, device=device)
+        with torch.device("meta"):
+            self._model = GroundingModel(size.checkpoint)
+        fill_with_noise(self._model, dtype=dtype, device=device, seed=6)
+        self._model.load_state_dict(grounding.state_dict())
         for module in (*self._tower.modules(), *self._model.modules()):
             if hasattr(module, "config"):
                 module.config._attn_implementation = _ATTENTION_NAME
@@ -74,10 +76,8 @@ class Reference:
 
     def logits(self, request: Request) -> Tensor:
         """Return (T,), before the sigmoid."""
-        pixel_values = (request.frames.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1).to(
-            self._dtype
-        )
-        return self.ground(self.encode(pixel_values), request.text_ids)
+        pixel_values = request.frames.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
+        return self.ground(self.encode(pixel_values.to(self._dtype)), request.text_ids)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """(T, 3, S, S), normalised -> (T, g*g, D_v), what the projector is given."""
@@ -133,16 +133,6 @@ def _whole_tower(
         {prefix + name: tensor for name, tensor in vision.state_dict().items()}, strict=False
     )
     return tower
-
-
-def _same_grounding(
-    config: CheckpointConfig, grounding: GroundingModel, *, dtype: torch.dtype, device: str
-) -> GroundingModel:
-    with torch.device("meta"):
-        model = GroundingModel(config)
-    fill_with_noise(model, dtype=dtype, device=device, seed=6)
-    model.load_state_dict(grounding.state_dict())
-    return model
 
 
 def _attention(

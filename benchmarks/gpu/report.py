@@ -35,7 +35,7 @@ class NotRun:
 PartResult = dict[str, Any] | NotRun
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Part:
     """One measurement that stands by itself."""
 
@@ -43,7 +43,8 @@ class Part:
     seconds: float
     """What it may take at full size; left out where less is left of the budget."""
     target: str
-    """"module:function", imported where it runs; called with the `Bench` and the arguments."""
+    """"module:function" below benchmarks.gpu, imported where it runs; called with the `Bench` and
+    the arguments."""
     arguments: tuple[Any, ...] = ()
 
 

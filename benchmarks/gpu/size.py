@@ -61,10 +61,6 @@ class Size:
         layers = self.num_vision_layers if num_layers is None else num_layers
         return num_frames * self.tower.frame_flop(layers)
 
-    def attention_flop(self, num_tokens: int) -> float:
-        """Return the FLOP of one decoder layer's scores and weighted sums."""
-        return float(4 * num_tokens**2 * self.checkpoint.hidden_size)
-
     def grounding_flop(self, num_frames: int) -> float:
         """Return the FLOP of projector and decoder for one question."""
         config = self.checkpoint

@@ -12,14 +12,12 @@ import importlib
 import json
 import multiprocessing
 import traceback
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from benchmarks.gpu.report import NotRun, Part, finite
 from benchmarks.gpu.size import Size
-
-_GRACE_SECONDS = 10.0
 
 
 class Worker:
@@ -28,70 +26,58 @@ class Worker:
     def __init__(self, *, size: Size, device: str) -> None:
         self._size, self._device = size, device
         self._ceiling_tflops: float | None = None
-        self._process: BaseProcess | None = None
-        self._connection: Connection | None = None
+        self._pool: ProcessPoolExecutor | None = None
 
     def run(self, part: Part, *, limit_seconds: float) -> dict[str, Any]:
         """Run a part, for so long at most; `Report.run` says what comes back."""
-        connection = self._connect()
+        if self._pool is None:
+            # Not forked: a copy of a process with threads or a CUDA context is of no use.
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        job = (self._size, self._device, self._ceiling_tflops)
         try:
-            connection.send(part)
-            if not connection.poll(limit_seconds):
-                self.close()
-                return _failed(f"stopped after {limit_seconds:.0f} s")
-            outcome, self._ceiling_tflops = connection.recv()
-        except (EOFError, OSError):
-            assert self._process is not None
-            self._process.join(_GRACE_SECONDS)
-            code = self._process.exitcode
-            self.close()
-            return _failed(f"its process ended with code {code} (-9: out of host memory?)")
+            outcome, self._ceiling_tflops = self._pool.submit(_run, part, *job).result(
+                limit_seconds
+            )
+        except TimeoutError:
+            outcome = _failed(f"stopped after {limit_seconds:.0f} s")
+        except BrokenProcessPool:
+            outcome = _failed("its process ended (out of host memory?)")
         if outcome["status"] == "failed":
             self.close()
-        return dict(outcome)
+        return outcome
 
     def close(self) -> None:
         """End the process."""
-        if self._process is not None and self._connection is not None:
-            self._process.kill()
-            self._process.join()
-            self._connection.close()
-        self._process = self._connection = None
-
-    def _connect(self) -> Connection:
-        if self._connection is None:
-            # Not forked: a copy of a process with threads or a CUDA context is of no use.
-            context = multiprocessing.get_context("spawn")
-            self._connection, theirs = context.Pipe()
-            arguments = (theirs, self._size, self._device, self._ceiling_tflops)
-            self._process = context.Process(target=_serve, args=arguments)
-            self._process.start()
-            theirs.close()
-        return self._connection
+        if self._pool is not None:
+            for process in multiprocessing.active_children():  # this program has no other
+                process.kill()
+            self._pool.shutdown()
+            self._pool = None
 
 
 def _failed(error: str) -> dict[str, Any]:
     return {"status": "failed", "error": error}
 
 
-def _serve(connection: Connection, size: Size, device: str, ceiling_tflops: float | None) -> None:
-    """Run parts until the other end is closed."""
-    bench: Any = None
-    while True:
-        try:
-            part: Part = connection.recv()
-        except EOFError:
-            return
-        try:
-            bench = bench or _make_bench(size, device, ceiling_tflops)
-            outcome = _call(bench, part)
-            _settle(device)
-        except Exception as error:  # noqa: BLE001 - the other parts still run
-            # A file's name may be in it that cannot be printed.
-            text = f"{type(error).__name__}: {error}"[:2000].encode(errors="backslashreplace")
-            outcome = _failed(text.decode())
-            outcome["traceback"] = traceback.format_exc(limit=-6)
-        connection.send((outcome, getattr(bench, "ceiling_tflops", ceiling_tflops)))
+_benches: list[Any] = []
+"""In the worker: what its parts share, once the first has made it."""
+
+
+def _run(
+    part: Part, size: Size, device: str, ceiling_tflops: float | None
+) -> tuple[dict[str, Any], float | None]:
+    """Run a part; return its outcome and the ceiling that is known by then."""
+    try:
+        if not _benches:
+            _benches.append(_make_bench(size, device, ceiling_tflops))
+        (bench,) = _benches
+        outcome = _call(bench, part)
+        _settle(device)
+    except Exception as error:  # noqa: BLE001 - the other parts still run
+        # A file's name may be in it that cannot be printed.
+        text = f"{type(error).__name__}: {error}"[:2000].encode(errors="backslashreplace")
+        outcome = {**_failed(text.decode()), "traceback": traceback.format_exc(limit=-6)}
+    return outcome, _benches[0].ceiling_tflops if _benches else ceiling_tflops
 
 
 def _make_bench(size: Size, device: str, ceiling_tflops: float | None) -> Any:
@@ -107,6 +93,7 @@ def _make_bench(size: Size, device: str, ceiling_tflops: float | None) -> Any:
 
 def _call(bench: Any, part: Part) -> dict[str, Any]:
     module, _, function = part.target.partition(":")
+    module = f"benchmarks.gpu.{module}"
     result = getattr(importlib.import_module(module), function)(bench, *part.arguments)
     if isinstance(result, NotRun):
         return {"status": "not run", "why": result.why}

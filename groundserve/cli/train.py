@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from train.config import Stage
     from train.logs import StepReport
     from train.loop import OnStep
-    from train.measurements import OnValidation
+    from train.validation import OnValidation
 
 NAME = "train"
 STAGES = ("projector", "images", "video", "grounding")
@@ -191,7 +191,7 @@ def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
     check_input(config)
     require_own("train")
     try:
-        from train import config_file, logs, measurements, stop
+        from train import config_file, logs, stop, validation
         from train.loop import train
     except ImportError as error:
         raise MissingExtraError("train", error.name or "torch") from error
@@ -208,7 +208,7 @@ def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
         return
     steps = [line for line in logs.read_metrics(run.out) if "loss" in line]
     last = steps[-1] if steps else {}  # somebody removed the log of a run that is done
-    found = measurements.read_best(run.out) if run.validation else None
+    found = validation.read_best(run.out) if run.validation else None
     if as_json:
         print_json({"checkpoint": str(final), **last, **({"best": found} if found else {})})
         return

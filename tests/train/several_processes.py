@@ -111,10 +111,9 @@ def copy_left(source, out):
 
 def measure(folder, processes):
     """Write what every process holds of a model that is sharded, in bytes."""
-    initial = open_initial(configs(folder)["fsdp2"], num_auxiliary=0)
-    model = ParallelModel(
-        initial.model.train(), parallelism="fsdp2", precision="fp32", processes=processes
-    )
+    config = configs(folder)["fsdp2"]
+    initial = open_initial(config, num_auxiliary=0)
+    model = ParallelModel(initial, config, processes)
     optimizer = new_optimizer(initial.model, OptimizerConfig(learning_rate=1e-3, warmup_ratio=0))
     parameters = list(initial.model.parameters())
     examples = [make_example(processes.rank)]

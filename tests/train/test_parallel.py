@@ -33,7 +33,7 @@ from tests.unit.train.runs import (
     run,
 )
 from train.families.videoitg.family import open_initial
-from train.measurements import read_best
+from train.validation import read_best
 
 # float32, gradients summed in another order, with updates that are as smooth as the gradients (see
 # `configs`): a weight of up to 2 is rounded in each of at most 8 steps, and so is what it is moved

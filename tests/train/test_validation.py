@@ -21,8 +21,8 @@ from train.config import ValidationConfig
 from train.digits.dataset import write_grounding_set
 from train.families.videoitg.models import PoolingModel
 from train.loop import train
-from train.measurements import BestCheckpoint, read_best
 from train.stop import RunStoppedError
+from train.validation import open_best, read_best
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_a_run_clears_up_after_one_that_was_killed_amid_its_best(whole, records,
     shutil.copytree(whole[0] / "best", tmp_path / left)
     for name in (".best.partial", ".best.replaced"):
         (tmp_path / name).mkdir(exist_ok=True)
-    BestCheckpoint(tmp_path, initial=None, records=records)
+    open_best(tmp_path, records)
     assert read_best(tmp_path)["step"] == step
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 

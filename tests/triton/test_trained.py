@@ -46,10 +46,10 @@ def trainer_logits(records, out):
             samples=initial.samples(config),
             seed=0,
         ) as data,
-        closing(data.examples()) as examples,
+        closing(data.readings(range(len(data)))) as readings,
         torch.no_grad(),
     ):
-        for example in examples:
+        for example in (reading.example for reading in readings):
             losses = initial.model.eval()([example], encode_frames(initial.vision, [example]))
             found.append([logits.numpy() for logits in losses.frame_logits])
     return found

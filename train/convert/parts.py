@@ -13,7 +13,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -23,26 +22,17 @@ from train.files import replacing
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BadRecord:
-    """What is left out."""
-
-    file: str
-    """Source file, below the download."""
-    record: str
-    """Its `id`, "#" and its place, or the name of an archive's member."""
-    rule: str
+Outcome = dict[str, Any]
+"""`record`: one that training can use; or `bad`: what is left out, see `bad`."""
 
 
-Outcome = dict[str, Any] | BadRecord
+def bad(file: str, record: str, rule: str) -> Outcome:
+    """Return what is left out of a source file, by an `id`, a place or the name of a member."""
+    return {"bad": {"file": file, "record": record, "rule": rule}}
 
 
 class Parts:
-    """The outcomes of source files, in a folder for one set and source.
-
-    Raises:
-        InvalidRequestError: The folder was made for another conversion.
-    """
+    """The outcomes of source files, in a folder for one set and source."""
 
     def __init__(self, folder: Path, *, about: dict[str, str]) -> None:
         self._folder = folder
@@ -72,21 +62,14 @@ class Parts:
         with replacing(self._path(name)) as file:
             file.write(json.dumps(_header(source)).encode() + b"\n")
             for outcome in outcomes:
-                line = (
-                    {"bad": asdict(outcome)}
-                    if isinstance(outcome, BadRecord)
-                    else {"record": outcome}
-                )
                 # Parquet has types that JSON lacks; an id that is of one becomes text.
-                file.write(json.dumps(line, default=str).encode() + b"\n")
+                file.write(json.dumps(outcome, default=str).encode() + b"\n")
 
     def read(self, name: str) -> Iterator[Outcome]:
         """Yield what `write` was given."""
         with self._path(name).open(encoding="utf-8") as file:
             file.readline()
-            for line in file:
-                value = json.loads(line)
-                yield BadRecord(**value["bad"]) if "bad" in value else value["record"]
+            yield from map(json.loads, file)
 
     def _path(self, name: str) -> Path:
         # As short as it can be: a file name has 255 bytes.
@@ -106,12 +89,11 @@ def copy_to(path: Path, source: IO[bytes], *, num_bytes: int) -> None:
         shutil.copyfileobj(source, file, 1 << 20)
 
 
-def unpack(archive: Path, folder: Path, *, name: str) -> Iterator[BadRecord]:
+def unpack(archive: Path, folder: Path, *, name: str) -> Iterator[Outcome]:
     """Write the files of a tar or zip below a folder, under their names in it.
 
-    Yields:
-        Members that are neither files nor folders, or whose names lead out of the folder; they are
-        not written.
+    Members that are neither files nor folders, or whose names lead out of the folder, are yielded
+    and not written.
 
     Raises:
         InvalidRequestError: The archive is damaged; what came before was written.
@@ -119,7 +101,7 @@ def unpack(archive: Path, folder: Path, *, name: str) -> Iterator[BadRecord]:
     members = _zip_members if archive.suffix == ".zip" else _tar_members
     try:
         for member, reason in members(archive, folder):
-            yield BadRecord(file=name, record=member, rule=reason)
+            yield bad(name, member, reason)
     except (
         tarfile.TarError,
         zipfile.BadZipFile,

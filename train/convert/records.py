@@ -14,8 +14,8 @@ from PIL import Image
 from groundserve.data_record import parse_record
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from train.config import Stage
-from train.convert.parts import BadRecord, Outcome, copy_to
-from train.data.media import IMAGE_FORMATS
+from train.convert.parts import Outcome, bad, copy_to
+from train.data.reader import IMAGE_FORMATS
 from train.data.records import check_placeholders
 
 ROWS_AT_ONCE = 32
@@ -26,9 +26,6 @@ def convert_json(path: Path, *, name: str, stage: Stage) -> Iterator[Outcome]:
     """Yield the outcomes of a JSON list in LLaVA's format.
 
     Media paths, which start from the file's folder, then start from the download, as `name` does.
-
-    Raises:
-        InvalidRequestError: It is not a JSON list.
     """
     folder = PurePosixPath(name).parent
     # Read and judged one by one: a list may be larger than memory.
@@ -48,10 +45,6 @@ def convert_parquet(path: Path, *, name: str, stage: Stage, media_root: Path) ->
 
     Image k goes, byte for byte, to `<file's path without suffix>/<k>.<format>`: ids are neither
     unique nor fit for file names everywhere.
-
-    Raises:
-        InvalidRequestError: It is not Parquet or lacks a column.
-        MissingExtraError: pyarrow is not installed.
     """
     # A folder a file, since places count anew in each.
     folder = PurePosixPath(name).with_suffix("")
@@ -59,17 +52,13 @@ def convert_parquet(path: Path, *, name: str, stage: Stage, media_root: Path) ->
         try:
             fields["image"] = _write_image(fields["image"], media_root, folder / f"{place:06d}")
         except InvalidRequestError as error:
-            yield BadRecord(file=name, record=_name_of(fields, place), rule=str(error))
+            yield bad(name, _name_of(fields, place), str(error))
             continue
         yield _checked(fields, place=place, name=name, stage=stage)
 
 
 def iterate_json_list(path: Path) -> Iterator[Any]:
-    """Yield the values of a file that holds one JSON list: some are larger than memory.
-
-    Raises:
-        InvalidRequestError: It cannot be read or is something else.
-    """
+    """Yield the values of a file that holds one JSON list: some are larger than memory."""
     try:
         with path.open("rb") as file:
             # Some lists begin with a byte order mark, which JSON has not.
@@ -94,9 +83,9 @@ def _checked(fields: Any, *, place: int, name: str, stage: Stage) -> Outcome:
         record = parse_record(fields, name=record_name, is_grounding=stage == "grounding")
         check_placeholders(record.messages, has_media=record.media is not None)
     except InvalidRequestError as error:
-        return BadRecord(file=name, record=record_name, rule=str(error))
+        return bad(name, record_name, str(error))
     # Without nulls: an absent key and null mean the same to `parse_record`.
-    return {key: value for key, value in fields.items() if value is not None}
+    return {"record": {key: value for key, value in fields.items() if value is not None}}
 
 
 def _name_of(fields: Any, place: int) -> str:

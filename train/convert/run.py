@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from groundserve.errors import InvalidRequestError
 from train.config import Stage
-from train.convert.parts import SUFFIXES, BadRecord, Parts, unpack
+from train.convert.parts import SUFFIXES, Parts, bad, unpack
 from train.convert.records import convert_json, convert_parquet
 from train.files import replacing, sole_writer
 
@@ -85,7 +85,7 @@ def convert(
         source: The download, as `hf download --repo-type dataset` lays it out.
         out: Folder for the result; one conversion each.
         include: Glob patterns of record files below the download; none: the set's own.
-        on_file: Called with the name of each file before it is read.
+        on_file: Told the name of each file before it is read.
 
     Raises:
         InvalidRequestError: A name, a folder or a whole file cannot be used, or no record can.
@@ -104,23 +104,20 @@ def convert(
         archives = _archives(source, record_files)
         parts = Parts(out / ".parts", about={"set": name, "source": str(source.resolve())})
         media_root = out / "media"
-        for file in record_files:
-            if not parts.is_done(file, source / file):
-                on_file(file)
-                stage, path = chosen.stage, source / file
-                outcomes = (
-                    convert_parquet(path, name=file, stage=stage, media_root=media_root)
-                    if path.suffix == ".parquet"
-                    else convert_json(path, name=file, stage=stage)
-                )
-                parts.write(file, path, outcomes)
-        # Behind the records: what is wrong with a list shows before its archives are unpacked.
-        for file in archives:
-            if not parts.is_done(file, source / file):
-                on_file(file)
-                folder = media_root / PurePosixPath(file).parent
-                # An archive's outcomes are what it left out; its files are written by the way.
-                parts.write(file, source / file, unpack(source / file, folder, name=file))
+        # Archives last: what is wrong with a list shows before they are unpacked.
+        for file in [*record_files, *archives]:
+            path, stage = source / file, chosen.stage
+            if parts.is_done(file, path):
+                continue
+            on_file(file)
+            if path.name.endswith(SUFFIXES):
+                # Its outcomes are what it left out; its files are written by the way.
+                outcomes = unpack(path, media_root / PurePosixPath(file).parent, name=file)
+            elif path.suffix == ".parquet":
+                outcomes = convert_parquet(path, name=file, stage=stage, media_root=media_root)
+            else:
+                outcomes = convert_json(path, name=file, stage=stage)
+            parts.write(file, path, outcomes)
         return _merge(parts, [*record_files, *archives], source=source, out=out)
 
 
@@ -129,8 +126,8 @@ def _record_files(source: Path, patterns: Iterable[str], include: Sequence[str])
     if include:
         # fnmatch's `*` also stands for slashes, so that a pattern may name a folder's beginning.
         every = (path.relative_to(source).as_posix() for path in source.rglob("*"))
-        readable = (file for file in every if file.endswith((".json", ".parquet")))
-        found = {file for file in readable if any(fnmatch(file, p) for p in include)}
+        chosen = {file for file in every if any(fnmatch(file, p) for p in include)}
+        found = {file for file in chosen if file.endswith((".json", ".parquet"))}
     if not found:
         remedy = "give the folder that the set was downloaded to"
         if include:
@@ -158,28 +155,29 @@ def _merge(parts: Parts, files: Iterable[str], *, source: Path, out: Path) -> Re
     counts: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     records_path = out / "records.json"
-    with replacing(out / "bad_records.jsonl") as bad, replacing(records_path) as records:
+    with (
+        replacing(out / "bad_records.jsonl") as bad_records,
+        replacing(records_path) as records,
+    ):
         separator = b"[\n"
         for file in files:
-            for number, found in enumerate(parts.read(file)):
-                outcome = found
-                if not isinstance(outcome, BadRecord):
+            for number, outcome in enumerate(parts.read(file)):
+                left_out = outcome.get("bad")
+                if left_out is None:
+                    record = outcome["record"]
                     # A record has one of them at most, or `parse_record` would have refused it.
-                    kind = next((kind for kind in ("image", "video") if kind in outcome), "text")
-                    if kind == "text" or _is_there(outcome[kind], source, media_root):
+                    kind = next((kind for kind in ("image", "video") if kind in record), "text")
+                    if kind == "text" or _is_there(record[kind], source, media_root):
                         counts[kind] += 1
-                        records.write(separator + json.dumps(outcome).encode())
+                        records.write(separator + json.dumps(record).encode())
                         separator = b",\n"
                         continue
-                    outcome = BadRecord(
-                        file=file,
-                        record=str(outcome.get("id", f"#{number}")),
-                        rule=f"{kind} must be in an archive, or unpacked, beside the file, "
-                        f"got {outcome[kind]!r}",
-                    )
+                    rule = f"{kind} must be in an archive, or unpacked, beside the file, got "
+                    name = str(record.get("id", f"#{number}"))
+                    left_out = bad(file, name, rule + repr(record[kind]))["bad"]
                 # Without the value, which differs from record to record.
-                rules[outcome.rule.partition(", got")[0]] += 1
-                bad.write(json.dumps(asdict(outcome)).encode() + b"\n")
+                rules[left_out["rule"].partition(", got")[0]] += 1
+                bad_records.write(json.dumps(left_out).encode() + b"\n")
         # Raised before the list is complete, so none is left behind, and the bad ones' neither.
         if not counts:
             (rule, _), *_ = rules.most_common(1) or [("there is none", 0)]

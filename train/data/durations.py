@@ -19,7 +19,7 @@ from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.runtime.deadline import Deadline
-from train.data.media import READ_SECONDS, rank_cpus
+from train.data.reader import READ_SECONDS, rank_cpus
 from train.data.records import load_list
 from train.files import replacing
 
@@ -27,14 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def add_durations(records: Path, out: Path, *, media_root: Path, num_workers: int) -> int:
-    """Copy a data file, each entry with its video's `duration` in seconds.
-
-    Returns:
-        How many videos could not be read.
-
-    Raises:
-        InvalidRequestError: The file cannot be read.
-    """
+    """Copy a data file, each entry with its video's `duration`; return how many are unreadable."""
     # Entries as they are, malformed ones too: this copies a file, training judges it.
     entries = load_list(records)
     with_video = [e for e in entries if isinstance(e, dict) and isinstance(e.get("video"), str)]

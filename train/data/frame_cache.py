@@ -24,6 +24,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,7 @@ class FrameCache:
     """A folder of frames; all methods may be called from any thread."""
 
     def __init__(self, directory: Path, *, rule: str, image_size: int) -> None:
-        """Make the folder where there is none; `rule` is the name of what samples.
-
-        Raises:
-            InvalidRequestError: It cannot be made or read.
-        """
+        """Make the folder where there is none; `rule` is the name of what samples."""
         self._directory = directory
         self._partial = directory / ".partial"
         self._rule = f"{rule}, {_RULE}"
@@ -92,16 +89,15 @@ class FrameCache:
         """
         try:
             tensors = load(path.read_bytes())
+            # safetensors checks its header alone: a torn page of pixels would pass, and a JPEG
+            # decoder would make something of it.
+            if int(tensors["checksum"][0]) != _checksum(tensors):
+                raise ValueError("wrong checksum")
         # The usual case of a first epoch, which no log should mention.
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, ValueError) as error:
             logger.warning("%s is damaged, its video is decoded again: %s", path, error)
-            return None
-        # safetensors checks its header alone: a torn page of pixels would pass, and a JPEG decoder
-        # would make something of it.
-        if int(tensors["checksum"][0]) != _checksum(tensors):
-            logger.warning("%s is damaged, its video is decoded again: wrong checksum", path)
             return None
         num_candidates = int(tensors["num_candidates"][0])
         if len(tensors["frame_indices"]) != min(num_candidates, max_frames):  # another ceiling
@@ -178,8 +174,6 @@ def _checksum(tensors: Mapping[str, NDArray[Any]]) -> int:
 def _remove_abandoned(folder: Path) -> None:
     oldest = time.time() - _ABANDONED_SECONDS
     for path in folder.iterdir():
-        try:
+        with suppress(OSError):  # another process was faster, or it is another user's
             if path.stat().st_mtime < oldest:
                 path.unlink()
-        except OSError:  # another process was faster, or it is another user's: no harm either way
-            continue

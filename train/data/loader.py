@@ -8,12 +8,13 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.closing import Closing
 from train.config import DataConfig, Stage
-from train.data.order import MicroBatch, deal, item_generator, micro_batches, num_micro_batches
+from train.data.order import MicroBatch, deal, generator, micro_batches
 from train.data.reader import ItemReader, Reading, Unreadable
 from train.data.records import Item, group_records, read_records
 from train.examples import Example
@@ -51,12 +52,7 @@ class TrainingData(Closing):
     ) -> None:
         """Read the data file.
 
-        Args:
-            config: Which samples, and how they are read.
-            stage: It decides the format of the records.
-            samples: The family's format.
-            seed: For the order, the rates and the tokens of a frame.
-            cost: By which the micro-batches of a step are dealt to ranks; None: as they are drawn.
+        `cost` is by what the micro-batches of a step are dealt to ranks; None: as they are drawn.
 
         Raises:
             InvalidRequestError: The file as a whole, or with this config, cannot be used.
@@ -77,13 +73,8 @@ class TrainingData(Closing):
             self._lengths = [
                 item.records[0].num_words if isinstance(item, Item) else 0 for item in self.items
             ]
-        logger.info(
-            "%s: %d records in %d items, %d auxiliary targets",
-            config.records,
-            len(file.records),
-            len(self),
-            self.num_auxiliary,
-        )
+        what = f"{len(file.records)} records in {len(self)} items"
+        logger.info("%s: %s, %d auxiliary targets", config.records, what, self.num_auxiliary)
         self._seed = seed
         self._cost = cost
         self._num_workers = config.num_workers
@@ -94,10 +85,6 @@ class TrainingData(Closing):
     def __len__(self) -> int:
         """Return the number of items, malformed records included."""
         return len(self.items)
-
-    def num_micro_batches(self, *, world_size: int, batch_size: int) -> int:
-        """Return how many micro-batches each rank has in an epoch."""
-        return num_micro_batches(len(self), world_size=world_size, batch_size=batch_size)
 
     def batches(
         self,
@@ -125,38 +112,25 @@ class TrainingData(Closing):
         )
         plan = self._dealt(passes, rank=rank, accumulation_steps=accumulation_steps)
         tasks = ((batch.epoch, number) for batch in plan for number in batch.items)
-        with closing(self._read_ahead(tasks, is_training=True)) as readings:
+        with closing(self._read_ahead(tasks)) as readings:
             while members := list(islice(readings, batch_size)):
                 yield Batch(
                     examples=tuple(one.example for one in members if one.example is not None),
                     unreadable=tuple(lost for one in members for lost in one.unreadable),
                 )
 
-    def examples(self) -> Generator[Example | Unreadable, None, None]:
-        """Yield every item in file order with the tokens of a frame that serving has.
-
-        An item's unreadable records follow its example. Where the config has no rate, it is the
-        one that the first epoch draws.
-        """
-        with closing(self.readings(range(len(self)))) as readings:
-            for reading in readings:
-                if reading.example is not None:
-                    yield reading.example
-                yield from reading.unreadable
-
     def readings(self, numbers: Iterable[int]) -> Generator[Reading, None, None]:
-        """Yield what came of the items of these numbers, in this order, read as by `examples`."""
-        tasks = ((0, number) for number in numbers)
-        with closing(self._read_ahead(tasks, is_training=False)) as readings:
-            yield from readings
+        """Yield what came of the items of these numbers, with the tokens a frame of serving.
 
-    def read(self, number: int) -> Reading:
-        """Read one item as the first epoch does, in the calling thread."""
-        return self._read((0, number), is_training=True)
+        Where the config has no rate, it is the one that the first epoch draws.
+        """
+        return self._read_ahead(((0, number) for number in numbers), is_training=False)
 
-    def pids(self) -> list[int]:
-        """Return the process ids of the decoders that run now."""
-        return self._reader.frames.pids()
+    def read(self, number: int, *, epoch: int = 0, is_training: bool = True) -> Reading:
+        """Read one item as an epoch does, in the calling thread."""
+        rng = generator(self._seed, epoch, number)
+        item = self.items[number]
+        return self._reader.read(item, number=number, rng=rng, is_training=is_training)
 
     def close(self) -> None:
         """End all processes and threads, also amid a video."""
@@ -179,11 +153,8 @@ class TrainingData(Closing):
 
     def _predict(self, batch: MicroBatch, cost: SampleCost) -> float:
         guesses = [
-            self._reader.guess(
-                self.items[number],
-                rng=item_generator(seed=self._seed, epoch=batch.epoch, item=number),
-            )
-            for number in batch.items
+            self._reader.guess(self.items[i], rng=generator(self._seed, batch.epoch, i))
+            for i in batch.items
         ]
         return cost(
             num_frames=sum(num_frames for num_frames, _ in guesses),
@@ -191,13 +162,14 @@ class TrainingData(Closing):
         )
 
     def _read_ahead(
-        self, tasks: Iterator[tuple[int, int]], *, is_training: bool
+        self, tasks: Iterable[tuple[int, int]], *, is_training: bool = True
     ) -> Generator[Reading, None, None]:
         """Yield what the (epoch, item number) pairs give, in order."""
         pending: deque[Future[Reading]] = deque()
         try:
-            for task in tasks:
-                pending.append(self._pool.submit(self._read, task, is_training=is_training))
+            for epoch, number in tasks:
+                read = partial(self.read, number, epoch=epoch, is_training=is_training)
+                pending.append(self._pool.submit(read))
                 # The oldest is waited for even where later ones are done: order counts, and so
                 # does memory.
                 if len(pending) == AHEAD_PER_WORKER * self._num_workers:
@@ -208,10 +180,3 @@ class TrainingData(Closing):
             # Also when the generator is closed half-way; calls that run already end by themselves.
             for future in pending:
                 future.cancel()
-
-    def _read(self, task: tuple[int, int], *, is_training: bool) -> Reading:
-        epoch, number = task
-        rng = item_generator(seed=self._seed, epoch=epoch, item=number)
-        return self._reader.read(
-            self.items[number], number=number, rng=rng, is_training=is_training
-        )

@@ -34,22 +34,17 @@ def num_micro_batches(num_items: int, *, world_size: int, batch_size: int) -> in
 def epoch_order(
     num_items: int, *, lengths: Sequence[int] | None, seed: int, epoch: int, block: int
 ) -> list[int]:
-    """Shuffle the items of an epoch, counted from 0.
+    """Shuffle the items of an epoch.
 
-    Args:
-        num_items: n.
-        lengths: Words of each item's first question, to sort each block by, longest first; None
-            leaves the blocks as they are drawn.
-        seed: The run's.
-        epoch: Counted from 0.
-        block: Items that all ranks read in one micro-batch, W * B.
+    `lengths` are words of each item's first question, to sort blocks of W * B by, longest first;
+    None leaves the blocks as they are drawn.
 
     Source: NVlabs/VideoITG fab8b54,
     `eagle/train/eagle_trainer.py::get_modality_length_grouped_indices`, for lengths that are all
     positive (the sign marks records without an image there) and one sample a pass.
     """
     order = list(range(num_items))
-    _generator(seed, epoch).shuffle(order)
+    generator(seed, epoch).shuffle(order)
     if lengths is None:
         return order
     blocks = [order[start : start + block] for start in range(0, num_items, block)]
@@ -67,15 +62,12 @@ def micro_batches(
     world_size: int,
     batch_size: int,
 ) -> Iterator[list[MicroBatch]]:
-    """Yield the micro-batches first..last-1, counted from 0 over all epochs, of every rank.
+    """Yield the micro-batches first..last-1, counted from 0 over all epochs, one for each rank.
 
     Micro-batch k of rank r in an epoch takes the places (k * W + r) * B to + B of its order. One
     process with W accumulation steps therefore reads in a step what W ranks read, unless items are
     sorted by length. Past the end, places start again from the epoch's beginning, as the
     reference's launcher does with uneven batches: some items are read twice then, none is left out.
-
-    Yields:
-        One micro-batch for each rank, by rank.
     """
     block = world_size * batch_size
     num_in_epoch = num_micro_batches(num_items, world_size=world_size, batch_size=batch_size)
@@ -104,9 +96,7 @@ def deal(costs: Sequence[float], *, num_ranks: int) -> list[list[int]]:
     goes to the rank that has least so far. So those of one pass are alike, which counts where
     ranks wait for one another in every layer (`fsdp2`), and so are the ranks' sums, which count
     where they wait once a step (`ddp`). The mean over a step is the same however it is dealt.
-
-    Returns:
-        For each rank the places in `costs` of what it reads, pass by pass.
+    Returned are for each rank the places in `costs` of what it reads, pass by pass.
     """
     costliest_first = sorted(range(len(costs)), key=lambda i: -costs[i])
     shares: list[list[int]] = [[] for _ in range(num_ranks)]
@@ -120,11 +110,7 @@ def deal(costs: Sequence[float], *, num_ranks: int) -> list[list[int]]:
     return shares
 
 
-def item_generator(*, seed: int, epoch: int, item: int) -> random.Random:
-    """Return the random numbers of one reading of one item."""
-    return _generator(seed, epoch, item)
-
-
-def _generator(*parts: int) -> random.Random:
+def generator(*parts: int) -> random.Random:
+    """Return the random numbers of a seed and an epoch, or of these and an item."""
     # A string is hashed whole (SHA-512), so neighbouring numbers give unrelated streams.
     return random.Random(":".join(map(str, parts)))

@@ -67,10 +67,7 @@ class RecordFile:
 def read_records(path: Path, *, stage: Stage, speaks: bool = True) -> RecordFile:
     """Read a file; entries that break the format do not stop the others.
 
-    Args:
-        path: The file.
-        stage: It decides the format.
-        speaks: Whether to log what is wrong; a run looks more than once, and says it once.
+    `speaks` is whether to log what is wrong; a run looks more than once, and says it once.
 
     Raises:
         InvalidRequestError: It is not a JSON list, no entry can be used, or the entries disagree
@@ -82,14 +79,9 @@ def read_records(path: Path, *, stage: Stage, speaks: bool = True) -> RecordFile
     if len(malformed) == len(records):
         raise InvalidRequestError(f"{path}: no record can be used; first: {malformed[0].reason}")
     if malformed and speaks:
-        logger.warning(
-            "%s: %d of %d records cannot be used; first: record %s: %s",
-            path,
-            len(malformed),
-            len(records),
-            malformed[0].name,
-            malformed[0].reason,
-        )
+        found = f"{len(malformed)} of {len(records)} records cannot be used"
+        first = malformed[0]
+        logger.warning("%s: %s; first: record %s: %s", path, found, first.name, first.reason)
     valid = [record for record in records if isinstance(record, Record)]
     warnings: tuple[str, ...] = ()
     if stage == "grounding":
@@ -100,11 +92,7 @@ def read_records(path: Path, *, stage: Stage, speaks: bool = True) -> RecordFile
 
 
 def load_list(path: Path) -> list[Any]:
-    """Read a data file's entries as they are.
-
-    Raises:
-        InvalidRequestError: It is not a JSON list, or has none.
-    """
+    """Read a data file's entries as they are."""
     try:
         text = path.read_bytes()
         values = json.loads(text)
@@ -235,12 +223,16 @@ def group_records(
         items    [a a] [a] [b] - [a]                      questions_per_video = 2
     """
     items: list[Item | MalformedRecord] = []
-    for media, group in groupby(records, key=_media_of):
+    for media, group in groupby(records, key=lambda record: getattr(record, "media", None)):
         # groupby's groups are iterators that end with the next one.
         run = list(group)
-        # Records without media have nothing to share.
+        # Records without media have nothing to share; malformed ones have none.
         step = questions_per_video if media else 1
-        items += [_new_item(media, run[i : i + step]) for i in range(0, len(run), step)]
+        for start in range(0, len(run), step):
+            members = run[start : start + step]
+            valid = tuple(one for one in members if isinstance(one, Record))
+            malformed = [one for one in members if isinstance(one, MalformedRecord)]
+            items += malformed or [Item(media=media, records=valid)]
     return items
 
 
@@ -268,18 +260,3 @@ def _folder_seconds(path: str) -> float | None:
         return None
     middle = (int(found[1]) + int(found[2])) / 2
     return middle * (60 if found[3] == "m" else 1)
-
-
-def _media_of(record: Record | MalformedRecord) -> Media | None:
-    return record.media if isinstance(record, Record) else None
-
-
-def _new_item(
-    media: Media | None, members: list[Record | MalformedRecord]
-) -> Item | MalformedRecord:
-    records = tuple(record for record in members if isinstance(record, Record))
-    if not records:  # malformed entries have no media, so they are alone here
-        (malformed,) = members
-        assert isinstance(malformed, MalformedRecord)
-        return malformed
-    return Item(media=media, records=records)

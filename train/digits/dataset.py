@@ -54,7 +54,7 @@ def write_grounding_set(
     num_frames: int = 48,
     num_more_order: int = 0,
 ) -> Path:
-    """Write `videos/` with a question of each type and one about something absent, `records.json`.
+    """Write `videos/` with a question of each type and one about something absent.
 
     Args:
         out: Folder to write into.
@@ -67,7 +67,7 @@ def write_grounding_set(
             and the other questions stay the same.
 
     Returns:
-        The path of `records.json`, VideoITG-40K's format with `frame_targets` and `type`.
+        `records.json`, VideoITG-40K's format with `frame_targets` and `type`.
     """
     (out / "videos").mkdir(parents=True, exist_ok=True)
     records = []
@@ -109,15 +109,11 @@ def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> N
         world = make_scene(rng, split=split)
         name = f"images/{number:05d}.png"
         Image.fromarray(render_second(world, 0)).save(out / name)
-        item = {"id": f"{split}-{seed}-{number:05d}", "image": name}
+        item: dict[str, Any] = {"id": f"{split}-{seed}-{number:05d}", "image": name}
         captions.append({**item, "conversations": scene_caption(world)})
-        conversations.append(
-            {
-                **item,
-                "conversations": scene_conversation(world, rng),
-                "frame_targets": frame_targets(world, knows_motion=False),
-            }
-        )
+        item["conversations"] = scene_conversation(world, rng)
+        item["frame_targets"] = frame_targets(world, knows_motion=False)
+        conversations.append(item)
     _write_json(out / "captions.json", captions)
     _write_json(out / "conversations.json", conversations)
 
@@ -234,14 +230,7 @@ def main() -> None:
     parser.add_argument("--num-videos", type=int, default=100)
     parser.add_argument("--num-frames", type=int, default=48)
     arguments = parser.parse_args()
-    path = write_grounding_set(
-        arguments.out,
-        split=arguments.split,
-        seed=arguments.seed,
-        num_videos=arguments.num_videos,
-        num_frames=arguments.num_frames,
-    )
-    print(path)  # noqa: T201 - a command
+    print(write_grounding_set(**vars(arguments)))  # noqa: T201 - a command
 
 
 if __name__ == "__main__":

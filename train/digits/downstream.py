@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from groundserve.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from groundserve.evaluation.frames import uniform_positions
@@ -34,7 +33,7 @@ from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.runtime.deadline import Deadline
 from train.digits.questions import NAMES
-from train.digits.render import patch_classes, render_second
+from train.digits.render import draw_scenes, patch_classes
 from train.digits.world import NUM_DIGITS, make_scene
 
 _NUM_SCENES = 400
@@ -53,11 +52,7 @@ class DigitClassifier:
     """
 
     def __init__(self, checkpoint: str | Path, *, seed: int) -> None:
-        """Fit on pictures of the training split's handwriting.
-
-        Raises:
-            GroundserveError: The checkpoint cannot be opened, or takes no frames of one size.
-        """
+        """Fit on pictures of the training split's handwriting."""
         family, opened = open_checkpoint(checkpoint)
         self._family = get_frames_family(family.name)
         _, pad_token_id = opened.load_tokenizer()
@@ -88,12 +83,7 @@ class DigitClassifier:
     def _fit(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return (D_v + 1, 11), against one-hot classes."""
         scenes = [make_scene(rng, split="train") for _ in range(_NUM_SCENES)]
-        size = (self.image_size, self.image_size)
-        pictures = [
-            Image.fromarray(render_second(scene, 0)).resize(size, Image.Resampling.BICUBIC)
-            for scene in scenes
-        ]
-        found = self._features(np.stack([np.asarray(picture) for picture in pictures]))
+        found = self._features(draw_scenes(scenes, image_size=self.image_size))
         side = math.isqrt(found.shape[1])
         inputs = found.reshape(-1, found.shape[-1])  # (n * P, D_v + 1)
         classes = np.concatenate([patch_classes(s, 0, side=side).ravel() for s in scenes])
@@ -134,15 +124,8 @@ def downstream_report(
 ) -> dict[str, Any] | None:
     """Answer questions from the K best-scored frames, from K uniform ones, and from all.
 
-    Args:
-        records_path: `records.json` of a MovingDigits set, beside its videos.
-        checkpoint: Its tower is read by the classifier.
-        scored: The set's questions with their scores.
-        num_selected: K.
-        seed: Of the classifier's pictures and of the intervals over videos.
-
-    Returns:
-        None if the set has no question whose answer is one digit that it does not name.
+    The records are of a MovingDigits set, beside its videos; the classifier reads the checkpoint's
+    tower. None: the set has no question whose answer is one digit that it does not name.
 
     Raises:
         GroundserveError: The checkpoint cannot be opened, or a video cannot be read.

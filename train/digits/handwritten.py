@@ -23,21 +23,20 @@ GLYPH_SIDE = 40
 
 # Never changed: a digit that trained a published checkpoint must not test it.
 _SPLIT_SEED = 1998
-_TRAIN_SHARE, _VALIDATION_SHARE = 0.6, 0.2
+_SHARES = (0.6, 0.2)  # of train and validation
 # A pixel of the source counts the dark ones of a 4 x 4 block of the scan.
 _SOURCE_MAXIMUM = 16.0
 
 
 @cache
 def glyphs(split: Split, digit: int) -> NDArray[np.float32]:
-    """Return float32 (n, GLYPH_SIDE, GLYPH_SIDE) in [0, 1], the opacity of each sample's ink.
-
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
-    """
+    """Return float32 (n, GLYPH_SIDE, GLYPH_SIDE) in [0, 1], the opacity of each sample's ink."""
     images, labels = _source()
     members = np.flatnonzero((labels == digit) & (split_of_samples() == SPLITS.index(split)))
-    return np.stack([_enlarge(images[i]) for i in members])
+    size = (GLYPH_SIDE, GLYPH_SIDE)
+    pictures = [Image.fromarray(images[i]).resize(size, Image.Resampling.BICUBIC) for i in members]
+    # Bicubic curves overshoot at edges, below 0 and above 1.
+    return np.stack([np.asarray(picture, np.float32) for picture in pictures]).clip(0, 1)
 
 
 @cache
@@ -47,11 +46,9 @@ def split_of_samples() -> NDArray[np.int64]:
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(labels))
     # What is neither of the others is test.
     place = np.full(len(labels), SPLITS.index("test"))
-    num_train = int(_TRAIN_SHARE * len(labels))
+    num_train, num_validation = (int(share * len(labels)) for share in _SHARES)
     place[order[:num_train]] = SPLITS.index("train")
-    place[order[num_train : num_train + int(_VALIDATION_SHARE * len(labels))]] = SPLITS.index(
-        "validation"
-    )
+    place[order[num_train : num_train + num_validation]] = SPLITS.index("validation")
     return place
 
 
@@ -63,9 +60,3 @@ def _source() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         raise MissingExtraError("train", "scikit-learn") from error
     source = load_digits()
     return source.images.astype(np.float32) / np.float32(_SOURCE_MAXIMUM), source.target
-
-
-def _enlarge(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    enlarged = Image.fromarray(image).resize((GLYPH_SIDE, GLYPH_SIDE), Image.Resampling.BICUBIC)
-    # Bicubic curves overshoot at edges, below 0 and above 1.
-    return np.asarray(enlarged, np.float32).clip(0, 1)

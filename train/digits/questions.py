@@ -61,8 +61,7 @@ class Question:
 def ask(world: World, rng: np.random.Generator, kind: QuestionType) -> Question | None:
     """Ask for something that is in the world, as hard as the world allows.
 
-    Returns:
-        None if the world has nothing of this type that every word of a question is needed for.
+    None: the world has nothing of this type that every word of a question is needed for.
     """
     if kind == "order":
         return _about_order(world, rng)
@@ -80,8 +79,7 @@ def ask(world: World, rng: np.random.Generator, kind: QuestionType) -> Question 
 def ask_absent(world: World, rng: np.random.Generator, kind: QuestionType) -> Question | None:
     """Ask for something that is not in the world, of which parts may be.
 
-    Returns:
-        None if everything of this type is there, or nothing can be missing from it.
+    None: everything of this type is there, or nothing can be missing from it.
     """
     if kind == "order":
         return _about_absent_order(world, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,13 @@ def render_second(world: World, second: float) -> NDArray[np.uint8]:
     for event in world.shown(int(second)):
         _draw(frame, world, event, second)
     return frame.round().clip(0, 255).astype(np.uint8)
+
+
+def draw_scenes(scenes: Sequence[World], *, image_size: int) -> NDArray[np.uint8]:
+    """Return uint8 (n, S, S, 3): the first second of each, resized as frames are."""
+    size = (image_size, image_size)
+    pictures = [Image.fromarray(render_second(scene, 0)) for scene in scenes]
+    return np.stack([np.asarray(one.resize(size, Image.Resampling.BICUBIC)) for one in pictures])
 
 
 @lru_cache(maxsize=16)

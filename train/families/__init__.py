@@ -6,6 +6,7 @@ A family's module is imported when it is asked for.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -22,23 +23,14 @@ def find_family(init: Path | None) -> TrainingFamily:
     """Return the family that a run trains, by the config.json of what it starts from.
 
     The first where none recognises that: it says what is missing or odd.
-
-    Args:
-        init: Folder that the run starts from; None: not known yet.
-
-    Raises:
-        MissingExtraError: A package that the family is trained with is not installed.
     """
-    try:
-        raw_config = None if init is None else json.loads((init / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raw_config = None
-    families = (_open(name) for name in _MODULES)
-    first = next(families)
-    if not isinstance(raw_config, dict):
-        return first
-    found = (family for family in (first, *families) if family.recognises(raw_config))
-    return next(found, first)
+    raw_config = None
+    if init is not None:
+        with suppress(OSError, ValueError, RecursionError):
+            raw_config = json.loads((init / "config.json").read_text("utf-8"))
+    families = [_open(name) for name in _MODULES]
+    known = raw_config if isinstance(raw_config, dict) else {}
+    return next((family for family in families if family.recognises(known)), families[0])
 
 
 def _open(name: str) -> TrainingFamily:

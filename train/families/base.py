@@ -2,16 +2,16 @@
 
 Shape letters: T sampled frames, S their side, P tokens of a frame, D_v width of the features.
 
-A run goes config -> `TrainingFamily.open_initial` -> an `Initial`: the model, its frozen vision
-stage, and the `SampleFormat` by which its data become `Example`s. An `Example` is encoded by the
-`Initial`, and the `TrainedModel` turns it into `Losses`; what is trained is written by the
-`Initial`, in the layout of the family's reference.
+`TrainingFamily.open_initial` returns an `Initial`: the model, its frozen vision stage, and the
+`SampleFormat` by which data become `Example`s. The `Initial` encodes an `Example`, the
+`TrainedModel` turns it into `Losses`, and the `Initial` writes what is trained, in the layout of
+the family's reference.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,41 +55,24 @@ class SampleCost:
         return num_frames * self.frame + len(lengths) * decoder
 
 
-class FrameSampler(Protocol):
-    """A rule that says which frames of a video are decoded."""
-
-    @property
-    def name(self) -> str:
-        """Its own among all families: cached frames are of one rule."""
-
-    def __call__(
-        self, index: VideoIndex, *, sample_fps: float, max_frames: int | None
-    ) -> NDArray[np.int64]:
-        """Return int64 (T,), increasing ordinals in the source.
-
-        Args:
-            index: The whole video's.
-            sample_fps: Frames a second asked for.
-            max_frames: Ceiling on T; None: every candidate, which labels count.
-
-        Raises:
-            InvalidRequestError: The rule refuses this video's rate.
-        """
-
-
 class SampleFormat(Protocol):
     """How samples become what the family's model takes; may be used from any thread.
 
     Each method raises InvalidRequestError for a sample that it has no place for.
     """
 
-    @property
-    def image_size(self) -> int:
-        """S."""
+    image_size: int
+    """S."""
+    rule: str
+    """The name of what `sample` does, its own among all families: cached frames are of one rule."""
 
-    @property
-    def sample(self) -> FrameSampler:
-        """The family's rule."""
+    def sample(
+        self, index: VideoIndex, *, sample_fps: float, max_frames: int | None
+    ) -> NDArray[np.int64]:
+        """Return int64 (T,), increasing ordinals in the source of the frames to be decoded.
+
+        T has no ceiling where `max_frames` is None: those are the candidates, which labels count.
+        """
 
     def tokens_per_frame(self, num_frames: int) -> int:
         """Return P for a video of T frames as serving encodes it."""
@@ -130,17 +113,14 @@ class TrainedModel(nn.Module):
         """Return how the reference's files call a parameter of this name."""
 
 
-class _Samples(Protocol):
-    def samples(self, config: StageConfig) -> SampleFormat:
-        """Return the format of a run's samples.
-
-        Raises:
-            InvalidRequestError: The tokenizer lacks a token of the template.
-        """
-
-
-class Source(_Samples, Protocol):
+class Source(Protocol):
     """What a stage starts from, without weights."""
+
+    def samples(self, config: StageConfig) -> SampleFormat:
+        """Return the format of a run's samples."""
+
+    def sample_cost(self, config: StageConfig) -> SampleCost:
+        """Return by what a run's samples are dealt to processes."""
 
     def sample_flops(
         self,
@@ -157,7 +137,7 @@ class Source(_Samples, Protocol):
         """
 
 
-class Initial(_Samples, Protocol):
+class Initial(Source, Protocol):
     """What a stage starts from."""
 
     @property
@@ -167,9 +147,6 @@ class Initial(_Samples, Protocol):
     @property
     def vision(self) -> nn.Module:
         """float32, frozen, in evaluation mode; its `config` says which attention it computes."""
-
-    def sample_cost(self, config: StageConfig) -> SampleCost:
-        """Return by what a run's samples are dealt to processes."""
 
     def encode(self, examples: Sequence[Example]) -> list[Tensor]:
         """Encode each to (T, P, D_v), on the device of `vision` and in its dtype."""
@@ -189,33 +166,18 @@ class Initial(_Samples, Protocol):
             state_dict: Whole tensors of `model` after training, by its names. They are asked for
                 one by one, and not held longer than it takes to write their file. The auxiliary
                 layer's are left out; they belong to the state that training resumes from.
-
-        Raises:
-            GroundserveError: A file cannot be written.
         """
 
 
-class StageFunction(Protocol):
-    """Returns a stage's config for the given paths."""
-
-    def __call__(
-        self,
-        *,
-        init: Path,
-        records: Path,
-        media_root: Path,
-        out: Path,
-        vision_tower: Path | None = None,
-    ) -> StageConfig:
-        """Return it."""
+StageFunction = Callable[..., StageConfig]
+"""Returns a config for `init`, `records`, `media_root`, `out` and, where given, `vision_tower`."""
 
 
 class TrainingFamily(Protocol):
     """A family that can be trained."""
 
-    @property
-    def stages(self) -> Mapping[Stage, StageFunction]:
-        """The reference's stages at full size, in order."""
+    stages: Mapping[Stage, StageFunction]
+    """The reference's stages at full size, in order."""
 
     def recognises(self, raw_config: Mapping[str, Any]) -> bool:
         """Tell whether a config.json is of something that a stage starts from."""
@@ -229,13 +191,7 @@ class TrainingFamily(Protocol):
         """
 
     def open_initial(self, config: StageConfig, *, num_auxiliary: int) -> Initial:
-        """Read what a stage starts from and make what is new in it.
+        """Read what a stage starts from and make what is new in it; raises as `open_source`.
 
-        Args:
-            config: The stage.
-            num_auxiliary: Targets of the auxiliary per-frame loss; 0 leaves its layer out.
-
-        Raises:
-            InvalidRequestError: As `open_source`, or tensors are missing or unknown.
-            UnsupportedError: As `open_source`.
+        The auxiliary per-frame loss has `num_auxiliary` targets; 0 leaves its layer out.
         """

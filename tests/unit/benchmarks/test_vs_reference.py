@@ -8,8 +8,7 @@ import pytest
 
 from benchmarks import vs_reference
 from benchmarks._machine import Peaks
-from benchmarks._reference import Scored
-from benchmarks._reference_sides import Answer
+from benchmarks._reference import Answer, Scored
 from benchmarks._usage import Usage
 from benchmarks.vs_reference import SECOND_QUESTION, WORKLOADS
 from groundserve.families.videoitg.checkpoint import Checkpoint

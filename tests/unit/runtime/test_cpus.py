@@ -8,7 +8,7 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.cpus import available_cpus
-from train.data.media import rank_cpus
+from train.data.reader import rank_cpus
 
 
 @pytest.fixture

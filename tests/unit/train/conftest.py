@@ -1,12 +1,8 @@
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from tests.unit.train.layouts import TOWER_NAME, make_qwen2, make_tower
-
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+from train.families.videoitg.digits.base import make_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -24,20 +20,4 @@ def tower(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """Byte-level, with Qwen2's pre-tokenizer: "?" and a newline are one token."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(["What?\n", "When?\n", "assistant", "user"] * 3, trainer)
-    return tokenizer
+    return make_tokenizer(["What?\n", "When?\n", "assistant", "user"] * 3, vocab_size=300)

@@ -36,10 +36,6 @@ class FakeData:
     def __len__(self):
         return NUM_ITEMS
 
-    def num_micro_batches(self, *, world_size, batch_size):
-        assert batch_size == 1
-        return NUM_ITEMS // world_size
-
     def batches(self, *, first, last, rank, world_size, batch_size, accumulation_steps):
         for number in range(first, last):
             time.sleep(self.wait)
@@ -109,6 +105,7 @@ def run_in(processes, config, *, data=None, resume=False, **arguments):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # tensors are tiny; 16 times faster where other work runs
     try:
+        processes.on_first(lambda: config.out.mkdir(parents=True, exist_ok=True))
         processes.on_first(lambda: prepare_out(config.out, resume=resume))
         initial = open_initial(config, num_auxiliary=NUM_AUXILIARY * (config.auxiliary_weight > 0))
         trained = Run(config, data=data or FakeData(), initial=initial, processes=processes)

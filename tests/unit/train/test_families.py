@@ -17,7 +17,7 @@ from train.families import find_family
 from train.families.videoitg import FAMILY as VIDEOITG
 from train.logs import read_metrics
 from train.loop import train
-from train.measurements import read_best
+from train.validation import read_best
 
 NUM_FRAMES = 30
 CONFIG = """

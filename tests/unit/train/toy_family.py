@@ -22,16 +22,12 @@ DRAWN = (2, 3)
 FLOPS = SampleFlops(tower=1e12, decoder=3e12)
 
 
-class EveryFifth:
-    name = "every fifth"
-
-    def __call__(self, index, *, sample_fps, max_frames):
-        return np.arange(0, index.num_source_frames, STRIDE)[:max_frames]
-
-
 class Samples:
     image_size = IMAGE_SIZE
-    sample = EveryFifth()
+    rule = "every fifth"
+
+    def sample(self, index, *, sample_fps, max_frames):
+        return np.arange(0, index.num_source_frames, STRIDE)[:max_frames]
 
     def tokens_per_frame(self, num_frames):
         return DRAWN[0]
@@ -46,6 +42,9 @@ class Samples:
 class Source:
     def samples(self, config):
         return Samples()
+
+    def sample_cost(self, config):
+        return SampleCost(frame=1.0, token=1.0, pair=0.0)
 
     def sample_flops(self, config, **sizes):
         return FLOPS
@@ -82,15 +81,9 @@ class Model(TrainedModel):
 
 
 @dataclass
-class Initial:
+class Initial(Source):
     model: Model
     vision: Vision
-
-    def samples(self, config):
-        return Samples()
-
-    def sample_cost(self, config):
-        return SampleCost(frame=1.0, token=1.0, pair=0.0)
 
     def encode(self, examples):
         means = [torch.from_numpy(one.frames).float().mean((1, 2)) / 255 for one in examples]

@@ -40,7 +40,6 @@ from train.families.videoitg.models import (
     Trunk,
     encode_frames,
     model_class,
-    new_linear,
 )
 from train.families.videoitg.samples import Samples, sample_cost, sample_flops
 from train.families.videoitg.stages import STAGES
@@ -118,10 +117,10 @@ class Initial(Source):
         )
 
     def write_files(self, directory: Path, state_dict: Mapping[str, Tensor]) -> None:
-        """Write a checkpoint that opens by itself.
+        """Write model and tokenizer.
 
-        Model and tokenizer; the whole vision tower is among the weights, and once more in a folder
-        of its own, where the loader looks for it.
+        The whole vision tower is among the weights, and once more in a folder of its own, where the
+        loader looks for it.
         """
         source = self.checkpoint
         tower = source.tower_tensors()
@@ -156,24 +155,6 @@ class Initial(Source):
             torch.save(projector, directory / "mm_projector.bin")
 
 
-class VideoITG:
-    """The family: projector and decoder through four stages, the tower frozen."""
-
-    stages: Mapping[Stage, StageFunction] = STAGES
-
-    def recognises(self, raw_config: Mapping[str, Any]) -> bool:
-        """Tell whether a config.json is a plain language model's or of the reference's classes."""
-        return is_known(raw_config)
-
-    def open_source(self, config: StageConfig) -> Source:
-        """Open what a stage starts from."""
-        return Source(checkpoint=open_checkpoint(config)[0])
-
-    def open_initial(self, config: StageConfig, *, num_auxiliary: int) -> Initial:
-        """Read what a stage starts from and make what is new in it."""
-        return open_initial(config, num_auxiliary=num_auxiliary)
-
-
 def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     """Read what a stage starts from and make what is new in it.
 
@@ -181,11 +162,6 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     N(0, `initializer_range` of its config), with zero bias; both are drawn from the run's seed.
     Where a Qwen2 model shares its embedding table with the LM head, the LM head starts as a copy
     and is trained by itself.
-
-    Raises:
-        InvalidRequestError: A directory or file is missing, tensors are missing or unknown, or the
-            tokenizer has more ids than the embedding table has rows.
-        UnsupportedError: The model differs from what this code computes.
 
     Source: NVlabs/VideoITG fab8b54, `train_vlm.py::train`, `train_itg.py::train`.
     """
@@ -227,19 +203,13 @@ def _load_model(
     may_be_new = {_AUXILIARY, "lm_head" if is_grounding(found) else "head"}
     if is_qwen2(found):
         may_be_new.add("projector")
-    new = _new_tensors(
-        model,
-        may_be_new - _parts(tensors),
-        seed=config.seed,
-        std=source.config.initializer_range,
-    )
+    names, std = may_be_new - _parts(tensors), source.config.initializer_range
+    new = _new_tensors(model, names, seed=config.seed, std=std)
+    said = (loaded, _parts(tensors) - loaded, _parts(new), dropped)
     logger.info(
         "%s: loaded %s; copied from the embedding table: %s; new: %s; dropped: %s",
         source.directory,
-        *(
-            ", ".join(sorted(names)) or "nothing"
-            for names in (loaded, _parts(tensors) - loaded, _parts(new), dropped)
-        ),
+        *(", ".join(sorted(names)) or "nothing" for names in said),
     )
     fill_module(model, tensors | new)
     return model
@@ -251,17 +221,22 @@ def _new_tensors(model: Trunk, names: set[str], *, seed: int, std: float) -> dic
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for name in ("projector", "lm_head", "head", _AUXILIARY):
-            module = getattr(model, name, None) if name in names else None
+            module = getattr(model, name, None)
+            if name not in names or module is None:
+                continue
             if isinstance(module, nn.Linear):
-                has_bias = module.bias is not None
-                module = new_linear(module.in_features, module.out_features, std=std, bias=has_bias)
-            elif module is not None:
+                bias = module.bias is not None
+                module = nn.Linear(module.in_features, module.out_features, bias=bias)
+                # As transformers starts what is missing; upstream that undoes the head's Xavier.
+                nn.init.normal_(module.weight, std=std)
+                if bias:
+                    nn.init.zeros_(module.bias)
+            else:
                 module = copy.deepcopy(module).to_empty(device="cpu")
                 for layer in module:
                     if isinstance(layer, nn.Linear):
                         layer.reset_parameters()
-            if module is not None:
-                tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     return tensors
 
 
@@ -273,3 +248,15 @@ def _copy_files(source: Path, out: Path, names: tuple[str, ...]) -> None:
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
+
+
+class VideoITG:
+    """The family: projector and decoder through four stages, the tower frozen."""
+
+    stages: Mapping[Stage, StageFunction] = STAGES
+    recognises = staticmethod(is_known)
+    open_initial = staticmethod(open_initial)
+
+    def open_source(self, config: StageConfig) -> Source:
+        """Open what a stage starts from."""
+        return Source(checkpoint=open_checkpoint(config)[0])

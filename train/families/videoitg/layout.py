@@ -80,10 +80,6 @@ def open_checkpoint(config: StageConfig) -> tuple[Checkpoint, dict[str, Any]]:
 
     `config.init` is a plain Qwen2 directory, to which `config.vision_tower` adds the tower, or the
     output of an earlier stage or of the reference.
-
-    Raises:
-        InvalidRequestError: A directory or file is missing or unreadable.
-        UnsupportedError: The model differs from what this code computes.
     """
     directory = _existing("init", config.init)
     tower = None if config.vision_tower is None else _existing("vision_tower", config.vision_tower)
@@ -115,9 +111,6 @@ def save_by_file(out: Path, tensors: Mapping[str, Tensor], read: Callable[[str],
     """Do what `save_torch_state_dict` does, holding the values of one file at a time.
 
     Only sizes and dtypes of `tensors` are looked at; `read` returns the values of one.
-
-    Raises:
-        GroundserveError: A file cannot be written.
     """
     split = split_torch_state_dict_into_shards(
         {name: tensor.to("meta") for name, tensor in tensors.items()},

@@ -65,7 +65,7 @@ class Trunk(TrainedModel):
         self.projector = served.projector
         self.decoder = served.decoder
         self.auxiliary_weight = auxiliary_weight
-        self.auxiliary = _output_layer(config, num_auxiliary) if num_auxiliary else None
+        self.auxiliary = nn.Linear(config.hidden_size, num_auxiliary) if num_auxiliary else None
 
     def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
         """Compute the loss of a batch; raises ValueError where the auxiliary has no targets."""
@@ -146,7 +146,7 @@ class CausalModel(Trunk):
 
     def __init__(self, config: CheckpointConfig, **auxiliary: Any) -> None:
         super().__init__(config, **auxiliary)
-        self.lm_head = _output_layer(config, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
         """Predict every text token that has a target."""
@@ -172,7 +172,7 @@ class FrameModel(Trunk):
 
     def __init__(self, config: CheckpointConfig, **auxiliary: Any) -> None:
         super().__init__(config, **auxiliary)
-        self.head = _output_layer(config, 1)
+        self.head = nn.Linear(config.hidden_size, 1)
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
         """Score each frame by its states."""
@@ -229,18 +229,6 @@ def model_class(stage: Stage, variant: Variant) -> type[Trunk]:
     return {"pooling": PoolingModel, "anchor": AnchorModel}[variant]
 
 
-def new_linear(width_in: int, width_out: int, *, std: float, bias: bool = True) -> nn.Linear:
-    """Return a linear layer as the library starts missing ones: N(0, std), bias 0.
-
-    Also the head: its Xavier call upstream is undone by that.
-    """
-    layer = nn.Linear(width_in, width_out, bias=bias)
-    nn.init.normal_(layer.weight, std=std)
-    if bias:
-        nn.init.zeros_(layer.bias)
-    return layer
-
-
 @torch.no_grad()
 def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Tensor]:
     """Encode and pool the frames of a batch to (T, P, D_v); those of one grid go together."""
@@ -251,23 +239,14 @@ def encode_frames(vision: VisionEncoder, examples: Sequence[Example]) -> list[Te
         # uint8 (T of all members, S, S, 3), on the CPU until its chunk is encoded
         frames = torch.cat([torch.from_numpy(examples[i].frames) for i in members])
         # (g, side), with g * g = P
-        pool = torch.from_numpy(pooling_weights(math.isqrt(num_tokens), side=vision.side)).to(
-            device
-        )
-        pooled = torch.cat(
-            [
-                vision(chunk.to(device), pool.expand(len(chunk), -1, -1))
-                for chunk in torch.split(frames, MAX_ENCODED_FRAMES)
-            ]
-        )
+        pool = torch.from_numpy(pooling_weights(math.isqrt(num_tokens), side=vision.side))
+        pool = pool.to(device)
+        chunks = torch.split(frames, MAX_ENCODED_FRAMES)
+        pooled = torch.cat([vision(c.to(device), pool.expand(len(c), -1, -1)) for c in chunks])
         sizes = [len(examples[i].frames) for i in members]
         for i, part in zip(members, torch.split(pooled, sizes), strict=True):
             features[i] = part
     return cast(list[Tensor], features)
-
-
-def _output_layer(config: CheckpointConfig, width: int, *, bias: bool = True) -> nn.Linear:
-    return new_linear(config.hidden_size, width, std=config.initializer_range, bias=bias)
 
 
 # The reference's, see `grounding_loss`.

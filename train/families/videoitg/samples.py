@@ -27,26 +27,10 @@ from train.examples import IGNORE_INDEX, Text
 from train.families.base import SampleCost, SampleFlops
 
 
-class RuleA:
-    """The reference's sampling, a `train.families.base.FrameSampler`."""
-
-    name = "rule A"
-
-    def __call__(
-        self, index: VideoIndex, *, sample_fps: float, max_frames: int | None
-    ) -> NDArray[np.int64]:
-        """Sample every so many frames; without a ceiling return all its candidates."""
-        return sample_frames(
-            index.num_source_frames,
-            index.average_fps,
-            sampling="infer",
-            sample_fps=sample_fps,
-            num_frames=max_frames or index.num_source_frames,
-        )
-
-
 class Samples:
     """How records become samples, a `train.families.base.SampleFormat`."""
+
+    rule = "rule A"
 
     def __init__(
         self,
@@ -63,7 +47,6 @@ class Samples:
         Positions with the padding id are dropped; `side` is the largest grid.
         """
         self.image_size = image_size
-        self.sample = RuleA()
         self._config = config
         self._side = side
         self._questions = QueryTokenizer(tokenizer, pad_token_id=pad_token_id)
@@ -72,6 +55,19 @@ class Samples:
             self._conversations = ConversationTokenizer(
                 tokenizer, template=config.template, pad_token_id=pad_token_id
             )
+
+    @staticmethod
+    def sample(
+        index: VideoIndex, *, sample_fps: float, max_frames: int | None
+    ) -> NDArray[np.int64]:
+        """Sample every so many frames, as the reference does."""
+        return sample_frames(
+            index.num_source_frames,
+            index.average_fps,
+            sampling="infer",
+            sample_fps=sample_fps,
+            num_frames=max_frames or index.num_source_frames,
+        )
 
     def tokens_per_frame(self, num_frames: int) -> int:
         """Return g * g of the largest grid that the budget allows."""
@@ -159,10 +155,6 @@ class ConversationTokenizer:
 
         Without an image or video the placeholder, which every text has, comes last: the model is
         causal, so what stands there changes nothing.
-
-        Raises:
-            InvalidRequestError: `<image>` stands elsewhere than in the first message, or the
-                template has no place for the conversation.
         """
         # First: the renderers below look for placeholders in the first message only.
         check_placeholders(messages, has_media=has_media)

@@ -59,13 +59,9 @@ def projector(
 ) -> StageConfig:
     """Stage 1: the projector alone learns to caption images; 256 samples a step.
 
-    Args:
-        init: Qwen2-7B-Instruct.
-        records: LLaVA-Pretrain, `blip_laion_cc_sbu_558k.json`. (The reference's README links the
-            595K set instead; the script names this file.)
-        media_root: Folder of its images.
-        out: Folder of the run.
-        vision_tower: siglip-so400m-patch14-384; needed here, later found beside `init`.
+    From Qwen2-7B-Instruct and siglip-so400m-patch14-384, which is later found beside `init`, on
+    LLaVA-Pretrain's `blip_laion_cc_sbu_558k.json`. (The reference's README links the 595K set
+    instead; the script names this file.)
     """
     return StageConfig(
         stage="projector",  # tune_mm_mlp_adapter

@@ -22,10 +22,9 @@ from tests.unit.train.convert.published import (
     write_tar,
     write_zip,
 )
+from tests.unit.train.data.samples import open_reader
 from tests.unit.train.runs import losses, make_config, metrics
 from train.convert import convert
-from train.data.media import FrameReader
-from train.families.videoitg.samples import RuleA
 from train.families.videoitg.stages import STAGES
 from train.loop import train
 
@@ -112,9 +111,7 @@ def test_videos_that_are_unpacked_already_are_linked_to(make, tmp_path):
     assert len(links) == 2
     assert all(link.resolve().is_relative_to(download.resolve()) for link in links)
     video = Media("video", json.loads(report.records.read_text())[0]["video"])
-    reader = FrameReader(
-        report.media_root, image_size=32, sample=RuleA(), max_frames=8, num_workers=1
-    )
+    reader = open_reader(report.media_root, max_frames=8)
     with closing(reader):  # its 20 frames are two seconds
         assert len(reader.read(video, sample_fps=1.0)) == 2
 

@@ -6,9 +6,7 @@ import av
 import numpy as np
 
 from groundserve.data_record import Media
-from tests.unit.train.data.samples import GRAY_STEP, IMAGE_SIZE
-from train.data.media import FrameReader
-from train.families.videoitg.samples import RuleA
+from tests.unit.train.data.samples import GRAY_STEP, open_reader
 
 VIDEO = Media("video", "a.mp4")
 
@@ -29,13 +27,7 @@ def write_textured(path, *, num_frames):
 
 def read(media, cache, *, sample_fps=1.0, keeps_all=False, max_frames=1024):
     """Read as a new process would."""
-    options = {
-        "image_size": IMAGE_SIZE,
-        "sample": RuleA(),
-        "max_frames": max_frames,
-        "num_workers": 1,
-    }
-    with closing(FrameReader(media, frame_cache=cache, **options)) as reader:
+    with closing(open_reader(media, frame_cache=cache, max_frames=max_frames)) as reader:
         frames = reader.read(VIDEO, sample_fps=sample_fps, keeps_all=keeps_all)
         return frames, len(reader._workers.pids())
 

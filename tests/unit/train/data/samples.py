@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -11,12 +12,22 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from train.config import DataConfig, Stage
+from train.data.reader import FrameReader
 from train.families.videoitg.samples import Samples
 
 IMAGE_SIZE = 32
 SIDE = 4
 GRAY_STEP = 8
 """Frame i of a video is gray, of this value times i, modulo 256."""
+
+
+def open_reader(media_root: Path, **changes: Any) -> FrameReader:
+    """Return what reads media, sampled by VideoITG's rule."""
+    values: dict[str, Any] = {"max_frames": 1024, "num_workers": 1, **changes}
+    unused = {"records": media_root, "template": "plain", "vision_token_num": 1, "max_length": 1}
+    config = DataConfig(media_root=media_root, vision_min_num=1, **unused, **values)
+    format = SimpleNamespace(image_size=IMAGE_SIZE, rule=Samples.rule, sample=Samples.sample)
+    return FrameReader(config, format)
 
 
 def make_format(config: DataConfig, tokenizer: Tokenizer, *, stage: Stage) -> Samples:

@@ -17,10 +17,8 @@ from safetensors.numpy import load_file, save_file
 from groundserve.errors import InvalidRequestError
 from tests.support.reference import REPOSITORY
 from tests.unit.train.data.cached_frames import VIDEO, files, read, write_textured
-from tests.unit.train.data.samples import IMAGE_SIZE, question, source_frames
+from tests.unit.train.data.samples import open_reader, question, source_frames
 from tests.unit.train.runs import assert_same_weights, make_config, metrics
-from train.data.media import FrameReader
-from train.families.videoitg.samples import RuleA
 from train.loop import train
 
 
@@ -124,14 +122,8 @@ def test_a_disk_that_takes_no_more_ends_nothing(media, tmp_path, monkeypatch, ca
 
     expected, _ = read(media, tmp_path / "other")
     monkeypatch.setattr("train.data.frame_cache.tempfile.mkstemp", full)
-    options = {
-        "image_size": IMAGE_SIZE,
-        "sample": RuleA(),
-        "max_frames": 1024,
-        "num_workers": 1,
-    }
     cache = tmp_path / "cache"
-    with closing(FrameReader(media, frame_cache=cache, **options)) as reader:
+    with closing(open_reader(media, frame_cache=cache)) as reader:
         for _ in range(2):
             np.testing.assert_array_equal(reader.read(VIDEO, sample_fps=1.0), expected)
     assert files(cache) == []

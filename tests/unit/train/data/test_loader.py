@@ -6,7 +6,6 @@ import psutil
 import pytest
 
 from tests.unit.train.data.samples import SIDE, question
-from train.data import Unreadable
 from train.families.base import SampleCost
 
 VIDEOS = ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"]
@@ -104,13 +103,13 @@ def test_an_unreadable_item_is_never_replaced(make_data):
 def test_examples_come_in_file_order_with_the_grid_of_evaluation(make_data):
     data = make_data([question("long.mp4"), question("missing.mp4"), question("a.mp4")])
     # floor(sqrt(300 / 6)) = 7, capped at the side of 4.
-    first, second, third = data.examples()
-    assert (len(first.frames), first.tokens_per_frame) == (6, SIDE**2)
-    assert isinstance(second, Unreadable)
-    assert second.item == 1
-    assert (len(third.frames), third.tokens_per_frame) == (3, SIDE**2)
-    narrow = make_data([question("long.mp4")], vision_token_num=60)
-    assert [example.tokens_per_frame for example in narrow.examples()] == [9]  # floor(sqrt(60 / 6))
+    first, second, third = data.readings(range(3))
+    assert (len(first.example.frames), first.example.tokens_per_frame) == (6, SIDE**2)
+    assert second.example is None
+    assert [lost.item for lost in second.unreadable] == [1]
+    assert (len(third.example.frames), third.example.tokens_per_frame) == (3, SIDE**2)
+    (narrow,) = make_data([question("long.mp4")], vision_token_num=60).readings([0])
+    assert narrow.example.tokens_per_frame == 9  # floor(sqrt(60 / 6))
 
 
 @pytest.mark.parametrize("is_closed_first", [True, False])

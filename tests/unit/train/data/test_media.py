@@ -1,4 +1,5 @@
 import warnings
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -7,33 +8,14 @@ from PIL import Image
 from groundserve.data_record import Media
 from groundserve.errors import MediaError
 from groundserve.media._resize import resize
-from tests.unit.train.data.samples import IMAGE_SIZE, source_frames, write_video
-from train.data.media import FrameReader, read_image
-from train.families.videoitg.samples import RuleA
+from tests.unit.train.data.samples import IMAGE_SIZE, open_reader, source_frames, write_video
+from train.data.reader import read_image
 
 
 @pytest.fixture(scope="module")
-def open_reader(media_root):
-    opened = []
-
-    def open_reader(**changes):
-        options = {
-            "image_size": IMAGE_SIZE,
-            "sample": RuleA(),
-            "max_frames": 1024,
-            "num_workers": 1,
-        }
-        opened.append(FrameReader(media_root, **{**options, **changes}))
-        return opened[-1]
-
-    yield open_reader
-    for reader in opened:
-        reader.close()
-
-
-@pytest.fixture(scope="module")
-def reader(open_reader):
-    return open_reader()
+def reader(media_root):
+    with closing(open_reader(media_root)) as reader:
+        yield reader
 
 
 def test_a_video_is_sampled_at_the_rate_and_resized(reader):
@@ -51,9 +33,10 @@ def test_a_video_is_sampled_at_the_rate_and_resized(reader):
     ]
 
 
-def test_more_candidates_than_max_frames_are_thinned_by_rule_a(open_reader):
+def test_more_candidates_than_max_frames_are_thinned_by_rule_a(media_root):
     # Rule A keeps the last candidate; rule B would give [0, 10].
-    frames = open_reader(max_frames=2).read(Media("video", "a.mp4"), sample_fps=1.0)
+    with closing(open_reader(media_root, max_frames=2)) as reader:
+        frames = reader.read(Media("video", "a.mp4"), sample_fps=1.0)
     assert source_frames(frames) == [0, 20]
 
 

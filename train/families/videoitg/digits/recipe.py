@@ -14,9 +14,10 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,83 +146,80 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
             validation = _validation(_phase(recipe, config).num_frames, out)
         with _timed(out, name):
             run = replace(config, validation=validation)
-            train(run, resume=config.out.exists(), on_step=_reporter(name))
+            train(run, resume=config.out.exists(), on_step=partial(_report, name))
     return _package(recipe, configs, out)
 
 
 def stage_configs(recipe: Recipe, out: Path) -> list[StageConfig]:
     """Return the configs of all runs, in order; each starts from the one before it."""
-    configs: list[StageConfig] = []
-
-    def add(
-        stage: Stage,
-        records: Path,
-        *,
-        num_frames: int = _IMAGE_BUDGET_FRAMES,
-        name: str | None = None,
-        learning_rate: float | None = None,
-        questions_per_video: int = 1,
-        **changes: Any,
-    ) -> None:
-        full = STAGES[stage](
-            init=configs[-1].out / "final" if configs else out / "base" / "qwen2",
-            vision_tower=out / "base" / TOWER_NAME,
-            records=out / "data" / records,
-            media_root=out / "data" / records.parent,
-            out=out / (name or stage),
-        )
-        small = _small(full, num_frames, learning_rate, questions_per_video)
-        configs.append(replace(small, seed=recipe.seed, **changes))
-
-    add(
-        "projector",
-        Path("images", "captions.json"),
-        batch_size=_IMAGES_PER_STEP,
-        max_steps=recipe.num_images // 8 // _IMAGES_PER_STEP,  # an eighth of them, once
-    )
-    add(
-        "images",
-        Path("images", "conversations.json"),
-        learning_rate=1e-3,
-        batch_size=_IMAGES_PER_STEP,
-        auxiliary_weight=_AUXILIARY_WEIGHT,
-    )
-    add(
-        "video",
-        Path(f"video-{recipe.video_frames}", "conversations.json"),
-        num_frames=recipe.video_frames,
-        learning_rate=1.2e-3,
-        batch_size=6,
-        epochs=recipe.video_epochs,
-        auxiliary_weight=_AUXILIARY_WEIGHT,
-    )
+    stages: list[dict[str, Any]] = [
+        {
+            "stage": "projector",
+            "records": "images/captions.json",
+            "batch_size": _IMAGES_PER_STEP,
+            "max_steps": recipe.num_images // 8 // _IMAGES_PER_STEP,  # an eighth of them, once
+        },
+        {
+            "stage": "images",
+            "records": "images/conversations.json",
+            "learning_rate": 1e-3,
+            "batch_size": _IMAGES_PER_STEP,
+            "auxiliary_weight": _AUXILIARY_WEIGHT,
+        },
+        {
+            "stage": "video",
+            "records": f"video-{recipe.video_frames}/conversations.json",
+            "num_frames": recipe.video_frames,
+            "learning_rate": 1.2e-3,
+            "batch_size": 6,
+            "epochs": recipe.video_epochs,
+            "auxiliary_weight": _AUXILIARY_WEIGHT,
+        },
+    ]
     for number, phase in enumerate(recipe.phases, start=1):
+        changes = asdict(phase)
+        del changes["num_videos"]
         # A folder of its own: with more order questions there are more `frame_targets`, too.
-        order = "-order" if phase.num_more_order else ""
-        add(
-            "grounding",
-            Path(f"grounding-{phase.num_frames}{order}", "records.json"),
-            name=f"grounding-{number}",
-            num_frames=phase.num_frames,
-            learning_rate=phase.learning_rate,
-            questions_per_video=phase.questions_per_video,
-            batch_size=phase.batch_size,
-            auxiliary_weight=phase.auxiliary_weight,
-        )
+        order = "-order" if changes.pop("num_more_order") else ""
+        records = f"grounding-{phase.num_frames}{order}/records.json"
+        name = f"grounding-{number}"
+        stages.append({"stage": "grounding", "records": records, "name": name, **changes})
+    init = out / "base" / "qwen2"
+    configs: list[StageConfig] = []
+    for stage in stages:
+        configs.append(_small(out, init=init, seed=recipe.seed, **stage))
+        init = configs[-1].out / "final"
     return configs
 
 
 def _small(
-    config: StageConfig, num_frames: int, learning_rate: float | None, questions_per_video: int
+    out: Path,
+    *,
+    stage: Stage,
+    init: Path,
+    records: str,
+    num_frames: int = _IMAGE_BUDGET_FRAMES,
+    name: str | None = None,
+    learning_rate: float | None = None,
+    questions_per_video: int = 1,
+    **changes: Any,
 ) -> StageConfig:
     """Return a stage for a small model that begins from little on one CPU."""
-    optimizer = config.optimizer
+    path = out / "data" / records
+    full = STAGES[stage](
+        init=init,
+        vision_tower=out / "base" / TOWER_NAME,
+        records=path,
+        media_root=path.parent,
+        out=out / (name or stage),
+    )
+    optimizer = full.optimizer
     if learning_rate is not None:
         optimizer = replace(optimizer, learning_rate=learning_rate, out_proj_learning_rate=None)
     return replace(
-        config,
+        full,
         data=replace(
-            config.data,
+            full.data,
             # What leaves a video of that many frames the grid GRID and no larger one.
             vision_token_num=GRID**2 * num_frames,
             vision_min_num=GRID,  # and no smaller one
@@ -234,6 +232,7 @@ def _small(
         gradient_checkpointing=False,
         parallelism="none",
         save_every_steps=10**6,  # none on the way: a run takes minutes
+        **changes,
     )
 
 
@@ -245,33 +244,25 @@ def _make_base(recipe: Recipe, base: Path) -> None:
     if not (base / TOWER_NAME).is_dir():
         write_tower(train_vision(VISION, recipe.vision, on_step=report), VISION, base / TOWER_NAME)
     # Renamed into place: a run that is killed meanwhile leaves none behind.
-    partial = base / "qwen2.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    write_language_model(partial, seed=recipe.seed, num_texts=recipe.num_texts)
-    partial.rename(base / "qwen2")
+    unfinished = base / "qwen2.partial"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    write_language_model(unfinished, seed=recipe.seed, num_texts=recipe.num_texts)
+    unfinished.rename(base / "qwen2")
 
 
 def _make_data(recipe: Recipe, config: StageConfig) -> None:
-    folder = config.data.media_root
     # Written behind the media: where it is, they are. Runs of equal length share one set.
     if config.data.records.is_file():
         return
+    drawn: dict[str, Any] = {"out": config.data.media_root, "split": "train", "seed": recipe.seed}
     if config.stage in ("projector", "images"):
-        write_image_set(folder, split="train", seed=recipe.seed, num_images=recipe.num_images)
+        write_image_set(**drawn, num_images=recipe.num_images)
     elif config.stage == "video":
-        write_video_set(
-            folder,
-            split="train",
-            seed=recipe.seed,
-            num_videos=recipe.num_videos,
-            num_frames=recipe.video_frames,
-        )
+        write_video_set(**drawn, num_videos=recipe.num_videos, num_frames=recipe.video_frames)
     else:
         phase = _phase(recipe, config)
         write_grounding_set(
-            folder,
-            split="train",
-            seed=recipe.seed,
+            **drawn,
             num_videos=phase.num_videos,
             num_frames=phase.num_frames,
             num_more_order=phase.num_more_order,
@@ -317,13 +308,10 @@ def _phase(recipe: Recipe, config: StageConfig) -> Phase:
     return recipe.phases[int(config.out.name.removeprefix("grounding-")) - 1]
 
 
-def _reporter(name: str) -> Callable[[StepReport], None]:
-    def report(step: StepReport) -> None:
-        if step.step % _REPORT_EVERY_STEPS == 0 or step.step == step.num_steps:
-            parts = ", ".join(f"{part} {value:.3f}" for part, value in step.parts.items())
-            logger.info("%s: step %d of %d, %s", name, step.step, step.num_steps, parts)
-
-    return report
+def _report(name: str, step: StepReport) -> None:
+    if step.step % _REPORT_EVERY_STEPS == 0 or step.step == step.num_steps:
+        parts = ", ".join(f"{part} {value:.3f}" for part, value in step.parts.items())
+        logger.info("%s: step %d of %d, %s", name, step.step, step.num_steps, parts)
 
 
 @contextmanager

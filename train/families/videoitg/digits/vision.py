@@ -18,13 +18,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from groundserve.families.videoitg.config import VisionConfig
 from groundserve.families.videoitg.vision import VisionEncoder
-from train.digits.render import NO_DIGIT, NUM_PLACES, patch_classes, patch_places, render_second
+from train.digits.render import NO_DIGIT, NUM_PLACES, draw_scenes, patch_classes, patch_places
 from train.digits.world import NUM_DIGITS, make_scene
 
 _NUM_CLASSES = NUM_DIGITS + 1
@@ -112,17 +111,10 @@ def _batches(
         # By step, so that drawing ahead in a thread changes nothing.
         rng = np.random.default_rng([training.seed, step])
         worlds = [make_scene(rng, split="train") for _ in range(training.batch_size)]
-        size = (config.image_size, config.image_size)
-        pixels = [
-            np.asarray(
-                Image.fromarray(render_second(world, 0)).resize(size, Image.Resampling.BICUBIC)
-            )
-            for world in worlds
-        ]
         classes = [patch_classes(world, 0, side=config.side) for world in worlds]
         places = [patch_places(world, 0, side=config.side) for world in worlds]
         return (
-            torch.from_numpy(np.stack(pixels)),
+            torch.from_numpy(draw_scenes(worlds, image_size=config.image_size)),
             torch.from_numpy(np.stack(classes)).flatten(1),
             torch.from_numpy(np.stack(places)).flatten(1, 2),
         )
