@@ -15,9 +15,8 @@ from groundserve.batch.errors import ErrorKind, RunDirectoryError, kind_of
 from groundserve.batch.fetch import FetchError, local_file
 from groundserve.batch.frame_output import FrameOutput, RowFrames, write_row_frames
 from groundserve.batch.keys import require_unchanged
+from groundserve.batch.plan import Group
 from groundserve.batch.row_options import RowOptions
-from groundserve.batch.shards import Staging
-from groundserve.batch.units import Group
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
@@ -44,11 +43,10 @@ class JobError(GroundserveError):
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Small, so that it travels to the workers."""
+    """How rows are scored; small, so that it travels to the workers."""
 
     source: Source
     engine_id: str
-    staging: Staging
     num_threads: int = 1
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
     hang_seconds: float = HANG_SECONDS
@@ -66,18 +64,6 @@ class Work:
     def silence_seconds(self) -> float:
         """How long a step may take before its process is ended."""
         return self.deadline_seconds + self.hang_seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ready:
-    """The scorer is open; or it has said all that it could of a group."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Broken:
-    """The scorer failed in a way that nobody foresaw, and its process ends."""
-
-    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +113,8 @@ def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator
     except GroundserveError as error:
         is_poison = isinstance(error, UnavailableError) and is_decoder_death(error)
         kind = ErrorKind.WORKER_DIED if is_poison else kind_of(error)
-        yield Unanswered(kind=kind, message=_message(error, path, group))
+        # A copy has another name each time.
+        yield Unanswered(kind=kind, message=str(error).replace(path, group.place))
 
 
 def _ask_all(scorer: Scorer | Answerer, group: Group, path: str, work: Work) -> Iterator[Outcome]:
@@ -253,8 +240,3 @@ def _call(
             "with those, or begin another run"
         )
     return result
-
-
-def _message(error: GroundserveError, path: str, group: Group) -> str:
-    """Return what an error says, without the name of a copy, which is another one each time."""
-    return str(error).replace(path, group.place)

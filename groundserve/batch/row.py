@@ -38,6 +38,8 @@ class Row:
     """The row's own over the command's."""
     position: int
     """In the manifest, from 0; broken rows and blank lines count."""
+    key: str = ""
+    """A hash of all that decides its result, in a plan: rows of equal keys are scored once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,8 +105,6 @@ def _run(
                 job.out, fingerprint, manifest=manifest, note=engine.note
             )
             stack.enter_context(directory)
-            for message in directory.said:
-                on_event(Said(message=message))
         plan = Plan.make(
             rows,
             fingerprint=fingerprint,
@@ -115,6 +113,8 @@ def _run(
             max_attempts=job.max_attempts,
         )
         stack.enter_context(plan)
+        for message in directory.said if directory else ():
+            on_event(Said(message=message))
         if num_repeated := plan.counts.num_repeated:
             on_event(
                 Said(
@@ -131,7 +131,7 @@ def _run(
         run_job(
             plan,
             directory,
-            job.work(engine.engine_id, directory.staging),
+            job.work(engine.engine_id),
             workers=job.workers,
             manifest=manifest,
             on_event=on_event,

@@ -79,7 +79,6 @@ class Job:
                 Work(
                     source=self.source,
                     engine_id=self.identity.engine_id,
-                    staging=directory.staging,
                     **self.settings,
                 ),
                 workers=self.workers,

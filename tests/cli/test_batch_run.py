@@ -18,8 +18,7 @@ from PIL import Image
 from groundserve.batch import frame_output
 from groundserve.batch.events import Started
 from groundserve.batch.group_scorer import Answered, Unanswered, score_group
-from groundserve.batch.shards import ShardWriter
-from groundserve.batch.units import UnitSize
+from groundserve.batch.shards import Unit
 from groundserve.errors import MediaError
 from groundserve.frames import iterate_frames
 from tests.cli.command import run_cli
@@ -32,11 +31,11 @@ QUERIES = ("a man", "<script>alert(1)</script>")
 
 
 class Here:
-    """Stands in for `run_job`: the same events and files, one video a unit, in this process."""
+    """Stands in for `run_job`: the same events and files, video by video, in this process."""
 
     def __init__(self) -> None:
         self.stop_after: int | None = None
-        """Units after which a signal comes."""
+        """Videos after which a signal comes."""
 
     def __call__(self, plan, directory, work, *, manifest, workers, on_event):
         counts = plan.counts
@@ -57,21 +56,20 @@ class Here:
             )
         )
         with work.source.open(num_threads=1, limits=work.limits) as scorer:
-            for number, unit in enumerate(plan.units(UnitSize(max_groups=1))):
+            for number, group in enumerate(plan.groups()):
                 if number == self.stop_after:
                     signal.raise_signal(signal.SIGINT)
-                on_event(directory.publish(self._score(scorer, unit, work)))
+                for event in directory.publish([self._score(scorer, group, work)]):
+                    on_event(event)
 
-    def _score(self, scorer, unit, work):
-        writer = ShardWriter(unit)
-        (group,) = unit.groups
+    def _score(self, scorer, group, work):
+        unit = Unit(0)
         for outcome in score_group(scorer, group, work):
             if isinstance(outcome, Answered):
-                writer.add(group, outcome.options, outcome.result)
+                unit.add(group, outcome.options, outcome.result)
             elif isinstance(outcome, Unanswered):
-                asked = {"options": outcome.options, "queries": outcome.queries}
-                writer.fail(group, outcome.kind, outcome.message, **asked)
-        return writer.write(work.staging)
+                unit.fail(group, outcome.kind, outcome.message, outcome.options, outcome.queries)
+        return unit
 
 
 @pytest.fixture

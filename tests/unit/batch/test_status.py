@@ -14,7 +14,6 @@ from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import Storage
-from groundserve.batch.units import UnitSize
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, work
 
 
@@ -29,7 +28,7 @@ def out(tmp_path):
 
 
 def half(out, rows, fails=lambda query: False):
-    """Begin a run, do all but its last unit, and leave it open."""
+    """Begin a run, do all but its last video, and leave it open."""
     directory = RunDirectory.resume(str(out), FINGERPRINT, manifest="m.jsonl")
     with Plan.make(
         rows, fingerprint=FINGERPRINT, done=directory.done(), failures=directory.failures()
@@ -46,8 +45,8 @@ def half(out, rows, fails=lambda query: False):
                 manifest="m.jsonl",
             )
         )
-        for unit in list(plan.units(UnitSize(max_groups=1)))[:-1]:
-            directory.publish(work(unit, directory.staging, fails))
+        for group in [*plan.groups()][:-1]:
+            directory.publish([work(group, fails=fails)])
     return directory
 
 
@@ -109,7 +108,7 @@ def test_a_resumed_run_counts_what_was_done_before(rows, out):
     half(out, rows, fails=lambda query: query == "q1").close()
     with half(out, rows):
         status = read_status(str(out))
-    # Done: two before, and of the second attempt's three units two, one of which has one row left.
+    # Done: two before, and of the second attempt's three videos two, one of which has one row left.
     assert status.attempt == 2
     assert status.num_done == len(final_rows(out))
     assert status.num_done + status.num_left == 6

@@ -11,7 +11,6 @@ from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.shards import SCORES, read_shard
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import open_storage
-from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError
 from tests.unit.batch.making import FINGERPRINT, make_corpus, run, work
 
@@ -63,7 +62,6 @@ def test_a_run_in_a_store(tmp_path):
     run(place, rows)
     assert rows_in(place) == sorted(row.id for row in rows)
     assert storage.names("errors") == []
-    assert storage.names("staging") == []
     assert storage.read("records.jsonl").count(b"\n") == 4
     local = tmp_path / "local"
     run(local, rows)
@@ -77,12 +75,11 @@ def test_the_newest_of_two_drivers_wins_in_a_store(tmp_path):
         RunDirectory.resume(place, FINGERPRINT, manifest="m") as old,
         Plan.make(rows, fingerprint=FINGERPRINT) as plan,
     ):
-        unit, other = plan.units(UnitSize(max_groups=1))
-        old.publish(work(unit, old.staging))
-        receipt = work(other, old.staging)
+        first, second = plan.groups()
+        old.publish([work(first)])
         run(place, rows)
         with pytest.raises(RunDirectoryError, match=r"attempt 2 has begun in memory://.*"):
-            old.publish(receipt)
+            old.publish([work(second)])
     assert rows_in(place) == sorted(row.id for row in rows)
 
 
