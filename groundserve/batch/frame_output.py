@@ -52,14 +52,15 @@ class FrameOutput:
     """Images whose longer side has more pixels are shrunk to it; None: as they are."""
 
     def __post_init__(self) -> None:
-        if self.image_format not in get_args(ImageFormat):
+        formats = get_args(ImageFormat)
+        if self.image_format not in formats:
             raise InvalidRequestError(
-                f"the format of frames must be one of {', '.join(get_args(ImageFormat))}, "
+                f"the format of frames must be one of {', '.join(formats)}, "
                 f"got {self.image_format!r}"
             )
         if self.quality is not None and self.image_format != "jpeg":
             raise InvalidRequestError("a quality goes with frames as jpeg; png is lossless")
-        if self.quality is not None and not 1 <= self.quality <= 100:
+        if not 1 <= self.jpeg_quality <= 100:
             raise InvalidRequestError(
                 f"the quality of frames must be from 1 to 100, got {self.quality}"
             )
@@ -69,15 +70,16 @@ class FrameOutput:
             )
 
     @property
-    def description(self) -> str:
-        """Say it in words: a run that is resumed must have the same."""
-        quality = f" of quality {self._quality}" if self.image_format == "jpeg" else ""
-        side = "" if self.longest_side is None else f", longest side {self.longest_side}"
-        return f"{self.image_format}{quality}{side} in {open_storage(self.directory).place}"
+    def jpeg_quality(self) -> int:
+        """From 1 to 100."""
+        return DEFAULT_QUALITY if self.quality is None else self.quality
 
     @property
-    def _quality(self) -> int:
-        return DEFAULT_QUALITY if self.quality is None else self.quality
+    def description(self) -> str:
+        """Say it in words: a run that is resumed must have the same."""
+        quality = f" of quality {self.jpeg_quality}" if self.image_format == "jpeg" else ""
+        side = "" if self.longest_side is None else f", longest side {self.longest_side}"
+        return f"{self.image_format}{quality}{side} in {open_storage(self.directory).place}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,11 +152,7 @@ def row_folder(row_id: str) -> str:
 
 
 def write_row_frames(
-    output: FrameOutput,
-    video: str,
-    rows: Sequence[RowFrames],
-    *,
-    timeout_seconds: float | None = None,
+    output: FrameOutput, video: str, rows: Sequence[RowFrames], *, timeout_seconds: float
 ) -> None:
     """Write the images of all rows of one video, which is decoded once for them.
 
@@ -165,7 +163,7 @@ def write_row_frames(
         output: Where, and as what.
         video: Path of the video on this machine.
         rows: Its rows.
-        timeout_seconds: Longest time for all; `Limits.max_request_seconds` for each frame if None.
+        timeout_seconds: Longest time for all.
 
     Raises:
         RunDirectoryError: The disk is full, or the folder can no longer be written to.
@@ -174,32 +172,25 @@ def write_row_frames(
     storage = open_storage(output.directory)
     places: dict[int, list[str]] = {}
     for row in rows:
-        _clear_partial(storage, row_folder(row.id))
+        folder = row_folder(row.id)
+        for name in storage.names(folder):
+            if name.endswith(PARTIAL_SUFFIX):  # what a killed process was writing
+                storage.delete(f"{folder}/{name}")
         for entry in row.entries(output):
             places.setdefault(entry.frame_index, []).append(entry.file)
-    limits = Limits()
     frame_indices = sorted(places)
-    if timeout_seconds is None:
-        timeout_seconds = limits.max_request_seconds * len(frame_indices)
     frames = iterate_frames(
         video,
         frame_indices,
         longest_side=output.longest_side,
-        limits=limits,
+        limits=Limits(),
         deadline=Deadline.after(timeout_seconds),
     )
     with closing(frames):
         for ordinal, frame in zip(frame_indices, frames, strict=True):
-            image = encode_image(frame, output.image_format, quality=output._quality)
+            image = encode_image(frame, output.image_format, quality=output.jpeg_quality)
             for name in places[ordinal]:
                 storage.write(name, image)
-
-
-def _clear_partial(storage: Storage, folder: str) -> None:
-    """Remove what a killed process was writing in a row's folder."""
-    for name in storage.names(folder):
-        if name.endswith(PARTIAL_SUFFIX):
-            storage.delete(f"{folder}/{name}")
 
 
 def write_index(output: FrameOutput, rows: Iterable[RowFrames]) -> str:

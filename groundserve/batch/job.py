@@ -1,8 +1,8 @@
 """A job: each of Ray's actors scores one video at a time, and one process publishes the answers.
 
 An actor holds a scorer, which a video may kill or hang: its process is ended then, a new one takes
-its place, and the driver knows which video that was. Where Ray itself dies, this process ends with
-it (seen with Ray 2.60), and a resume goes on.
+its place, and the driver knows which video that was. Where Ray itself dies, the job ends, and a
+resume goes on.
 """
 
 from __future__ import annotations
@@ -199,6 +199,7 @@ class _Job:
         import ray.exceptions
 
         self._ray = ray
+        self._node = ray.get_runtime_context().get_node_id()
         self._groups = groups
         self._work = work
         self._pool = pool
@@ -221,12 +222,20 @@ class _Job:
                 ready, _ = self._ray.wait([*self._streams], timeout=_POLL_SECONDS)
                 for stream in ready:
                     self._hear(stream)
+                if not ready:
+                    self._require_ray()
                 self._end_silent()
                 self._publish_if_due()
         except self._ray.exceptions.RayError as error:
             raise UnavailableError(f"Ray broke down; it said:\n{error}") from error
         finally:
             self._publish()
+
+    def _require_ray(self) -> None:
+        """Refuse to wait for a Ray whose part on this machine has died: actors are never made."""
+        alive = [node["NodeID"] for node in self._ray.nodes() if node["Alive"]]
+        if self._node not in alive:
+            raise UnavailableError("Ray broke down: its process on this machine (raylet) has died")
 
     def _open(self, seat: _Seat) -> None:
         """Have a new process open its engines."""
@@ -327,13 +336,18 @@ class _Job:
                 is_alone = all(one.num_openings for one in self._streams.values())
                 if is_alone and silence > _OPEN_SECONDS:
                     raise _not_opened("hung")
-            elif silence > self._work.silence_seconds:
+            elif silence > self._work.silence_seconds and not self._has_more(stream):
                 del self._streams[stream]
                 message = (
                     f"it hung for {self._work.silence_seconds:g} s where no deadline ends it, so "
                     "its process was ended"
                 )
                 self._end(seat, ErrorKind.TIMEOUT, message)
+
+    def _has_more(self, stream: Any) -> bool:
+        """Tell whether there is a word that was not heard yet, as after a slow publication."""
+        ready, _ = self._ray.wait([stream], timeout=0)
+        return bool(ready)
 
     def _count_unavailable(self, seat: _Seat, outcome: Unanswered) -> None:
         if outcome.kind is ErrorKind.UNAVAILABLE and outcome.is_asked:

@@ -34,9 +34,13 @@ _NUM_THREADS = 16
 """That look at videos: waiting for an object store is most of it, or hashing."""
 _SCHEMA = """
 CREATE TABLE videos (place TEXT PRIMARY KEY, identity TEXT, kind TEXT, message TEXT) WITHOUT ROWID;
+CREATE TABLE groups (number INTEGER PRIMARY KEY, identity TEXT, sampling TEXT,
+                     UNIQUE (identity, sampling));
 CREATE TABLE rows (position INTEGER PRIMARY KEY, id TEXT, name TEXT UNIQUE, is_named INTEGER,
                    row_key TEXT, request TEXT, video TEXT, place TEXT, query TEXT, options TEXT,
-                   sampling TEXT, state TEXT, tries INTEGER DEFAULT 0, kind TEXT, message TEXT);
+                   group_number INTEGER, state TEXT, tries INTEGER DEFAULT 0, kind TEXT,
+                   message TEXT);
+CREATE INDEX rows_by_group ON rows (group_number, position) WHERE group_number IS NOT NULL;
 CREATE TABLE done (id TEXT PRIMARY KEY, name TEXT, row_key TEXT, request TEXT) WITHOUT ROWID;
 """
 _MARK_DONE = """
@@ -56,9 +60,9 @@ SELECT id, request FROM done WHERE NOT EXISTS
     (SELECT 1 FROM rows WHERE rows.name = done.name AND rows.id = done.id AND state = 'done')
 """
 _TO_DO = """
-SELECT min(position) OVER (PARTITION BY identity, sampling) AS first, identity,
-       id, row_key, video, place, query, options, position
-FROM rows JOIN videos USING (place) WHERE state = 'todo' ORDER BY first, position
+SELECT number, identity, id, row_key, video, place, query, options, position
+FROM rows JOIN groups ON number = group_number
+WHERE state = 'todo' ORDER BY group_number, position
 """
 
 
@@ -174,8 +178,7 @@ class Plan(Closing):
         """How many rows are in which state."""
         by_state = dict(self._db.execute("SELECT state, count(*) FROM rows GROUP BY state"))
         (num_groups,) = self._db.execute(
-            "SELECT count(*) FROM (SELECT DISTINCT identity, sampling FROM rows "
-            "JOIN videos USING (place) WHERE state = 'todo')"
+            "SELECT count(DISTINCT group_number) FROM rows WHERE state = 'todo'"
         ).fetchone()
         return Counts(
             num_rows=sum(by_state.values()),
@@ -316,11 +319,18 @@ class Plan(Closing):
             place=row.place,
             query=row.query,
             options=options,
-            sampling=sampling_json(row.options),
+            group_number=self._group(identity, sampling_json(row.options)) if key else None,
             state="todo" if kind is None else "failed",
             kind=kind,
             message=message,
         )
+
+    def _group(self, *identity_and_sampling: str) -> int:
+        insert = "INSERT INTO groups (identity, sampling) VALUES (?, ?) ON CONFLICT DO NOTHING"
+        self._db.execute(insert, identity_and_sampling)
+        found = "SELECT number FROM groups WHERE identity = ? AND sampling = ?"
+        (number,) = self._db.execute(found, identity_and_sampling).fetchone()
+        return int(number)
 
     def _insert(self, **values: str | int | None) -> None:
         values["name"] = name = _name_of(str(values["id"]))

@@ -18,8 +18,9 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 from groundserve.batch.attempts import claim_attempt, require_newest
 from groundserve.batch.errors import RunDirectoryError
@@ -51,75 +52,47 @@ _ERRORS_PER_FILE = 50_000
 
 
 class RunDirectory(Closing):
-    """A run, held by one driver. Use `create` or `resume`, then a `with` block."""
+    """A run, held by one driver until the end of a `with` block."""
 
-    def __init__(self, storage: Storage, manifest: str) -> None:
-        self._storage = storage
-        self._started = time.time()
-        self._num_published = 0
-        self._has_taken_back = False
-        self._claim = claim_attempt(storage, manifest=manifest, started=self._started)
-        self._journal = Journal(storage, self._claim.number)
-        self._said: list[str] = []
-
-    @classmethod
-    def create(
-        cls, place: str, fingerprint: Fingerprint, *, manifest: str, note: str | None = None
-    ) -> Self:
-        """Begin a run in a folder that is empty or missing.
-
-        Raises:
-            InvalidRequestError: There is a run already (go on with --resume), or something else;
-                or the folder cannot be made or written to.
-            UnavailableError: Another driver works on it.
-        """
-        return cls._open(place, fingerprint, manifest, note, is_resume=False)
-
-    @classmethod
-    def resume(
-        cls, place: str, fingerprint: Fingerprint, *, manifest: str, note: str | None = None
-    ) -> Self:
-        """Go on with a run, or begin it where the folder is empty or missing.
+    def __init__(
+        self,
+        place: str,
+        fingerprint: Fingerprint,
+        *,
+        manifest: str,
+        is_resumed: bool,
+        note: str | None = None,
+    ) -> None:
+        """Begin a run in a folder that is empty or missing, or go on with the one that is there.
 
         Error rows stay until the first answer is published.
 
         Raises:
-            InvalidRequestError: Its fingerprint is another one (the message says what differs);
-                something else is in the folder; or it cannot be written to.
+            InvalidRequestError: There is a run, and it is not to be resumed, or its fingerprint is
+                another one (the message says what differs); or there is something else; or the
+                folder cannot be made or written to.
             UnavailableError: Another driver works on it.
         """
-        return cls._open(place, fingerprint, manifest, note, is_resume=True)
-
-    @classmethod
-    def _open(
-        cls,
-        place: str,
-        fingerprint: Fingerprint,
-        manifest: str,
-        note: str | None,
-        *,
-        is_resume: bool,
-    ) -> Self:
-        storage = open_storage(place)
+        self._storage = storage = open_storage(place)
+        self._started = time.time()
+        self._num_published = 0
+        self._has_taken_back = False
+        self._said: list[str] = []
         storage.make()
-        _check_run(storage, fingerprint, is_resume=is_resume)  # nothing is left in another's folder
-        storage.lock()
-        try:
-            if _check_run(storage, fingerprint, is_resume=is_resume):
+        _check_run(storage, fingerprint, is_resumed=is_resumed)  # nothing is left in another's
+        with ExitStack() as stack:
+            storage.lock()
+            stack.callback(storage.unlock)
+            if _check_run(storage, fingerprint, is_resumed=is_resumed):
                 run = {"fingerprint": fingerprint.to_json(), "manifest": manifest}
                 storage.write(RUN_NAME, json.dumps(run | {"checkpoint_note": note}).encode())
-            directory = cls(storage, manifest)
-        except BaseException:
-            storage.unlock()
-            raise
-        try:
+            self._claim = claim_attempt(storage, manifest=manifest, started=self._started)
             storage.delete(STAGING)
             for folder in ("", SCORES, ERRORS):
-                directory._clear(folder, PARTIAL_SUFFIX)
-        except BaseException:
-            directory.close()
-            raise
-        return directory
+                self._clear(folder, PARTIAL_SUFFIX)
+            self._journal = Journal(storage, self._claim.number)
+            stack.callback(self._journal.close)
+            self._held = stack.pop_all()
 
     @property
     def said(self) -> Sequence[str]:
@@ -217,10 +190,7 @@ class RunDirectory(Closing):
 
     def close(self) -> None:
         """Let the directory go; without `finish`, as a run that was cut short."""
-        try:
-            self._journal.close()
-        finally:
-            self._storage.unlock()
+        self._held.close()
 
     def _take_back_errors(self) -> None:
         """Let no error row count any more, before one of the rows has an answer."""
@@ -270,12 +240,12 @@ def find_run(storage: Storage) -> dict[str, Any] | None:
     return dict(values)
 
 
-def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -> bool:
+def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resumed: bool) -> bool:
     """Return whether the run is a new one."""
     run = find_run(storage)
     if run is None:
         return True
-    if not is_resume:
+    if not is_resumed:
         raise InvalidRequestError(
             f"{storage.place} has a run; go on with --resume, or name another folder"
         )

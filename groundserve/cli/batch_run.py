@@ -97,14 +97,14 @@ def _run(
         rows = (admit(row, family, None if job.is_folder else job.manifest) for row in rows)
     fingerprint = job.fingerprint(engine)
     manifest = open_storage(job.manifest).place
+    def opened() -> RunDirectory:
+        return RunDirectory(
+            job.out, fingerprint, manifest=manifest, is_resumed=job.is_resumed, note=engine.note
+        )
+
     with ExitStack() as stack:
-        directory = None
         tally.step = "looking at the videos"
-        if job.is_resumed:
-            directory = RunDirectory.resume(
-                job.out, fingerprint, manifest=manifest, note=engine.note
-            )
-            stack.enter_context(directory)
+        directory = stack.enter_context(opened()) if job.is_resumed else None
         plan = Plan.make(
             rows,
             fingerprint=fingerprint,
@@ -123,10 +123,7 @@ def _run(
                 )
             )
         if directory is None:  # only now: a manifest that is refused leaves nothing behind
-            directory = RunDirectory.create(
-                job.out, fingerprint, manifest=manifest, note=engine.note
-            )
-            stack.enter_context(directory)
+            directory = stack.enter_context(opened())
         tally.step = "starting the workers"
         run_job(
             plan,

@@ -233,7 +233,7 @@ def test_video_whose_frames_cannot_be_had_is_an_error_and_no_answer(batch, tmp_p
     def broken(output, video, rows, **_):
         if video.endswith("vfr.mp4"):
             raise MediaError("frame 3 of the video: it does not decode")
-        return frame_output.write_row_frames(output, video, rows)
+        return frame_output.write_row_frames(output, video, rows, timeout_seconds=60)
 
     monkeypatch.setattr("groundserve.batch.group_scorer.write_row_frames", broken)
     code, out, err = batch("--frames", tmp_path / "frames", "--json")

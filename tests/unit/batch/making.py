@@ -135,9 +135,10 @@ def run(
     max_attempts: int = 3,
 ) -> list[str]:
     """Do what a driver does, and return what it had to say."""
-    begin = RunDirectory.resume if is_resume else RunDirectory.create
     with (
-        begin(str(place), fingerprint, manifest="manifest.jsonl") as directory,
+        RunDirectory(
+            str(place), fingerprint, manifest="manifest.jsonl", is_resumed=is_resume
+        ) as directory,
         Plan.make(
             rows,
             fingerprint=fingerprint,

@@ -50,7 +50,7 @@ def test_jpeg_has_its_quality_and_side(tmp_path):
         output = FrameOutput(
             directory=str(tmp_path / str(quality)), quality=quality, longest_side=40
         )
-        write_row_frames(output, str(CLIP), [row("a", [0])])
+        write_row_frames(output, str(CLIP), [row("a", [0])], timeout_seconds=60)
         (name,) = files(output)
         assert name.endswith(".jpg")
         path = Path(output.directory, name)
@@ -76,7 +76,7 @@ def test_killed_run_leaves_no_half_picture_and_the_next_completes_it(output, mon
     monkeypatch.setattr(storage.os, "fsync", die)
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     with pytest.raises(KilledError):
-        write_row_frames(output, str(CLIP), rows)
+        write_row_frames(output, str(CLIP), rows, timeout_seconds=60)
     monkeypatch.undo()
     left = files(output)
     pictures = {name for name in left if name.endswith(".png")}
@@ -86,7 +86,7 @@ def test_killed_run_leaves_no_half_picture_and_the_next_completes_it(output, mon
     for name in pictures:
         with Image.open(Path(output.directory, name)) as image:
             image.load()
-    write_row_frames(output, str(CLIP), rows)
+    write_row_frames(output, str(CLIP), rows, timeout_seconds=60)
     assert files(output) == {entry.file for entry in rows[0].entries(output)}
 
 
@@ -100,7 +100,7 @@ def test_any_id_is_a_safe_folder(name, output):
     assert not second.startswith((".", "-"))
     assert len(second.encode()) <= 117
     assert not set(second) & set("\0\n?*\\: ")
-    write_row_frames(output, str(CLIP), [row(name, [1])])
+    write_row_frames(output, str(CLIP), [row(name, [1])], timeout_seconds=60)
     (entry,) = entries_of(output, [row(name, [1])])
     assert Path(output.directory, entry["file"]).is_file()
     assert entry["id"] == name
@@ -113,7 +113,7 @@ def test_ids_that_look_alike_have_folders_of_their_own():
 
 def test_an_object_store_takes_images_too():
     output = FrameOutput(directory="memory://frames", image_format="png")
-    write_row_frames(output, str(CLIP), [row("a", [0, 3])])
+    write_row_frames(output, str(CLIP), [row("a", [0, 3])], timeout_seconds=60)
     assert write_index(output, [row("a", [0, 3])]) == "memory://frames/index.jsonl"
     store = storage.open_storage("memory://frames")
     entries = [json.loads(line) for line in store.read("index.jsonl").splitlines()]

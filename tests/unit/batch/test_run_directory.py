@@ -37,7 +37,7 @@ def shards(out):
 
 
 def open_run(out, fingerprint=FINGERPRINT):
-    return RunDirectory.resume(str(out), fingerprint, manifest="m.jsonl")
+    return RunDirectory(str(out), fingerprint, manifest="m.jsonl", is_resumed=True)
 
 
 def test_errors_stand_beside_the_answers_and_success_replaces_them(rows, out):

@@ -29,7 +29,7 @@ def out(tmp_path):
 
 def half(out, rows, fails=lambda query: False):
     """Begin a run, do all but its last video, and leave it open."""
-    directory = RunDirectory.resume(str(out), FINGERPRINT, manifest="m.jsonl")
+    directory = RunDirectory(str(out), FINGERPRINT, manifest="m.jsonl", is_resumed=True)
     with Plan.make(
         rows, fingerprint=FINGERPRINT, done=directory.done(), failures=directory.failures()
     ) as plan:

@@ -72,7 +72,7 @@ def test_the_newest_of_two_drivers_wins_in_a_store(tmp_path):
     rows = make_corpus(tmp_path / "videos", num_videos=2, num_queries=1)
     place = f"memory:/{tmp_path}/run"
     with (
-        RunDirectory.resume(place, FINGERPRINT, manifest="m") as old,
+        RunDirectory(place, FINGERPRINT, manifest="m", is_resumed=True) as old,
         Plan.make(rows, fingerprint=FINGERPRINT) as plan,
     ):
         first, second = plan.groups()
@@ -125,5 +125,5 @@ def test_a_store_that_refuses_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", refuse)
     with pytest.raises(InvalidRequestError, match=r"Access Denied; name another folder"):
-        RunDirectory.create(f"memory:/{tmp_path}/run", FINGERPRINT, manifest="m")
+        RunDirectory(f"memory:/{tmp_path}/run", FINGERPRINT, manifest="m", is_resumed=False)
     assert os.listdir(tmp_path) == []
