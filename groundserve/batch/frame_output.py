@@ -159,12 +159,6 @@ def write_row_frames(
     Each image appears as a whole, or not at all. Those that a killed run left are replaced by the
     same ones.
 
-    Args:
-        output: Where, and as what.
-        video: Path of the video on this machine.
-        rows: Its rows.
-        timeout_seconds: Longest time for all.
-
     Raises:
         RunDirectoryError: The disk is full, or the folder can no longer be written to.
         GroundserveError: See `read_frames` for what is wrong with the video.
@@ -194,11 +188,7 @@ def write_row_frames(
 
 
 def write_index(output: FrameOutput, rows: Iterable[RowFrames]) -> str:
-    """Write the index of all images at once, in the order of the rows; no row is kept in memory.
-
-    Returns:
-        Its place: JSON Lines, one `FrameEntry` a line, by row, then time.
-    """
+    """Write the index of all images, a `FrameEntry` a line, by row, then time; return its place."""
     storage = open_storage(output.directory)
     storage.make()
     with storage.writing(INDEX_NAME) as file:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from groundserve.answers import AnswerResult
-from groundserve.batch.engines import Source
+from groundserve.batch.engines import EngineSource
 from groundserve.batch.errors import ErrorKind, RunDirectoryError, kind_of
 from groundserve.batch.fetch import FetchError, local_file
 from groundserve.batch.frame_output import FrameOutput, RowFrames, write_row_frames
 from groundserve.batch.keys import require_unchanged
-from groundserve.batch.plan import Group
+from groundserve.batch.row import Group
 from groundserve.batch.row_options import RowOptions
 from groundserve.errors import (
     GroundserveError,
@@ -45,7 +45,7 @@ class JobError(GroundserveError):
 class Work:
     """How rows are scored; small, so that it travels to the workers."""
 
-    source: Source
+    source: EngineSource
     engine_id: str
     num_threads: int = 1
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS

@@ -25,9 +25,9 @@ from groundserve.batch.group_scorer import (
     Work,
     score_group,
 )
-from groundserve.batch.plan import Group, Plan
+from groundserve.batch.plan import Plan
 from groundserve.batch.ray_pool import Pool, Workers, started_ray
-from groundserve.batch.row import Row
+from groundserve.batch.row import Group, Row
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.shards import Unit
 from groundserve.errors import GroundserveError, UnavailableError
@@ -60,15 +60,8 @@ def run_job(
 ) -> None:
     """Do all that a plan has left, and publish the answers as they come.
 
-    For the main thread: Ray ends with the thread that started it.
-
-    Args:
-        plan: What there is to do.
-        directory: Where answers go; `finish` is left to the caller.
-        work: How rows are scored.
-        workers: Who scores.
-        manifest: What the journal calls the manifest.
-        on_event: Hears of all that happens, in this thread.
+    For the main thread: Ray ends with the thread that started it. `RunDirectory.finish` is left to
+    the caller. What happens is told to `on_event`, in this thread.
 
     Raises:
         GroundserveError: The job cannot go on: engines that cannot be opened or are others, servers
@@ -80,27 +73,16 @@ def run_job(
         directory.write(event)
         on_event(event)
 
-    counts = plan.counts
-
     def start(number: int) -> None:
-        tell(
-            Started(
-                num_rows=counts.num_rows,
-                num_done=counts.num_done,
-                num_failed=counts.num_failed,
-                num_to_do=counts.num_to_do,
-                num_groups=counts.num_groups,
-                workers=number,
-                manifest=manifest,
-                failures=plan.failures_by_kind(),
-            )
-        )
+        failures = plan.failures_by_kind()
+        counts = plan.counts._asdict()
+        tell(Started(**counts, workers=number, manifest=manifest, failures=failures))
 
     def publish(units: list[Unit]) -> None:
         for event in directory.publish(units):
             on_event(event)
 
-    if not counts.num_to_do:
+    if not plan.counts.num_to_do:
         start(0)
         return
     with started_ray(workers) as pool:
@@ -307,7 +289,9 @@ class _Job:
             return
         num_rows = len(seat.group.rows)
         message = f"its worker died, with the video {seat.group.place}"
-        lost = UnitLost(unit=seat.unit.number, num_rows=num_rows, is_alone=False, message=message)
+        lost = UnitLost(
+            unit=seat.unit.done.unit, num_rows=num_rows, is_alone=False, message=message
+        )
         self._tell(lost)
         self._reopen(seat)
 
@@ -367,10 +351,9 @@ class _Job:
     def _publish(self) -> None:
         units, self._ended = self._ended, []
         for seat in self._streams.values():
-            done = seat.unit
-            if done.num_rows:
-                units.append(done)
-                seat.unit = Unit(next(self._numbers), host=done.host, pid=done.pid, told=done.told)
+            if seat.unit.num_rows:
+                units.append(seat.unit)
+                seat.unit = Unit(next(self._numbers), after=seat.unit)
         # Nothing is held any more: what is interrupted here is not published a second time.
         if units := [unit for unit in units if unit.num_rows]:
             self._publish_units(units)

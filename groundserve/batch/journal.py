@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from groundserve.batch import events
 from groundserve.batch.errors import RunDirectoryError
@@ -23,15 +22,6 @@ HEARTBEAT_SECONDS = 10.0
 """Longest silence of a journal whose driver lives."""
 REMOTE_HEARTBEAT_SECONDS = 60.0
 """The same in an object store."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One line."""
-
-    time: float
-    event: Event | None
-    """None: a heartbeat, or a line of another version."""
 
 
 class Journal:
@@ -89,8 +79,11 @@ class Journal:
                     self.flush()
 
 
-def read_journal(storage: Storage, attempt: int) -> Iterator[Entry]:
-    """Yield the lines of an attempt; one that was cut short is left out."""
+def read_journal(storage: Storage, attempt: int) -> Iterator[tuple[float, Event | None]]:
+    """Yield the time and the event of each line of an attempt; one that was cut short is left out.
+
+    None is a heartbeat, or a line of another version.
+    """
     stem = f"attempt-{attempt:04d}"
     for name in storage.names(LOG):
         if name.startswith((f"{stem}.", f"{stem}-")) and name.endswith(".jsonl"):
@@ -99,5 +92,4 @@ def read_journal(storage: Storage, attempt: int) -> Iterator[Entry]:
                 for line in lines:
                     with suppress(ValueError, TypeError, KeyError):
                         values = json.loads(line)
-                        time_of_it = float(values["time"])
-                        yield Entry(time=time_of_it, event=events.from_json(values))
+                        yield float(values["time"]), events.from_json(values)

@@ -10,7 +10,7 @@ import stat
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from threading import Event
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from groundserve._version import __version__
 from groundserve.batch.row import Row
@@ -45,8 +45,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VideoFile:
+class VideoFile(NamedTuple):
     """A video that is there."""
 
     identity: str
@@ -73,10 +72,6 @@ class Fingerprint:
     version: str = __version__
     """Decoding, resizing and selecting may differ between two."""
     schema_version: int = SCHEMA_VERSION
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain object."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, values: Any) -> Self:
@@ -130,10 +125,7 @@ def find_video(place: str, *, hash_content: bool, is_over: Event | None = None) 
     path, size and time of modification in nanoseconds; of a remote one, its URL and ETag, or where
     the store has none, its URL, size and time of modification.
 
-    Args:
-        place: Path, or an fsspec URL.
-        hash_content: Whether it is read.
-        is_over: Once set, nobody waits for the answer: reading ends.
+    Once `is_over` is set, nobody waits for the answer: reading ends.
 
     Raises:
         MediaError: It is missing, no file, or may not be read.

@@ -1,6 +1,6 @@
 """What is left to do: the manifest's rows against what is done.
 
-The rows lie in a temporary SQLite file, some 400 bytes and the texts of each, so that memory does
+The rows lie in a temporary SQLite file, some 300 bytes and the texts of each, so that memory does
 not grow with them.
 """
 
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, Self
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.events import RowFailed
 from groundserve.batch.keys import Fingerprint, find_video, line_id, request_hash, row_key
-from groundserve.batch.row import BadRow, Row
-from groundserve.batch.row_options import RowOptions, options_json, read_options, sampling_json
+from groundserve.batch.row import BadRow, Group, Row
+from groundserve.batch.row_options import options_json, read_options, sampling_json
 from groundserve.batch.temporary import no_room, open_temporary
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.limits import Limits
@@ -84,30 +84,8 @@ class DoneShard:
     """Called where they cannot be used, with the reason."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
-    """Rows of one video with equal sampling options: decoded and encoded once."""
-
-    place: str
-    """Where the video is: a path or an fsspec URL."""
-    identity: str
-    rows: tuple[Row, ...]
-    """In the manifest's order; options that sample no frames may differ."""
-
-    def calls(self, max_queries: int) -> Iterator[tuple[RowOptions, tuple[str, ...]]]:
-        """Yield what to ask: options and at most `max_queries` distinct questions each."""
-        asked: dict[RowOptions, dict[str, None]] = {}
-        for row in self.rows:
-            asked.setdefault(row.options, {})[row.query] = None
-        for options, queries in asked.items():
-            distinct = tuple(queries)
-            for start in range(0, len(distinct), max_queries):
-                yield options, distinct[start : start + max_queries]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """Rows of a plan, those left out that repeat others."""
+class Counts(NamedTuple):
+    """Rows of a plan."""
 
     num_rows: int
     """The sum of the three below it."""
@@ -118,8 +96,6 @@ class Counts:
     num_to_do: int
     num_groups: int
     """Videos of those, each with its sampling options."""
-    num_repeated: int
-    """Rows without id that equal an earlier one in all that decides the result."""
 
 
 class Plan(Closing):
@@ -127,7 +103,8 @@ class Plan(Closing):
 
     def __init__(self) -> None:
         self._db = open_temporary(_SCHEMA)
-        self._num_repeated = 0
+        self.num_repeated = 0
+        """Rows without id that equal an earlier one in all that decides the result: left out."""
         self._is_over = Event()
 
     @classmethod
@@ -146,10 +123,10 @@ class Plan(Closing):
         Args:
             rows: The manifest's.
             fingerprint: Has its part in each row's key.
-            done: Files of rows that have an answer; one with a row of another is set aside.
+            done: A file that has a row of another is set aside.
             failures: Those of earlier attempts, in order.
-            max_attempts: How often a row is tried, at least 1, over all attempts.
-            limits: Only `max_file_bytes` counts; the defaults where None.
+            max_attempts: How often a row is tried over all attempts.
+            limits: Only `max_file_bytes` counts.
 
         Raises:
             InvalidRequestError: An id stands in the manifest twice; or a row that is done is gone,
@@ -186,7 +163,6 @@ class Plan(Closing):
             num_failed=by_state.get("failed", 0),
             num_to_do=by_state.get("todo", 0),
             num_groups=num_groups,
-            num_repeated=self._num_repeated,
         )
 
     def groups(self, *, max_rows: int = MAX_GROUP_ROWS) -> Iterator[Group]:
@@ -342,7 +318,7 @@ class Plan(Closing):
             "SELECT position, id, is_named FROM rows WHERE name = ?", (name,)
         ).fetchone()
         if not (values["is_named"] or is_named):
-            self._num_repeated += 1
+            self.num_repeated += 1
             return
         ids = " and ".join(sorted({shown(values["id"]), shown(other_id)}))
         alike = "" if other_id == values["id"] else " (readers of records take them for one)"

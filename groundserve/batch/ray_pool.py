@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 import os
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from groundserve.errors import InvalidRequestError, MissingExtraError, UnavailableError
+from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.limits import MIB
 from groundserve.runtime.cpus import available_cpus
 
@@ -30,7 +29,7 @@ _MAX_FOLDER_CHARACTERS = 34
 _MARK_VARIABLE = "GROUNDSERVE_RAY"
 """Environment variable of all that a job's Ray starts."""
 _SETTINGS = {
-    # Told nobody, and quiet: what the job says comes from its receipts.
+    # Told nobody, and quiet: what the job says comes from its workers.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".?",
@@ -101,12 +100,9 @@ def started_ray(workers: Workers) -> Iterator[Pool]:
     """Start a Ray of this machine's, or connect to the one that RAY_ADDRESS names.
 
     Raises:
-        MissingExtraError: Ray is not installed.
         UnavailableError: It does not start, or does not answer.
         InvalidRequestError: This machine has no room for a worker.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise MissingExtraError("batch", "ray")
     is_local = not uses_external_ray()
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)

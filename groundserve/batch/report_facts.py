@@ -14,8 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.batch.attempts import read_attempts
-from groundserve.batch.events import Finished, RowFailed, Started, UnitDone, UnitLost, VideoTime
-from groundserve.batch.journal import Entry, read_journal
+from groundserve.batch.events import (
+    Event,
+    Finished,
+    RowFailed,
+    Started,
+    UnitDone,
+    UnitLost,
+    VideoTime,
+)
+from groundserve.batch.journal import read_journal
 from groundserve.batch.shards import ERRORS, final_names
 from groundserve.batch.status import Status
 from groundserve.batch.storage import Storage
@@ -137,7 +145,7 @@ def _read_attempt(
     facts: ReportFacts,
     number: int,
     driver: Mapping[str, Any],
-    entries: Iterable[Entry],
+    entries: Iterable[tuple[float, Event | None]],
     units: array[float],
 ) -> None:
     attempt = Attempt(number=number, host=driver.get("host", ""), started=driver.get("started"))
@@ -153,11 +161,11 @@ def _read_attempt(
         before = facts.running_seconds
         units.extend((before + start, before + end, num_scored, num_failed))
 
-    for entry in entries:
+    for now, event in entries:
         if attempt.started is None:
-            attempt.started = entry.time
-        attempt.seconds = max(attempt.seconds, entry.time - attempt.started)
-        match entry.event:
+            attempt.started = now
+        attempt.seconds = max(attempt.seconds, now - attempt.started)
+        match event:
             case Started(num_failed=num_failed):
                 attempt.num_failed = num_failed
             case RowFailed() as row:
@@ -166,10 +174,10 @@ def _read_attempt(
                 attempt.end = "finished"
                 attempt.num_failed = num_failed
             case UnitLost(is_alone=True, num_rows=num_rows):
-                count(entry.time, 0.0, 0, num_rows)
+                count(now, 0.0, 0, num_rows)
             case UnitDone() as unit:
                 num_failed = sum(unit.failures.values())
-                count(entry.time, unit.wall_seconds, unit.num_rows, num_failed)
+                count(now, unit.wall_seconds, unit.num_rows, num_failed)
                 facts.add_unit(unit)
     facts.running_seconds += attempt.seconds
 

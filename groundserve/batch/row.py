@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -53,6 +53,27 @@ class BadRow:
     """As far as it could be read, else ""."""
     message: str
     position: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """Rows of one video with equal sampling options: decoded and encoded once."""
+
+    place: str
+    """Where the video is: a path or an fsspec URL."""
+    identity: str
+    rows: tuple[Row, ...]
+    """In the manifest's order; options that sample no frames may differ."""
+
+    def calls(self, max_queries: int) -> Iterator[tuple[RowOptions, tuple[str, ...]]]:
+        """Yield what to ask: options and at most `max_queries` distinct questions each."""
+        asked: dict[RowOptions, dict[str, None]] = {}
+        for row in self.rows:
+            asked.setdefault(row.options, {})[row.query] = None
+        for options, queries in asked.items():
+            distinct = tuple(queries)
+            for start in range(0, len(distinct), max_queries):
+                yield options, distinct[start : start + max_queries]
 
 
 class RowParser:

@@ -23,7 +23,7 @@ from groundserve.batch.row import (
 )
 from groundserve.batch.row_options import RowOptions
 from groundserve.batch.storage import LOCAL_PROTOCOLS, scheme_of, split_place
-from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.errors import InvalidRequestError
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.strict_json import parse_object, shown
@@ -53,15 +53,9 @@ def read_manifest(
     null or empty in a run of answers: see `admit`. Relative videos start from the manifest's
     folder.
 
-    Args:
-        place: Path or fsspec URL ending in .jsonl, .parquet or .csv.
-        defaults: Options where a row has none of its own.
-        limits: Ceilings that a row must keep; the defaults where None.
-
     Raises:
         InvalidRequestError: At once: it cannot be read, has another ending, or lacks a column. Or
             later: it broke off while it was read.
-        MissingExtraError: pyarrow or fsspec is not installed.
     """
     readers = {".jsonl": _read_jsonl, ".parquet": _read_parquet, ".csv": _read_csv}
     ending = posixpath.splitext(place)[1].lower()
@@ -82,11 +76,9 @@ def rows_of_folder(
 ) -> Iterator[Row | BadRow]:
     """Yield each video file below a folder with each question, in an order that never changes.
 
-    Args:
-        folder: Path or fsspec URL. Files with an ending of `VIDEO_SUFFIXES` count; hidden ones and
-            those of hidden folders do not. Rows name them by their path below it.
-        queries: At least one, each once; none in a run of answers where the task takes none.
-        defaults: Options of all rows.
+    Files with an ending of `VIDEO_SUFFIXES` count; hidden ones and those of hidden folders do not.
+    Rows name them by their path below the folder. `queries` are each there once; there may be none
+    in a run of answers where the task takes none.
 
     Raises:
         InvalidRequestError: It is no folder, or has no video; or a question is blank, not Unicode,
@@ -210,11 +202,9 @@ def _read_csv(place: str, parser: RowParser) -> Iterator[Row | BadRow | None]:
 
 
 def _read_parquet(place: str, parser: RowParser) -> Iterator[Row | BadRow | None]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError("batch", "pyarrow") from error
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with _opened(place) as file:
         try:
             with pq.ParquetFile(file) as source:

@@ -19,6 +19,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -84,7 +85,7 @@ class RunDirectory(Closing):
             storage.lock()
             stack.callback(storage.unlock)
             if _check_run(storage, fingerprint, is_resumed=is_resumed):
-                run = {"fingerprint": fingerprint.to_json(), "manifest": manifest}
+                run = {"fingerprint": asdict(fingerprint), "manifest": manifest}
                 storage.write(RUN_NAME, json.dumps(run | {"checkpoint_note": note}).encode())
             self._claim = claim_attempt(storage, manifest=manifest, started=self._started)
             storage.delete(STAGING)
@@ -153,7 +154,7 @@ class RunDirectory(Closing):
         self._num_published += len(rows)
         happened: list[Event] = []
         for unit in units:
-            done = unit.done(shard=name, num_bytes=len(data), sha256=sha256)
+            done = unit.published(shard=name, num_bytes=len(data), sha256=sha256)
             happened += [*unit.failures, done]
         self._journal.write(*happened)
         return happened
@@ -263,6 +264,6 @@ def require_same(place: str, before: Fingerprint, now: Fingerprint) -> None:
 
 
 def _failures(storage: Storage, attempt: int) -> Iterator[RowFailed]:
-    for entry in read_journal(storage, attempt):
-        if isinstance(entry.event, RowFailed):
-            yield entry.event
+    for _, event in read_journal(storage, attempt):
+        if isinstance(event, RowFailed):
+            yield event

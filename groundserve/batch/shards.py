@@ -9,7 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING, Any
 from groundserve.answers import Answer, AnswerResult
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.events import RowFailed, UnitDone, VideoTime
-from groundserve.batch.plan import Group
-from groundserve.batch.row import Row
+from groundserve.batch.row import Group, Row
 from groundserve.batch.row_options import RowOptions, options_json
 from groundserve.batch.storage import Storage
-from groundserve.errors import MissingExtraError
 from groundserve.results import QueryResult, ScoreResult
 
 if TYPE_CHECKING:
@@ -37,10 +35,8 @@ _NUM_SLOWEST = 3
 @cache
 def schema() -> pa.Schema:
     """Return the columns of every Parquet file of a run; docs/batch.md explains each."""
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise MissingExtraError("batch", "pyarrow") from error
+    import pyarrow as pa
+
     span = [
         ("start_seconds", pa.float64()),
         ("end_seconds", pa.float64()),
@@ -76,29 +72,27 @@ def schema() -> pa.Schema:
 class Unit:
     """What one worker has done since it was published last."""
 
-    def __init__(self, number: int, *, host: str = "", pid: int = 0, told: float = 0.0) -> None:
-        """Begin with nothing; `told` is when there was a word of the worker last."""
+    def __init__(
+        self, number: int, *, host: str = "", pid: int = 0, after: Unit | None = None
+    ) -> None:
+        """Begin with nothing, or where a unit of the same worker ends."""
         self.rows: list[dict[str, Any]] = []
         """Rows with an answer, as columns."""
         self.failures: list[RowFailed] = []
-        self.host, self.pid = host, pid
-        self.told = told
-        self.number = number
-        self._num_calls = self._num_decoded = 0
-        self._durations: dict[str, float] = {}  # place -> seconds
-        self._stage_ms: Counter[str] = Counter()
-        self._times: dict[str, VideoTime] = {}  # by place
-        self._started = time.time()
-        self._busy_seconds = 0.0
-
-    def begin(self) -> None:
-        """Charge no video with the time since the last word of any, as that of opening engines."""
-        self.told = time.perf_counter()
+        self.done = UnitDone(unit=number, host=host, pid=pid, started=time.time())
+        if after is not None:
+            self.done.host, self.done.pid = after.done.host, after.done.pid
+        self._told = 0.0 if after is None else after._told
+        self._videos: dict[str, VideoTime] = {}  # by place
 
     @property
     def num_rows(self) -> int:
         """Rows that have an answer or an error."""
         return len(self.rows) + len(self.failures)
+
+    def begin(self) -> None:
+        """Charge no video with the time since the last word of any, as that of opening engines."""
+        self._told = time.perf_counter()
 
     def add(
         self, group: Group, options: RowOptions, result: ScoreResult | AnswerResult
@@ -113,11 +107,13 @@ class Unit:
         for row in rows:
             own = {"id": row.id, "row_key": row.key, "video": row.video, "query": row.query}
             self.rows.append(own | common | answers[row.query])
-        self._num_calls += 1
-        self._num_decoded += not result.info.cache_hit
-        self._durations[group.place] = result.info.duration_seconds
-        self._stage_ms.update(result.info.timing_ms)
-        self._spend(group, rows)
+        done, info = self.done, result.info
+        done.num_rows += len(rows)
+        done.num_calls += 1
+        done.num_decoded += not info.cache_hit
+        for stage, ms in info.timing_ms.items():
+            done.stage_seconds[stage] = done.stage_seconds.get(stage, 0.0) + ms / 1000
+        self._spend(group, rows, info.duration_seconds)
         return rows
 
     def fail(
@@ -148,41 +144,32 @@ class Unit:
         self._spend(group, rows)
         return rows
 
-    def done(self, *, shard: str | None, num_bytes: int, sha256: str) -> UnitDone:
+    def published(self, *, shard: str, num_bytes: int, sha256: str) -> UnitDone:
         """Say what was done, once the rows are in a file."""
-        return UnitDone(
-            unit=self.number,
-            num_rows=len(self.rows),
+        videos = self._videos.values()
+        return replace(
+            self.done,
             failures=dict(Counter(failure.kind for failure in self.failures)),
-            num_videos=len(self._times),
-            num_decoded=self._num_decoded,
-            num_calls=self._num_calls,
-            video_seconds=sum(self._durations.values()),
-            stage_seconds={name: ms / 1000 for name, ms in sorted(self._stage_ms.items())},
-            started=self._started,
-            wall_seconds=self._busy_seconds,
-            host=self.host,
-            pid=self.pid,
+            num_videos=len(videos),
+            video_seconds=sum(video.video_seconds for video in videos),
+            slowest=tuple(heapq.nlargest(_NUM_SLOWEST, videos, key=attrgetter("seconds"))),
             shard=shard if self.rows else None,
             num_bytes=num_bytes,
             sha256=sha256,
-            slowest=tuple(
-                heapq.nlargest(_NUM_SLOWEST, self._times.values(), key=attrgetter("seconds"))
-            ),
         )
 
-    def _spend(self, group: Group, rows: Sequence[Row]) -> None:
+    def _spend(self, group: Group, rows: Sequence[Row], video_seconds: float = 0.0) -> None:
         """Charge a video with the time since the last word of any."""
-        seconds = time.perf_counter() - self.told
+        seconds = time.perf_counter() - self._told
         name = as_unicode(rows[0].video) if rows else group.place
-        before = self._times.get(group.place, VideoTime(name, 0.0, 0, 0.0))
-        self._times[group.place] = VideoTime(
+        before = self._videos.get(group.place, VideoTime(name, 0.0, 0, 0.0))
+        self._videos[group.place] = VideoTime(
             video=before.video,
             seconds=before.seconds + seconds,
             num_rows=before.num_rows + len(rows),
-            video_seconds=self._durations.get(group.place, 0.0),
+            video_seconds=video_seconds or before.video_seconds,
         )
-        self._busy_seconds += seconds
+        self.done.wall_seconds += seconds
         self.begin()
 
 

@@ -119,11 +119,10 @@ class _Log:
         self.now = 0.0
         self.is_finished = False
         self.tally = Tally(clock=lambda: self.now)
-        for entry in read_journal(storage, attempt):
-            self.now = entry.time
-            if entry.event is not None:
-                self.tally.add(entry.event)
-            self.is_finished |= isinstance(entry.event, Finished)
+        for self.now, event in read_journal(storage, attempt):
+            if event is not None:
+                self.tally.add(event)
+            self.is_finished |= isinstance(event, Finished)
 
 
 def _state(storage: Storage, driver: Mapping[str, Any], last: float | None) -> State:

@@ -115,7 +115,7 @@ def _run(
         stack.enter_context(plan)
         for message in directory.said if directory else ():
             on_event(Said(message=message))
-        if num_repeated := plan.counts.num_repeated:
+        if num_repeated := plan.num_repeated:
             on_event(
                 Said(
                     message=f"{num_repeated} rows without an id ask what an earlier row asks of "

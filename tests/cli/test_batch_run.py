@@ -38,23 +38,12 @@ class Here:
         """Videos after which a signal comes."""
 
     def __call__(self, plan, directory, work, *, manifest, workers, on_event):
-        counts = plan.counts
 
         def tell(event):
             directory.write(event)
             on_event(event)
 
-        tell(
-            Started(
-                num_rows=counts.num_rows,
-                num_done=counts.num_done,
-                num_failed=counts.num_failed,
-                num_to_do=counts.num_to_do,
-                num_groups=counts.num_groups,
-                workers=1,
-                manifest=manifest,
-            )
-        )
+        tell(Started(**plan.counts._asdict(), workers=1, manifest=manifest))
         with work.source.open(num_threads=1, limits=work.limits) as scorer:
             for number, group in enumerate(plan.groups()):
                 if number == self.stop_after:

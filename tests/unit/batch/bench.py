@@ -6,8 +6,7 @@ from pathlib import Path
 
 from groundserve.batch.group_scorer import Work
 from groundserve.batch.keys import find_video
-from groundserve.batch.plan import Group
-from groundserve.batch.row import Row
+from groundserve.batch.row import Group, Row
 from groundserve.options import ScoreOptions
 from tests.batch.scripted import IDENTITY, ScriptedSource
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.keys import Fingerprint
-from groundserve.batch.plan import Group, Plan
+from groundserve.batch.plan import Plan
+from groundserve.batch.row import Group
 from groundserve.batch.rows import BadRow, Row
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.shards import Unit

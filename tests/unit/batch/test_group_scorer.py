@@ -10,7 +10,7 @@ import pytest
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.group_scorer import Answered, Unanswered, score_group
 from groundserve.batch.keys import find_video
-from groundserve.batch.plan import Group
+from groundserve.batch.row import Group
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from tests.batch.scripted import ScriptedScorer, ScriptedSource

@@ -103,7 +103,7 @@ def test_a_row_without_id_gets_its_key(tmp_path):
     rows = [make_row(video, query, position=i) for i, query in enumerate(["q", "p", "q"])]
     with plan_of(rows) as made:
         (group,) = groups_of(made)
-        assert made.counts.num_repeated == 1
+        assert made.num_repeated == 1
         assert made.counts.num_rows == 2
         assert [row.id for row in group.rows] == [row.key for row in group.rows]
         assert made.position(group.rows[1].key) == 1
@@ -261,7 +261,7 @@ def test_a_plan_has_each_row_once(tmp_path, asked, max_rows, num_done):
     positions = sorted(row.position for row in planned)
     assert len(set(positions)) == len(positions) == counts.num_to_do
     assert counts.num_done == len(done)
-    assert counts.num_rows + counts.num_repeated == len(rows)
+    assert counts.num_rows + made.num_repeated == len(rows)
     assert {row.id for row in planned}.isdisjoint(row.id for row in done)
     for group in groups:
         assert len(group.rows) <= max_rows

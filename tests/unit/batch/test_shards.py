@@ -88,7 +88,7 @@ def test_rows_without_an_answer(groups):
     assert [row.id for row in unit.fail(second, ErrorKind.REFUSED, "no", options, ["p"])] == ["r3"]
     told = {failure.id: (str(failure.kind), failure.message) for failure in unit.failures}
     assert told == {"r0": ("Timeout", r"too \ud800 slow"), "r3": ("Refused", "no")}
-    done = unit.done(shard="scores/a.parquet", num_bytes=1, sha256="a")
+    done = unit.published(shard="scores/a.parquet", num_bytes=1, sha256="a")
     assert (done.num_rows, done.failures) == (2, {"Timeout": 1, "Refused": 1})
     assert (done.num_videos, done.num_calls, done.video_seconds) == (2, 1, 5.0)
 

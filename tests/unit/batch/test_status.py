@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 
@@ -33,18 +34,7 @@ def half(out, rows, fails=lambda query: False):
     with Plan.make(
         rows, fingerprint=FINGERPRINT, done=directory.done(), failures=directory.failures()
     ) as plan:
-        counts = plan.counts
-        directory.write(
-            Started(
-                num_rows=counts.num_rows,
-                num_done=counts.num_done,
-                num_failed=counts.num_failed,
-                num_to_do=counts.num_to_do,
-                num_groups=counts.num_groups,
-                workers=1,
-                manifest="m.jsonl",
-            )
-        )
+        directory.write(Started(**plan.counts._asdict(), workers=1, manifest="m.jsonl"))
         for group in [*plan.groups()][:-1]:
             directory.publish([work(group, fails=fails)])
     return directory
@@ -70,7 +60,7 @@ def test_a_run_that_goes_on(rows, out):
         assert status.rows_per_second > 0
         # Both of the same numbers, so equal but for the rounding of one division.
         assert status.eta_seconds == pytest.approx(2 / status.rows_per_second)
-        assert (status.manifest, status.fingerprint) == ("m.jsonl", FINGERPRINT.to_json())
+        assert (status.manifest, status.fingerprint) == ("m.jsonl", asdict(FINGERPRINT))
         assert json.loads(json.dumps(status.to_json())) == status.to_json()
 
 

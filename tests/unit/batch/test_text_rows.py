@@ -15,7 +15,8 @@ from groundserve.answers import Moment
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.group_scorer import Work, score_group
 from groundserve.batch.keys import find_video, row_key
-from groundserve.batch.plan import Group, Plan
+from groundserve.batch.plan import Plan
+from groundserve.batch.row import Group
 from groundserve.batch.rows import BadRow, Row, read_manifest
 from groundserve.batch.shards import Unit, encode_rows
 from groundserve.options import AnswerOptions
@@ -135,7 +136,7 @@ def test_answers_become_rows(group):
     unit = score(answerer, group)
     assert answerer.asked == [("a.mp4", ["p", "q", "r"], MOMENT, 7.0)]
     assert unit.failures == []
-    assert unit.done(shard="a", num_bytes=1, sha256="a").video_seconds == 4.0
+    assert unit.published(shard="a", num_bytes=1, sha256="a").video_seconds == 4.0
     rows = rows_of(unit)
     assert rows["p"]["answer"] == "From 20 to 50."
     assert rows["p"]["stop_reason"] == "eos"
