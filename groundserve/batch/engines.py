@@ -91,8 +91,7 @@ class EngineSource:
         return family
 
     def identity(self, options: RowOptions | None = None) -> EngineIdentity:
-        """Tell which engines these are; servers are asked, each that answers."""
-        self.check()
+        """Tell which engines these are, once `check` has passed; servers are asked."""
         if self.servers:
             return EngineIdentity.of(common_engine(self.servers, options))
         if self.checkpoint is not None:

@@ -13,7 +13,7 @@ from groundserve.answers import AnswerResult
 from groundserve.batch.engines import EngineSource
 from groundserve.batch.errors import ErrorKind, RunDirectoryError, kind_of
 from groundserve.batch.fetch import FetchError, local_file
-from groundserve.batch.frame_output import FrameOutput, RowFrames, write_row_frames
+from groundserve.batch.frame_output import FrameOutput, frame_entries, write_frames
 from groundserve.batch.keys import require_unchanged
 from groundserve.batch.row import Group
 from groundserve.batch.row_options import RowOptions
@@ -141,18 +141,19 @@ def _with_frames(
         raise
     except GroundserveError as error:  # what was answered before it stays
         failure = error
-    rows = [
-        RowFrames.of(row.id, row.video, query, answer.result.frame_indices)
+    entries = [
+        entry
         for answer in answers
         if isinstance(answer.result, ScoreResult)
         for query in answer.result.queries
         for row in group.rows
         if (row.options, row.query) == (answer.options, query.query)
+        for entry in frame_entries(frames, row.id, row.video, query, answer.result.frame_indices)
     ]
-    if rows:
+    if entries:
         yield Step()
         try:
-            write_row_frames(frames, path, rows, timeout_seconds=work.deadline_seconds)
+            write_frames(frames, path, entries, timeout_seconds=work.deadline_seconds)
         except RunDirectoryError as error:
             raise JobError(f"a worker cannot write frames: {error}") from error
         # The images are of a second reading, which may have met with another file.

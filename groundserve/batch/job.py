@@ -215,7 +215,8 @@ class _Job:
 
     def _require_ray(self) -> None:
         """Refuse to wait for a Ray whose part on this machine has died: actors are never made."""
-        alive = [node["NodeID"] for node in self._ray.nodes() if node["Alive"]]
+        nodes: Any = self._ray.nodes()  # type: ignore[no-untyped-call]
+        alive = [node["NodeID"] for node in nodes if node["Alive"]]
         if self._node not in alive:
             raise UnavailableError("Ray broke down: its process on this machine (raylet) has died")
 

@@ -58,7 +58,8 @@ def render_report(facts: ReportFacts, *, made: str) -> str:
     environment.tests["hash"] = lambda text: _HASH.fullmatch(text) is not None
     template = environment.from_string(Path(__file__).with_name("report.html").read_text("utf-8"))
     status = facts.status
-    shares = [(name, seconds) for name, seconds in facts.stage_seconds.most_common() if seconds > 0]
+    stages = sorted(facts.stages.items(), key=lambda stage: -stage[1])
+    shares = [(name, seconds) for name, seconds in stages if seconds > 0]
     whole = sum(seconds for _, seconds in shares)
     return template.render(
         facts=facts,

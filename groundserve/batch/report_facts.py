@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -92,8 +92,8 @@ class ReportFacts:
     """Duration of the videos that were scored, each counted once an attempt."""
     first_failures: FirstFailures = field(default_factory=dict)
     bars: Sequence[Bar] = ()
-    stage_seconds: Counter[str] = field(default_factory=Counter)
-    """Stage -> seconds of it in all workers."""
+    stages: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds of each in all workers."""
     workers: dict[tuple[str, int], Worker] = field(default_factory=dict)
     """Host and process -> what it did."""
     slowest: list[VideoTime] = field(default_factory=list)
@@ -110,7 +110,8 @@ class ReportFacts:
 
     def add_unit(self, event: UnitDone) -> None:
         """Take what a worker did."""
-        self.stage_seconds.update(event.stage_seconds)
+        for stage, seconds in event.stage_seconds.items():
+            self.stages[stage] += seconds
         self.video_seconds += event.video_seconds
         worker = Worker(host=event.host, pid=event.pid)
         worker = self.workers.setdefault((event.host, event.pid), worker)
@@ -137,7 +138,7 @@ def gather_facts(
     facts.bars = _bars(np.array(units).reshape(-1, 4), facts.running_seconds)
     busy = sum(worker.busy_seconds for worker in facts.workers.values())
     # Stages may overlap; then they have more seconds than there are.
-    facts.stage_seconds[_NO_STAGE] = max(0.0, busy - facts.stage_seconds.pop(_ALL_STAGES, 0.0))
+    facts.stages[_NO_STAGE] = max(0.0, busy - facts.stages.pop(_ALL_STAGES, 0.0))
     return facts
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from groundserve.batch.events import Event, Said
-from groundserve.batch.frame_output import rows_with_frames, write_index
+from groundserve.batch.frame_output import write_index
 from groundserve.batch.job import run_job
 from groundserve.batch.plan import Plan
 from groundserve.batch.progress import Tally
@@ -67,7 +67,7 @@ def _finish(job: BatchJob) -> dict[str, str]:
     storage = open_storage(job.out)
     places = {"out": storage.place, "records": f"{storage.place}/{RECORDS_NAME}"}
     if job.frames is not None:
-        places["frames"] = write_index(job.frames, rows_with_frames(storage))
+        places["frames"] = write_index(job.frames, storage)
     return places | {"report": write_report(job.out, price_per_hour=job.price_per_hour)}
 
 

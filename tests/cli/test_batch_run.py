@@ -219,12 +219,12 @@ def test_frames_of_a_run_that_was_stopped_are_completed(batch, here, tmp_path):
 
 
 def test_video_whose_frames_cannot_be_had_is_an_error_and_no_answer(batch, tmp_path, monkeypatch):
-    def broken(output, video, rows, **_):
+    def broken(output, video, entries, **_):
         if video.endswith("vfr.mp4"):
             raise MediaError("frame 3 of the video: it does not decode")
-        return frame_output.write_row_frames(output, video, rows, timeout_seconds=60)
+        return frame_output.write_frames(output, video, entries, timeout_seconds=60)
 
-    monkeypatch.setattr("groundserve.batch.group_scorer.write_row_frames", broken)
+    monkeypatch.setattr("groundserve.batch.group_scorer.write_frames", broken)
     code, out, err = batch("--frames", tmp_path / "frames", "--json")
     assert code == 0, err
     assert json.loads(out)["failures"] == {"Missing": 2, "Unreadable": 4}

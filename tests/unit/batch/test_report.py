@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -47,7 +46,7 @@ FACTS = ReportFacts(
         Bar(start_seconds=0, seconds=900, num_scored=50, num_failed=0),
         Bar(start_seconds=900, seconds=900, num_scored=47, num_failed=3),
     ],
-    stage_seconds=Counter({"decode": 300.0, "vision_encoder": 900.0, "select": 0.0}),
+    stages={"decode": 300.0, "vision_encoder": 900.0, "select": 0.0},
     workers={("node-1", 4711): WORKER},
     slowest=[VideoTime(video="long.mp4", seconds=61, num_rows=2, video_seconds=3600)],
 )
@@ -123,7 +122,7 @@ def test_what_others_wrote_cannot_act_in_the_page():
         ),
         first_failures={NASTY: [(NASTY, NASTY, NASTY)]},
         attempts=[replace(FACTS.attempts[0], host=NASTY, end=NASTY), FACTS.attempts[1]],
-        stage_seconds=Counter({NASTY: 1.0}),
+        stages={NASTY: 1.0},
         workers={(NASTY, 1): replace(WORKER, host=NASTY)},
         slowest=[FACTS.slowest[0]._replace(video=NASTY)],
     )
@@ -147,7 +146,7 @@ def test_page_needs_no_other_file_and_no_network():
     "changes",
     [
         {"status": Status(place="/data/run", state="running")},
-        {"stage_seconds": Counter(), "workers": {}, "slowest": [], "first_failures": {}},
+        {"stages": {}, "workers": {}, "slowest": [], "first_failures": {}},
         {"bars": [Bar(start_seconds=0, seconds=1, num_scored=0, num_failed=0)]},
     ],
 )
