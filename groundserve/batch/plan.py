@@ -116,7 +116,6 @@ class Plan(Closing):
         done: Iterable[DoneShard] = (),
         failures: Iterable[RowFailed] = (),
         max_attempts: int = 3,
-        limits: Limits | None = None,
     ) -> Self:
         """Read the rows, look at each video once, and match them with what is done.
 
@@ -126,7 +125,6 @@ class Plan(Closing):
             done: A file that has a row of another is set aside.
             failures: Those of earlier attempts, in order.
             max_attempts: How often a row is tried over all attempts.
-            limits: Only `max_file_bytes` counts.
 
         Raises:
             InvalidRequestError: An id stands in the manifest twice; or a row that is done is gone,
@@ -138,7 +136,7 @@ class Plan(Closing):
         plan = cls()
         try:
             plan._db.execute("BEGIN")
-            plan._add(rows, fingerprint, limits or Limits())
+            plan._add(rows, fingerprint)
             plan._mark_done(done)
             plan._mark_failures(failures, max_attempts)
             plan._db.execute("COMMIT")
@@ -226,7 +224,7 @@ class Plan(Closing):
         """Delete the temporary file."""
         self._db.close()
 
-    def _add(self, rows: Iterable[Row | BadRow], fingerprint: Fingerprint, limits: Limits) -> None:
+    def _add(self, rows: Iterable[Row | BadRow], fingerprint: Fingerprint) -> None:
         source = iter(rows)
         with ThreadPoolExecutor(_NUM_THREADS) as threads:
             while batch := list(itertools.islice(source, _BATCH_ROWS)):
@@ -234,7 +232,6 @@ class Plan(Closing):
                     {row.place for row in batch if isinstance(row, Row)},
                     threads,
                     hash_content=fingerprint.hash_content,
-                    max_bytes=limits.max_file_bytes,
                 )
                 for row in batch:
                     if isinstance(row, BadRow):
@@ -243,8 +240,9 @@ class Plan(Closing):
                         self._add_row(row, fingerprint)
 
     def _look_at(
-        self, places: set[str], threads: ThreadPoolExecutor, *, hash_content: bool, max_bytes: int
+        self, places: set[str], threads: ThreadPoolExecutor, *, hash_content: bool
     ) -> None:
+        max_bytes = Limits().max_file_bytes
         known = "SELECT 1 FROM videos WHERE place = ?"
         new = sorted(it for it in places if not self._db.execute(known, (it,)).fetchone())
 

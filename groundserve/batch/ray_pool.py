@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.limits import MIB
@@ -80,13 +80,11 @@ class Workers:
         return self.count or max(1, int(most))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """The workers as Ray has them."""
+class Pool(NamedTuple):
+    """The workers as Ray has them, and what each reserves."""
 
     number: int
     cpus_each: float
-    """Cores that one reserves."""
     gpus_each: float
 
 

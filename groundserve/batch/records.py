@@ -35,7 +35,7 @@ def write_records(storage: Storage, plan: Plan) -> None:
             for (line,) in lines.execute("SELECT line FROM lines ORDER BY position"):
                 file.write(line)
     except sqlite3.OperationalError as error:
-        raise no_room("the records", error) from error
+        raise no_room("the records", error, folder=folder) from error
     finally:
         lines.close()
 

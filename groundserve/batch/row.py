@@ -79,15 +79,15 @@ class Group:
 class RowParser:
     """Makes rows of the fields of a manifest's lines."""
 
-    def __init__(self, base: str, defaults: RowOptions, limits: Limits) -> None:
+    def __init__(self, base: str, defaults: RowOptions) -> None:
         """`base` is the folder, or its URL, that relative videos start from."""
         _check_unicode("the folder that videos start from", base)
         self.kind = type(defaults)
         self._base = base
         self._defaults = defaults
-        self._limits = limits
+        self._limits = Limits()
         self._read = lru_cache(maxsize=1024)(
-            lambda text: parse_row_options(text, kind=self.kind, limits=limits)
+            lambda text: parse_row_options(text, kind=self.kind, limits=self._limits)
         )
 
     def parse(self, values: Mapping[str, Any], position: int) -> Row | BadRow:

@@ -24,7 +24,6 @@ from groundserve.batch.row import (
 from groundserve.batch.row_options import RowOptions
 from groundserve.batch.storage import LOCAL_PROTOCOLS, scheme_of, split_place
 from groundserve.errors import InvalidRequestError
-from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.strict_json import parse_object, shown
 
@@ -42,9 +41,7 @@ _BLOCK_BYTES = 2**16
 _SHOWN_CHARACTERS = 80
 
 
-def read_manifest(
-    place: str, *, defaults: RowOptions, limits: Limits | None = None
-) -> Iterator[Row | BadRow]:
+def read_manifest(place: str, *, defaults: RowOptions) -> Iterator[Row | BadRow]:
     """Yield the rows of a manifest in its order; memory is that of one batch of lines.
 
     Columns: `video` and `query`, and maybe `id` (text or a whole number; null is none) and
@@ -64,7 +61,7 @@ def read_manifest(
             f"a manifest must end in {', '.join(readers)}, got {shown(place)}; for a folder of "
             "videos give questions as well (--query)"
         )
-    parser = RowParser(_folder_of(place), defaults, limits or Limits())
+    parser = RowParser(_folder_of(place), defaults)
     rows = readers[ending](place, parser)
     # Each reader checks the file as a whole before it yields this.
     next(rows)
@@ -89,7 +86,7 @@ def rows_of_folder(
     for query in queries:
         check_text("query", query)
     filesystem, path = split_place(folder)
-    parser = RowParser(path if filesystem is None else folder.rstrip("/"), defaults, Limits())
+    parser = RowParser(path if filesystem is None else folder.rstrip("/"), defaults)
     names = _video_names(folder)
     first = next(names, None)
     if first is None:

@@ -82,7 +82,7 @@ class Unit:
         self.done = UnitDone(unit=number, host=host, pid=pid, started=time.time())
         if after is not None:
             self.done.host, self.done.pid = after.done.host, after.done.pid
-        self._told = 0.0 if after is None else after._told
+        self._told: float = 0.0 if after is None else after._told
         self._videos: dict[str, VideoTime] = {}  # by place
 
     @property

@@ -16,7 +16,8 @@ def open_temporary(schema: str, *, folder: str | None = None) -> sqlite3.Connect
         schema: SQL that makes its tables.
         folder: Where there is room for it; TMPDIR if None.
     """
-    with tempfile.TemporaryDirectory(prefix=".groundserve-", dir=folder) as place:
+    # What a kill may leave in a run's folder, the next attempt removes.
+    with tempfile.TemporaryDirectory(".partial", prefix=".groundserve-", dir=folder) as place:
         database = sqlite3.connect(os.path.join(place, "rows"), isolation_level=None)
         # A journal on the disk would need the file's name.
         pragmas = "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;"
@@ -24,8 +25,10 @@ def open_temporary(schema: str, *, folder: str | None = None) -> sqlite3.Connect
     return database
 
 
-def no_room(what: str, error: Exception) -> GroundserveError:
+def no_room(what: str, error: Exception, *, folder: str | None = None) -> GroundserveError:
     """Return what to raise where such a file cannot grow."""
+    if folder is not None:
+        return GroundserveError(f"cannot keep {what} in {folder}: {error}")
     return GroundserveError(
         f"cannot keep {what} in {tempfile.gettempdir()}: {error}; "
         "TMPDIR names a place with more room"
