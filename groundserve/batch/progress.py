@@ -64,8 +64,9 @@ class Tally:
             self.failures[ErrorKind.WORKER_DIED] += event.num_rows
             self.num_answered += event.num_rows
         elif isinstance(event, Finished):
-            self.failures = Counter(event.failures)
             self.num_rows = event.num_done + event.num_failed
+            self.num_done = event.num_done
+            self.failures = Counter(event.failures)
 
     @property
     def num_finished(self) -> int:
