@@ -234,16 +234,20 @@ class _Job:
         self._streams[method.options(num_returns="streaming").remote(*arguments)] = seat
 
     def _hear(self, stream: Any) -> None:
-        seat = self._streams.pop(stream)
-        seat.heard = time.monotonic()
+        seat = self._streams[stream]
         try:
             said = self._ray.get(next(stream))
         except StopIteration:
+            del self._streams[stream]
             self._go_on(seat)
             return
         except self._ray.exceptions.RayError:  # it died, or its node, or the way there is cut
+            del self._streams[stream]
             self._lose(seat)
             return
+        seat.heard = time.monotonic()
+        # Behind all others, so that each is heard.
+        self._streams[stream] = self._streams.pop(stream)
         match said:
             case JobError():
                 raise said
@@ -256,9 +260,8 @@ class _Job:
                 seat.fail(said)
                 self._count_unavailable(seat, said)
             case _Broken(message=message):
+                del self._streams[stream]
                 self._end(seat, ErrorKind.INTERNAL, message)
-                return
-        self._streams[stream] = seat  # behind all others, so that each is heard
 
     def _go_on(self, seat: _Seat) -> None:
         """Give a worker what comes next, its engines being open or its video done."""
