@@ -97,6 +97,7 @@ def _run(
         rows = (admit(row, family, None if job.is_folder else job.manifest) for row in rows)
     fingerprint = job.fingerprint(engine)
     manifest = open_storage(job.manifest).place
+
     def opened() -> RunDirectory:
         return RunDirectory(
             job.out, fingerprint, manifest=manifest, is_resumed=job.is_resumed, note=engine.note
