@@ -58,7 +58,7 @@ class UnitDone:
     """Name below the run directory; None where no row has an answer."""
     num_bytes: int = 0
     sha256: str = ""
-    """Of the file, which may hold what other workers have done, too."""
+    """The file's, which may hold what other workers have done, too."""
     slowest: tuple[VideoTime, ...] = ()
     """The videos that took longest, the slowest first; a few."""
 

@@ -147,7 +147,7 @@ class _Seat:
     heard: float = 0.0
     """When there was a word of it last."""
     num_deaths: int = 0
-    """Of processes that had this video."""
+    """How many processes died that had this video."""
     num_openings: int = 0
     """Since its engines were open last; 0 while they are."""
     num_unavailable: int = 0
@@ -190,7 +190,7 @@ class _Job:
         self._streams: dict[Any, _Seat] = {}
         """What an actor says -> its seat."""
         self._ended: list[Unit] = []
-        """Of processes that are gone."""
+        """What processes did that are gone."""
         self._numbers = itertools.count()
         self._started = self._published = time.monotonic()
 

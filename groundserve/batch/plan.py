@@ -72,7 +72,7 @@ class DoneRow(NamedTuple):
     id: str
     row_key: str
     request: str
-    """See `request_hash`."""
+    """What `request_hash` gives for it."""
 
 
 @dataclass(frozen=True)
