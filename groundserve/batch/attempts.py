@@ -14,8 +14,6 @@ from groundserve.batch.storage import Storage
 
 ATTEMPTS = "attempts"
 
-_ATTEMPT = re.compile(r"(\d{4,})\.json")
-
 
 class Claim(NamedTuple):
     """An attempt that is this process's own."""
@@ -37,12 +35,10 @@ def claim_attempt(storage: Storage, *, manifest: str, started: float) -> Claim:
         }
     ).encode()
     while True:
-        number = newest_attempt(storage) + 1
-        try:
-            storage.create(_attempt_name(number), content)
-        except FileExistsError:  # another driver was faster
-            continue
-        return Claim(number, content)
+        number = max(_numbers(storage), default=0) + 1
+        with contextlib.suppress(FileExistsError):  # another driver was faster
+            storage.create(_name(number), content)
+            return Claim(number, content)
 
 
 def require_newest(storage: Storage, claim: Claim) -> None:
@@ -50,14 +46,14 @@ def require_newest(storage: Storage, claim: Claim) -> None:
 
     A folder that was removed may hold another run by now, whose attempts are counted from 1, too.
     """
-    newest = newest_attempt(storage)
+    newest = max(_numbers(storage), default=0)
     if newest > claim.number:
         raise RunDirectoryError(
             f"attempt {newest} has begun in {storage.place}; this one, {claim.number}, must not "
             "publish any more"
         )
     with contextlib.suppress(FileNotFoundError):
-        if storage.read(_attempt_name(claim.number)) == claim.content:
+        if storage.read(_name(claim.number)) == claim.content:
             return
     raise RunDirectoryError(
         f"{storage.place} was removed or replaced while attempt {claim.number} worked on it, which "
@@ -65,18 +61,13 @@ def require_newest(storage: Storage, claim: Claim) -> None:
     )
 
 
-def newest_attempt(storage: Storage) -> int:
-    """Return the number of the last attempt that was begun, 0 where there is none."""
-    return max(_attempts(storage), default=0)
-
-
 def read_attempts(storage: Storage) -> dict[int, dict[str, Any]]:
     """Return what each attempt's file holds, by number; {} of one that is cut or gone."""
     attempts: dict[int, dict[str, Any]] = {}
-    for number in _attempts(storage):
+    for number in sorted(_numbers(storage)):
         attempts[number] = {}
         with contextlib.suppress(ValueError, TypeError, FileNotFoundError):
-            attempts[number] = dict(json.loads(storage.read(_attempt_name(number))))
+            attempts[number] = dict(json.loads(storage.read(_name(number))))
     return attempts
 
 
@@ -92,10 +83,10 @@ def process_mark(pid: int) -> str | None:
         return None
 
 
-def _attempts(storage: Storage) -> list[int]:
-    matches = (_ATTEMPT.fullmatch(name) for name in storage.names(ATTEMPTS))
-    return sorted(int(match[1]) for match in matches if match)
+def _numbers(storage: Storage) -> list[int]:
+    names = storage.names(ATTEMPTS)
+    return [int(name[:-5]) for name in names if re.fullmatch(r"\d{4,}\.json", name)]
 
 
-def _attempt_name(number: int) -> str:
+def _name(number: int) -> str:
     return f"{ATTEMPTS}/{number:04d}.json"

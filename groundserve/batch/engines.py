@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self, cast
 
 from groundserve.arguments import parse_url
 from groundserve.batch.row_options import RowOptions
@@ -43,24 +43,12 @@ class EngineIdentity:
         )
 
 
-class Source(Protocol):
-    """Opens scorers or answerers; small, so that it travels to the workers."""
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether they are elsewhere: one that does not answer is no sign of a bad video."""
-        ...
-
-    def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
-        """Open one, to be used as a context."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class EngineSource:
     """Engines as the command line names them; with none of the three, the shipped checkpoint's.
 
-    On a cluster, checkpoints and engine directories must lie where every node finds them.
+    Small, so that it travels to the workers. On a cluster, checkpoints and engine directories must
+    lie where every node finds them.
     """
 
     checkpoint: str | None = None
@@ -76,7 +64,7 @@ class EngineSource:
 
     @property
     def is_shared(self) -> bool:
-        """Whether servers answer."""
+        """Whether servers answer: where they do not, that is no sign of a bad video."""
         return bool(self.servers)
 
     def check(self) -> TextFamily[Any] | None:
@@ -103,8 +91,7 @@ class EngineSource:
         return family
 
     def identity(self, options: RowOptions | None = None) -> EngineIdentity:
-        """Tell which engines these are; servers are asked, each that answers."""
-        self.check()
+        """Tell which engines these are, once `check` has passed; servers are asked."""
         if self.servers:
             return EngineIdentity.of(common_engine(self.servers, options))
         if self.checkpoint is not None:
@@ -121,13 +108,13 @@ class EngineSource:
         return EngineIdentity.of(Manifest.load(self.engines or shipped_engine_dir()).identity)
 
     def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
-        """Open engines in this process, or connect to the servers; see `Source.open`.
+        """Open engines in this process, or connect to the servers, to be used as a context.
 
         A video that takes several calls is decoded and encoded in the first of them; see
         `python_backend.cache.LastVideo`. Servers do the same where they have a cache.
         """
         if self.servers:
-            return ServerPool(self.servers)
+            return cast("Scorer", ServerPool(self.servers))
         from python_backend.cache import LastVideo
         from python_backend.meter import Counts
 

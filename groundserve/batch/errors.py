@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from enum import StrEnum
 
 from groundserve.errors import (
@@ -16,14 +15,6 @@ from groundserve.errors import (
 
 class RunDirectoryError(GroundserveError):
     """The run directory cannot be written to, or no longer belongs to this driver."""
-
-
-def no_room(what: str, error: Exception) -> GroundserveError:
-    """Return what to raise where a temporary file of the driver cannot grow."""
-    return GroundserveError(
-        f"cannot keep {what} in {tempfile.gettempdir()}: {error}; "
-        "TMPDIR names a place with more room"
-    )
 
 
 class ErrorKind(StrEnum):

@@ -34,36 +34,36 @@ class VideoTime(NamedTuple):
     """Its duration; 0 where no row has an answer."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class UnitDone:
-    """A unit's answers were published."""
+    """What one worker has done was published."""
 
     unit: int
-    num_rows: int
-    failures: Mapping[str, int]
+    num_rows: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
     """Rows without an answer, by kind."""
-    num_videos: int
-    num_decoded: int
+    num_videos: int = 0
+    num_decoded: int = 0
     """Calls that decoded and encoded; the others had their features from the cache."""
-    num_calls: int
-    video_seconds: float
+    num_calls: int = 0
+    video_seconds: float = 0.0
     """Durations of the videos answered."""
-    stage_seconds: Mapping[str, float]
+    stage_seconds: dict[str, float] = field(default_factory=dict)
     """Wall seconds by stage, summed over calls."""
     started: float
-    wall_seconds: float
+    wall_seconds: float = 0.0
     host: str
     pid: int
-    shard: str | None
+    shard: str | None = None
     """Name below the run directory; None where no row has an answer."""
-    num_bytes: int
-    sha256: str
+    num_bytes: int = 0
+    sha256: str = ""
+    """The file's, which may hold what other workers have done, too."""
     slowest: tuple[VideoTime, ...] = ()
     """The videos that took longest, the slowest first; a few."""
 
     def __post_init__(self) -> None:
-        slowest = tuple(VideoTime(*one) for one in self.slowest)  # JSON has lists
-        object.__setattr__(self, "slowest", slowest)
+        self.slowest = tuple(VideoTime(*one) for one in self.slowest)  # JSON has lists
 
 
 @dataclass(frozen=True, kw_only=True)

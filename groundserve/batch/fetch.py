@@ -15,8 +15,8 @@ from groundserve.errors import DeadlineExceededError
 from groundserve.limits import MIB, Limits
 from groundserve.runtime.deadline import Deadline
 
-_TRIES = 3
-_FIRST_WAIT_SECONDS = 0.5
+_WAITS_SECONDS = (0.5, 1.0, None)
+"""After each try."""
 
 
 class FetchError(Exception):
@@ -38,30 +38,29 @@ def local_file(place: str, *, limits: Limits, deadline: Deadline) -> Iterator[st
         DeadlineExceededError: Copying took too long.
     """
     filesystem, path = split_place(place)
+    gone = FetchError(ErrorKind.MISSING, f"there is no file {place!r} any more")
     if filesystem is None:
         if not os.path.exists(path):
-            raise _gone(place)
+            raise gone
         yield path
         return
     # Its ending tells nobody anything: what a file is, is seen from its content.
     with tempfile.NamedTemporaryFile(prefix="groundserve-video-") as file:
-        for tries_left in reversed(range(_TRIES)):
+        for wait_seconds in _WAITS_SECONDS:
             try:
                 _copy(filesystem, path, place, file, limits=limits, deadline=deadline)
                 break
             except FileNotFoundError:
-                raise FetchError(
-                    ErrorKind.MISSING, f"there is no file {place!r} any more"
-                ) from None
+                raise gone from None
             except PermissionError:
                 raise FetchError(ErrorKind.MISSING, f"{place!r} may not be read") from None
             except (FetchError, DeadlineExceededError):
                 raise
             except Exception as error:  # each store has classes of its own
-                if not tries_left:
+                if wait_seconds is None:
                     message = f"{place!r} cannot be read: {type(error).__name__}: {error}"
                     raise FetchError(ErrorKind.UNAVAILABLE, message) from error
-                time.sleep(_FIRST_WAIT_SECONDS * 2 ** (_TRIES - 1 - tries_left))
+                time.sleep(wait_seconds)
         yield file.name
 
 
@@ -81,7 +80,3 @@ def _copy(
                 )
             file.write(block)
     file.flush()
-
-
-def _gone(place: str) -> FetchError:
-    return FetchError(ErrorKind.MISSING, f"there is no file {place!r} any more")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Self, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,14 +53,15 @@ class FrameOutput:
     """Images whose longer side has more pixels are shrunk to it; None: as they are."""
 
     def __post_init__(self) -> None:
-        if self.image_format not in get_args(ImageFormat):
+        formats = get_args(ImageFormat)
+        if self.image_format not in formats:
             raise InvalidRequestError(
-                f"the format of frames must be one of {', '.join(get_args(ImageFormat))}, "
+                f"the format of frames must be one of {', '.join(formats)}, "
                 f"got {self.image_format!r}"
             )
         if self.quality is not None and self.image_format != "jpeg":
             raise InvalidRequestError("a quality goes with frames as jpeg; png is lossless")
-        if self.quality is not None and not 1 <= self.quality <= 100:
+        if not 1 <= self.jpeg_quality <= 100:
             raise InvalidRequestError(
                 f"the quality of frames must be from 1 to 100, got {self.quality}"
             )
@@ -69,15 +71,16 @@ class FrameOutput:
             )
 
     @property
-    def description(self) -> str:
-        """Say it in words: a run that is resumed must have the same."""
-        quality = f" of quality {self._quality}" if self.image_format == "jpeg" else ""
-        side = "" if self.longest_side is None else f", longest side {self.longest_side}"
-        return f"{self.image_format}{quality}{side} in {open_storage(self.directory).place}"
+    def jpeg_quality(self) -> int:
+        """From 1 to 100."""
+        return DEFAULT_QUALITY if self.quality is None else self.quality
 
     @property
-    def _quality(self) -> int:
-        return DEFAULT_QUALITY if self.quality is None else self.quality
+    def description(self) -> str:
+        """Say it in words: a run that is resumed must have the same."""
+        quality = f" of quality {self.jpeg_quality}" if self.image_format == "jpeg" else ""
+        side = "" if self.longest_side is None else f", longest side {self.longest_side}"
+        return f"{self.image_format}{quality}{side} in {open_storage(self.directory).place}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,45 +101,35 @@ class FrameEntry:
     """In [0, 1]."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RowFrames:
-    """The frames that one row selected, in time order; K' of them."""
+def frame_entries(
+    output: FrameOutput,
+    row_id: str,
+    video: str,
+    query: QueryResult,
+    frame_indices: NDArray[np.int64],
+) -> list[FrameEntry]:
+    """Return what a row selected, in time order, as lines of the index: so the images' places.
 
-    id: str
-    video: str
-    query: str
-    frames: tuple[tuple[int, int, float, float], ...]
-    """Rank from 1, ordinal, seconds and score of each."""
-
-    @classmethod
-    def of(
-        cls, row_id: str, video: str, query: QueryResult, frame_indices: NDArray[np.int64]
-    ) -> Self:
-        """Take what a row selected from the answer to its question."""
-        frames = tuple(ranked_frames(query, frame_indices))
-        return cls(id=row_id, video=video, query=query.query, frames=frames)
-
-    def entries(self, output: FrameOutput) -> list[FrameEntry]:
-        """Return the lines of the index, and so the images' places."""
-        rank_digits = len(str(len(self.frames)))
-        last_seconds = max((seconds for _, _, seconds, _ in self.frames), default=0.0)
-        second_digits = len(str(int(max(0.0, last_seconds))))
-        folder = row_folder(self.id)
-        suffix = SUFFIXES[output.image_format]
-        return [
-            FrameEntry(
-                file=f"{folder}/r{rank:0{rank_digits}d}_{clock_text(seconds, second_digits)}"
-                f"{suffix}",
-                id=self.id,
-                video=self.video,
-                query=self.query,
-                rank=rank,
-                frame_index=ordinal,
-                seconds=seconds,
-                score=score,
-            )
-            for rank, ordinal, seconds, score in self.frames
-        ]
+    `frame_indices` are all that were sampled.
+    """
+    frames = list(ranked_frames(query, frame_indices))
+    rank_digits = len(str(len(frames)))
+    last_seconds = max((seconds for _, _, seconds, _ in frames), default=0.0)
+    second_digits = len(str(int(max(0.0, last_seconds))))
+    start, suffix = f"{row_folder(row_id)}/r", SUFFIXES[output.image_format]
+    return [
+        FrameEntry(
+            file=f"{start}{rank:0{rank_digits}d}_{clock_text(seconds, second_digits)}{suffix}",
+            id=row_id,
+            video=video,
+            query=query.query,
+            rank=rank,
+            frame_index=ordinal,
+            seconds=seconds,
+            score=score,
+        )
+        for rank, ordinal, seconds, score in frames
+    ]
 
 
 def row_folder(row_id: str) -> str:
@@ -149,84 +142,57 @@ def row_folder(row_id: str) -> str:
     return f"{digest[:2]}/{readable_name(row_id) or 'row'}-{digest}"
 
 
-def write_row_frames(
-    output: FrameOutput,
-    video: str,
-    rows: Sequence[RowFrames],
-    *,
-    timeout_seconds: float | None = None,
+def write_frames(
+    output: FrameOutput, video: str, entries: Sequence[FrameEntry], *, timeout_seconds: float
 ) -> None:
-    """Write the images of all rows of one video, which is decoded once for them.
+    """Write images of one video, which is decoded once for them.
 
     Each image appears as a whole, or not at all. Those that a killed run left are replaced by the
     same ones.
-
-    Args:
-        output: Where, and as what.
-        video: Path of the video on this machine.
-        rows: Its rows.
-        timeout_seconds: Longest time for all; `Limits.max_request_seconds` for each frame if None.
 
     Raises:
         RunDirectoryError: The disk is full, or the folder can no longer be written to.
         GroundserveError: See `read_frames` for what is wrong with the video.
     """
     storage = open_storage(output.directory)
+    for folder in {os.path.dirname(entry.file) for entry in entries}:
+        for name in storage.names(folder):
+            if name.endswith(PARTIAL_SUFFIX):  # what a killed process was writing
+                storage.delete(f"{folder}/{name}")
     places: dict[int, list[str]] = {}
-    for row in rows:
-        _clear_partial(storage, row_folder(row.id))
-        for entry in row.entries(output):
-            places.setdefault(entry.frame_index, []).append(entry.file)
-    limits = Limits()
+    for entry in entries:
+        places.setdefault(entry.frame_index, []).append(entry.file)
     frame_indices = sorted(places)
-    if timeout_seconds is None:
-        timeout_seconds = limits.max_request_seconds * len(frame_indices)
     frames = iterate_frames(
         video,
         frame_indices,
         longest_side=output.longest_side,
-        limits=limits,
+        limits=Limits(),
         deadline=Deadline.after(timeout_seconds),
     )
     with closing(frames):
         for ordinal, frame in zip(frame_indices, frames, strict=True):
-            image = encode_image(frame, output.image_format, quality=output._quality)
+            image = encode_image(frame, output.image_format, quality=output.jpeg_quality)
             for name in places[ordinal]:
                 storage.write(name, image)
 
 
-def _clear_partial(storage: Storage, folder: str) -> None:
-    """Remove what a killed process was writing in a row's folder."""
-    for name in storage.names(folder):
-        if name.endswith(PARTIAL_SUFFIX):
-            storage.delete(f"{folder}/{name}")
-
-
-def write_index(output: FrameOutput, rows: Iterable[RowFrames]) -> str:
-    """Write the index of all images at once, in the order of the rows; no row is kept in memory.
-
-    Returns:
-        Its place: JSON Lines, one `FrameEntry` a line, by row, then time.
-    """
+def write_index(output: FrameOutput, run: Storage) -> str:
+    """Write the index of all images of a run, file by file; return its place."""
     storage = open_storage(output.directory)
-    storage.make()
     with storage.writing(INDEX_NAME) as file:
-        for row in rows:
-            for entry in row.entries(output):
-                line = json.dumps(asdict(entry), ensure_ascii=False) + "\n"
-                # An id or a video's name need not be UTF-8; escaped, it is JSON still.
-                file.write(line.encode("utf-8", "backslashreplace"))
+        for entry in _entries_of_run(output, run):
+            file.write(json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n")
     return f"{storage.place}/{INDEX_NAME}"
 
 
-def rows_with_frames(storage: Storage) -> Iterator[RowFrames]:
-    """Yield each row of a run that has scores, file by file."""
+def _entries_of_run(output: FrameOutput, run: Storage) -> Iterator[FrameEntry]:
     names = ("frame_logits", "frame_scores", "selected_frames", "selected_seconds")
     columns = ("id", "video", "query", "frame_indices", *names)
-    for row_id, video, query, *found in scored_rows(storage, columns):
+    for row_id, video, query, *found in scored_rows(run, columns):
         if not all(one.is_valid for one in found):  # a family that answers in text has none
             continue
         indices, *scored = (one.values.to_numpy(zero_copy_only=False) for one in found)
         arrays = dict(zip(names, scored, strict=True))
         answer = QueryResult(query=query.as_py(), spans=[], **arrays)
-        yield RowFrames.of(row_id.as_py(), video.as_py(), answer, indices)
+        yield from frame_entries(output, row_id.as_py(), video.as_py(), answer, indices)

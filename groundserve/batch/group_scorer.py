@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from groundserve.answers import AnswerResult
-from groundserve.batch.engines import Source
+from groundserve.batch.engines import EngineSource
 from groundserve.batch.errors import ErrorKind, RunDirectoryError, kind_of
 from groundserve.batch.fetch import FetchError, local_file
-from groundserve.batch.frame_output import FrameOutput, RowFrames, write_row_frames
+from groundserve.batch.frame_output import FrameOutput, frame_entries, write_frames
 from groundserve.batch.keys import require_unchanged
+from groundserve.batch.row import Group
 from groundserve.batch.row_options import RowOptions
-from groundserve.batch.shards import Staging
-from groundserve.batch.units import Group
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
@@ -44,11 +43,10 @@ class JobError(GroundserveError):
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Small, so that it travels to the workers."""
+    """How rows are scored; small, so that it travels to the workers."""
 
-    source: Source
+    source: EngineSource
     engine_id: str
-    staging: Staging
     num_threads: int = 1
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
     hang_seconds: float = HANG_SECONDS
@@ -66,18 +64,6 @@ class Work:
     def silence_seconds(self) -> float:
         """How long a step may take before its process is ended."""
         return self.deadline_seconds + self.hang_seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ready:
-    """The scorer is open; or it has said all that it could of a group."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Broken:
-    """The scorer failed in a way that nobody foresaw, and its process ends."""
-
-    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +113,8 @@ def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator
     except GroundserveError as error:
         is_poison = isinstance(error, UnavailableError) and is_decoder_death(error)
         kind = ErrorKind.WORKER_DIED if is_poison else kind_of(error)
-        yield Unanswered(kind=kind, message=_message(error, path, group))
+        # A copy has another name each time.
+        yield Unanswered(kind=kind, message=str(error).replace(path, group.place))
 
 
 def _ask_all(scorer: Scorer | Answerer, group: Group, path: str, work: Work) -> Iterator[Outcome]:
@@ -154,18 +141,19 @@ def _with_frames(
         raise
     except GroundserveError as error:  # what was answered before it stays
         failure = error
-    rows = [
-        RowFrames.of(row.id, row.video, query, answer.result.frame_indices)
+    entries = [
+        entry
         for answer in answers
         if isinstance(answer.result, ScoreResult)
         for query in answer.result.queries
         for row in group.rows
         if (row.options, row.query) == (answer.options, query.query)
+        for entry in frame_entries(frames, row.id, row.video, query, answer.result.frame_indices)
     ]
-    if rows:
+    if entries:
         yield Step()
         try:
-            write_row_frames(frames, path, rows, timeout_seconds=work.deadline_seconds)
+            write_frames(frames, path, entries, timeout_seconds=work.deadline_seconds)
         except RunDirectoryError as error:
             raise JobError(f"a worker cannot write frames: {error}") from error
         # The images are of a second reading, which may have met with another file.
@@ -253,8 +241,3 @@ def _call(
             "with those, or begin another run"
         )
     return result
-
-
-def _message(error: GroundserveError, path: str, group: Group) -> str:
-    """Return what an error says, without the name of a copy, which is another one each time."""
-    return str(error).replace(path, group.place)

@@ -1,38 +1,52 @@
-"""A job: Ray Data gives units to workers, and one process publishes what they have done.
+"""A job: each of Ray's actors scores one video at a time, and one process publishes the answers.
 
-Seen with Ray 2.60: an actor that dies is started again and its tasks, told not to be retried, fail
-and are left out (`max_errored_blocks`), also those that only waited for it. An actor whose
-constructor raises, or that ends by itself, is not replaced, and a dataset without actors waits for
-ever: nothing here raises in a constructor, and workers end themselves by SIGKILL alone. Where Ray
-itself dies, this process ends with it, and a resume goes on.
+An actor holds a scorer, which a video may kill or hang: its process is ended then, a new one takes
+its place, and the driver knows which video that was. Where Ray itself dies, the job ends, and a
+resume goes on.
 """
 
 from __future__ import annotations
 
-import pickle
-import secrets
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.events import Event, RowFailed, Started, UnitLost
-from groundserve.batch.group_scorer import Work
+from groundserve.batch.events import Event, Started, UnitLost
+from groundserve.batch.group_scorer import (
+    Answered,
+    JobError,
+    Outcome,
+    Unanswered,
+    Work,
+    score_group,
+)
 from groundserve.batch.plan import Plan
 from groundserve.batch.ray_pool import Pool, Workers, started_ray
+from groundserve.batch.row import Group, Row
 from groundserve.batch.run_directory import RunDirectory
-from groundserve.batch.shards import Receipt, Staging
-from groundserve.batch.storage import open_storage
-from groundserve.batch.units import Unit, UnitSize
-from groundserve.batch.worker import UnitScorer
-from groundserve.errors import (
-    GroundserveError,
-    UnavailableError,
-)
+from groundserve.batch.shards import Unit
+from groundserve.errors import GroundserveError, UnavailableError
 
-_START_SECONDS = 1800.0
-"""How long a worker may take to start and open its engines, on a cluster that must first grow."""
-_IN_FLIGHT = 2
-"""Units given to a worker at a time: the next one is there when one is done."""
+_OPEN_SECONDS = 1800.0
+"""How long engines may take to open, on a cluster that must first grow."""
+_POLL_SECONDS = 1.0
+_MAX_DEATHS = 2
+"""How often a process may die of one video before that has failed."""
+_MAX_OPENINGS = 3
+"""How often engines are opened where the process dies meanwhile, as of an OOM kill."""
+_MAX_UNAVAILABLE = 3
+"""Videos in a row that no server took before a job stops: the servers are gone, not the videos."""
+_MAX_ROWS = 2048
+"""Rows that are published together at most: 25 MB at 512 frames."""
+_PUBLISH_SECONDS = (0.5, 60.0)
+"""Shortest and longest time between two publications: a kill loses no more than that."""
+_PUBLISH_SHARE = 1 / 16
+"""Part of the time since the start that lies between two, within these bounds."""
 
 
 def run_job(
@@ -44,171 +58,313 @@ def run_job(
     manifest: str,
     on_event: Callable[[Event], None],
 ) -> None:
-    """Do all that a plan has left; each unit is published as soon as it is done.
+    """Do all that a plan has left, and publish the answers as they come.
 
-    A unit whose worker died, which no video should be able to bring about (`UnitScorer`), is done
-    once more, each video alone; one that is lost again is an error of kind WorkerDied. For the main
-    thread: Ray ends with the thread that started it.
-
-    Args:
-        plan: What there is to do.
-        directory: Where answers go; `finish` is left to the caller.
-        work: How a unit is scored.
-        workers: Who scores.
-        manifest: What the journal calls the manifest.
-        on_event: Hears of all that happens, in this thread.
+    For the main thread: Ray ends with the thread that started it. `RunDirectory.finish` is left to
+    the caller. What happens is told to `on_event`, in this thread.
 
     Raises:
         GroundserveError: The job cannot go on: engines that cannot be opened or are others, servers
             that are gone, a run directory that cannot be written to, a Ray that does not run. What
             was published stays.
     """
-    num_groups = plan.counts.num_groups
 
-    def tell(*happened: Event) -> None:
-        directory.write(*happened)
-        on_event(happened[-1])
+    def tell(event: Event) -> None:
+        directory.write(event)
+        on_event(event)
 
-    def run(units: Iterable[Unit]) -> Iterator[Unit]:
-        """Publish what is done; yield units whose worker died."""
-        for found in _score(units, work, pool):
-            if isinstance(found, Receipt):
-                on_event(directory.publish(found))
-            else:
-                yield found
+    def start(number: int) -> None:
+        failures = plan.failures_by_kind()
+        counts = plan.counts._asdict()
+        tell(Started(**counts, workers=number, manifest=manifest, failures=failures))
+
+    def publish(units: list[Unit]) -> None:
+        for event in directory.publish(units):
+            on_event(event)
 
     if not plan.counts.num_to_do:
-        tell(_started(plan, 0, manifest))
+        start(0)
         return
     with started_ray(workers) as pool:
-        tell(_started(plan, pool.number, manifest))
-        suspects: list[Unit] = []
-        for unit in run(plan.units(UnitSize.for_job(num_groups, workers=pool.number))):
-            tell(_lost(unit, "its worker died"))
-            suspects += unit.alone()
-        for unit in run(suspects):
-            message = "the worker died twice with this video, at last with it alone"
-            tell(*_failures(unit, message), _lost(unit, message))
+        start(pool.number)
+        _Job(plan.groups(), work, pool, publish=publish, tell=tell).run()
 
 
-def _started(plan: Plan, number: int, manifest: str) -> Started:
-    counts = plan.counts
-    return Started(
-        num_rows=counts.num_rows,
-        num_done=counts.num_done,
-        num_failed=counts.num_failed,
-        num_to_do=counts.num_to_do,
-        num_groups=counts.num_groups,
-        workers=number,
-        manifest=manifest,
-        failures=plan.failures_by_kind(),
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A worker's scorer is open."""
+
+    host: str
+    pid: int
 
 
-def _lost(unit: Unit, message: str) -> UnitLost:
-    return UnitLost(
-        unit=unit.number, num_rows=unit.num_rows, is_alone=unit.is_alone, message=message
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Broken:
+    """A scorer failed in a way that nobody foresaw, nor knows in which state it is."""
 
-
-def _failures(unit: Unit, message: str) -> list[RowFailed]:
-    return [
-        RowFailed(
-            id=row.id, row_key=key, video=row.video, kind=ErrorKind.WORKER_DIED, message=message
-        )
-        for group in unit.groups
-        for row, key in zip(group.rows, group.keys, strict=True)
-    ]
-
-
-def _score(units: Iterable[Unit], work: Work, pool: Pool) -> Iterator[Receipt | Unit]:
-    """Have units scored, in any order; at the end yield those whose worker died.
-
-    The units lie in a file that workers read them from: nothing grows with them but their number.
-    """
-    import ray.data
-
-    storage = open_storage(work.staging.place)
-    name = f"{work.staging.folder}/units-{secrets.token_hex(4)}"
-    places: list[int] = []
-    longest_seconds = 0.0
-    is_alone = False
-    with storage.writing(name) as file:
-        for unit in units:
-            places.append(file.tell())
-            pickle.dump(unit, file)
-            longest_seconds = max(longest_seconds, _longest_seconds(unit, work))
-            is_alone = unit.is_alone
-    if not places:
-        return
-    context = ray.data.DataContext.get_current()
-    context.execution_no_progress_timeout_s = _START_SECONDS + longest_seconds
-    # A block for each unit, so that a receipt comes when its unit is done. Made here and not
-    # read by tasks: those would need cores that the workers have reserved.
-    outcomes = ray.data.from_items(places, override_num_blocks=len(places)).map_batches(
-        _Worker,
-        fn_constructor_args=(work, name),
-        batch_size=None,
-        compute=ray.data.ActorPoolStrategy(
-            size=pool.number,
-            # What only waits for a worker is lost with it, and would be taken for its killer.
-            max_tasks_in_flight_per_actor=1 if is_alone else _IN_FLIGHT,
-        ),
-        num_cpus=pool.cpus_each,
-        num_gpus=pool.gpus_each,
-        max_restarts=-1,
-        max_task_retries=0,
-    )
-    left = set(places)
-    for place, outcome in _rows(outcomes):
-        if isinstance(outcome, GroundserveError):
-            raise outcome
-        left.remove(place)
-        yield outcome
-    for place in sorted(left):
-        yield _read_unit(work.staging, name, place)
-
-
-def _longest_seconds(unit: Unit, work: Work) -> float:
-    """Return how long a unit may take, all of whose calls take as long as they may."""
-    calls = (1 + sum(1 for _ in it.calls(work.limits.max_queries)) for it in unit.groups)
-    return sum(calls) * work.silence_seconds
-
-
-def _rows(dataset: Any) -> Iterator[tuple[int, Receipt | GroundserveError]]:
-    """Yield what workers say, as it comes."""
-    import ray.exceptions
-
-    try:
-        for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):
-            for place, outcome in zip(batch["place"], batch["outcome"], strict=True):
-                yield int(place), pickle.loads(outcome)
-    except (ray.exceptions.RayError, OSError) as error:
-        raise UnavailableError(f"Ray broke down; it said:\n{error}") from error
-
-
-def _read_unit(staging: Staging, name: str, place: int) -> Unit:
-    with open_storage(staging.place).open(name) as file:
-        file.seek(place)
-        unit: Unit = pickle.load(file)
-        return unit
+    message: str
 
 
 class _Worker:
-    """What each of Ray's actors runs."""
+    """What runs in an actor's process; its methods are streams of what happens."""
 
-    def __init__(self, work: Work, units: str) -> None:
-        self._staging = work.staging
-        self._units = units
-        self._scorer = UnitScorer(work)
+    def __init__(self, work: Work) -> None:
+        self._work = work
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        outcomes = []
-        for place in batch["item"]:
-            try:
-                unit = _read_unit(self._staging, self._units, int(place))
-                outcome: Receipt | GroundserveError = self._scorer.score(unit)
-            except GroundserveError as error:  # the job's end, which Ray would only log
-                outcome = error
-            outcomes.append(pickle.dumps(outcome))
-        return {"place": batch["item"], "outcome": outcomes}
+    def open(self) -> Iterator[_Opened | JobError]:
+        try:
+            work = self._work
+            source = work.source.open(num_threads=work.num_threads, limits=work.limits)
+            self._scorer = source.__enter__()  # as long as the process lives
+            yield _Opened(host=socket.gethostname(), pid=os.getpid())
+        except Exception as error:
+            yield JobError(f"a worker cannot open its engines: {_worded(error)}")
+            raise
+
+    def score(self, group: Group) -> Iterator[Outcome | JobError | _Broken]:
+        try:
+            yield from score_group(self._scorer, group, self._work)
+        except JobError as error:
+            yield error
+        except Exception as error:
+            yield _Broken(message=_worded(error))
+            raise
+
+
+def _worded(error: Exception) -> str:
+    return str(error) if isinstance(error, GroundserveError) else f"{type(error).__name__}: {error}"
+
+
+@dataclass(kw_only=True)
+class _Seat:
+    """A worker as the driver sees it, with the video that it has."""
+
+    group: Group
+    """Its rows are those that are not told of yet."""
+    unit: Unit
+    """What it has done and is not yet published."""
+    actor: Any = None
+    heard: float = 0.0
+    """When there was a word of it last."""
+    num_deaths: int = 0
+    """How many processes died that had this video."""
+    num_openings: int = 0
+    """Since its engines were open last; 0 while they are."""
+    num_unavailable: int = 0
+    """Videos in a row that no server took."""
+
+    def note(self, rows: Sequence[Row]) -> None:
+        """Take rows out that have an answer or an error."""
+        told = {row.position for row in rows}
+        left = tuple(row for row in self.group.rows if row.position not in told)
+        self.group = replace(self.group, rows=left)
+
+    def fail(self, outcome: Unanswered) -> None:
+        """Note that rows have no answer."""
+        asked = outcome.options, outcome.queries
+        self.note(self.unit.fail(self.group, outcome.kind, outcome.message, *asked))
+
+
+class _Job:
+    """Workers, what each is at, and answers that are not yet published."""
+
+    def __init__(
+        self,
+        groups: Iterator[Group],
+        work: Work,
+        pool: Pool,
+        *,
+        publish: Callable[[list[Unit]], None],
+        tell: Callable[[Event], None],
+    ) -> None:
+        import ray
+        import ray.exceptions
+
+        self._ray = ray
+        self._node = ray.get_runtime_context().get_node_id()
+        self._groups = groups
+        self._work = work
+        self._pool = pool
+        self._publish_units = publish
+        self._tell = tell
+        self._streams: dict[Any, _Seat] = {}
+        """What an actor says -> its seat."""
+        self._ended: list[Unit] = []
+        """What processes did that are gone."""
+        self._numbers = itertools.count()
+        self._started = self._published = time.monotonic()
+
+    def run(self) -> None:
+        """Score all groups."""
+        try:
+            # In this order, for zip takes no group where no worker is left.
+            for _, group in zip(range(self._pool.number), self._groups, strict=False):
+                self._open(_Seat(group=group, unit=Unit(next(self._numbers))))
+            while self._streams:
+                ready, _ = self._ray.wait([*self._streams], timeout=_POLL_SECONDS)
+                for stream in ready:
+                    self._hear(stream)
+                if not ready:
+                    self._require_ray()
+                self._end_silent()
+                self._publish_if_due()
+        except self._ray.exceptions.RayError as error:
+            raise UnavailableError(f"Ray broke down; it said:\n{error}") from error
+        finally:
+            self._publish()
+
+    def _require_ray(self) -> None:
+        """Refuse to wait for a Ray whose part on this machine has died: actors are never made."""
+        nodes: Any = self._ray.nodes()  # type: ignore[no-untyped-call]
+        alive = [node["NodeID"] for node in nodes if node["Alive"]]
+        if self._node not in alive:
+            raise UnavailableError("Ray broke down: its process on this machine (raylet) has died")
+
+    def _open(self, seat: _Seat) -> None:
+        """Have a new process open its engines."""
+        actor = self._ray.remote(_Worker).options(
+            num_cpus=self._pool.cpus_each, num_gpus=self._pool.gpus_each
+        )
+        seat.actor = actor.remote(self._work)
+        seat.num_openings += 1
+        self._listen(seat, seat.actor.open)
+
+    def _listen(self, seat: _Seat, method: Any, *arguments: object) -> None:
+        seat.heard = time.monotonic()
+        self._streams[method.options(num_returns="streaming").remote(*arguments)] = seat
+
+    def _hear(self, stream: Any) -> None:
+        seat = self._streams[stream]
+        try:
+            said = self._ray.get(next(stream))
+        except StopIteration:
+            del self._streams[stream]
+            self._go_on(seat)
+            return
+        except self._ray.exceptions.RayError:  # it died, or its node, or the way there is cut
+            del self._streams[stream]
+            self._lose(seat)
+            return
+        seat.heard = time.monotonic()
+        # Behind all others, so that each is heard.
+        self._streams[stream] = self._streams.pop(stream)
+        match said:
+            case JobError():
+                raise said
+            case _Opened(host=host, pid=pid):
+                seat.unit = Unit(next(self._numbers), host=host, pid=pid)
+            case Answered(options=options, result=result):
+                seat.note(seat.unit.add(seat.group, options, result))
+                seat.num_unavailable = 0
+            case Unanswered():
+                seat.fail(said)
+                self._count_unavailable(seat, said)
+            case _Broken(message=message):
+                del self._streams[stream]
+                self._end(seat, ErrorKind.INTERNAL, message)
+
+    def _go_on(self, seat: _Seat) -> None:
+        """Give a worker what comes next, its engines being open or its video done."""
+        if seat.num_openings:
+            seat.num_openings = 0
+        elif not self._take_group(seat):
+            self._leave(seat)
+            return
+        seat.unit.begin()
+        self._listen(seat, seat.actor.score, seat.group)
+
+    def _take_group(self, seat: _Seat) -> bool:
+        group = next(self._groups, None)
+        if group is not None:
+            seat.group, seat.num_deaths = group, 0
+        return group is not None
+
+    def _lose(self, seat: _Seat) -> None:
+        """Go on where a process died."""
+        if seat.num_openings:
+            if seat.num_openings == _MAX_OPENINGS:
+                raise _not_opened(f"died {_MAX_OPENINGS} times in a row")
+            self._reopen(seat)
+            return
+        seat.num_deaths += 1
+        if seat.num_deaths == _MAX_DEATHS:
+            message = f"the process that scored it died, {_MAX_DEATHS} times in a row"
+            self._end(seat, ErrorKind.WORKER_DIED, message)
+            return
+        num_rows = len(seat.group.rows)
+        message = f"its worker died, with the video {seat.group.place}"
+        lost = UnitLost(
+            unit=seat.unit.done.unit, num_rows=num_rows, is_alone=False, message=message
+        )
+        self._tell(lost)
+        self._reopen(seat)
+
+    def _end(self, seat: _Seat, kind: ErrorKind, message: str) -> None:
+        """Give up a video, and the process that had it."""
+        seat.fail(Unanswered(kind=kind, message=message))
+        self._reopen(seat)
+
+    def _reopen(self, seat: _Seat) -> None:
+        """Have a new process do what is left of the video, else the next."""
+        self._leave(seat)
+        if seat.group.rows or self._take_group(seat):
+            self._open(seat)
+
+    def _leave(self, seat: _Seat) -> None:
+        self._ray.kill(seat.actor)
+        self._ended.append(seat.unit)
+        seat.unit = Unit(next(self._numbers))
+
+    def _end_silent(self) -> None:
+        now = time.monotonic()
+        for stream, seat in [*self._streams.items()]:
+            silence = now - seat.heard
+            if seat.num_openings:
+                # One that waits for room in the cluster does not stop the others.
+                is_alone = all(one.num_openings for one in self._streams.values())
+                if is_alone and silence > _OPEN_SECONDS:
+                    raise _not_opened("hung")
+            elif silence > self._work.silence_seconds and not self._has_more(stream):
+                del self._streams[stream]
+                message = (
+                    f"it hung for {self._work.silence_seconds:g} s where no deadline ends it, so "
+                    "its process was ended"
+                )
+                self._end(seat, ErrorKind.TIMEOUT, message)
+
+    def _has_more(self, stream: Any) -> bool:
+        """Tell whether there is a word that was not heard yet, as after a slow publication."""
+        ready, _ = self._ray.wait([stream], timeout=0)
+        return bool(ready)
+
+    def _count_unavailable(self, seat: _Seat, outcome: Unanswered) -> None:
+        if outcome.kind is ErrorKind.UNAVAILABLE and outcome.is_asked:
+            seat.num_unavailable += self._work.source.is_shared
+        if seat.num_unavailable == _MAX_UNAVAILABLE:
+            raise JobError(f"no server took {_MAX_UNAVAILABLE} videos in a row: {outcome.message}")
+
+    def _publish_if_due(self) -> None:
+        now = time.monotonic()
+        least, most = _PUBLISH_SECONDS
+        pause = min(max(least, (now - self._started) * _PUBLISH_SHARE), most)
+        num_rows = sum(seat.unit.num_rows for seat in self._streams.values())
+        if num_rows >= _MAX_ROWS or now - self._published >= pause:
+            self._publish()
+            self._published = now
+
+    def _publish(self) -> None:
+        units, self._ended = self._ended, []
+        for seat in self._streams.values():
+            if seat.unit.num_rows:
+                units.append(seat.unit)
+                seat.unit = Unit(next(self._numbers), after=seat.unit)
+        # Nothing is held any more: what is interrupted here is not published a second time.
+        if units := [unit for unit in units if unit.num_rows]:
+            self._publish_units(units)
+
+
+def _not_opened(what: str) -> JobError:
+    return JobError(
+        f"the process that opens a worker's engines {what}; Ray's log of the worker may say why, "
+        "and the kernel's, whether memory ran out"
+    )

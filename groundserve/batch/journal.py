@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from groundserve.batch import events
 from groundserve.batch.errors import RunDirectoryError
@@ -25,15 +24,6 @@ REMOTE_HEARTBEAT_SECONDS = 60.0
 """The same in an object store."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One line."""
-
-    time: float
-    event: Event | None
-    """None: a heartbeat, or a line of another version."""
-
-
 class Journal:
     """Writes the log of one attempt, and a heartbeat while nothing happens."""
 
@@ -42,7 +32,6 @@ class Journal:
         self._stem = f"{LOG}/attempt-{attempt:04d}"
         self._lines: list[bytes] = []
         self._num_parts = 0
-        self._is_torn = False
         self._lock = threading.Lock()
         self._is_closed = threading.Event()
         self._last = time.monotonic()
@@ -52,11 +41,24 @@ class Journal:
 
     def write(self, *happened: Event) -> None:
         """Add lines, on a local disk at once and in one piece."""
-        self._add([events.to_json(event) for event in happened], is_urgent=False)
+        self._add([events.to_json(event) for event in happened])
+        if self._storage.is_local:
+            self.flush()
 
     def flush(self) -> None:
         """Write what was gathered."""
-        self._add([], is_urgent=True)
+        with self._lock:
+            # Also where this fails: half of it may be there, and a failure counts once.
+            data = b"".join(self._lines)
+            self._lines.clear()
+            if not data:
+                return
+            self._last = time.monotonic()
+            if self._storage.is_local:
+                self._storage.append(f"{self._stem}.jsonl", data)
+            else:
+                self._storage.write(f"{self._stem}-{self._num_parts:06d}.jsonl", data)
+                self._num_parts += 1
 
     def close(self) -> None:
         """Write what is left, and end the heartbeat."""
@@ -64,48 +66,30 @@ class Journal:
         self._thread.join()
         self.flush()
 
-    def _add(self, objects: list[dict[str, object]], *, is_urgent: bool) -> None:
+    def _add(self, objects: list[dict[str, object]]) -> None:
         now = time.time()
-        lines = [json.dumps({"time": now, **one}).encode() + b"\n" for one in objects]
         with self._lock:
-            self._lines += lines
-            if not self._lines or not (is_urgent or self._storage.is_local):
-                return
-            data = b"".join(self._lines)
-            # Also where this fails: half of it may be there, and a failure counts once.
-            self._lines.clear()
-            self._last = time.monotonic()
-            if self._storage.is_local:
-                # What follows half a line begins a line of its own.
-                data = b"\n" * self._is_torn + data
-                self._is_torn = True
-                self._storage.append(f"{self._stem}.jsonl", data)
-                self._is_torn = False
-            else:
-                self._storage.write(f"{self._stem}-{self._num_parts:06d}.jsonl", data)
-                self._num_parts += 1
+            self._lines += (json.dumps({"time": now, **one}).encode() + b"\n" for one in objects)
 
     def _beat(self) -> None:
         while not self._is_closed.wait(min(1.0, self._period)):
             if time.monotonic() - self._last >= self._period:
                 with suppress(RunDirectoryError):  # the next event says so
-                    self._add([{"event": "heartbeat"}], is_urgent=True)
+                    self._add([{"event": "heartbeat"}])
+                    self.flush()
 
 
-def read_journal(storage: Storage, attempt: int) -> Iterator[Entry]:
-    """Yield the lines of an attempt; one that was cut short is left out."""
+def read_journal(storage: Storage, attempt: int) -> Iterator[tuple[float, Event | None]]:
+    """Yield the time and the event of each line of an attempt; one that was cut short is left out.
+
+    None is a heartbeat, or a line of another version.
+    """
     stem = f"attempt-{attempt:04d}"
     for name in storage.names(LOG):
         if name.startswith((f"{stem}.", f"{stem}-")) and name.endswith(".jsonl"):
             # Missing where the directory is being removed.
             with suppress(FileNotFoundError), storage.open(f"{LOG}/{name}") as lines:
-                yield from _read_lines(lines)
-
-
-def _read_lines(lines: Iterable[bytes]) -> Iterator[Entry]:
-    for line in lines:
-        try:
-            values = json.loads(line)
-            yield Entry(time=float(values["time"]), event=events.from_json(values))
-        except (ValueError, TypeError, KeyError):
-            continue
+                for line in lines:
+                    with suppress(ValueError, TypeError, KeyError):
+                        values = json.loads(line)
+                        yield float(values["time"]), events.from_json(values)

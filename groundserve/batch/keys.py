@@ -7,10 +7,10 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from threading import Event
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from groundserve._version import __version__
 from groundserve.batch.row import Row
@@ -28,11 +28,11 @@ SCHEMA_VERSION = 1
 """Changes with the columns and the layout of a run directory."""
 
 _CONTENT = "sha256 "
-_BLOCK_BYTES = MIB
 _ETAGS = ("ETag", "etag")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modificationTime", "created")
 _NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 """What a path that no video can be at is refused with; it does not help to try again."""
+_REFUSED = (PermissionError, NotADirectoryError, IsADirectoryError, ValueError)
 # What `Fingerprint.differences` calls its fields.
 _NAMES = {
     "engine_id": "engines (--checkpoint, --engines or --server)",
@@ -45,8 +45,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VideoFile:
+class VideoFile(NamedTuple):
     """A video that is there."""
 
     identity: str
@@ -74,10 +73,6 @@ class Fingerprint:
     """Decoding, resizing and selecting may differ between two."""
     schema_version: int = SCHEMA_VERSION
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain object."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, values: Any) -> Self:
         """Read it back."""
@@ -90,22 +85,21 @@ class Fingerprint:
 
     def differences(self, other: Fingerprint) -> list[str]:
         """Say what differs by the options' names, such as "--top-k: 32 before, 8 now"."""
-        before, now = (
-            {
-                **{field.name: getattr(one, field.name) for field in fields(one)},
-                **{
-                    f"--{name.replace('_', '-')}": value
-                    for name, value in asdict(one.defaults).items()
-                },
-            }
-            for one in (self, other)
-        )
+        before, now = (one._settings() for one in (self, other))
         return [
-            f"{_NAMES.get(name, name)}: {_said(before[name])} before, {_said(now[name])} now"
+            f"{name}: {_said(before[name])} before, {_said(now[name])} now"
             for name in before
             # Options of the other head have other names; then the engines differ, too.
-            if name != "defaults" and name in now and before[name] != now[name]
+            if name in now and before[name] != now[name]
         ]
+
+    def _settings(self) -> dict[str, object]:
+        """Return all values by the names that users know them by."""
+        values = asdict(self)
+        options = values.pop("defaults")
+        return {_NAMES.get(name, name): value for name, value in values.items()} | {
+            f"--{name.replace('_', '-')}": value for name, value in options.items()
+        }
 
     @cached_property
     def result_parts(self) -> tuple[str | float, ...]:
@@ -131,10 +125,7 @@ def find_video(place: str, *, hash_content: bool, is_over: Event | None = None) 
     path, size and time of modification in nanoseconds; of a remote one, its URL and ETag, or where
     the store has none, its URL, size and time of modification.
 
-    Args:
-        place: Path, or an fsspec URL.
-        hash_content: Whether it is read.
-        is_over: Once set, nobody waits for the answer: reading ends.
+    Once `is_over` is set, nobody waits for the answer: reading ends.
 
     Raises:
         MediaError: It is missing, no file, or may not be read.
@@ -143,21 +134,24 @@ def find_video(place: str, *, hash_content: bool, is_over: Event | None = None) 
     filesystem, path = split_place(place)
     try:
         if filesystem is None:
-            return _find_local(path, hash_content, is_over)
-        return _find_remote(filesystem, path, place, hash_content, is_over)
+            num_bytes, *parts = _local_facts(path)
+        else:
+            num_bytes, *parts = _remote_facts(filesystem, path, place)
+        if hash_content:
+            with open(path, "rb") if filesystem is None else filesystem.open(path, "rb") as file:
+                return VideoFile(identity=_content(file, is_over), num_bytes=num_bytes)
+        return VideoFile(identity=json.dumps(parts), num_bytes=num_bytes)
     except FileNotFoundError:
         raise MediaError(f"there is no video at {place!r}") from None
     except GroundserveError:
         raise
-    except (PermissionError, NotADirectoryError, IsADirectoryError, ValueError) as error:
-        raise MediaError(f"cannot read the video at {place!r}: {_reason(error)}") from None
     # The client of each store has errors of its own.
     except Exception as error:
-        if getattr(error, "errno", None) in _NO_PATHS:
-            raise MediaError(f"cannot read the video at {place!r}: {_reason(error)}") from None
-        raise UnavailableError(
-            f"cannot look at the video at {place!r}: {_reason(error)}"
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        is_final = getattr(error, "errno", None) in _NO_PATHS
+        if is_final or isinstance(error, _REFUSED):
+            raise MediaError(f"cannot read the video at {place!r}: {reason}") from None
+        raise UnavailableError(f"cannot look at the video at {place!r}: {reason}") from error
 
 
 def require_unchanged(place: str, identity: str) -> None:
@@ -191,46 +185,32 @@ def _hash(*parts: str | float) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _find_local(path: str, hash_content: bool, is_over: Event | None) -> VideoFile:
+def _local_facts(path: str) -> tuple[Any, ...]:
+    """Return a video's size, and what tells it from others."""
     facts = os.stat(path)
     if not stat.S_ISREG(facts.st_mode):
         raise MediaError(f"the video {path!r} is not a regular file")
     if not os.access(path, os.R_OK):
         raise PermissionError("it may not be read")
-    if hash_content:
-        with open(path, "rb") as file:
-            return VideoFile(identity=_content(file, is_over), num_bytes=facts.st_size)
-    identity = _join(path, facts.st_size, facts.st_mtime_ns)
-    return VideoFile(identity=identity, num_bytes=facts.st_size)
+    return facts.st_size, path, facts.st_size, facts.st_mtime_ns
 
 
-def _find_remote(
-    filesystem: Any, path: str, place: str, hash_content: bool, is_over: Event | None
-) -> VideoFile:
+def _remote_facts(filesystem: Any, path: str, place: str) -> tuple[Any, ...]:
     facts = filesystem.info(path)
     if facts["type"] != "file":
         raise MediaError(f"the video {place!r} is not a file")
-    if hash_content:
-        with filesystem.open(path, "rb") as file:
-            return VideoFile(identity=_content(file, is_over), num_bytes=int(facts["size"]))
+    size = int(facts["size"])
     etag = next((facts[name] for name in _ETAGS if facts.get(name)), None)
+    if etag:
+        return size, place, str(etag)
     changed = next((facts[name] for name in _TIMES if facts.get(name)), None)
-    identity = _join(place, etag) if etag else _join(place, facts["size"], changed)
-    return VideoFile(identity=identity, num_bytes=int(facts["size"]))
-
-
-def _join(*parts: object) -> str:
-    return json.dumps([part if isinstance(part, int) else str(part) for part in parts])
+    return size, place, size, changed if isinstance(changed, int) else str(changed)
 
 
 def _content(file: Any, is_over: Event | None) -> str:
     digest = hashlib.sha256()
-    while block := file.read(_BLOCK_BYTES):
+    while block := file.read(MIB):
         if is_over is not None and is_over.is_set():
             raise UnavailableError("the command was stopped")
         digest.update(block)
     return f"{_CONTENT}{digest.hexdigest()}"
-
-
-def _reason(error: BaseException) -> object:
-    return getattr(error, "strerror", None) or error

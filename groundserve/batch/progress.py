@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from operator import itemgetter
 
+from groundserve.batch.errors import ErrorKind
 from groundserve.batch.events import Event, Finished, Started, UnitDone, UnitLost
 
-_HOUR = 3600.0
-_NUM_SAMPLES = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sample:
-    seconds: float
-    num_rows: int
-    video_seconds: float
+_MAX_SAMPLES = 1000
 
 
 class Tally:
@@ -33,23 +26,24 @@ class Tally:
         """Start the clock; all counts are 0 until `Started` is added."""
         self._clock = clock
         self._start = clock()
-        self._lock = threading.Lock()  # whoever shows the tally reads it in a thread of its own
         self._first = self._start
         """When the workers had started: the first sample's moment."""
-        self._samples: deque[_Sample] = deque()
-        self._lost: dict[int, int] = {}
-        self.num_answered = 0
-        """Rows that this attempt gave an answer or an error."""
-        self.video_seconds = 0.0
-        """Durations of the videos that it scored."""
-        self._num_before = 0
+        self._samples: list[tuple[float, int, float]] = []
+        """Seconds since then, rows answered, and durations of their videos."""
         self._num_starting = 1
+        self._num_before = 0
         self.step = "starting"
         """What is done before rows are counted."""
         self.num_rows: int | None = None
         """Rows of the manifest; None until they are counted."""
-        self.num_failed = 0
-        """Rows that have no answer: of this attempt, or not tried in it."""
+        self.num_done = 0
+        """Rows with an answer, those of earlier attempts too."""
+        self.num_answered = 0
+        """Rows that this attempt gave an answer or an error."""
+        self.failures: Counter[str] = Counter()
+        """Rows that have no answer, by kind: of this attempt, or not tried in it."""
+        self.video_seconds = 0.0
+        """Durations of the videos that this attempt scored."""
 
     def add(self, event: Event) -> None:
         """Count what has happened."""
@@ -57,20 +51,22 @@ class Tally:
             self._start = self._clock()
             self._num_starting = max(1, event.workers)
             self.num_rows = event.num_rows
-            self.num_failed = event.num_failed
+            self.num_done = event.num_done
+            self.failures = Counter(event.failures)
             self._num_before = event.num_done + event.num_failed
         elif isinstance(event, UnitDone):
-            num_failed = sum(event.failures.values())
-            self.num_failed += num_failed
-            self._answer(event.unit, event.num_rows + num_failed, event.video_seconds)
-        elif isinstance(event, UnitLost):
-            if event.is_alone:
-                self.num_failed += event.num_rows
-                self._answer(event.unit, event.num_rows, 0.0)
-            else:
-                self._lost[event.unit] = event.num_rows
+            self.num_done += event.num_rows
+            self.failures.update(event.failures)
+            self.num_answered += event.num_rows + sum(event.failures.values())
+            self.video_seconds += event.video_seconds
+            self._sample()
+        elif isinstance(event, UnitLost) and event.is_alone:
+            self.failures[ErrorKind.WORKER_DIED] += event.num_rows
+            self.num_answered += event.num_rows
         elif isinstance(event, Finished):
-            self.num_failed = event.num_failed
+            self.num_rows = event.num_done + event.num_failed
+            self.num_done = event.num_done
+            self.failures = Counter(event.failures)
 
     @property
     def num_finished(self) -> int:
@@ -78,25 +74,19 @@ class Tally:
         return self._num_before + self.num_answered
 
     @property
-    def num_lost(self) -> int:
-        """Rows whose worker died, and which are tried once more."""
-        return sum(self._lost.values())
-
-    @property
-    def elapsed_seconds(self) -> float:
-        """Since the work was planned."""
-        return self._clock() - self._start
+    def num_failed(self) -> int:
+        """Rows that have no answer."""
+        return self.failures.total()
 
     @property
     def rows_per_second(self) -> float | None:
         """None until the workers have started; at the end, that of the whole attempt."""
-        return self._rate("num_rows", self.num_answered)
+        return self._rates()[0]
 
     @property
     def video_hours_per_second(self) -> float | None:
         """As `rows_per_second`."""
-        rate = self._rate("video_seconds", self.video_seconds)
-        return None if rate is None else rate / _HOUR
+        return self._rates()[1]
 
     @property
     def eta_seconds(self) -> float | None:
@@ -106,55 +96,43 @@ class Tally:
             return None
         return (self.num_rows - self.num_finished) / rate
 
-    def _answer(self, unit: int, num_rows: int, video_seconds: float) -> None:
-        if unit in self._lost:
-            self._lost[unit] = max(0, self._lost[unit] - num_rows)
-        self.num_answered += num_rows
-        self.video_seconds += video_seconds
+    def _sample(self) -> None:
         if self._num_starting:
             self._num_starting -= 1
             if self._num_starting:
                 return
             self._first = self._clock()
-        elapsed = self._clock() - self._first
-        sample = _Sample(
-            seconds=elapsed, num_rows=self.num_answered, video_seconds=self.video_seconds
-        )
-        if len(self._samples) > 1 and elapsed - self._samples[-2].seconds < elapsed / _NUM_SAMPLES:
-            self._samples[-1] = sample  # so that a long job keeps no more than some hundreds
-        else:
-            self._samples.append(sample)
-        self._forget(elapsed)
+        now = self._clock() - self._first
+        self._samples.append((now, self.num_answered, self.video_seconds))
+        if len(self._samples) > _MAX_SAMPLES:
+            # Another list: whoever shows the tally reads it in a thread of its own.
+            self._samples = self._samples[::2]
 
-    def _rate(self, name: str, now: float) -> float | None:
-        """Return by how much a count of the samples grew a second, over the last half."""
+    def _rates(self) -> tuple[float, float] | tuple[None, None]:
+        samples = self._samples
         if self.num_rows is not None and self.num_finished >= self.num_rows:
-            seconds, before = self.elapsed_seconds, 0.0
-        elif not self._samples:
-            return None
-        else:
-            seconds = self._clock() - self._first
-            self._forget(seconds)
+            begun, num_rows, video_seconds = self._start, 0, 0.0
+        elif samples:
+            half = (self._clock() - self._first) / 2
             # The newest sample from before the half began; the first one is at its start.
-            first = self._samples[0]
-            seconds, before = seconds - first.seconds, getattr(first, name)
-        return float((now - before) / seconds) if seconds > 0 else None
-
-    def _forget(self, elapsed: float) -> None:
-        """Drop what was counted before the last half, but for the newest of it."""
-        with self._lock:
-            while len(self._samples) > 1 and self._samples[1].seconds <= elapsed / 2:
-                self._samples.popleft()
+            place = bisect_right(samples, half, key=itemgetter(0)) - 1
+            begun, num_rows, video_seconds = samples[max(place, 0)]
+            begun += self._first
+        else:
+            return None, None
+        seconds = self._clock() - begun
+        if seconds <= 0:
+            return None, None
+        hours = (self.video_seconds - video_seconds) / 3600
+        return (self.num_answered - num_rows) / seconds, hours / seconds
 
 
 def describe(tally: Tally) -> str:
     """Return one line that says how far it is."""
     if tally.num_rows is None:
         return tally.step
-    parts = [f"{tally.num_finished} of {tally.num_rows} rows", f"{tally.num_failed} failed"]
-    if tally.num_lost:
-        parts.append(f"{tally.num_lost} to try again")
-    return ", ".join([*parts, describe_rates(tally)])
+    counts = f"{tally.num_finished} of {tally.num_rows} rows, {tally.num_failed} failed"
+    return f"{counts}, {describe_rates(tally)}"
 
 
 def describe_rates(tally: Tally) -> str:

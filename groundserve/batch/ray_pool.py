@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 import os
@@ -15,24 +14,22 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from groundserve.errors import InvalidRequestError, MissingExtraError, UnavailableError
+from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.limits import MIB
 from groundserve.runtime.cpus import available_cpus
 
 RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
 """Environment variable, Ray's own, with the address of a Ray that runs already."""
-_RESERVED_SHARE = 0.9
-"""What a worker reserves of its cores: the rest is for Ray's own tasks, which would starve."""
 _OBJECT_STORE_BYTES = 128 * MIB
-"""Places of units and receipts alone go through it; Ray wants 75 MiB or more."""
+"""Answers go through it, one call's at a time; Ray wants 75 MiB or more."""
 _MAX_FOLDER_CHARACTERS = 34
 """Ray makes sockets below its folder, whose names are 107 characters at most."""
 _MARK_VARIABLE = "GROUNDSERVE_RAY"
 """Environment variable of all that a job's Ray starts."""
 _SETTINGS = {
-    # Told nobody, and quiet: what the job says comes from its receipts.
+    # Told nobody, and quiet: what the job says comes from its workers.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".?",
@@ -83,13 +80,11 @@ class Workers:
         return self.count or max(1, int(most))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """The workers as Ray has them."""
+class Pool(NamedTuple):
+    """The workers as Ray has them, and what each reserves."""
 
     number: int
     cpus_each: float
-    """Cores that one reserves."""
     gpus_each: float
 
 
@@ -103,12 +98,9 @@ def started_ray(workers: Workers) -> Iterator[Pool]:
     """Start a Ray of this machine's, or connect to the one that RAY_ADDRESS names.
 
     Raises:
-        MissingExtraError: Ray is not installed.
         UnavailableError: It does not start, or does not answer.
         InvalidRequestError: This machine has no room for a worker.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise MissingExtraError("batch", "ray")
     is_local = not uses_external_ray()
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -119,20 +111,14 @@ def started_ray(workers: Workers) -> Iterator[Pool]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     on_terminate = signal.getsignal(signal.SIGTERM)
     import ray
-    import ray.data
 
     with _reaped() as (mark, folders), warnings.catch_warnings():
-        # Of its own settings, and of `max_restarts`, for which 2.60 has no other place yet.
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             # Copies of videos and the like go with the folder, however their process ended.
             with _quiet(), _environment(TMPDIR=folders[0], **{_MARK_VARIABLE: mark}):
                 _init(folders[-1], is_local=is_local)
             signal.signal(signal.SIGTERM, on_terminate)  # for which Ray has a handler of its own
-            logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-            context = ray.data.DataContext.get_current()
-            context.print_on_execution_start = context.enable_progress_bars = False
-            context.max_errored_blocks = -1  # the units of workers that died
             total = ray.cluster_resources()  # type: ignore[no-untyped-call]
             yield _pool(workers, total, is_local=is_local)
         finally:
@@ -166,9 +152,9 @@ def _pool(workers: Workers, total: Mapping[str, float], *, is_local: bool) -> Po
     num_cpus = total.get("CPU", 0.0)
     number = workers.number(num_cpus=num_cpus, num_gpus=total.get("GPU", 0.0), is_local=is_local)
     cpus_each = workers.cpus_each
-    if is_local:  # more workers than cores share them
-        cpus_each = min(cpus_each, num_cpus / number)
-    return Pool(number=number, cpus_each=_RESERVED_SHARE * cpus_each, gpus_each=workers.gpus_each)
+    if is_local:  # more workers than cores share them, in parts that Ray can tell apart
+        cpus_each = min(cpus_each, math.floor(num_cpus / number * 1000) / 1000)
+    return Pool(number=number, cpus_each=cpus_each, gpus_each=workers.gpus_each)
 
 
 @contextmanager

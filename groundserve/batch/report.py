@@ -21,6 +21,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\
 _HASH = re.compile("[0-9a-f]{64}")
 """The id of a row that has none of its own."""
 _DAY = 86_400.0
+_STATES = {"silent": "silent for long", "stopped": "stopped before its end"}
 
 
 def write_report(place: str, *, price_per_hour: float | None = None) -> str:
@@ -56,15 +57,23 @@ def render_report(facts: ReportFacts, *, made: str) -> str:
     environment.filters |= {"clock": clock, "utc": _utc}
     environment.tests["hash"] = lambda text: _HASH.fullmatch(text) is not None
     template = environment.from_string(Path(__file__).with_name("report.html").read_text("utf-8"))
-    shares = {name: seconds for name, seconds in facts.stage_seconds.items() if seconds > 0}
-    whole = sum(shares.values())
+    status = facts.status
+    stages = sorted(facts.stages.items(), key=lambda stage: -stage[1])
+    shares = [(name, seconds) for name, seconds in stages if seconds > 0]
+    whole = sum(seconds for _, seconds in shares)
     return template.render(
         facts=facts,
         made=made,
+        state=_STATES.get(status.state, status.state),
         tiles=list(_tiles(facts)),
+        failures=[
+            (kind, number, facts.first_failures.get(kind, []))
+            for kind, number in sorted(status.failures.items(), key=lambda it: (-it[1], it[0]))
+        ],
         chart=Markup(_throughput_chart(facts)) if facts.bars else "",
-        stages=[(name, seconds, seconds / whole) for name, seconds in shares.items()],
-        settings=list(_flat(facts.settings)),
+        stages=[(name, seconds, seconds / whole) for name, seconds in shares],
+        workers=[worker for _, worker in sorted(facts.workers.items())],
+        settings=list(_flat({"manifest": status.manifest, **(status.fingerprint or {})})),
     )
 
 
@@ -79,14 +88,16 @@ def clock(seconds: float) -> str:
 
 def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str, str]]:
     """Yield the name of a figure, its value, and what there is to say of it."""
-    yield "rows", f"{facts.num_rows:,}", ""
-    for name, number in (("scored", facts.num_scored), ("failed", facts.num_failed)):
-        yield name, f"{number:,}", f"{number / facts.num_rows:.1%}" if facts.num_rows else ""
+    status = facts.status
+    num_rows = status.num_rows or 0
+    yield "rows", f"{num_rows:,}", ""
+    for name, number in (("scored", status.num_done), ("failed", status.num_failed)):
+        yield name, f"{number:,}", f"{number / num_rows:.1%}" if num_rows else ""
     yield "video hours scored", f"{facts.video_seconds / 3600:,.4g}", ""
     count = len(facts.attempts)
     yield "running", clock(facts.running_seconds), f"{count} attempt{'' if count == 1 else 's'}"
     if facts.running_seconds:
-        rows = (facts.num_scored + facts.num_failed) / facts.running_seconds
+        rows = (status.num_done + status.num_failed) / facts.running_seconds
         rate = facts.video_seconds / facts.running_seconds
         yield "rows a second", f"{rows:.3g}", "start-up and all attempts included"
         yield "video hours an hour", f"{rate:,.3g}", f"{rate / 3600:.2g} a second"

@@ -6,16 +6,25 @@ import heapq
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.batch.attempts import read_attempts
-from groundserve.batch.events import Finished, RowFailed, Started, UnitDone, UnitLost, VideoTime
-from groundserve.batch.journal import Entry, read_journal
+from groundserve.batch.events import (
+    Event,
+    Finished,
+    RowFailed,
+    Started,
+    UnitDone,
+    UnitLost,
+    VideoTime,
+)
+from groundserve.batch.journal import read_journal
+from groundserve.batch.shards import ERRORS, final_names
 from groundserve.batch.status import Status
 from groundserve.batch.storage import Storage
 
@@ -26,22 +35,9 @@ _ALL_STAGES = "total"
 _NO_STAGE = "outside: opening engines, fetching, writing"
 _NUM_SLOWEST = 10
 _NUM_FIRST = 5
-_STATES = {
-    "running": "running",
-    "silent": "silent for long",
-    "stopped": "stopped before its end",
-    "finished": "finished",
-}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """One kind of failures."""
-
-    kind: str
-    num_rows: int
-    first: Sequence[tuple[str, str, str]]
-    """Row id, video and message of the first ones."""
+FirstFailures: TypeAlias = dict[str, list[tuple[str, str, str]]]
+"""Kind -> row id, video and message of the first ones."""
 
 
 @dataclass(kw_only=True)
@@ -49,7 +45,6 @@ class Attempt:
     """One run of the command on the directory."""
 
     number: int
-    """From 1."""
     host: str
     started: float | None = None
     """Seconds since the epoch."""
@@ -85,35 +80,24 @@ class Bar:
     num_failed: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ReportFacts:
-    """All that a report says."""
+    """All that a report says; memory grows with workers and kinds of errors, not with rows."""
 
-    place: str
-    state: str
-    """Whether the job runs, is done or died, in words."""
-    is_complete: bool
-    """Whether each row of the manifest has an answer or an error."""
-    num_rows: int
-    num_scored: int
-    num_failed: int
-    video_seconds: float
-    """Duration of the videos that were scored, each counted once an attempt."""
-    running_seconds: float
+    status: Status
+    attempts: list[Attempt] = field(default_factory=list)
+    running_seconds: float = 0.0
     """That all attempts took together; the time between them left out."""
-    failures: Sequence[Failure]
-    """By kind, the most frequent first."""
-    attempts: Sequence[Attempt]
-    bars: Sequence[Bar]
-    stage_seconds: Mapping[str, float]
-    """Stage -> seconds of it in all workers."""
-    workers: Sequence[Worker]
-    slowest: Sequence[VideoTime]
+    video_seconds: float = 0.0
+    """Duration of the videos that were scored, each counted once an attempt."""
+    first_failures: FirstFailures = field(default_factory=dict)
+    bars: Sequence[Bar] = ()
+    stages: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds of each in all workers."""
+    workers: dict[tuple[str, int], Worker] = field(default_factory=dict)
+    """Host and process -> what it did."""
+    slowest: list[VideoTime] = field(default_factory=list)
     """The slowest first."""
-    settings: Mapping[str, Any]
-    """What the run is bound to: the engine's identity and all else that decides results."""
-    checkpoint_note: str | None = None
-    """What the checkpoint's author says of its scores."""
     price_per_hour: float | None = None
     """What all machines of the job cost together; None where nobody said."""
 
@@ -124,116 +108,79 @@ class ReportFacts:
             return None
         return self.price_per_hour * self.running_seconds / self.video_seconds * 1000
 
+    def add_unit(self, event: UnitDone) -> None:
+        """Take what a worker did."""
+        for stage, seconds in event.stage_seconds.items():
+            self.stages[stage] += seconds
+        self.video_seconds += event.video_seconds
+        worker = Worker(host=event.host, pid=event.pid)
+        worker = self.workers.setdefault((event.host, event.pid), worker)
+        worker.num_rows += event.num_rows + sum(event.failures.values())
+        worker.video_seconds += event.video_seconds
+        worker.busy_seconds += event.wall_seconds
+        slowest = [*self.slowest, *event.slowest]
+        self.slowest = heapq.nlargest(_NUM_SLOWEST, slowest, key=attrgetter("seconds"))
+
 
 def gather_facts(
     storage: Storage, status: Status, *, price_per_hour: float | None = None
 ) -> ReportFacts:
-    """Read what the report says; memory grows with workers and kinds of errors, not with rows."""
-    log = _Log()
-    for number, attempt in sorted(read_attempts(storage).items()):
-        log.read(number, read_journal(storage, number), attempt)
-    if log.attempts and status.state == "running":
-        log.attempts[-1].end = "running"
+    """Read what the report says."""
+    facts = ReportFacts(status=status, price_per_hour=price_per_hour)
+    # When the work on rows began and ended, how many were scored and how many failed.
+    units = array("d")
+    for number, driver in read_attempts(storage).items():
+        _read_attempt(facts, number, driver, read_journal(storage, number), units)
+    if facts.attempts and status.state == "running":
+        facts.attempts[-1].end = "running"
     # Rows that were not tried at all stand in the files alone, and these are there at rest alone.
-    first = _errors_at_rest(storage) or log.first_failures
-    return ReportFacts(
-        place=status.place,
-        state=_STATES[status.state],
-        is_complete=status.state == "finished",
-        num_rows=status.num_rows or 0,
-        num_scored=status.num_done,
-        num_failed=status.num_failed,
-        video_seconds=log.video_seconds,
-        running_seconds=log.seconds,
-        failures=[
-            Failure(kind=kind, num_rows=number, first=first.get(kind, []))
-            for kind, number in sorted(status.failures.items(), key=lambda it: (-it[1], it[0]))
-        ],
-        attempts=log.attempts,
-        bars=_bars(np.array(log.units).reshape(-1, 4), log.seconds),
-        stage_seconds=log.stages(),
-        workers=[worker for _, worker in sorted(log.workers.items())],
-        slowest=log.slowest,
-        settings={"manifest": status.manifest, **(status.fingerprint or {})},
-        checkpoint_note=status.checkpoint_note,
-        price_per_hour=price_per_hour,
-    )
+    facts.first_failures = _errors_at_rest(storage) or facts.first_failures
+    facts.bars = _bars(np.array(units).reshape(-1, 4), facts.running_seconds)
+    busy = sum(worker.busy_seconds for worker in facts.workers.values())
+    # Stages may overlap; then they have more seconds than there are.
+    facts.stages[_NO_STAGE] = max(0.0, busy - facts.stages.pop(_ALL_STAGES, 0.0))
+    return facts
 
 
-class _Log:
-    """All attempts' lines, summed up."""
+def _read_attempt(
+    facts: ReportFacts,
+    number: int,
+    driver: Mapping[str, Any],
+    entries: Iterable[tuple[float, Event | None]],
+    units: array[float],
+) -> None:
+    attempt = Attempt(number=number, host=driver.get("host", ""), started=driver.get("started"))
+    facts.attempts.append(attempt)
+    facts.first_failures = {}  # what failed before was tried again
 
-    def __init__(self) -> None:
-        self.attempts: list[Attempt] = []
-        self.units = array("d")
-        """When the work on rows began and ended, how many were scored and how many failed."""
-        self.first_failures: dict[str, list[tuple[str, str, str]]] = {}
-        self.stage_seconds: defaultdict[str, float] = defaultdict(float)
-        self.video_seconds = 0.0
-        self.seconds = 0.0
-        """That the attempts before the newest took."""
-        self.slowest: list[VideoTime] = []
-        self.workers: dict[tuple[str, int], Worker] = {}
-
-    def read(self, number: int, entries: Iterable[Entry], driver: Mapping[str, Any]) -> None:
-        started = driver.get("started")
-        attempt = Attempt(
-            number=number,
-            host=str(driver.get("host", "")),
-            started=float(started) if started is not None else None,
-        )
-        self.attempts.append(attempt)
-        self.first_failures = {}  # what failed before was tried again
-        for entry in entries:
-            if attempt.started is None:
-                attempt.started = entry.time
-            attempt.seconds = max(attempt.seconds, entry.time - attempt.started)
-            self._add(attempt, entry)
-        self.seconds += attempt.seconds
-
-    def stages(self) -> dict[str, float]:
-        """Return the seconds of each stage, the longest first, and of the rest of the work."""
-        stages = {k: v for k, v in self.stage_seconds.items() if k != _ALL_STAGES}
-        busy = sum(worker.busy_seconds for worker in self.workers.values())
-        # Stages may overlap; then they have more seconds than there are.
-        stages[_NO_STAGE] = max(0.0, busy - self.stage_seconds[_ALL_STAGES])
-        return dict(sorted(stages.items(), key=lambda item: -item[1]))
-
-    def _add(self, attempt: Attempt, entry: Entry) -> None:
-        event = entry.event
-        if isinstance(event, Started):
-            attempt.num_failed = event.num_failed
-        elif isinstance(event, RowFailed):
-            _keep_first(self.first_failures, event.id, event.video, event.kind, event.message)
-        elif isinstance(event, Finished):
-            attempt.end = "finished"
-            attempt.num_failed = event.num_failed
-        elif isinstance(event, UnitLost) and event.is_alone:
-            self._count(attempt, entry.time, 0.0, 0, event.num_rows)
-        elif isinstance(event, UnitDone):
-            num_failed = sum(event.failures.values())
-            self._count(attempt, entry.time, event.wall_seconds, event.num_rows, num_failed)
-            for stage, seconds in event.stage_seconds.items():
-                self.stage_seconds[stage] += seconds
-            self.video_seconds += event.video_seconds
-            worker = Worker(host=event.host, pid=event.pid)
-            worker = self.workers.setdefault((event.host, event.pid), worker)
-            worker.num_rows += event.num_rows + num_failed
-            worker.video_seconds += event.video_seconds
-            worker.busy_seconds += event.wall_seconds
-            slowest = [*self.slowest, *event.slowest]
-            self.slowest = heapq.nlargest(_NUM_SLOWEST, slowest, key=attrgetter("seconds"))
-
-    def _count(
-        self, attempt: Attempt, now: float, took: float, num_scored: int, num_failed: int
-    ) -> None:
+    def count(now: float, took: float, num_scored: int, num_failed: int) -> None:
         attempt.num_scored += num_scored
         attempt.num_failed += num_failed
-        assert attempt.started is not None
         # Workers' clocks may differ, and a clock may be set back.
-        end = max(0.0, now - attempt.started)
-        start = self.seconds + max(0.0, end - took)
-        self.units.extend((start, self.seconds + end, num_scored, num_failed))
+        end = max(0.0, now - (attempt.started or now))
+        start = max(0.0, end - took)
+        before = facts.running_seconds
+        units.extend((before + start, before + end, num_scored, num_failed))
+
+    for now, event in entries:
+        if attempt.started is None:
+            attempt.started = now
+        attempt.seconds = max(attempt.seconds, now - attempt.started)
+        match event:
+            case Started(num_failed=num_failed):
+                attempt.num_failed = num_failed
+            case RowFailed() as row:
+                _keep_first(facts.first_failures, row.kind, row.id, row.video, row.message)
+            case Finished(num_failed=num_failed):
+                attempt.end = "finished"
+                attempt.num_failed = num_failed
+            case UnitLost(is_alone=True, num_rows=num_rows):
+                count(now, 0.0, 0, num_rows)
+            case UnitDone() as unit:
+                num_failed = sum(unit.failures.values())
+                count(now, unit.wall_seconds, unit.num_rows, num_failed)
+                facts.add_unit(unit)
+    facts.running_seconds += attempt.seconds
 
 
 def _bars(units: NDArray[np.float64], end: float) -> list[Bar]:
@@ -260,26 +207,23 @@ def _bars(units: NDArray[np.float64], end: float) -> list[Bar]:
     return bars
 
 
-def _keep_first(
-    first: dict[str, list[tuple[str, str, str]]], row_id: str, video: str, kind: str, message: str
-) -> None:
+def _keep_first(first: FirstFailures, kind: str, *about: str) -> None:
     messages = first.setdefault(kind, [])
     if len(messages) < _NUM_FIRST:
+        row_id, video, message = about
         messages.append((row_id, video, message))
 
 
-def _errors_at_rest(storage: Storage) -> dict[str, list[tuple[str, str, str]]]:
+def _errors_at_rest(storage: Storage) -> FirstFailures:
     """Return the first errors of each kind that stand in files."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = ["id", "video", "error_kind", "error_message"]
-    first: dict[str, list[tuple[str, str, str]]] = {}
-    for name in storage.names("errors"):
-        if not name.endswith(".parquet"):
-            continue
+    columns = ["error_kind", "id", "video", "error_message"]
+    first: FirstFailures = {}
+    for name in final_names(storage, ERRORS):
         try:
-            data = storage.read(f"errors/{name}")
+            data = storage.read(name)
         except FileNotFoundError:  # taken back meanwhile
             continue
         for row in pq.read_table(pa.BufferReader(data), columns=columns).to_pylist():

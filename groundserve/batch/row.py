@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import Any
 
 from groundserve.batch.row_options import RowOptions, option_names, parse_row_options
 from groundserve.batch.storage import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
@@ -38,6 +38,8 @@ class Row:
     """The row's own over the command's."""
     position: int
     """In the manifest, from 0; broken rows and blank lines count."""
+    key: str = ""
+    """A hash of all that decides its result, in a plan: rows of equal keys are scored once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,60 +55,79 @@ class BadRow:
     position: int
 
 
-Parse: TypeAlias = Callable[[Mapping[str, Any], int], Row | BadRow]
-"""Takes the fields of a line, and its position in the manifest."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """Rows of one video with equal sampling options: decoded and encoded once."""
+
+    place: str
+    """Where the video is: a path or an fsspec URL."""
+    identity: str
+    rows: tuple[Row, ...]
+    """In the manifest's order; options that sample no frames may differ."""
+
+    def calls(self, max_queries: int) -> Iterator[tuple[RowOptions, tuple[str, ...]]]:
+        """Yield what to ask: options and at most `max_queries` distinct questions each."""
+        asked: dict[RowOptions, dict[str, None]] = {}
+        for row in self.rows:
+            asked.setdefault(row.options, {})[row.query] = None
+        for options, queries in asked.items():
+            distinct = tuple(queries)
+            for start in range(0, len(distinct), max_queries):
+                yield options, distinct[start : start + max_queries]
 
 
-def make_parse(base: str, defaults: RowOptions, limits: Limits) -> Parse:
-    """Return what makes a row of the fields of a line and its position."""
-    _check_unicode("the folder that videos start from", base)
-    own = {name: value for name, value in asdict(defaults).items() if value is not None}
+class RowParser:
+    """Makes rows of the fields of a manifest's lines."""
 
-    @lru_cache(maxsize=1024)
-    def merged(text: str) -> RowOptions:
-        return parse_row_options(text, kind=type(defaults), limits=limits)
+    def __init__(self, base: str, defaults: RowOptions) -> None:
+        """`base` is the folder, or its URL, that relative videos start from."""
+        _check_unicode("the folder that videos start from", base)
+        self.kind = type(defaults)
+        self._base = base
+        self._defaults = defaults
+        self._limits = Limits()
+        self._read = lru_cache(maxsize=1024)(
+            lambda text: parse_row_options(text, kind=self.kind, limits=self._limits)
+        )
 
-    def options_of(value: object) -> RowOptions:
-        if value is None or value == {}:
-            return defaults
-        if isinstance(value, str):
-            value = parse_object(value, "options")
-        if not isinstance(value, dict):
-            raise InvalidRequestError(f"options must be an object, got {shown(value)}")
+    def parse(self, values: Mapping[str, Any], position: int) -> Row | BadRow:
+        """Return the row of a line's fields and of its position in the manifest."""
         try:
-            return merged(json.dumps({**own, **value}))
-        except (TypeError, ValueError) as error:
-            if isinstance(error, InvalidRequestError):
-                raise
-            raise InvalidRequestError("options must hold texts and numbers") from error
-
-    def parse(values: Mapping[str, Any], position: int) -> Row | BadRow:
-        try:
-            check_no_option(list(values), kind=type(defaults))
-            video, query = values.get("video"), values.get("query")
-            check_text("video", video)
-            options = options_of(values.get("options"))
+            check_no_option(list(values), kind=self.kind)
+            video = check_text("video", values.get("video"))
+            options = self._options(values.get("options"))
+            query = values.get("query")
             if query in (None, "") and isinstance(options, AnswerOptions):
                 query = ""  # which some tasks take: see `admit`
             else:
-                check_text("query", query)
-            size = len(cast("str", query).encode())
-            if size > limits.max_query_bytes:
-                raise InvalidRequestError(
-                    f"query must be at most {limits.max_query_bytes} bytes, got {size}"
-                )
+                query = check_text("query", query)
+            size, most = len(query.encode()), self._limits.max_query_bytes
+            if size > most:
+                raise InvalidRequestError(f"query must be at most {most} bytes, got {size}")
             return Row(
                 id=_id_of(values.get("id")),
-                video=cast("str", video),
-                place=_resolve(cast("str", video), base),
-                query=cast("str", query),
+                video=video,
+                place=_resolve(video, self._base),
+                query=query,
                 options=options,
                 position=position,
             )
         except InvalidRequestError as error:
             return bad_row(values, position, str(error))
 
-    return parse
+    def _options(self, value: object) -> RowOptions:
+        if value is None or value == {}:
+            return self._defaults
+        if isinstance(value, str):
+            value = parse_object(value, "options")
+        if not isinstance(value, dict):
+            raise InvalidRequestError(f"options must be an object, got {shown(value)}")
+        defaults = {k: v for k, v in asdict(self._defaults).items() if v is not None}
+        try:
+            text = json.dumps({**defaults, **value})
+        except (TypeError, ValueError) as error:
+            raise InvalidRequestError("options must hold texts and numbers") from error
+        return self._read(text)
 
 
 def admit(row: Row | BadRow, family: TextFamily[Any], manifest: str | None) -> Row | BadRow:
@@ -118,13 +139,8 @@ def admit(row: Row | BadRow, family: TextFamily[Any], manifest: str | None) -> R
         check_asked(row.query, row.options, family)
     except InvalidRequestError as error:
         where = "" if manifest is None else f"{manifest}, row {row.position + 1}: "
-        return BadRow(
-            id=row.id,
-            video=row.video,
-            query=row.query,
-            message=f"{where}{error}",
-            position=row.position,
-        )
+        values = {"id": row.id or None, "video": row.video, "query": row.query}
+        return bad_row(values, row.position, f"{where}{error}")
     return row
 
 
@@ -137,8 +153,7 @@ def _id_of(value: object) -> str:
         raise InvalidRequestError(f"id must be a text or a whole number, got {shown(value)}")
     if not value:
         raise InvalidRequestError("id must not be empty; leave it out, and the row gets one")
-    _check_unicode("id", value)
-    return value
+    return _check_unicode("id", value)
 
 
 def bad_row(values: Mapping[str, Any], position: int, message: str) -> BadRow:
@@ -155,7 +170,7 @@ def _readable(value: object) -> str:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
-def check_text(name: str, value: object) -> None:
+def check_text(name: str, value: object) -> str:
     """Refuse what is no text with a word in it."""
     if value is None:
         raise InvalidRequestError(f"{name} is missing")
@@ -163,13 +178,14 @@ def check_text(name: str, value: object) -> None:
         raise InvalidRequestError(f"{name} must be a text, got {shown(value)}")
     if not value.strip():
         raise InvalidRequestError(f"{name} must not be empty or blank")
-    _check_unicode(name, value)
+    return _check_unicode(name, value)
 
 
-def _check_unicode(name: str, value: str) -> None:
+def _check_unicode(name: str, value: str) -> str:
     # JSON can spell half a surrogate pair; a name on the disk need not be UTF-8.
     try:
         value.encode()
+        return value
     except UnicodeEncodeError as error:
         part = value[error.start : error.start + 1]
         raise InvalidRequestError(f"{name} must be Unicode text, got {part!r} in it") from None

@@ -14,18 +14,16 @@ from typing import IO, Any, cast
 from groundserve.batch.row import (
     COLUMNS,
     BadRow,
-    Parse,
     Row,
+    RowParser,
     admit,
     bad_row,
     check_no_option,
     check_text,
-    make_parse,
 )
 from groundserve.batch.row_options import RowOptions
 from groundserve.batch.storage import LOCAL_PROTOCOLS, scheme_of, split_place
-from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.limits import Limits
+from groundserve.errors import InvalidRequestError
 from groundserve.options import ScoreOptions
 from groundserve.strict_json import parse_object, shown
 
@@ -43,9 +41,7 @@ _BLOCK_BYTES = 2**16
 _SHOWN_CHARACTERS = 80
 
 
-def read_manifest(
-    place: str, *, defaults: RowOptions, limits: Limits | None = None
-) -> Iterator[Row | BadRow]:
+def read_manifest(place: str, *, defaults: RowOptions) -> Iterator[Row | BadRow]:
     """Yield the rows of a manifest in its order; memory is that of one batch of lines.
 
     Columns: `video` and `query`, and maybe `id` (text or a whole number; null is none) and
@@ -54,15 +50,9 @@ def read_manifest(
     null or empty in a run of answers: see `admit`. Relative videos start from the manifest's
     folder.
 
-    Args:
-        place: Path or fsspec URL ending in .jsonl, .parquet or .csv.
-        defaults: Options where a row has none of its own.
-        limits: Ceilings that a row must keep; the defaults where None.
-
     Raises:
         InvalidRequestError: At once: it cannot be read, has another ending, or lacks a column. Or
             later: it broke off while it was read.
-        MissingExtraError: pyarrow or fsspec is not installed.
     """
     readers = {".jsonl": _read_jsonl, ".parquet": _read_parquet, ".csv": _read_csv}
     ending = posixpath.splitext(place)[1].lower()
@@ -71,8 +61,8 @@ def read_manifest(
             f"a manifest must end in {', '.join(readers)}, got {shown(place)}; for a folder of "
             "videos give questions as well (--query)"
         )
-    parse = make_parse(_folder_of(place), defaults, limits or Limits())
-    rows = readers[ending](place, parse, type(defaults))
+    parser = RowParser(_folder_of(place), defaults)
+    rows = readers[ending](place, parser)
     # Each reader checks the file as a whole before it yields this.
     next(rows)
     return cast("Iterator[Row | BadRow]", rows)
@@ -83,11 +73,9 @@ def rows_of_folder(
 ) -> Iterator[Row | BadRow]:
     """Yield each video file below a folder with each question, in an order that never changes.
 
-    Args:
-        folder: Path or fsspec URL. Files with an ending of `VIDEO_SUFFIXES` count; hidden ones and
-            those of hidden folders do not. Rows name them by their path below it.
-        queries: At least one, each once; none in a run of answers where the task takes none.
-        defaults: Options of all rows.
+    Files with an ending of `VIDEO_SUFFIXES` count; hidden ones and those of hidden folders do not.
+    Rows name them by their path below the folder. `queries` are each there once; there may be none
+    in a run of answers where the task takes none.
 
     Raises:
         InvalidRequestError: It is no folder, or has no video; or a question is blank, not Unicode,
@@ -98,7 +86,7 @@ def rows_of_folder(
     for query in queries:
         check_text("query", query)
     filesystem, path = split_place(folder)
-    parse = make_parse(path if filesystem is None else folder.rstrip("/"), defaults, Limits())
+    parser = RowParser(path if filesystem is None else folder.rstrip("/"), defaults)
     names = _video_names(folder)
     first = next(names, None)
     if first is None:
@@ -107,7 +95,7 @@ def rows_of_folder(
         )
     asked = ((name, query) for name in itertools.chain([first], names) for query in queries or [""])
     return (
-        parse({"video": name, "query": query}, position)
+        parser.parse({"video": name, "query": query}, position)
         for position, (name, query) in enumerate(asked)
     )
 
@@ -117,14 +105,13 @@ def _video_names(folder: str) -> Iterator[str]:
     if filesystem is None:
         if not os.path.isdir(path):
             raise InvalidRequestError(f"{folder} is no folder")
-        yield from _local_names(path)
-        return
-    prefix = path.rstrip("/") + "/"
-    for found in sorted(filesystem.find(path)):
-        name = found.removeprefix(prefix)
-        if name.lower().endswith(VIDEO_SUFFIXES) and not any(
-            part.startswith(".") for part in name.split("/")
-        ):
+        names = _local_names(path)
+    else:
+        prefix = path.rstrip("/") + "/"
+        names = (found.removeprefix(prefix) for found in sorted(filesystem.find(path)))
+    for name in names:
+        is_hidden = any(part.startswith(".") for part in name.split("/"))
+        if name.lower().endswith(VIDEO_SUFFIXES) and not is_hidden:
             yield name
 
 
@@ -132,11 +119,10 @@ def _local_names(path: str) -> Iterator[str]:
     for parent, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
-                yield os.path.relpath(os.path.join(parent, name), path)
+            yield os.path.relpath(os.path.join(parent, name), path)
 
 
-def _read_jsonl(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Row | BadRow | None]:
+def _read_jsonl(place: str, parser: RowParser) -> Iterator[Row | BadRow | None]:
     with _opened(place) as file:
         yield None
         for position, line in enumerate(_lines(file)):
@@ -147,7 +133,7 @@ def _read_jsonl(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Ro
             try:
                 if len(line) > MAX_LINE_BYTES:
                     raise InvalidRequestError(f"a line must be at most {MAX_LINE_BYTES} bytes")
-                row = parse(parse_object(line, "a line"), position)
+                row = parser.parse(parse_object(line, "a line"), position)
             except InvalidRequestError as error:
                 row = bad_row({}, position, str(error))
             text = line[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "backslashreplace").rstrip("\r")
@@ -176,7 +162,7 @@ def _located(row: Row | BadRow, where: str, text: str) -> Row | BadRow:
     return replace(row, message=f"{where}: {row.message}; it reads {begins}{dots}")
 
 
-def _read_csv(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Row | BadRow | None]:
+def _read_csv(place: str, parser: RowParser) -> Iterator[Row | BadRow | None]:
     with (
         _opened(place) as binary,
         # What is not UTF-8 becomes lone surrogates, which no row may have.
@@ -187,7 +173,7 @@ def _read_csv(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Row 
             header = next(lines, [])
         except csv.Error as error:
             raise InvalidRequestError(f"{place} is not CSV: {error}") from error
-        _check_columns(place, header, kind)
+        _check_columns(place, header, parser.kind)
         yield None
         for position in itertools.count():
             first = lines.line_num + 1
@@ -208,23 +194,19 @@ def _read_csv(place: str, parse: Parse, kind: type[RowOptions]) -> Iterator[Row 
                 message = f"a line must have {len(header)} cells as the first, got {len(cells)}"
                 row: Row | BadRow = bad_row(values, position, message)
             else:
-                row = parse(values, position)
+                row = parser.parse(values, position)
             yield _located(row, f"{place}, line {first}", ",".join(cells))
 
 
-def _read_parquet(
-    place: str, parse: Parse, kind: type[RowOptions]
-) -> Iterator[Row | BadRow | None]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError("batch", "pyarrow") from error
+def _read_parquet(place: str, parser: RowParser) -> Iterator[Row | BadRow | None]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with _opened(place) as file:
         try:
             with pq.ParquetFile(file) as source:
                 names = source.schema_arrow.names
-                _check_columns(place, names, kind)
+                _check_columns(place, names, parser.kind)
                 yield None
                 position = itertools.count()
                 columns = [name for name in COLUMNS if name in names]
@@ -233,26 +215,24 @@ def _read_parquet(
                         given = values.get("options")
                         if isinstance(given, dict):  # a struct has all its fields in each row
                             given = {k: v for k, v in given.items() if v is not None}
-                        row = parse({**values, "options": given}, number := next(position))
+                        row = parser.parse({**values, "options": given}, number := next(position))
                         yield _located(row, f"{place}, row {number + 1}", shown(values))
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InvalidRequestError(f"cannot read {place} as Parquet: {error}") from error
 
 
-def _rows_of(batch: Any) -> list[dict[str, Any]]:
-    try:
-        return cast("list[dict[str, Any]]", batch.to_pylist())
-    except UnicodeDecodeError:  # of one text; its row shall say so, and the others go on
-        columns = [_texts_of(column) for column in batch.columns]
-        names = batch.schema.names
-        return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+def _rows_of(batch: Any) -> Iterator[dict[str, Any]]:
+    columns = [_cells_of(column) for column in batch.columns]
+    for cells in zip(*columns, strict=True):
+        yield dict(zip(batch.schema.names, cells, strict=True))
 
 
-def _texts_of(column: Any) -> list[Any]:
+def _cells_of(column: Any) -> list[Any]:
     import pyarrow as pa
 
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return cast("list[Any]", column.to_pylist())
+    # What is not UTF-8 becomes lone surrogates, which no row may have.
     cells = column.cast(pa.large_binary()).to_pylist()
     return [cell if cell is None else cell.decode("utf-8", "surrogateescape") for cell in cells]
 

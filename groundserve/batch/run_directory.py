@@ -4,7 +4,6 @@ DIR/run.json                 the fingerprint, in plain words
 DIR/attempts/0001.json       made by whoever begins the attempt, which no other can then make
 DIR/scores/part-*.parquet    rows with an answer
 DIR/errors/part-*.parquet    rows without; a resume takes them back before its first answer
-DIR/staging/0001/            what workers of an attempt have written; the driver moves it
 DIR/log/attempt-0001.jsonl   see `groundserve.batch.journal`
 DIR/records.jsonl            see `groundserve.batch.records`
 
@@ -19,25 +18,25 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any, Self
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 from groundserve.batch.attempts import claim_attempt, require_newest
-from groundserve.batch.done_rows import DoneRow, DoneRows
 from groundserve.batch.errors import RunDirectoryError
-from groundserve.batch.events import Event, Finished, RowFailed, Said, UnitDone
+from groundserve.batch.events import Event, Finished, RowFailed, Said
 from groundserve.batch.journal import Journal, read_journal
-from groundserve.batch.keys import Fingerprint
-from groundserve.batch.plan import Plan
+from groundserve.batch.keys import Fingerprint, request_hash
+from groundserve.batch.plan import DoneRow, DoneShard, Plan
 from groundserve.batch.records import write_records
 from groundserve.batch.shards import (
     ERRORS,
     SCORES,
-    STAGING,
-    Receipt,
-    Staging,
+    Unit,
     encode_rows,
     final_names,
+    read_shard,
     shard_name,
 )
 from groundserve.batch.storage import LOCK_NAME, PARTIAL_SUFFIX, Storage, open_storage
@@ -48,145 +47,122 @@ RUN_NAME = "run.json"
 """What makes a folder a run directory."""
 RETRIED, DAMAGED = ".retried", ".damaged"
 """What follows .parquet in the name of a file that no longer counts."""
-
+STAGING = "staging"
+"""Where workers of earlier versions wrote."""
 _ERRORS_PER_FILE = 50_000
 
 
 class RunDirectory(Closing):
-    """A run, held by one driver. Use `create` or `resume`, then a `with` block."""
+    """A run, held by one driver until the end of a `with` block."""
 
-    def __init__(self, storage: Storage, manifest: str) -> None:
-        self._storage = storage
+    def __init__(
+        self,
+        place: str,
+        fingerprint: Fingerprint,
+        *,
+        manifest: str,
+        is_resumed: bool,
+        note: str | None = None,
+    ) -> None:
+        """Begin a run in a folder that is empty or missing, or go on with the one that is there.
+
+        Error rows stay until the first answer is published.
+
+        Raises:
+            InvalidRequestError: There is a run, and it is not to be resumed, or its fingerprint is
+                another one (the message says what differs); or there is something else; or the
+                folder cannot be made or written to.
+            UnavailableError: Another driver works on it.
+        """
+        self._storage = storage = open_storage(place)
         self._started = time.time()
         self._num_published = 0
         self._has_taken_back = False
-        self._claim = claim_attempt(storage, manifest=manifest, started=self._started)
-        self.attempt = self._claim.number
-        self._journal = Journal(storage, self.attempt)
         self._said: list[str] = []
-        self._done = DoneRows()
-
-    @classmethod
-    def create(
-        cls, place: str, fingerprint: Fingerprint, *, manifest: str, note: str | None = None
-    ) -> Self:
-        """Begin a run in a folder that is empty or missing.
-
-        Raises:
-            InvalidRequestError: There is a run already (go on with --resume), or something else;
-                or the folder cannot be made or written to.
-            UnavailableError: Another driver works on it.
-        """
-        return cls._open(place, fingerprint, manifest, note, is_resume=False)
-
-    @classmethod
-    def resume(
-        cls, place: str, fingerprint: Fingerprint, *, manifest: str, note: str | None = None
-    ) -> Self:
-        """Go on with a run, or begin it where the folder is empty or missing.
-
-        Files that are damaged are set aside, so that their rows are computed anew; `said` tells of
-        them. Error rows stay until the first answer is published.
-
-        Raises:
-            InvalidRequestError: Its fingerprint is another one (the message says what differs);
-                something else is in the folder; or it cannot be written to.
-            UnavailableError: Another driver works on it.
-        """
-        return cls._open(place, fingerprint, manifest, note, is_resume=True)
-
-    @classmethod
-    def _open(
-        cls,
-        place: str,
-        fingerprint: Fingerprint,
-        manifest: str,
-        note: str | None,
-        *,
-        is_resume: bool,
-    ) -> Self:
-        storage = open_storage(place)
         storage.make()
-        _check_run(storage, fingerprint, is_resume=is_resume)  # nothing is left in another's folder
-        storage.lock()
-        try:
-            is_new = _check_run(storage, fingerprint, is_resume=is_resume)
-            if is_new:
-                run = {"fingerprint": fingerprint.to_json(), "manifest": manifest}
+        _check_run(storage, fingerprint, is_resumed=is_resumed)  # nothing is left in another's
+        with ExitStack() as stack:
+            storage.lock()
+            stack.callback(storage.unlock)
+            if _check_run(storage, fingerprint, is_resumed=is_resumed):
+                run = {"fingerprint": asdict(fingerprint), "manifest": manifest}
                 storage.write(RUN_NAME, json.dumps(run | {"checkpoint_note": note}).encode())
-            directory = cls(storage, manifest)
-        except BaseException:
-            storage.unlock()
-            raise
-        try:
-            if not is_new:
-                directory._take_over()
-        except BaseException:
-            directory.close()
-            raise
-        return directory
-
-    @property
-    def place(self) -> str:
-        """Absolute path, or URL."""
-        return self._storage.place
-
-    @property
-    def staging(self) -> Staging:
-        """Where the workers of this attempt write."""
-        return Staging(place=self.place, attempt=self.attempt)
+            self._claim = claim_attempt(storage, manifest=manifest, started=self._started)
+            storage.delete(STAGING)
+            for folder in ("", SCORES, ERRORS):
+                self._clear(folder, PARTIAL_SUFFIX)
+            self._journal = Journal(storage, self._claim.number)
+            stack.callback(self._journal.close)
+            self._held = stack.pop_all()
 
     @property
     def said(self) -> Sequence[str]:
-        """What a resume found and mended, a sentence each."""
+        """What `done` found and mended, a sentence each."""
         return self._said
 
-    def done(self) -> Iterator[DoneRow]:
-        """Yield the rows that had an answer when this attempt began."""
-        return iter(self._done)
+    def done(self) -> Iterator[DoneShard]:
+        """Yield the rows that have an answer, file by file.
+
+        Files that are damaged are set aside, so that their rows are computed anew; `said` tells of
+        them.
+        """
+        columns = ("id", "row_key", "video", "query", "options")
+        for name in final_names(self._storage, SCORES):
+            try:
+                rows = read_shard(self._storage, name, columns).to_pylist()
+            except ValueError as error:
+                self._set_aside(name, str(error))
+                continue
+            done = [
+                DoneRow(
+                    row["id"],
+                    row["row_key"],
+                    request_hash(row["video"], row["query"], row["options"]),
+                )
+                for row in rows
+            ]
+            yield DoneShard(done, partial(self._set_aside, name))
 
     def failures(self) -> Iterator[RowFailed]:
         """Yield what failed in earlier attempts, oldest first."""
-        for attempt in range(1, self.attempt):
+        for attempt in range(1, self._claim.number):
             yield from _failures(self._storage, attempt)
 
     def write(self, *happened: Event) -> None:
         """Add lines to the journal; those of what is published come by themselves."""
         self._journal.write(*happened)
 
-    def publish(self, receipt: Receipt) -> UnitDone:
-        """Make a staged shard part of the final set, and note the rows that failed.
+    def publish(self, units: Sequence[Unit]) -> list[Event]:
+        """Write answers as one file of the final set, and note the rows that failed.
+
+        Returns:
+            What the journal says of it.
 
         Raises:
-            RunDirectoryError: A later attempt has begun, or the directory was replaced; the staged
-                file is gone, or another one; or the disk is full.
+            RunDirectoryError: A later attempt has begun, or the directory was replaced; or the disk
+                is full.
         """
         require_newest(self._storage, self._claim)
-        done = receipt.done
-        if done.shard is not None:
+        rows = [row for unit in units for row in unit.rows]
+        data, sha256, name = b"", "", ""
+        if rows:
             self._take_back_errors()
-            name = shard_name(SCORES, done.sha256)
-            try:
-                num_bytes = self._storage.size(done.shard)
-                if num_bytes != done.num_bytes:
-                    raise RunDirectoryError(
-                        f"{self.place}/{done.shard} must have {done.num_bytes} bytes, got "
-                        f"{num_bytes}"
-                    )
-                self._storage.move(done.shard, name)
-            except FileNotFoundError:
-                raise RunDirectoryError(
-                    f"{self.place}/{done.shard} is gone; it must be a folder that all workers share"
-                ) from None
-            done = replace(done, shard=name)
-        self._num_published += done.num_rows
-        self._journal.write(*receipt.failures, done)
-        return done
+            data = encode_rows(rows)
+            sha256 = hashlib.sha256(data).hexdigest()
+            name = shard_name(SCORES, sha256)
+            self._storage.write(name, data)
+        self._num_published += len(rows)
+        happened: list[Event] = []
+        for unit in units:
+            done = unit.published(shard=name, num_bytes=len(data), sha256=sha256)
+            happened += [*unit.failures, done]
+        self._journal.write(*happened)
+        return happened
 
     def finish(self, plan: Plan) -> Finished:
         """Write the error rows and `records.jsonl`, and the last line of the journal."""
         self._journal.flush()
-        plan.mark_failed(_failures(self._storage, self.attempt))
+        plan.mark_failed(_failures(self._storage, self._claim.number))
         failures = plan.failures_by_kind()
         counts = plan.counts
         num_done, num_failed = counts.num_done + self._num_published, sum(failures.values())
@@ -198,7 +174,10 @@ class RunDirectory(Closing):
         require_newest(self._storage, self._claim)
         self._take_back_errors()
         write_records(self._storage, plan)
-        self._write_errors(plan)
+        errors = plan.errors()
+        while part := list(itertools.islice(errors, _ERRORS_PER_FILE)):
+            data = encode_rows(part)
+            self._storage.write(shard_name(ERRORS, hashlib.sha256(data).hexdigest()), data)
         finished = Finished(
             num_done=num_done,
             num_failed=num_failed,
@@ -208,26 +187,11 @@ class RunDirectory(Closing):
         self._journal.write(finished)
         self._journal.flush()
         self._clear(ERRORS, RETRIED)
-        self._storage.delete(STAGING)
         return finished
 
     def close(self) -> None:
         """Let the directory go; without `finish`, as a run that was cut short."""
-        try:
-            self._journal.close()
-        finally:
-            self._done.close()
-            self._storage.unlock()
-
-    def _take_over(self) -> None:
-        """Bring what earlier attempts left into the state that this one starts from."""
-        for name in final_names(self._storage, SCORES):
-            if problem := self._done.add(self._storage, name):
-                self._storage.move(name, name + DAMAGED)
-                self._say(f"{name} was set aside, its rows are computed anew: {problem}")
-        for left in self._storage.names(STAGING):
-            self._storage.delete(f"{STAGING}/{left}")
-        self._clear("", PARTIAL_SUFFIX)
+        self._held.close()
 
     def _take_back_errors(self) -> None:
         """Let no error row count any more, before one of the rows has an answer."""
@@ -236,18 +200,11 @@ class RunDirectory(Closing):
                 self._storage.move(name, name + RETRIED)
             self._has_taken_back = True
 
-    def _say(self, message: str) -> None:
+    def _set_aside(self, name: str, problem: str) -> None:
+        self._storage.move(name, name + DAMAGED)
+        message = f"{name} was set aside, its rows are computed anew: {problem}"
         self._said.append(message)
         self._journal.write(Said(message=message))
-
-    def _write_errors(self, plan: Plan) -> None:
-        errors = plan.errors()
-        while part := list(itertools.islice(errors, _ERRORS_PER_FILE)):
-            data = encode_rows(part)
-            sha256 = hashlib.sha256(data).hexdigest()
-            staged = f"{self.staging.folder}/errors-{sha256[:16]}.staged"
-            self._storage.write(staged, data)
-            self._storage.move(staged, shard_name(ERRORS, sha256))
 
     def _clear(self, folder: str, ending: str) -> None:
         for name in self._storage.names(folder):
@@ -284,12 +241,12 @@ def find_run(storage: Storage) -> dict[str, Any] | None:
     return dict(values)
 
 
-def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resume: bool) -> bool:
+def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resumed: bool) -> bool:
     """Return whether the run is a new one."""
     run = find_run(storage)
     if run is None:
         return True
-    if not is_resume:
+    if not is_resumed:
         raise InvalidRequestError(
             f"{storage.place} has a run; go on with --resume, or name another folder"
         )
@@ -307,6 +264,6 @@ def require_same(place: str, before: Fingerprint, now: Fingerprint) -> None:
 
 
 def _failures(storage: Storage, attempt: int) -> Iterator[RowFailed]:
-    for entry in read_journal(storage, attempt):
-        if isinstance(entry.event, RowFailed):
-            yield entry.event
+    for _, event in read_journal(storage, attempt):
+        if isinstance(event, RowFailed):
+            yield event

@@ -8,10 +8,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundserve.answers import AnswerResult
 from groundserve.arguments import Video
@@ -28,9 +27,6 @@ from groundserve.results import ScoreResult, VideoInfo
 from groundserve.runtime.backoff import Backoff
 from groundserve.runtime.closing import Closing
 from groundserve.triton_messages import is_decoder_death
-
-if TYPE_CHECKING:
-    from groundserve.frames import FrameIndices
 
 PATIENCE_SECONDS = 120.0
 """How long a call goes on while no server takes it. A server that is restarted is back by then."""
@@ -79,7 +75,7 @@ class ServerPool(Closing):
         def call(server: Client, seconds: float) -> ScoreResult:
             return server.score(video, *arguments, timeout_seconds=seconds, **settings)
 
-        return self._send(video, call, timeout_seconds=timeout_seconds)
+        return self._send(video, call, timeout_seconds)
 
     def ask(
         self, video: Video, *arguments: Any, timeout_seconds: float | None = None
@@ -89,13 +85,12 @@ class ServerPool(Closing):
         def call(server: Client, seconds: float) -> AnswerResult:
             return server.ask(video, *arguments, timeout_seconds=seconds)
 
-        return self._send(video, call, timeout_seconds=timeout_seconds)
+        return self._send(video, call, timeout_seconds)
 
     def _send(
         self,
         video: Video,
         call: Callable[[Client, float], _Result],
-        *,
         timeout_seconds: float | None,
     ) -> _Result:
         """Call the video's server, or the next."""
@@ -111,8 +106,7 @@ class ServerPool(Closing):
                     raise DeadlineExceededError(
                         f"no server answered within {deadline - begun:.6g} s; allow more time"
                     )
-                due = self._backoffs[url].due
-                if due is not None and due > self._clock():
+                if (self._backoffs[url].due or 0.0) > self._clock():
                     continue
                 asked = self._clock()
                 try:
@@ -138,13 +132,6 @@ class ServerPool(Closing):
                 )
             dues = [one.due for one in self._backoffs.values() if one.due is not None]
             self._sleep(max(0.0, min(*dues, give_up) - now))
-
-    def frames(
-        self, video: Video, frame_indices: FrameIndices, *, longest_side: int | None = None
-    ) -> NDArray[np.uint8]:
-        """Decode here, as each client does; no server is asked."""
-        first = next(iter(self._servers.values()))
-        return first.frames(video, frame_indices, longest_side=longest_side)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,4 +1,4 @@
-"""Parquet files of scored rows and of errors: their columns, and how a worker writes one."""
+"""Parquet files of scored rows and of errors: their columns, and what a worker did for them."""
 
 from __future__ import annotations
 
@@ -6,66 +6,37 @@ import hashlib
 import heapq
 import io
 import json
-import os
-import secrets
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from groundserve.answers import Answer, AnswerResult
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.events import RowFailed, UnitDone, VideoTime
+from groundserve.batch.row import Group, Row
 from groundserve.batch.row_options import RowOptions, options_json
-from groundserve.batch.storage import Storage, open_storage
-from groundserve.batch.units import Group, Unit
-from groundserve.errors import MissingExtraError
+from groundserve.batch.storage import Storage
 from groundserve.results import QueryResult, ScoreResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCORES, ERRORS, STAGING = "scores", "errors", "staging"
+SCORES, ERRORS = "scores", "errors"
 SUFFIX = ".parquet"
 """All and only the files with this ending are the final set."""
-
 _NUM_SLOWEST = 3
-"""Videos of a unit that its receipt names: the slowest of a run are among them."""
-_REQUEST_COLUMNS = ("id", "row_key", "video", "query", "options")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Staging:
-    """Where the workers of an attempt write; small, so that it travels to them."""
-
-    place: str
-    attempt: int
-
-    @property
-    def folder(self) -> str:
-        """Name of the folder below the run directory."""
-        return f"{STAGING}/{self.attempt:04d}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Receipt:
-    """What a worker hands to the driver in place of arrays."""
-
-    done: UnitDone
-    """Its `shard` is where the file is staged."""
-    failures: tuple[RowFailed, ...]
+"""Videos that a unit names: the slowest of a run are among them."""
 
 
 @cache
 def schema() -> pa.Schema:
     """Return the columns of every Parquet file of a run; docs/batch.md explains each."""
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise MissingExtraError("batch", "pyarrow") from error
+    import pyarrow as pa
+
     span = [
         ("start_seconds", pa.float64()),
         ("end_seconds", pa.float64()),
@@ -98,43 +69,52 @@ def schema() -> pa.Schema:
     )
 
 
-class ShardWriter:
-    """Gathers the answers of one unit and writes them as one file, in the manifest's order."""
+class Unit:
+    """What one worker has done since it was published last."""
 
-    def __init__(self, unit: Unit) -> None:
-        self._unit = unit
-        self._rows: dict[int, dict[str, Any]] = {}  # position -> columns
-        self._failures: dict[int, RowFailed] = {}
-        self._num_calls = self._num_decoded = 0
-        self._durations: dict[str, float] = {}  # place -> seconds
-        self._stage_ms: Counter[str] = Counter()
-        self._started = time.time()
-        self._clock = self._told = time.perf_counter()
-        self._times: dict[int, VideoTime] = {}  # position of a group's first row
+    def __init__(
+        self, number: int, *, host: str = "", pid: int = 0, after: Unit | None = None
+    ) -> None:
+        """Begin with nothing, or where a unit of the same worker ends."""
+        self.rows: list[dict[str, Any]] = []
+        """Rows with an answer, as columns."""
+        self.failures: list[RowFailed] = []
+        self.done = UnitDone(unit=number, host=host, pid=pid, started=time.time())
+        if after is not None:
+            self.done.host, self.done.pid = after.done.host, after.done.pid
+        self._told: float = 0.0 if after is None else after._told
+        self._videos: dict[str, VideoTime] = {}  # by place
 
-    def start_clock(self) -> None:
+    @property
+    def num_rows(self) -> int:
+        """Rows that have an answer or an error."""
+        return len(self.rows) + len(self.failures)
+
+    def begin(self) -> None:
         """Charge no video with the time since the last word of any, as that of opening engines."""
         self._told = time.perf_counter()
 
-    def add(self, group: Group, options: RowOptions, result: ScoreResult | AnswerResult) -> None:
-        """Take the answer of one call, for every row of the group that asked this.
-
-        It replaces what `fail` said of them, as where a video is tried again.
-        """
-        answers = dict(answer_columns(result))
-        text = options_json(options)
-        engine = json.dumps(result.info.engine, sort_keys=True)
-        for row, key in zip(group.rows, group.keys, strict=True):
-            if row.options == options and row.query in answers:
-                request = (row.id, key, row.video, row.query, text)
-                columns = dict(zip(_REQUEST_COLUMNS, request, strict=True))
-                self._rows[row.position] = {**columns, **answers[row.query], "engine": engine}
-                self._failures.pop(row.position, None)
-        self._num_calls += 1
-        self._num_decoded += not result.info.cache_hit
-        self._durations[group.place] = result.info.duration_seconds
-        self._stage_ms.update(result.info.timing_ms)
-        self._spend(group)
+    def add(
+        self, group: Group, options: RowOptions, result: ScoreResult | AnswerResult
+    ) -> list[Row]:
+        """Take the answer of one call; return the rows of the group that asked this."""
+        answers = dict(_answer_columns(result))
+        rows = [row for row in group.rows if row.options == options and row.query in answers]
+        common = {
+            "options": options_json(options),
+            "engine": json.dumps(result.info.engine, sort_keys=True),
+        }
+        for row in rows:
+            own = {"id": row.id, "row_key": row.key, "video": row.video, "query": row.query}
+            self.rows.append(own | common | answers[row.query])
+        done, info = self.done, result.info
+        done.num_rows += len(rows)
+        done.num_calls += 1
+        done.num_decoded += not info.cache_hit
+        for stage, ms in info.timing_ms.items():
+            done.stage_seconds[stage] = done.stage_seconds.get(stage, 0.0) + ms / 1000
+        self._spend(group, rows, info.duration_seconds)
+        return rows
 
     def fail(
         self,
@@ -143,69 +123,54 @@ class ShardWriter:
         message: str,
         options: RowOptions | None = None,
         queries: Sequence[str] | None = None,
-    ) -> None:
-        """Note that rows have no answer: those of one call, or all of a group, not told of yet."""
-        self._spend(group)
-        for row, key in zip(group.rows, group.keys, strict=True):
-            if (
-                (options is None or row.options == options)
-                and (queries is None or row.query in queries)
-                and row.position not in self._rows
-                and row.position not in self._failures
-            ):
-                self._failures[row.position] = RowFailed(
-                    id=row.id,
-                    row_key=key,
-                    video=as_unicode(row.video),
-                    kind=str(kind),
-                    message=as_unicode(message),
-                )
-
-    def write(self, staging: Staging) -> Receipt:
-        """Write the rows under a name that does not end in .parquet, to the disk."""
-        num_told = len(self._rows) + len(self._failures)
-        if num_told != self._unit.num_rows:
-            raise RuntimeError(f"{num_told} of {self._unit.num_rows} rows of the unit were told of")
-        staged, data = None, b""
-        if self._rows:
-            data = encode_rows([self._rows[position] for position in sorted(self._rows)])
-            # Another name each time: of a unit that is run twice no file is mixed with another.
-            staged = f"{staging.folder}/unit-{self._unit.number:06d}-{secrets.token_hex(8)}.staged"
-            open_storage(staging.place).write(staged, data)
-        done = UnitDone(
-            unit=self._unit.number,
-            num_rows=len(self._rows),
-            failures=dict(Counter(failure.kind for failure in self._failures.values())),
-            num_videos=len(self._unit.groups),
-            num_decoded=self._num_decoded,
-            num_calls=self._num_calls,
-            video_seconds=sum(self._durations.values()),
-            stage_seconds={name: ms / 1000 for name, ms in sorted(self._stage_ms.items())},
-            started=self._started,
-            wall_seconds=time.perf_counter() - self._clock,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            shard=staged,
-            num_bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest() if staged else "",
-            slowest=tuple(
-                heapq.nlargest(_NUM_SLOWEST, self._times.values(), key=lambda it: it.seconds)
-            ),
+    ) -> list[Row]:
+        """Note that rows have no answer, those of one call or all; return them."""
+        rows = [
+            row
+            for row in group.rows
+            if (options is None or row.options == options)
+            and (queries is None or row.query in queries)
+        ]
+        self.failures += (
+            RowFailed(
+                id=row.id,
+                row_key=row.key,
+                video=as_unicode(row.video),
+                kind=str(kind),
+                message=as_unicode(message),
+            )
+            for row in rows
         )
-        failures = tuple(self._failures[position] for position in sorted(self._failures))
-        return Receipt(done=done, failures=failures)
+        self._spend(group, rows)
+        return rows
 
-    def _spend(self, group: Group) -> None:
-        """Charge a group with the time since the last word of any."""
-        now = time.perf_counter()
-        before = self._times.get(group.rows[0].position)
-        self._times[group.rows[0].position] = VideoTime(
-            video=as_unicode(group.rows[0].video),
-            seconds=(before.seconds if before else 0.0) + now - self._told,
-            num_rows=len(group.rows),
-            video_seconds=self._durations.get(group.place, 0.0),
+    def published(self, *, shard: str, num_bytes: int, sha256: str) -> UnitDone:
+        """Say what was done, once the rows are in a file."""
+        videos = self._videos.values()
+        return replace(
+            self.done,
+            failures=dict(Counter(failure.kind for failure in self.failures)),
+            num_videos=len(videos),
+            video_seconds=sum(video.video_seconds for video in videos),
+            slowest=tuple(heapq.nlargest(_NUM_SLOWEST, videos, key=attrgetter("seconds"))),
+            shard=shard if self.rows else None,
+            num_bytes=num_bytes,
+            sha256=sha256,
         )
-        self._told = now
+
+    def _spend(self, group: Group, rows: Sequence[Row], video_seconds: float = 0.0) -> None:
+        """Charge a video with the time since the last word of any."""
+        seconds = time.perf_counter() - self._told
+        name = as_unicode(rows[0].video) if rows else group.place
+        before = self._videos.get(group.place, VideoTime(name, 0.0, 0, 0.0))
+        self._videos[group.place] = VideoTime(
+            video=before.video,
+            seconds=before.seconds + seconds,
+            num_rows=before.num_rows + len(rows),
+            video_seconds=video_seconds or before.video_seconds,
+        )
+        self.done.wall_seconds += seconds
+        self.begin()
 
 
 def encode_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -251,7 +216,7 @@ def scored_rows(storage: Storage, columns: Sequence[str]) -> Iterator[tuple[Any,
         yield from zip(*map(table.column, columns), strict=True)
 
 
-def answer_columns(result: ScoreResult | AnswerResult) -> Iterator[tuple[str, dict[str, Any]]]:
+def _answer_columns(result: ScoreResult | AnswerResult) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each question with the columns of its answer."""
     video = {
         "num_source_frames": result.info.num_source_frames,
@@ -280,8 +245,9 @@ def _text_columns(answer: Answer) -> dict[str, Any]:
 
 def _score_columns(query: QueryResult) -> dict[str, Any]:
     return {
-        "frame_logits": query.frame_logits,
-        "frame_scores": query.frame_scores,
+        # Lists: pyarrow takes ten times as long for arrays of these 32-bit numbers.
+        "frame_logits": query.frame_logits.tolist(),
+        "frame_scores": query.frame_scores.tolist(),
         "selected_frames": query.selected_frames,
         "selected_seconds": query.selected_seconds,
         "spans": [span._asdict() for span in query.spans],

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import socket
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from groundserve.batch.attempts import process_mark, read_attempts
-from groundserve.batch.events import Finished, RowFailed, Started, UnitDone
+from groundserve.batch.events import Finished
 from groundserve.batch.journal import (
     HEARTBEAT_SECONDS,
     REMOTE_HEARTBEAT_SECONDS,
@@ -20,7 +17,6 @@ from groundserve.batch.journal import (
 )
 from groundserve.batch.progress import Tally
 from groundserve.batch.run_directory import find_run
-from groundserve.batch.shards import SCORES, final_names
 from groundserve.batch.storage import Storage, open_storage
 
 State = Literal["empty", "running", "silent", "stopped", "finished"]
@@ -79,54 +75,21 @@ def read_status(place: str) -> Status:
     if run is None:
         return Status(place=storage.place, state="empty")
     attempts = read_attempts(storage)
-    if not attempts:
-        return Status(
-            place=storage.place,
-            state="stopped",
-            manifest=run.get("manifest"),
-            checkpoint_note=run.get("checkpoint_note"),
-            fingerprint=run["fingerprint"],
-        )
-    newest = max(attempts)
-    return _status(storage, run, newest, attempts[newest], known=_shard_sizes(storage, attempts))
-
-
-def _status(
-    storage: Storage,
-    run: Mapping[str, Any],
-    attempt: int,
-    driver: Mapping[str, Any],
-    *,
-    known: Mapping[str, int],
-) -> Status:
-    started: Started | None = None
-    finished: Finished | None = None
-    failures: Counter[str] = Counter()
-    last = None
-    now = 0.0
-    # The bar's own count, fed with the same events at the same moments.
-    tally = Tally(clock=lambda: now)
-    for entry in read_journal(storage, attempt):
-        last = now = entry.time
-        if entry.event is not None:
-            tally.add(entry.event)
-        match entry.event:
-            case Started():
-                started = entry.event
-                failures.update(started.failures)
-            case RowFailed():
-                failures[entry.event.kind] += 1
-            case Finished():
-                finished = entry.event
-    state = "finished" if finished else _state(storage, driver, last)
-    num_done = sum(known.values())
-    num_rows = started.num_rows if started else None
-    if finished:
-        num_rows = finished.num_done + finished.num_failed
-        failures = Counter(finished.failures)
-    num_left = None if num_rows is None else max(num_rows - num_done - tally.num_failed, 0)
+    attempt = max(attempts, default=0)
+    driver = attempts.get(attempt, {})
+    logs = [_Log(storage, number) for number in attempts or [0]]
+    planned = (log.tally for log in reversed(logs) if log.tally.num_rows is not None)
+    num_done = next(planned, logs[-1].tally).num_done
+    log, tally = logs[-1], logs[-1].tally
+    heartbeat = log.now or None
+    state: State = "stopped"
+    if attempt:
+        state = "finished" if log.is_finished else _state(storage, driver, heartbeat)
     if state == "running":
-        now = max(now, time.time())
+        log.now = max(log.now, time.time())
+    num_left = None
+    if tally.num_rows is not None:
+        num_left = max(tally.num_rows - num_done - tally.num_failed, 0)
     return Status(
         place=storage.place,
         state=state,
@@ -134,19 +97,32 @@ def _status(
         host=driver.get("host"),
         pid=driver.get("pid"),
         started=driver.get("started"),
-        last_heartbeat=last,
-        num_rows=num_rows,
+        last_heartbeat=heartbeat,
+        num_rows=tally.num_rows,
         num_done=num_done,
         num_failed=tally.num_failed,
         num_left=num_left,
-        failures=dict(sorted(failures.items())),
-        rows_per_second=tally.rows_per_second if started else None,
+        failures=dict(sorted(tally.failures.items())),
+        rows_per_second=None if tally.num_rows is None else tally.rows_per_second,
         video_hours=tally.video_seconds / 3600,
         eta_seconds=tally.eta_seconds if num_left and state == "running" else None,
         manifest=driver.get("manifest", run.get("manifest")),
         checkpoint_note=run.get("checkpoint_note"),
         fingerprint=run["fingerprint"],
     )
+
+
+class _Log:
+    """An attempt's journal, counted as the bar counts: the same events at the same moments."""
+
+    def __init__(self, storage: Storage, attempt: int) -> None:
+        self.now = 0.0
+        self.is_finished = False
+        self.tally = Tally(clock=lambda: self.now)
+        for self.now, event in read_journal(storage, attempt):
+            if event is not None:
+                self.tally.add(event)
+            self.is_finished |= isinstance(event, Finished)
 
 
 def _state(storage: Storage, driver: Mapping[str, Any], last: float | None) -> State:
@@ -156,31 +132,3 @@ def _state(storage: Storage, driver: Mapping[str, Any], last: float | None) -> S
     period = HEARTBEAT_SECONDS if storage.is_local else REMOTE_HEARTBEAT_SECONDS
     since = time.time() - (last or float(driver.get("started") or 0.0))
     return "running" if since < _SILENT_PERIODS * period else "silent"
-
-
-def _shard_sizes(storage: Storage, attempts: Mapping[int, object]) -> dict[str, int]:
-    """Return the number of rows of each shard: as the journals say, else as its footer does."""
-    told = {
-        entry.event.shard: entry.event.num_rows
-        for attempt in attempts
-        for entry in read_journal(storage, attempt)
-        if isinstance(entry.event, UnitDone)
-    }
-    sizes = {}
-    for name in final_names(storage, SCORES):
-        if name in told:
-            sizes[name] = told[name]
-        else:
-            with contextlib.suppress(FileNotFoundError):  # set aside meanwhile
-                sizes[name] = _num_rows(storage.read(name))
-    return sizes
-
-
-def _num_rows(data: bytes) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return int(pq.read_metadata(io.BytesIO(data)).num_rows)
-    except pa.ArrowException:
-        return 0  # damaged; the next attempt says so

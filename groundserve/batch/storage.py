@@ -9,7 +9,6 @@ refuse the second), and there is no lock.
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import shutil
 import tempfile
@@ -48,15 +47,9 @@ class Storage:
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of what lies directly in a folder, sorted; none where it is missing."""
-        try:
-            with self._typed("read", folder):
-                return sorted(self._list(folder))
-        except FileNotFoundError:
-            return []
-
-    def size(self, name: str) -> int:
-        """Return the bytes of a file."""
-        return os.stat(self._at(name)).st_size
+        with suppress(FileNotFoundError), self._typed("read", folder):
+            return sorted(self._list(self._at(folder)))
+        return []
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file to be read."""
@@ -99,13 +92,10 @@ class Storage:
 
     def append(self, name: str, data: bytes) -> None:
         """Add to a file; of a local storage alone."""
-        path = Path(self._at(name))
         with self._typed("write", name):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab", buffering=0) as file:
-                left = memoryview(data)
-                while left:  # a second time where the disk is all but full
-                    left = left[file.write(left) or 0 :]
+            os.makedirs(os.path.dirname(self._at(name)), exist_ok=True)
+            with open(self._at(name), "ab") as file:
+                file.write(data)
 
     def move(self, source: str, target: str) -> None:
         """Give a file another name."""
@@ -119,11 +109,7 @@ class Storage:
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
     def make(self) -> None:
-        """Make the folder where it is missing.
-
-        Raises:
-            InvalidRequestError: It cannot be written to.
-        """
+        """Make the folder where it is missing, or raise InvalidRequestError."""
         try:
             os.makedirs(self._path or "/", exist_ok=True)
             with tempfile.TemporaryFile(dir=self._path or "/"):  # nothing of it is left
@@ -140,17 +126,16 @@ class Storage:
         """
         with self._typed("write", LOCK_NAME):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(self._at(LOCK_NAME), flags, 0o666)
+            self._lock = os.open(self._at(LOCK_NAME), flags, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
+            self.unlock()
             raise UnavailableError(
                 f"another process works on {self.place}; wait for it, or end it first"
             ) from None
         except OSError:
             pass
-        self._lock = descriptor
 
     def unlock(self) -> None:
         """Let others in."""
@@ -158,8 +143,8 @@ class Storage:
             os.close(self._lock)
             self._lock = None
 
-    def _list(self, folder: str) -> list[str]:
-        return os.listdir(self._at(folder) or "/")
+    def _list(self, path: str) -> list[str]:
+        return os.listdir(path or "/")
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}".rstrip("/")
@@ -189,7 +174,7 @@ class Storage:
 
 
 class _RemoteStorage(Storage):
-    """A prefix of an object store, through fsspec."""
+    """A prefix of an object store, through fsspec: nothing can be appended to, or locked."""
 
     is_local = False
     _faults = Exception  # the client of each store has errors of its own
@@ -197,11 +182,6 @@ class _RemoteStorage(Storage):
     def __init__(self, filesystem: Any, path: str, *, place: str) -> None:
         super().__init__(place, path)
         self._fs = filesystem
-
-    def size(self, name: str) -> int:
-        with self._typed("read", name):
-            self._fs.invalidate_cache(self._at(os.path.dirname(name)))
-            return int(self._fs.info(self._at(name))["size"])
 
     def open(self, name: str) -> IO[bytes]:
         with self._typed("read", name):
@@ -224,9 +204,6 @@ class _RemoteStorage(Storage):
         with self._changing(name):
             self._fs.pipe_file(self._at(name), data, mode="create")
 
-    def append(self, name: str, data: bytes) -> None:
-        raise io.UnsupportedOperation(f"{self.place} is no local folder: nothing can be appended")
-
     def move(self, source: str, target: str) -> None:
         with self._changing(target):
             self._fs.cp_file(self._at(source), self._at(target))
@@ -245,10 +222,9 @@ class _RemoteStorage(Storage):
             raise InvalidRequestError(f"{error}; name another folder") from error
 
     def lock(self) -> None:
-        """Do nothing: an attempt that is overtaken stops."""
+        pass
 
-    def _list(self, folder: str) -> list[str]:
-        path = self._at(folder)
+    def _list(self, path: str) -> list[str]:
         # Listings are kept by some clients; another driver may have written meanwhile.
         self._fs.invalidate_cache(path)
         found = self._fs.ls(path, detail=False)

@@ -21,8 +21,8 @@ from groundserve.batch.keys import Fingerprint
 from groundserve.batch.ray_pool import Workers, uses_external_ray
 from groundserve.batch.row_options import RowOptions, check_repeatable
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
-from groundserve.batch.run_directory import require_same
-from groundserve.batch.shards import ERRORS, SCORES, STAGING, Staging
+from groundserve.batch.run_directory import STAGING, require_same
+from groundserve.batch.shards import ERRORS, SCORES
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import open_storage, split_place
 from groundserve.cli.batch_status import check_price
@@ -101,12 +101,11 @@ class BatchJob:
             frames="" if self.frames is None else self.frames.description,
         )
 
-    def work(self, engine_id: str, staging: Staging) -> Work:
-        """Return how a unit of the job is scored."""
+    def work(self, engine_id: str) -> Work:
+        """Return how rows of the job are scored."""
         return Work(
             source=self.source,
             engine_id=engine_id,
-            staging=staging,
             num_threads=max(1, int(self.workers.cpus_each)),
             deadline_seconds=self.timeout_seconds,
             span_threshold=self.span_threshold,

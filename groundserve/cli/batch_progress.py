@@ -44,7 +44,7 @@ def _lines(tally: Tally) -> Iterator[None]:
         said, last = "", time.monotonic() - _SILENT_SECONDS
         while True:
             now = time.monotonic()
-            counts = f"{tally.num_finished} {tally.num_failed} {tally.num_lost} {tally.step}"
+            counts = f"{tally.num_finished} {tally.num_failed} {tally.step}"
             if not stderr.quiet and (counts != said or now - last >= _SILENT_SECONDS):
                 said, last = counts, now
                 print_step(describe(tally), now - STARTED)
@@ -84,6 +84,4 @@ def _counts(tally: Tally) -> str:
     parts = [f"{tally.num_finished}/{tally.num_rows}"]
     if tally.num_failed:
         parts.append(f"[red]{tally.num_failed} failed[/red]")
-    if tally.num_lost:
-        parts.append(f"[yellow]{tally.num_lost} to try again[/yellow]")
     return "  ".join([*parts, describe_rates(tally)])

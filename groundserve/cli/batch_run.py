@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from groundserve.batch.events import Event, Said
-from groundserve.batch.frame_output import rows_with_frames, write_index
+from groundserve.batch.frame_output import write_index
 from groundserve.batch.job import run_job
 from groundserve.batch.plan import Plan
 from groundserve.batch.progress import Tally
@@ -67,7 +67,7 @@ def _finish(job: BatchJob) -> dict[str, str]:
     storage = open_storage(job.out)
     places = {"out": storage.place, "records": f"{storage.place}/{RECORDS_NAME}"}
     if job.frames is not None:
-        places["frames"] = write_index(job.frames, rows_with_frames(storage))
+        places["frames"] = write_index(job.frames, storage)
     return places | {"report": write_report(job.out, price_per_hour=job.price_per_hour)}
 
 
@@ -97,16 +97,15 @@ def _run(
         rows = (admit(row, family, None if job.is_folder else job.manifest) for row in rows)
     fingerprint = job.fingerprint(engine)
     manifest = open_storage(job.manifest).place
+
+    def opened() -> RunDirectory:
+        return RunDirectory(
+            job.out, fingerprint, manifest=manifest, is_resumed=job.is_resumed, note=engine.note
+        )
+
     with ExitStack() as stack:
-        directory = None
         tally.step = "looking at the videos"
-        if job.is_resumed:
-            directory = RunDirectory.resume(
-                job.out, fingerprint, manifest=manifest, note=engine.note
-            )
-            stack.enter_context(directory)
-            for message in directory.said:
-                on_event(Said(message=message))
+        directory = stack.enter_context(opened()) if job.is_resumed else None
         plan = Plan.make(
             rows,
             fingerprint=fingerprint,
@@ -115,7 +114,9 @@ def _run(
             max_attempts=job.max_attempts,
         )
         stack.enter_context(plan)
-        if num_repeated := plan.counts.num_repeated:
+        for message in directory.said if directory else ():
+            on_event(Said(message=message))
+        if num_repeated := plan.num_repeated:
             on_event(
                 Said(
                     message=f"{num_repeated} rows without an id ask what an earlier row asks of "
@@ -123,15 +124,12 @@ def _run(
                 )
             )
         if directory is None:  # only now: a manifest that is refused leaves nothing behind
-            directory = RunDirectory.create(
-                job.out, fingerprint, manifest=manifest, note=engine.note
-            )
-            stack.enter_context(directory)
+            directory = stack.enter_context(opened())
         tally.step = "starting the workers"
         run_job(
             plan,
             directory,
-            job.work(engine.engine_id, directory.staging),
+            job.work(engine.engine_id),
             workers=job.workers,
             manifest=manifest,
             on_event=on_event,

@@ -51,24 +51,28 @@ def digit_videos(tmp_path_factory) -> list[Path]:
     return sorted((folder / "videos").iterdir())
 
 
-@pytest.fixture
-def someones_ray(two_cores, monkeypatch) -> Iterator[None]:
-    """A Ray of two cores that others started, where the environment says that it is."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+@pytest.fixture(scope="session")
+def head(two_cores) -> Iterator[str]:
+    """The address of a Ray of two cores that others started."""
     # Not pytest's folder, whose name is too long for Ray's sockets.
     with tempfile.TemporaryDirectory(prefix="gs-head-", ignore_cleanup_errors=True) as folder:
-        head = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", HEAD, folder],
+            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        with head:
-            assert head.stdout is not None
-            assert head.stdin is not None
-            lines = iter(head.stdout.readline, "")
-            address = next(line.split()[1] for line in lines if line.startswith("address"))
-            monkeypatch.setenv("RAY_ADDRESS", address)
-            yield
-            head.stdin.close()
+        with process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            lines = iter(process.stdout.readline, "")
+            yield next(line.split()[1] for line in lines if line.startswith("address"))
+            process.stdin.close()
+
+
+@pytest.fixture
+def someones_ray(head, monkeypatch) -> None:
+    """The environment says that there is a Ray."""
+    monkeypatch.setenv("RAY_ADDRESS", head)

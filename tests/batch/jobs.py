@@ -61,10 +61,11 @@ class Job:
             if on_event is not None:
                 on_event(event)
 
-        begin = RunDirectory.resume if resume else RunDirectory.create
         manifest = str(self.manifest)
         with (
-            begin(str(self.out), self.fingerprint, manifest=manifest) as directory,
+            RunDirectory(
+                str(self.out), self.fingerprint, manifest=manifest, is_resumed=resume
+            ) as directory,
             Plan.make(
                 read_manifest(manifest, defaults=DEFAULTS),
                 fingerprint=self.fingerprint,
@@ -79,7 +80,6 @@ class Job:
                 Work(
                     source=self.source,
                     engine_id=self.identity.engine_id,
-                    staging=directory.staging,
                     **self.settings,
                 ),
                 workers=self.workers,

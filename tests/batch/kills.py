@@ -15,11 +15,10 @@ from groundserve.batch.status import read_status
 
 KINDS: dict[str, Callable[[psutil.Process], bool]] = {
     "driver": lambda process: "tests.batch.drive" in process.cmdline(),
-    "worker": lambda process: process.name().startswith("ray::MapWorker"),
+    "worker": lambda process: process.name().startswith("ray::_Worker"),
     "ray": lambda process: process.name() == "raylet",
-    "scorer": lambda process: "groundserve.batch._scorer_program" in process.cmdline(),
 }
-"""What can be killed: the driver, an actor of Ray's, Ray itself, and a scorer."""
+"""What can be killed: the driver, an actor of Ray's, and Ray itself."""
 _ENDS = ("driver", "ray")
 """What ends the driver."""
 _END_SECONDS = 60.0

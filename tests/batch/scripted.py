@@ -46,12 +46,12 @@ class ScriptedSource:
     calls: Path | None = None
     """File that gets a line for each call: pid, video, questions, "decoded" or "cached"."""
     is_shared: bool = False
-    """See `Source`."""
+    """As `EngineSource` has it."""
     engine_id: str = IDENTITY.engine_id
     """What answers say."""
 
     def open(self, *, num_threads: int, limits: Limits) -> ScriptedScorer:
-        """See `Source`."""
+        """As `EngineSource` has it."""
         return ScriptedScorer(self, limits)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from groundserve.batch.engines import EngineSource
 from groundserve.batch.events import UnitDone
+from groundserve.batch.group_scorer import JobError
 from groundserve.batch.ray_pool import Workers
 from groundserve.options import ScoreOptions
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
@@ -24,19 +25,22 @@ POISON = {
     "missing-1.mp4": "Missing",
     "late-1.mp4": "Timeout",
     "hang-1.mp4": "Timeout",
+    "hanglocked-1.mp4": "Timeout",
     "die-1.mp4": "WorkerDied",
     "decoder-1.mp4": "WorkerDied",
     "fault-1.mp4": "Internal",
+    "unavailable-1.mp4": "Unavailable",
     "oversized-1.mp4": "TooLarge",
 }
-GOOD = [f"good-{number}.mp4" for number in range(40)]
+GOOD = [*(f"good-{number}.mp4" for number in range(38)), "dieonce-1.mp4", "decoderonce-1.mp4"]
 
 
 @pytest.fixture
 def ray_is_gone():
     """Nothing is left of a job that has ended: no process, no folder."""
+    before = psutil.Process().children(recursive=True)
     yield
-    children = psutil.Process().children(recursive=True)
+    children = {*psutil.Process().children(recursive=True)} - {*before}
     # What has ended and was not waited for is no longer there.
     running = [one for one in children if one.status() != psutil.STATUS_ZOMBIE]
     assert not [one for one in running if "ray" in " ".join(one.cmdline())]
@@ -53,8 +57,8 @@ def test_bad_rows_are_errors_and_all_others_have_answers(tmp_path, someones_ray)
     job = Job(
         manifest=manifest,
         out=tmp_path / "out",
-        source=ScriptedSource(seconds=0.05, calls=tmp_path / "calls"),
-        settings={"deadline_seconds": 1.0, "hang_seconds": 0.5},
+        source=ScriptedSource(seconds=0.2, calls=tmp_path / "calls"),
+        settings={"deadline_seconds": 2.0, "hang_seconds": 2.0},
     )
     when_published = []
 
@@ -66,7 +70,7 @@ def test_bad_rows_are_errors_and_all_others_have_answers(tmp_path, someones_ray)
     job.run(on_event=look)
     # Published as they were done, and not at the end.
     assert when_published == sorted(when_published)
-    assert len(set(when_published)) > 10
+    assert len(set(when_published)) > 3
     final = job.final().to_pylist()
     assert [row["id"] for row in final] == [f"row-{n:05d}" for n in range(len(rows))]
     assert {row["video"]: row["error_kind"] for row in final if row["error_kind"]} == {
@@ -79,6 +83,37 @@ def test_bad_rows_are_errors_and_all_others_have_answers(tmp_path, someones_ray)
     decoded = Counter(video for _, video, _, how in lines if how.strip() == "decoded")
     assert set(decoded.values()) == {1}
     assert len({pid for pid, *_ in lines}) >= 2  # two workers
+
+
+class NoSource(ScriptedSource):
+    def open(self, **_):
+        raise RuntimeError("no engine here")
+
+
+class DyingSource(ScriptedSource):
+    def open(self, **_):
+        os._exit(3)
+
+
+@pytest.mark.parametrize(
+    ("source", "videos", "message"),
+    [
+        (NoSource(), ["a.mp4"], "RuntimeError: no engine here"),
+        (DyingSource(), ["a.mp4"], "opens a worker's engines died 3 times in a row"),
+        (ScriptedSource(engine_id="b"), ["a.mp4"], "has the engines b, and the run is of scripted"),
+        (
+            ScriptedSource(is_shared=True),
+            [f"unavailable-{number}.mp4" for number in range(5)],
+            "no server took 3 videos in a row: nobody answers",
+        ),
+    ],
+    ids=["no engines", "engines that kill", "other engines", "no servers"],
+)
+def test_what_ends_a_job(tmp_path, someones_ray, source, videos, message):
+    manifest = write_manifest(tmp_path, [(video, "one") for video in videos])
+    job = Job(manifest=manifest, out=tmp_path / "out", source=source)
+    with pytest.raises(JobError, match=message):
+        job.run()
 
 
 def test_engines_answer_as_a_pipeline_does_and_encode_once(

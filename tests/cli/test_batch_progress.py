@@ -8,12 +8,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from groundserve.batch.events import Said, UnitLost
+from groundserve.batch.events import Said
 from groundserve.batch.progress import Tally
 from groundserve.cli import _output, batch_progress
 from tests.unit.batch.events import Clock, done, started
-
-LOST = UnitLost(unit=5, num_rows=4, is_alone=False, message="died")
 
 
 @pytest.fixture
@@ -26,7 +24,6 @@ def run_some(clock: Clock) -> None:
     """The same events for both."""
     with batch_progress.batch_progress(Tally(clock=clock)) as add:
         add(started(num_rows=100))
-        add(LOST)
         add(done(1))
         clock.seconds += 10
         add(done(30, Missing=2))
@@ -41,7 +38,7 @@ def test_bar_on_a_terminal(clock, monkeypatch):
         monkeypatch.setattr(module, "stderr", console)
     run_some(clock)
     said = screen.getvalue()
-    assert "33/100  2 failed  4 to try again  3.2 rows/s, 0 video hours/s, ETA 0:00:21" in said
+    assert "33/100  2 failed  3.2 rows/s, 0 video hours/s, ETA 0:00:21" in said
     assert "note: Ray broke down" in said
     assert " s] " not in said
 

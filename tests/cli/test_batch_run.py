@@ -18,8 +18,7 @@ from PIL import Image
 from groundserve.batch import frame_output
 from groundserve.batch.events import Started
 from groundserve.batch.group_scorer import Answered, Unanswered, score_group
-from groundserve.batch.shards import ShardWriter
-from groundserve.batch.units import UnitSize
+from groundserve.batch.shards import Unit
 from groundserve.errors import MediaError
 from groundserve.frames import iterate_frames
 from tests.cli.command import run_cli
@@ -32,46 +31,34 @@ QUERIES = ("a man", "<script>alert(1)</script>")
 
 
 class Here:
-    """Stands in for `run_job`: the same events and files, one video a unit, in this process."""
+    """Stands in for `run_job`: the same events and files, video by video, in this process."""
 
     def __init__(self) -> None:
         self.stop_after: int | None = None
-        """Units after which a signal comes."""
+        """Videos after which a signal comes."""
 
     def __call__(self, plan, directory, work, *, manifest, workers, on_event):
-        counts = plan.counts
 
         def tell(event):
             directory.write(event)
             on_event(event)
 
-        tell(
-            Started(
-                num_rows=counts.num_rows,
-                num_done=counts.num_done,
-                num_failed=counts.num_failed,
-                num_to_do=counts.num_to_do,
-                num_groups=counts.num_groups,
-                workers=1,
-                manifest=manifest,
-            )
-        )
+        tell(Started(**plan.counts._asdict(), workers=1, manifest=manifest))
         with work.source.open(num_threads=1, limits=work.limits) as scorer:
-            for number, unit in enumerate(plan.units(UnitSize(max_groups=1))):
+            for number, group in enumerate(plan.groups()):
                 if number == self.stop_after:
                     signal.raise_signal(signal.SIGINT)
-                on_event(directory.publish(self._score(scorer, unit, work)))
+                for event in directory.publish([self._score(scorer, group, work)]):
+                    on_event(event)
 
-    def _score(self, scorer, unit, work):
-        writer = ShardWriter(unit)
-        (group,) = unit.groups
+    def _score(self, scorer, group, work):
+        unit = Unit(0)
         for outcome in score_group(scorer, group, work):
             if isinstance(outcome, Answered):
-                writer.add(group, outcome.options, outcome.result)
+                unit.add(group, outcome.options, outcome.result)
             elif isinstance(outcome, Unanswered):
-                asked = {"options": outcome.options, "queries": outcome.queries}
-                writer.fail(group, outcome.kind, outcome.message, **asked)
-        return writer.write(work.staging)
+                unit.fail(group, outcome.kind, outcome.message, outcome.options, outcome.queries)
+        return unit
 
 
 @pytest.fixture
@@ -232,12 +219,12 @@ def test_frames_of_a_run_that_was_stopped_are_completed(batch, here, tmp_path):
 
 
 def test_video_whose_frames_cannot_be_had_is_an_error_and_no_answer(batch, tmp_path, monkeypatch):
-    def broken(output, video, rows, **_):
+    def broken(output, video, entries, **_):
         if video.endswith("vfr.mp4"):
             raise MediaError("frame 3 of the video: it does not decode")
-        return frame_output.write_row_frames(output, video, rows)
+        return frame_output.write_frames(output, video, entries, timeout_seconds=60)
 
-    monkeypatch.setattr("groundserve.batch.group_scorer.write_row_frames", broken)
+    monkeypatch.setattr("groundserve.batch.group_scorer.write_frames", broken)
     code, out, err = batch("--frames", tmp_path / "frames", "--json")
     assert code == 0, err
     assert json.loads(out)["failures"] == {"Missing": 2, "Unreadable": 4}

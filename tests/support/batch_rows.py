@@ -13,8 +13,6 @@ from groundserve.batch.group_scorer import Answered, Work, score_group
 from groundserve.batch.keys import Fingerprint
 from groundserve.batch.plan import Plan
 from groundserve.batch.rows import read_manifest
-from groundserve.batch.shards import Staging
-from groundserve.batch.units import UnitSize
 from groundserve.options import AnswerOptions
 
 
@@ -43,7 +41,6 @@ def answer_rows(
     work = Work(
         source=source,
         engine_id=identity.engine_id,
-        staging=Staging(place=str(folder), attempt=1),
         num_threads=1,
         span_threshold=0.5,
         span_gap_seconds=0.0,
@@ -54,9 +51,8 @@ def answer_rows(
         Plan.make(planned, fingerprint=fingerprint) as plan,
         source.open(num_threads=1, limits=work.limits) as answerer,
     ):
-        for unit in plan.units(UnitSize()):
-            for group in unit.groups:
-                for outcome in score_group(answerer, group, work):
-                    if isinstance(outcome, Answered):
-                        found |= {one.query: one for one in outcome.result.answers}
+        for group in plan.groups():
+            for outcome in score_group(answerer, group, work):
+                if isinstance(outcome, Answered):
+                    found |= {one.query: one for one in outcome.result.answers}
     return found

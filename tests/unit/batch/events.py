@@ -15,7 +15,8 @@ class Clock:
 
 def started(**changes: int) -> Started:
     counts = {"num_rows": 1000, "num_done": 0, "num_failed": 0, "num_to_do": 1000}
-    return Started(**counts | {"num_groups": 10, "workers": 1} | changes, manifest="m.jsonl")
+    counts |= {"num_groups": 10, "workers": 1} | changes
+    return Started(**counts, manifest="m.jsonl", failures={"Missing": counts["num_failed"]})
 
 
 def done(num_rows: int, *, unit: int = 0, video_seconds: float = 0.0, **failures: int) -> UnitDone:

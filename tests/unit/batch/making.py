@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.keys import Fingerprint
 from groundserve.batch.plan import Plan
+from groundserve.batch.row import Group
 from groundserve.batch.rows import BadRow, Row
 from groundserve.batch.run_directory import RunDirectory
-from groundserve.batch.shards import Receipt, ShardWriter, Staging
-from groundserve.batch.units import Group, Unit, UnitSize
+from groundserve.batch.shards import Unit
 from groundserve.errors import GroundserveError, MediaError
 from groundserve.options import ScoreOptions
 from groundserve.results import ScoreResult, VideoInfo, build_score_result
@@ -107,16 +107,16 @@ def score(content: bytes, queries: Iterable[str], options: ScoreOptions, **info)
 Fails = Callable[[str], bool]
 
 
-def work(unit: Unit, staging: Staging, fails: Fails = lambda query: False) -> Receipt:
+def work(*groups: Group, fails: Fails = lambda query: False) -> Unit:
     """Do what a worker does; questions that `fails` names have a corrupt video."""
-    writer = ShardWriter(unit)
-    for group in unit.groups:
+    unit = Unit(0)
+    for group in groups:
         for options, queries in group.calls(1):
             try:
-                writer.add(group, options, answer(group, queries, options, fails))
+                unit.add(group, options, answer(group, queries, options, fails))
             except GroundserveError as error:
-                writer.fail(group, ErrorKind.UNREADABLE, str(error), options, queries)
-    return writer.write(staging)
+                unit.fail(group, ErrorKind.UNREADABLE, str(error), options, queries)
+    return unit
 
 
 def answer(group: Group, queries: Iterable[str], options: ScoreOptions, fails: Fails):
@@ -131,15 +131,15 @@ def run(
     rows: Iterable[Row | BadRow],
     *,
     fails: Fails = lambda query: False,
-    size: UnitSize | None = None,
     fingerprint: Fingerprint = FINGERPRINT,
     is_resume: bool = True,
     max_attempts: int = 3,
 ) -> list[str]:
     """Do what a driver does, and return what it had to say."""
-    begin = RunDirectory.resume if is_resume else RunDirectory.create
     with (
-        begin(str(place), fingerprint, manifest="manifest.jsonl") as directory,
+        RunDirectory(
+            str(place), fingerprint, manifest="manifest.jsonl", is_resumed=is_resume
+        ) as directory,
         Plan.make(
             rows,
             fingerprint=fingerprint,
@@ -148,8 +148,8 @@ def run(
             max_attempts=max_attempts,
         ) as plan,
     ):
-        for unit in plan.units(size or UnitSize(max_groups=1)):
-            directory.publish(work(unit, directory.staging, fails))
+        for group in plan.groups():
+            directory.publish([work(group, fails=fails)])
         directory.finish(plan)
         return list(directory.said)
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -12,21 +10,32 @@ from PIL import Image
 
 from groundserve.batch import storage
 from groundserve.batch.frame_output import (
+    FrameEntry,
     FrameOutput,
-    RowFrames,
+    frame_entries,
     row_folder,
-    write_index,
-    write_row_frames,
+    write_frames,
 )
+from groundserve.results import QueryResult
 from tests.media_assets.whole_file import decode_whole_file
 from tests.support.reference import SET_2
 
 CLIP = SET_2 / "rotated.mp4"
 
 
-def row(name: str, ordinals: list[int], **changes: object) -> RowFrames:
-    frames = tuple((rank, o, o / 25, 1 / rank) for rank, o in enumerate(ordinals, start=1))
-    return replace(RowFrames(id=name, video="videos/a.mp4", query="a?", frames=frames), **changes)
+def entries_of(output: FrameOutput, name: str, ordinals: list[int]) -> list[FrameEntry]:
+    """What a row selected that scored no other frame."""
+    indices = np.array(ordinals)
+    logits = -np.arange(len(ordinals), dtype=np.float32)
+    query = QueryResult(
+        query="a?",
+        frame_logits=logits,
+        frame_scores=np.exp(logits),
+        selected_frames=indices,
+        selected_seconds=indices / 25,
+        spans=[],
+    )
+    return frame_entries(output, name, "videos/a.mp4", query, indices)
 
 
 @pytest.fixture
@@ -39,18 +48,13 @@ def files(output: FrameOutput) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
-def entries_of(output: FrameOutput, rows: list[RowFrames]) -> list[dict[str, object]]:
-    lines = Path(write_index(output, rows)).read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def test_jpeg_has_its_quality_and_side(tmp_path):
     sizes = {}
     for quality in (20, None):
         output = FrameOutput(
             directory=str(tmp_path / str(quality)), quality=quality, longest_side=40
         )
-        write_row_frames(output, str(CLIP), [row("a", [0])])
+        write_frames(output, str(CLIP), entries_of(output, "a", [0]), timeout_seconds=60)
         (name,) = files(output)
         assert name.endswith(".jpg")
         path = Path(output.directory, name)
@@ -62,7 +66,7 @@ def test_jpeg_has_its_quality_and_side(tmp_path):
 
 
 def test_killed_run_leaves_no_half_picture_and_the_next_completes_it(output, monkeypatch):
-    rows = [row("a", [0, 3, 5])]
+    entries = entries_of(output, "a", [0, 3, 5])
     written = []
 
     class KilledError(BaseException):
@@ -76,7 +80,7 @@ def test_killed_run_leaves_no_half_picture_and_the_next_completes_it(output, mon
     monkeypatch.setattr(storage.os, "fsync", die)
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     with pytest.raises(KilledError):
-        write_row_frames(output, str(CLIP), rows)
+        write_frames(output, str(CLIP), entries, timeout_seconds=60)
     monkeypatch.undo()
     left = files(output)
     pictures = {name for name in left if name.endswith(".png")}
@@ -86,8 +90,8 @@ def test_killed_run_leaves_no_half_picture_and_the_next_completes_it(output, mon
     for name in pictures:
         with Image.open(Path(output.directory, name)) as image:
             image.load()
-    write_row_frames(output, str(CLIP), rows)
-    assert files(output) == {entry.file for entry in rows[0].entries(output)}
+    write_frames(output, str(CLIP), entries, timeout_seconds=60)
+    assert files(output) == {entry.file for entry in entries}
 
 
 @pytest.mark.parametrize(
@@ -100,10 +104,10 @@ def test_any_id_is_a_safe_folder(name, output):
     assert not second.startswith((".", "-"))
     assert len(second.encode()) <= 117
     assert not set(second) & set("\0\n?*\\: ")
-    write_row_frames(output, str(CLIP), [row(name, [1])])
-    (entry,) = entries_of(output, [row(name, [1])])
-    assert Path(output.directory, entry["file"]).is_file()
-    assert entry["id"] == name
+    (entry,) = entries_of(output, name, [1])
+    write_frames(output, str(CLIP), [entry], timeout_seconds=60)
+    assert Path(output.directory, entry.file).is_file()
+    assert entry.id == name
 
 
 def test_ids_that_look_alike_have_folders_of_their_own():
@@ -113,11 +117,9 @@ def test_ids_that_look_alike_have_folders_of_their_own():
 
 def test_an_object_store_takes_images_too():
     output = FrameOutput(directory="memory://frames", image_format="png")
-    write_row_frames(output, str(CLIP), [row("a", [0, 3])])
-    assert write_index(output, [row("a", [0, 3])]) == "memory://frames/index.jsonl"
+    entries = entries_of(output, "a", [0, 3])
+    write_frames(output, str(CLIP), entries, timeout_seconds=60)
     store = storage.open_storage("memory://frames")
-    entries = [json.loads(line) for line in store.read("index.jsonl").splitlines()]
-    assert [entry["frame_index"] for entry in entries] == [0, 3]
-    with Image.open(BytesIO(store.read(entries[1]["file"]))) as image:
+    with Image.open(BytesIO(store.read(entries[1].file))) as image:
         np.testing.assert_array_equal(np.asarray(image), decode_whole_file(CLIP)[3])
     assert output.description == "png in memory://frames"

@@ -10,7 +10,7 @@ import pytest
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.group_scorer import Answered, Unanswered, score_group
 from groundserve.batch.keys import find_video
-from groundserve.batch.units import Group
+from groundserve.batch.row import Group
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
 from tests.batch.scripted import ScriptedScorer, ScriptedSource
@@ -45,9 +45,7 @@ def outcomes(tmp_path, name):
     place = f"memory://videos/{name}"
     local = bench.group(name)
     video = find_video(place, hash_content=False)
-    group = Group(
-        place=place, identity=video.identity, num_bytes=1, rows=local.rows, keys=local.keys
-    )
+    group = Group(place=place, identity=video.identity, rows=local.rows)
     scorer = ShortNamed(name)
     found = [one for one in score_group(scorer, group, bench.work) if not is_step(one)]
     return scorer.paths, found

@@ -49,7 +49,7 @@ def storage(tmp_path):
 
 
 def happened(storage, attempt=1):
-    return [entry.event for entry in read_journal(storage, attempt)]
+    return [event for _, event in read_journal(storage, attempt)]
 
 
 def test_another_versions_events_are_left_out():
@@ -69,7 +69,7 @@ def test_lines_are_there_at_once(storage):
             assert happened(storage)[-1] == event
         log.write(EVENTS[0], EVENTS[1])
         assert happened(storage) == [*EVENTS, *EVENTS[:2]]
-        assert all(before <= entry.time <= time.time() for entry in read_journal(storage, 1))
+        assert all(before <= now <= time.time() for now, _ in read_journal(storage, 1))
     finally:
         log.close()
     assert happened(storage, 2) == []

@@ -9,13 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundserve.batch import plan
-from groundserve.batch.done_rows import DoneRow
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.events import RowFailed
 from groundserve.batch.keys import find_video, request_hash
-from groundserve.batch.plan import Plan
+from groundserve.batch.plan import DoneRow, DoneShard, Plan
 from groundserve.batch.row_options import options_json
-from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.options import ScoreOptions
 from tests.unit.batch.making import FINGERPRINT, make_corpus, make_row
@@ -33,17 +31,21 @@ def plan_of(rows, **options):
 
 
 def groups_of(made):
-    return [group for unit in made.units(UnitSize()) for group in unit.groups]
+    return list(made.groups())
 
 
 def done_of(rows):
     """What a finished run has of them."""
     with plan_of(rows) as made:
         return [
-            DoneRow(row.id, key, request_hash(row.video, row.query, options_json(row.options)))
+            DoneRow(row.id, row.key, request_hash(row.video, row.query, options_json(row.options)))
             for group in groups_of(made)
-            for row, key in zip(group.rows, group.keys, strict=True)
+            for row in group.rows
         ]
+
+
+def in_a_file(done):
+    return [DoneShard(done, pytest.fail)]
 
 
 def failures_of(rows, times=1):
@@ -84,7 +86,7 @@ def test_equal_keys_are_asked_once(tmp_path):
     ]
     with plan_of(rows, fingerprint=BY_CONTENT) as made:
         (group,) = groups_of(made)
-    assert len(set(group.keys)) == 1
+    assert len({row.key for row in group.rows}) == 1
     assert [(row.id, row.video) for row in group.rows] == [
         ("1", "a.mp4"),
         ("2", "b.mp4"),
@@ -101,10 +103,10 @@ def test_a_row_without_id_gets_its_key(tmp_path):
     rows = [make_row(video, query, position=i) for i, query in enumerate(["q", "p", "q"])]
     with plan_of(rows) as made:
         (group,) = groups_of(made)
-        assert made.counts.num_repeated == 1
+        assert made.num_repeated == 1
         assert made.counts.num_rows == 2
-        assert [row.id for row in group.rows] == list(group.keys)
-        assert made.position(group.keys[1]) == 1
+        assert [row.id for row in group.rows] == [row.key for row in group.rows]
+        assert made.position(group.rows[1].key) == 1
         with pytest.raises(KeyError):
             made.position("none")
 
@@ -138,7 +140,7 @@ def test_a_row_that_was_edited_after_it_was_scored(rows, change, message):
     done = done_of(rows)
     edited = [dataclasses.replace(rows[0], **change), *rows[1:]]
     with pytest.raises(InvalidRequestError) as caught:
-        plan_of(edited, done=done)
+        plan_of(edited, done=in_a_file(done))
     assert message in str(caught.value)
     assert '"q0/0"' in str(caught.value)
     assert "undo that, or score into another folder" in str(caught.value)
@@ -150,7 +152,7 @@ def test_a_video_that_changed_after_it_was_scored(rows, id):
     done = done_of(rows)
     os.utime(rows[0].place, ns=(0, 1))
     with pytest.raises(InvalidRequestError, match=r'its video "0.mp4" is another file since'):
-        plan_of(rows, done=done)
+        plan_of(rows, done=in_a_file(done))
 
 
 @pytest.mark.parametrize("id", ["", "mine"])
@@ -158,19 +160,19 @@ def test_the_answer_of_a_video_that_was_removed_stays(rows, id):
     rows = [dataclasses.replace(rows[0], id=id)]
     done = done_of(rows)
     os.remove(rows[0].place)
-    with plan_of(rows, done=done) as made:
-        assert (made.counts.num_done, made.counts.num_invalid) == (1, 0)
+    with plan_of(rows, done=in_a_file(done)) as made:
+        assert (made.counts.num_done, made.counts.num_failed) == (1, 0)
         assert not list(made.errors())
         assert made.position(done[0].id) == 0
     edited = [dataclasses.replace(rows[0], query="other")]
     with pytest.raises(InvalidRequestError, match=r"asks something else|no longer in the manifest"):
-        plan_of(edited, done=done)
+        plan_of(edited, done=in_a_file(done))
 
 
 def test_rows_that_failed_are_tried_again_and_not_for_ever(rows):
     for times, spent in ((2, 0), (3, 2), (4, 2)):
         with plan_of(rows, failures=failures_of(rows[:2], times), max_attempts=3) as made:
-            assert made.counts.num_spent == made.counts.num_failed == spent
+            assert made.counts.num_failed == spent
             assert made.counts.num_to_do == 6 - spent
             messages = [error["error_message"] for error in made.errors()]
             assert messages == [f"try {times - 1}"] * spent
@@ -182,7 +184,7 @@ def test_failures_of_another_file_do_not_count(rows):
     failures = failures_of(rows[:1], 3)
     os.utime(rows[0].place, ns=(0, 1))
     with plan_of(rows, failures=failures) as made:
-        assert made.counts.num_spent == 0
+        assert made.counts.num_failed == 0
 
 
 def test_memory_does_not_grow_with_rows(tmp_path):
@@ -195,8 +197,7 @@ def test_memory_does_not_grow_with_rows(tmp_path):
         with plan_of(
             make_row(video, f"{number}", position=number) for number in range(num_rows)
         ) as made:
-            size = UnitSize(max_rows=100)
-            assert sum(unit.num_rows for unit in made.units(size)) == num_rows
+            assert sum(len(group.rows) for group in made.groups(max_rows=100)) == num_rows
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -227,14 +228,6 @@ def test_an_interrupt_ends_the_reading_of_videos(rows, monkeypatch):
     assert set(said) == {"the command was stopped"}  # of each video that was being read
 
 
-SIZES = st.builds(
-    UnitSize,
-    max_groups=st.integers(1, 5),
-    max_rows=st.integers(1, 10),
-    max_bytes=st.integers(1, 100),
-)
-
-
 ASKED = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 5), st.sampled_from([1.0, 2.0]), st.booleans()),
     max_size=40,
@@ -245,8 +238,8 @@ ASKED = st.lists(
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(asked=ASKED, size=SIZES, num_done=st.integers(0, 40))
-def test_a_plan_has_each_row_once(tmp_path, asked, size, num_done):
+@given(asked=ASKED, max_rows=st.integers(1, 10), num_done=st.integers(0, 40))
+def test_a_plan_has_each_row_once(tmp_path, asked, max_rows, num_done):
     videos = [tmp_path / f"{number}.mp4" for number in range(4)]
     for video in videos:
         video.touch()
@@ -261,16 +254,15 @@ def test_a_plan_has_each_row_once(tmp_path, asked, size, num_done):
         for position, (video, query, fps, is_named) in enumerate(asked)
     ]
     done = done_of(rows)[:num_done]
-    with plan_of(rows, done=done) as made:
-        units = list(made.units(size))
+    with plan_of(rows, done=in_a_file(done)) as made:
+        groups = list(made.groups(max_rows=max_rows))
         counts = made.counts
-    planned = [row for unit in units for one in unit.groups for row in one.rows]
+    planned = [row for group in groups for row in group.rows]
     positions = sorted(row.position for row in planned)
     assert len(set(positions)) == len(positions) == counts.num_to_do
     assert counts.num_done == len(done)
-    assert counts.num_rows + counts.num_repeated == len(rows)
+    assert counts.num_rows + made.num_repeated == len(rows)
     assert {row.id for row in planned}.isdisjoint(row.id for row in done)
-    for unit in units:
-        for one in unit.groups:
-            assert len(one.rows) <= size.max_rows
-            assert len({(row.place, row.options.sample_fps) for row in one.rows}) == 1
+    for group in groups:
+        assert len(group.rows) <= max_rows
+        assert len({(row.place, row.options.sample_fps) for row in group.rows}) == 1

@@ -2,14 +2,9 @@
 
 import json
 
-import pytest
-
-from groundserve.batch.plan import Plan
-from groundserve.batch.records import write_records
-from groundserve.batch.storage import open_storage
 from groundserve.options import ScoreOptions
 from groundserve.records import make_record, read_records
-from tests.unit.batch.making import FINGERPRINT, make_corpus, make_row, run, score
+from tests.unit.batch.making import make_corpus, make_row, run, score
 
 
 def lines_of(out):
@@ -41,16 +36,3 @@ def test_ids_are_numbers_where_they_were_written_as_such(tmp_path):
     lines = lines_of(tmp_path / "out")
     assert [line["doc_id"] for line in lines] == [12, -1, *ids[2:]]
     assert [line["contexts"] for line in lines] == [row.query for row in rows]
-
-
-@pytest.mark.parametrize("piece_bytes", [1, 700, 10**6])
-def test_pieces_are_merged(tmp_path, piece_bytes):
-    """Rows whose videos take turns, so that no shard is in the manifest's order."""
-    rows = make_corpus(tmp_path / "videos", num_videos=3, num_queries=4)
-    out = tmp_path / "out"
-    run(out, rows)
-    expected = (out / "records.jsonl").read_bytes()
-    storage = open_storage(str(out))
-    with Plan.make(rows, fingerprint=FINGERPRINT) as plan:
-        assert write_records(storage, plan, piece_bytes=piece_bytes) == len(rows)
-    assert (out / "records.jsonl").read_bytes() == expected

@@ -8,25 +8,28 @@ import pytest
 
 from groundserve.batch.events import VideoTime
 from groundserve.batch.report import render_report
-from groundserve.batch.report_facts import Attempt, Bar, Failure, ReportFacts, Worker
+from groundserve.batch.report_facts import Attempt, Bar, ReportFacts, Worker
+from groundserve.batch.status import Status
 
 NASTY = "<script>alert(1)</script> \"'&amp; \x1b[31m \0 \udcff \ufffe"
+WORKER = Worker(host="node-1", pid=4711, num_rows=100, video_seconds=7200, busy_seconds=1700)
 FACTS = ReportFacts(
-    place="/data/run",
-    state="finished",
-    is_complete=True,
-    num_rows=100,
-    num_scored=97,
-    num_failed=3,
+    status=Status(
+        place="/data/run",
+        state="finished",
+        num_rows=100,
+        num_done=97,
+        num_failed=3,
+        failures={"Missing": 3},
+        manifest="m.jsonl",
+        fingerprint={"engine_id": "abc", "defaults": {"top_k": 32, "num_frames": None}},
+        checkpoint_note="trained on <digits>",
+    ),
     video_seconds=7200.0,
     running_seconds=1800.0,
-    failures=[
-        Failure(
-            kind="Missing",
-            num_rows=3,
-            first=[("a", "a.mp4", "no such file"), (64 * "0", "b.mp4", "no such file")],
-        ),
-    ],
+    first_failures={
+        "Missing": [("a", "a.mp4", "no such file"), (64 * "0", "b.mp4", "no such file")]
+    },
     attempts=[
         Attempt(
             number=number,
@@ -43,13 +46,9 @@ FACTS = ReportFacts(
         Bar(start_seconds=0, seconds=900, num_scored=50, num_failed=0),
         Bar(start_seconds=900, seconds=900, num_scored=47, num_failed=3),
     ],
-    stage_seconds={"decode": 300.0, "vision_encoder": 900.0, "select": 0.0},
-    workers=[
-        Worker(host="node-1", pid=4711, num_rows=100, video_seconds=7200, busy_seconds=1700),
-    ],
+    stages={"decode": 300.0, "vision_encoder": 900.0, "select": 0.0},
+    workers={("node-1", 4711): WORKER},
     slowest=[VideoTime(video="long.mp4", seconds=61, num_rows=2, video_seconds=3600)],
-    settings={"engine_id": "abc", "defaults": {"top_k": 32, "num_frames": None}},
-    checkpoint_note="trained on <digits>",
 )
 
 
@@ -114,14 +113,18 @@ def test_cost_follows_from_price_time_and_hours():
 def test_what_others_wrote_cannot_act_in_the_page():
     facts = replace(
         FACTS,
-        place=NASTY,
-        state=NASTY,
-        failures=[Failure(kind=NASTY, num_rows=1, first=[(NASTY, NASTY, NASTY)])],
+        status=replace(
+            FACTS.status,
+            place=NASTY,
+            state=NASTY,
+            failures={NASTY: 1},
+            fingerprint={NASTY: NASTY, "more": {NASTY: [NASTY]}},
+        ),
+        first_failures={NASTY: [(NASTY, NASTY, NASTY)]},
         attempts=[replace(FACTS.attempts[0], host=NASTY, end=NASTY), FACTS.attempts[1]],
-        stage_seconds={NASTY: 1.0},
-        workers=[replace(FACTS.workers[0], host=NASTY)],
+        stages={NASTY: 1.0},
+        workers={(NASTY, 1): replace(WORKER, host=NASTY)},
         slowest=[FACTS.slowest[0]._replace(video=NASTY)],
-        settings={NASTY: NASTY, "more": {NASTY: [NASTY]}},
     )
     html = render_report(facts, made=NASTY)
     html.encode("utf-8")
@@ -142,8 +145,8 @@ def test_page_needs_no_other_file_and_no_network():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"num_rows": 0, "num_scored": 0, "num_failed": 0},
-        {"stage_seconds": {}, "workers": [], "slowest": [], "settings": {}, "failures": []},
+        {"status": Status(place="/data/run", state="running")},
+        {"stages": {}, "workers": {}, "slowest": [], "first_failures": {}},
         {"bars": [Bar(start_seconds=0, seconds=1, num_scored=0, num_failed=0)]},
     ],
 )

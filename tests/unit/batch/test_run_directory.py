@@ -10,7 +10,6 @@ import pytest
 from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
-from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError, UnavailableError
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, run, work
 
@@ -38,7 +37,7 @@ def shards(out):
 
 
 def open_run(out, fingerprint=FINGERPRINT):
-    return RunDirectory.resume(str(out), fingerprint, manifest="m.jsonl")
+    return RunDirectory(str(out), fingerprint, manifest="m.jsonl", is_resumed=True)
 
 
 def test_errors_stand_beside_the_answers_and_success_replaces_them(rows, out):
@@ -80,9 +79,9 @@ def test_a_shard_with_rows_of_another_is_set_aside(rows, out):
     """As two drivers of an object store without locks could leave it."""
     run(out, rows)
     with Plan.make(rows, fingerprint=FINGERPRINT) as plan:
-        (unit,) = plan.units(UnitSize())
+        unit = work(*plan.groups())
     with open_run(out) as directory:
-        directory.publish(work(unit, directory.staging))
+        directory.publish([unit])
     said = run(out, rows)
     assert said  # of the one or the others, whichever come later by name
     assert all("rows of it are in another file, too" in one for one in said)
@@ -126,16 +125,13 @@ def test_a_driver_whose_directory_holds_another_run_publishes_nothing_more(rows,
         open_run(out) as old,
         Plan.make(rows, fingerprint=FINGERPRINT) as plan,
     ):
-        unit, *_ = plan.units(UnitSize(max_groups=1))
+        unit = work(*plan.groups())
         shutil.rmtree(out)
-        staged = work(unit, old.staging)
         with pytest.raises(RunDirectoryError, match="was removed or replaced while attempt 1"):
-            old.publish(staged)
-        shutil.rmtree(out)
+            old.publish([unit])
         with open_run(out, dataclasses.replace(FINGERPRINT, precision="int8")):
-            staged = work(unit, old.staging)
             with pytest.raises(RunDirectoryError, match="was removed or replaced while attempt 1"):
-                old.publish(staged)
+                old.publish([unit])
             assert not final_rows(out)
 
 

@@ -9,24 +9,15 @@ import pytest
 
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.plan import Plan
-from groundserve.batch.shards import (
-    ShardWriter,
-    Staging,
-    encode_rows,
-    read_shard,
-    schema,
-    shard_name,
-)
-from groundserve.batch.storage import open_storage
-from groundserve.batch.units import UnitSize
+from groundserve.batch.shards import Unit, encode_rows, schema
 from groundserve.options import ScoreOptions
 from groundserve.spans import Span
 from tests.unit.batch.making import ENGINE, FINGERPRINT, NUM_FRAMES, make_row, score
 
 
 @pytest.fixture
-def unit(tmp_path):
-    """Two videos; of the first, rows that differ in what is selected, and one asked twice."""
+def groups(tmp_path):
+    """Two videos; of the second, rows that differ in what is selected, and one asked twice."""
     rows = []
     asked = [("b", "q", 2), ("a", "q", 2), ("a", "q", 9), ("a", "p", 2), ("a", "q", 2)]
     for position, (name, query, top_k) in enumerate(asked):
@@ -34,36 +25,26 @@ def unit(tmp_path):
         video.write_bytes(name.encode())
         rows.append(make_row(video, query, id=f"r{position}", position=position, top_k=top_k))
     with Plan.make(rows, fingerprint=FINGERPRINT) as plan:
-        (unit,) = plan.units(UnitSize())
+        return list(plan.groups())
+
+
+def table_of(unit):
+    return pa.parquet.read_table(pa.BufferReader(encode_rows(unit.rows)))
+
+
+def scored(groups, **info):
+    unit = Unit(0)
+    for group in groups:
+        for options, queries in group.calls(32):
+            content = Path(group.place).read_bytes()
+            unit.add(group, options, score(content, queries, options, **info))
     return unit
 
 
-@pytest.fixture
-def staging(tmp_path):
-    return Staging(place=str(tmp_path / "out"), attempt=3)
-
-
-def table_of(staging, receipt):
-    storage = open_storage(staging.place)
-    name = shard_name("scores", receipt.done.sha256)
-    storage.move(receipt.done.shard, name)
-    return read_shard(storage, name, schema().names)
-
-
-def written(unit, staging, **info):
-    writer = ShardWriter(unit)
-    for group in unit.groups:
-        for options, queries in group.calls(32):
-            content = Path(group.place).read_bytes()
-            writer.add(group, options, score(content, queries, options, **info))
-    return writer.write(staging)
-
-
-def test_each_row_has_its_answer(unit, staging):
-    receipt = written(unit, staging)
-    table = table_of(staging, receipt)
+def test_each_row_has_its_answer(groups):
+    table = table_of(scored(groups))
     assert table.schema.equals(schema())
-    rows = table.to_pylist()
+    rows = sorted(table.to_pylist(), key=lambda row: row["id"])
     assert [row["id"] for row in rows] == ["r0", "r1", "r2", "r3", "r4"]
     assert [len(row["selected_frames"]) for row in rows] == [2, 2, NUM_FRAMES, 2, 2]
     assert {**rows[1], "id": "r4"} == rows[4]
@@ -85,39 +66,34 @@ def test_each_row_has_its_answer(unit, staging):
         assert [row[name] for name in nulls] == [None] * 4
 
 
-def test_how_the_run_went_is_not_in_it(unit, staging):
+def test_how_the_run_went_is_not_in_it(groups):
     other = {
         "timing_ms": {"decode": 99.0},
         "cache_hit": True,
         "decoders": ["dali"],
         "video_bytes": 7,
     }
-    first, second = written(unit, staging), written(unit, staging, **other)
-    assert first.done.sha256 == second.done.sha256
-    assert table_of(staging, first).equals(table_of(staging, second))
+    assert encode_rows(scored(groups).rows) == encode_rows(scored(groups, **other).rows)
 
 
-def test_rows_without_an_answer(unit, staging):
-    writer = ShardWriter(unit)
-    first, second = unit.groups
-    writer.fail(first, ErrorKind.TIMEOUT, "too \ud800 slow")
+def test_rows_without_an_answer(groups):
+    unit = Unit(0)
+    first, second = groups
+    unit.fail(first, ErrorKind.TIMEOUT, "too \ud800 slow")
     options = ScoreOptions(top_k=2)
-    writer.add(second, options, score(b"a", ["q"], options))
-    writer.fail(second, ErrorKind.REFUSED, "no", options, ["p"])
-    with pytest.raises(RuntimeError, match="4 of 5 rows of the unit were told of"):
-        writer.write(staging)
-    writer.fail(second, ErrorKind.INTERNAL, "the rest")
-    receipt = writer.write(staging)
-    told = {failure.id: (str(failure.kind), failure.message) for failure in receipt.failures}
-    assert told == {
-        "r0": ("Timeout", r"too \ud800 slow"),
-        "r2": ("Internal", "the rest"),
-        "r3": ("Refused", "no"),
-    }
-    assert [row["id"] for row in table_of(staging, receipt).to_pylist()] == ["r1", "r4"]
+    assert [row.id for row in unit.add(second, options, score(b"a", ["q"], options))] == [
+        "r1",
+        "r4",
+    ]
+    assert [row.id for row in unit.fail(second, ErrorKind.REFUSED, "no", options, ["p"])] == ["r3"]
+    told = {failure.id: (str(failure.kind), failure.message) for failure in unit.failures}
+    assert told == {"r0": ("Timeout", r"too \ud800 slow"), "r3": ("Refused", "no")}
+    done = unit.published(shard="scores/a.parquet", num_bytes=1, sha256="a")
+    assert (done.num_rows, done.failures) == (2, {"Timeout": 1, "Refused": 1})
+    assert (done.num_videos, done.num_calls, done.video_seconds) == (2, 1, 5.0)
 
 
-def test_errors_have_the_same_columns(staging):
+def test_errors_have_the_same_columns():
     error = {"id": "a\0b", "video": "v", "query": "q", "error_kind": "Missing"}
     table = pa.parquet.read_table(pa.BufferReader(encode_rows([error | {"error_message": "none"}])))
     assert table.schema.equals(schema())

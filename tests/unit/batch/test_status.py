@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 
@@ -14,7 +15,6 @@ from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import Storage
-from groundserve.batch.units import UnitSize
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, work
 
 
@@ -29,25 +29,14 @@ def out(tmp_path):
 
 
 def half(out, rows, fails=lambda query: False):
-    """Begin a run, do all but its last unit, and leave it open."""
-    directory = RunDirectory.resume(str(out), FINGERPRINT, manifest="m.jsonl")
+    """Begin a run, do all but its last video, and leave it open."""
+    directory = RunDirectory(str(out), FINGERPRINT, manifest="m.jsonl", is_resumed=True)
     with Plan.make(
         rows, fingerprint=FINGERPRINT, done=directory.done(), failures=directory.failures()
     ) as plan:
-        counts = plan.counts
-        directory.write(
-            Started(
-                num_rows=counts.num_rows,
-                num_done=counts.num_done,
-                num_failed=counts.num_failed,
-                num_to_do=counts.num_to_do,
-                num_groups=counts.num_groups,
-                workers=1,
-                manifest="m.jsonl",
-            )
-        )
-        for unit in list(plan.units(UnitSize(max_groups=1)))[:-1]:
-            directory.publish(work(unit, directory.staging, fails))
+        directory.write(Started(**plan.counts._asdict(), workers=1, manifest="m.jsonl"))
+        for group in [*plan.groups()][:-1]:
+            directory.publish([work(group, fails=fails)])
     return directory
 
 
@@ -71,7 +60,7 @@ def test_a_run_that_goes_on(rows, out):
         assert status.rows_per_second > 0
         # Both of the same numbers, so equal but for the rounding of one division.
         assert status.eta_seconds == pytest.approx(2 / status.rows_per_second)
-        assert (status.manifest, status.fingerprint) == ("m.jsonl", FINGERPRINT.to_json())
+        assert (status.manifest, status.fingerprint) == ("m.jsonl", asdict(FINGERPRINT))
         assert json.loads(json.dumps(status.to_json())) == status.to_json()
 
 
@@ -109,7 +98,7 @@ def test_a_resumed_run_counts_what_was_done_before(rows, out):
     half(out, rows, fails=lambda query: query == "q1").close()
     with half(out, rows):
         status = read_status(str(out))
-    # Done: two before, and of the second attempt's three units two, one of which has one row left.
+    # Done: two before, and of the second attempt's three videos two, one of which has one row left.
     assert status.attempt == 2
     assert status.num_done == len(final_rows(out))
     assert status.num_done + status.num_left == 6

@@ -11,7 +11,6 @@ from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.shards import SCORES, read_shard
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import open_storage
-from groundserve.batch.units import UnitSize
 from groundserve.errors import InvalidRequestError
 from tests.unit.batch.making import FINGERPRINT, make_corpus, run, work
 
@@ -63,7 +62,6 @@ def test_a_run_in_a_store(tmp_path):
     run(place, rows)
     assert rows_in(place) == sorted(row.id for row in rows)
     assert storage.names("errors") == []
-    assert storage.names("staging") == []
     assert storage.read("records.jsonl").count(b"\n") == 4
     local = tmp_path / "local"
     run(local, rows)
@@ -74,15 +72,14 @@ def test_the_newest_of_two_drivers_wins_in_a_store(tmp_path):
     rows = make_corpus(tmp_path / "videos", num_videos=2, num_queries=1)
     place = f"memory:/{tmp_path}/run"
     with (
-        RunDirectory.resume(place, FINGERPRINT, manifest="m") as old,
+        RunDirectory(place, FINGERPRINT, manifest="m", is_resumed=True) as old,
         Plan.make(rows, fingerprint=FINGERPRINT) as plan,
     ):
-        unit, other = plan.units(UnitSize(max_groups=1))
-        old.publish(work(unit, old.staging))
-        receipt = work(other, old.staging)
+        first, second = plan.groups()
+        old.publish([work(first)])
         run(place, rows)
         with pytest.raises(RunDirectoryError, match=r"attempt 2 has begun in memory://.*"):
-            old.publish(receipt)
+            old.publish([work(second)])
     assert rows_in(place) == sorted(row.id for row in rows)
 
 
@@ -128,5 +125,5 @@ def test_a_store_that_refuses_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", refuse)
     with pytest.raises(InvalidRequestError, match=r"Access Denied; name another folder"):
-        RunDirectory.create(f"memory:/{tmp_path}/run", FINGERPRINT, manifest="m")
+        RunDirectory(f"memory:/{tmp_path}/run", FINGERPRINT, manifest="m", is_resumed=False)
     assert os.listdir(tmp_path) == []

@@ -7,6 +7,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from groundserve.answers import Moment
@@ -14,12 +16,12 @@ from groundserve.batch.errors import ErrorKind
 from groundserve.batch.group_scorer import Work, score_group
 from groundserve.batch.keys import find_video, row_key
 from groundserve.batch.plan import Plan
+from groundserve.batch.row import Group
 from groundserve.batch.rows import BadRow, Row, read_manifest
-from groundserve.batch.shards import ShardWriter, Staging
-from groundserve.batch.units import Group, Unit, UnitSize
+from groundserve.batch.shards import Unit, encode_rows
 from groundserve.options import AnswerOptions
 from tests.support.results import make_answer, make_answers
-from tests.unit.batch.making import FINGERPRINT, final_rows
+from tests.unit.batch.making import FINGERPRINT
 
 MOMENT, CAPTIONS = AnswerOptions(), AnswerOptions(task="captions")
 TEXT = replace(FINGERPRINT, family="vtimellm", defaults=MOMENT)
@@ -104,44 +106,38 @@ def group(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"a")
     rows = read(tmp_path, *({"id": q, "video": "a.mp4", "query": q} for q in ("p", "q", "r")))
     with Plan.make(rows, fingerprint=TEXT) as plan:
-        ((group,),) = [unit.groups for unit in plan.units(UnitSize())]
+        (group,) = plan.groups()
     return group
 
 
-def score(answerer, group: Group, tmp_path):
+def score(answerer, group: Group) -> Unit:
     """Do what a worker does with one video."""
-    staging = Staging(place=str(tmp_path / "run"), attempt=1)
-    work = Work(
-        source=None,
-        engine_id=TEXT.engine_id,
-        staging=staging,
-        num_threads=1,
-        deadline_seconds=7.0,
-        span_threshold=0.5,
-        span_gap_seconds=0.0,
-    )
-    writer = ShardWriter(Unit(number=0, groups=(group,)))
+    work = Work(source=None, engine_id=TEXT.engine_id, deadline_seconds=7.0)
+    unit = Unit(0)
     for outcome in score_group(answerer, group, work):
         if hasattr(outcome, "result"):
-            writer.add(group, outcome.options, outcome.result)
+            unit.add(group, outcome.options, outcome.result)
         elif hasattr(outcome, "kind"):
-            writer.fail(group, outcome.kind, outcome.message, outcome.options, outcome.queries)
-    receipt = writer.write(staging)
-    if receipt.done.shard:
-        staged = tmp_path / "run" / receipt.done.shard
-        staged.rename(staged.with_suffix(".parquet"))
-    return receipt, final_rows(tmp_path / "run")
+            unit.fail(group, outcome.kind, outcome.message, outcome.options, outcome.queries)
+    return unit
 
 
-def test_answers_become_rows(group, tmp_path):
+def rows_of(unit: Unit) -> dict[str, dict]:
+    rows = pq.read_table(pa.BufferReader(encode_rows(unit.rows))).to_pylist()
+    return {row["id"]: row for row in rows}
+
+
+def test_answers_become_rows(group):
     caption = Moment(start_seconds=1.0, end_seconds=0.5, score=0.25, text="half \ud83d")
     answerer = Answerer(
         q={"text": "It does not.", "moments": ()},
         r={"stop_reason": "length", "moments": (caption,)},
     )
-    receipt, rows = score(answerer, group, tmp_path)
+    unit = score(answerer, group)
     assert answerer.asked == [("a.mp4", ["p", "q", "r"], MOMENT, 7.0)]
-    assert (receipt.done.num_rows, receipt.failures, receipt.done.video_seconds) == (3, (), 4.0)
+    assert unit.failures == []
+    assert unit.published(shard="a", num_bytes=1, sha256="a").video_seconds == 4.0
+    rows = rows_of(unit)
     assert rows["p"]["answer"] == "From 20 to 50."
     assert rows["p"]["stop_reason"] == "eos"
     assert rows["p"]["moments"] == [
@@ -156,10 +152,10 @@ def test_answers_become_rows(group, tmp_path):
     assert rows["r"]["moments"][0]["text"] == r"half \ud83d"
 
 
-def test_an_answer_that_was_cut_by_the_time_is_none(group, tmp_path):
+def test_an_answer_that_was_cut_by_the_time_is_none(group):
     answerer = Answerer(q={"stop_reason": "deadline"})
-    receipt, rows = score(answerer, group, tmp_path)
-    assert set(rows) == {"p", "r"}
-    (failure,) = receipt.failures
+    unit = score(answerer, group)
+    assert set(rows_of(unit)) == {"p", "r"}
+    (failure,) = unit.failures
     assert (failure.id, failure.kind) == ("q", ErrorKind.TIMEOUT)
     assert "time was up" in failure.message
