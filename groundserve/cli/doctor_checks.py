@@ -5,21 +5,23 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from groundserve.engines.manifest import REPOSITORY_NAME, Manifest
-from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.errors import (
+    GroundserveError,
+    InvalidRequestError,
+    UnavailableError,
+    UnsupportedError,
+)
 from groundserve.families.base import FindingRow
 from groundserve.families.transformers_version import OLDEST_MAJOR, is_new_enough
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.records import read_records
-from groundserve.runtime.gpu import MPI_ENVIRONMENT
 from groundserve.runtime.instructions import int8_instructions
 from groundserve.serving.installation import TritonInstallation, count_gpus, find_installation
 from groundserve.serving.memory import check_room, free_bytes, memory_needs, read_configs
@@ -36,8 +38,6 @@ _GPUS = Path("/proc/driver/nvidia/gpus")
 # What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
 _GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
 _BUILDER = "trtllm-build"
-# It imports PyTorch, TensorRT and MPI before it reads its arguments.
-_BUILDER_TIMEOUT_SECONDS = 120.0
 
 
 def check_machine() -> Iterator[FindingRow]:
@@ -72,10 +72,10 @@ def check_machine() -> Iterator[FindingRow]:
         if shutil.which(_BUILDER) is not None:
             yield _builder_row()
     yield "cores", "ok", str(os.cpu_count())
-    instructions = int8_instructions()
-    detail = "no instructions for it: precision int8 is exact, but little is saved"
-    if instructions is not None:
+    if instructions := int8_instructions():
         detail = f"{instructions}: precision int8 of the profile cpu is fast here"
+    else:
+        detail = "no instructions for it: precision int8 is exact, but little is saved"
     yield "int8", "ok", detail
 
 
@@ -174,30 +174,13 @@ def _cuda_row() -> FindingRow:
 
 
 def _builder_row() -> FindingRow:
-    from engine_build.trtllm import PINNED_VERSION
+    from engine_build.trtllm.build import PINNED_VERSION, check_builder
 
     try:
-        answer = subprocess.run(
-            [_BUILDER, "--version"],
-            env={**MPI_ENVIRONMENT, **os.environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_BUILDER_TIMEOUT_SECONDS,
-            check=False,  # 1.2.1 prints its version and does not know the option
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return _BUILDER, "fail", f"it does not run: {error}"
-    version = re.search(r"^(?:\[TensorRT-LLM\] TensorRT-LLM version: )?(\d\S*)$", answer, re.M)
-    if version is None:
-        last = answer.strip().splitlines()[-1:]
-        return _BUILDER, "fail", f"it does not say its version: {last[0] if last else 'nothing'}"
-    if version[1] != PINNED_VERSION:
-        detail = f"{version[1]}: the profile gpu is built by {PINNED_VERSION}; or use gpu-trt"
-        return _BUILDER, "warn", detail
-    return _BUILDER, "ok", version[1]
+        check_builder()
+    except UnsupportedError as error:
+        return _BUILDER, "warn", str(error)
+    return _BUILDER, "ok", PINNED_VERSION
 
 
 def _is_installed(module: str) -> bool:

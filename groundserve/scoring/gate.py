@@ -20,7 +20,6 @@ from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
 from groundserve.families.contract import check_features, check_logits
 from groundserve.scoring.comparison import TOLERANCES as TOLERANCES
 from groundserve.scoring.comparison import (
-    Tolerance,
     check_shape,
     compared_units,
     fill_between,
@@ -34,7 +33,7 @@ from groundserve.scoring.torch_stages import encode, open_encoder, open_grounder
 
 if TYPE_CHECKING:
     from python_backend.engine import EngineDirectory
-    from python_backend.ground import Grounder, PackedGrounder
+    from python_backend.ground import Grounder
 
 MAX_CPU_TFLOP = 5.0
 """Arithmetic of one pass at the optimum above which a CPU leaves that check out: a minute or so for
@@ -98,16 +97,14 @@ def check_engines(
 def _measure_frames(engine: EngineDirectory, opened: FamilyCheckpoint) -> GateReport:
     manifest = engine.manifest
     family, spec, device = manifest.frames_seam, manifest.model, manifest.device
+    size = {"vocab_size": opened.vocab_size}
     small = NoiseRequest.make(
-        family,
-        spec,
-        vocab_size=opened.vocab_size,
-        num_frames=_NUM_FRAMES,
-        text_lengths=_TEXT_LENGTHS,
+        family, spec, **size, num_frames=_NUM_FRAMES, text_lengths=_TEXT_LENGTHS
     )
-    usual = usual_request(family, spec, vocab_size=opened.vocab_size)
+    usual = usual_request(family, spec, **size)
     requests, not_run = [small], {}
-    tflop = _pass_flop(usual, opened) / 1e12
+    flop = len(usual.plan.units) * opened.vision_flop() + opened.decoder_flop(*usual.num_tokens)
+    tflop = flop / 1e12
     if device == "cpu" and tflop > MAX_CPU_TFLOP:
         not_run[usual.shape] = f"{tflop:.2g} TFLOP a pass are too many for a CPU"
     else:
@@ -150,11 +147,6 @@ class Expected:
     feature_bound: float
 
 
-def _pass_flop(request: NoiseRequest, opened: FamilyCheckpoint) -> float:
-    (num_tokens,) = request.num_tokens
-    return len(request.plan.units) * opened.vision_flop() + opened.decoder_flop(num_tokens)
-
-
 def run_reference(
     opened: FamilyCheckpoint, requests: Sequence[NoiseRequest], manifest: Manifest
 ) -> list[Expected]:
@@ -169,7 +161,7 @@ def run_reference(
         EngineMismatchError: 8 bits are too coarse for the checkpoint.
         GroundserveError: The outputs are not what `groundserve.families.base` says of them.
     """
-    family, device = manifest.frames_seam, manifest.device
+    family, device, precision = manifest.frames_seam, manifest.device, manifest.precision
     units = [compared_units(len(request.plan.units), device) for request in requests]
     inputs = [request.of_units(numbers) for request, numbers in zip(requests, units, strict=True)]
     encoder = open_encoder(opened.load_vision(), device=device)
@@ -177,8 +169,8 @@ def run_reference(
     for one, numbers in zip(encoded, units, strict=True):
         check_features(family, manifest.model, one, num_units=len(numbers))
     del encoder
-    bounds = [TOLERANCES[manifest.precision].feature_error] * len(requests)
-    if manifest.precision == "int8":
+    bounds = [TOLERANCES[precision].feature_error] * len(requests)
+    if precision == "int8":
         bounds = [
             _int8_bound(opened, one, exact, num_frames=request.num_frames)
             for request, one, exact in zip(requests, inputs, encoded, strict=True)
@@ -227,55 +219,31 @@ def _measure(
     """Return the checks of every request and the mask probe."""
     from python_backend.ground import PackedGrounder
 
-    tolerance = TOLERANCES[engine.manifest.precision]
+    bound = TOLERANCES[engine.manifest.precision].logit_error
     encoder, grounder = engine.open_encoder(num_threads=2), engine.open_grounder(num_threads=2)
     checks = []
     for request, wanted in zip(requests, expected, strict=True):
         features = encode(encoder, request.inputs)
         check_shape(features, wanted.features)
+        shape = f"{request.num_frames} frames of {features.shape[1]} tokens"
+        error = relative_error(features[wanted.units], wanted.features[wanted.units], floor=1e-6)
         checks.append(
-            Check(
-                output="features",
-                shape=f"{request.num_frames} frames of {wanted.features.shape[1]} tokens",
-                num_frames=request.num_frames,
-                num_tokens=(),
-                error=relative_error(
-                    features[wanted.units], wanted.features[wanted.units], floor=1e-6
-                ),
-                bound=wanted.feature_bound,
-            )
+            request.check("features", error=error, bound=wanted.feature_bound, shape=shape)
         )
         # Fed with PyTorch's features, so that each stage answers for itself.
         alone = grounder.ground(wanted.features, request.text_ids[0])[None]
-        checks.append(_logit_check(request.first(), alone, wanted.logits[:1], tolerance))
+        error = relative_error(alone, wanted.logits[:1], floor=1.0)
+        checks.append(request.first().check("logits", error=error, bound=bound))
         if len(request.text_ids) > 1 and isinstance(grounder, PackedGrounder):
             packed = grounder.ground_packed(wanted.features, request.text_ids)
-            checks.append(_logit_check(request, packed, wanted.logits, tolerance))
-            checks.append(_leak_check(request, grounder, wanted.features, packed))
+            error = relative_error(packed, wanted.logits, floor=1.0)
+            checks.append(request.check("logits", error=error, bound=bound))
+            # Another last question: the kernels and the order of additions stay, so the bits must.
+            *others, last = request.text_ids
+            moved = grounder.ground_packed(wanted.features, [*others, last[::-1].copy()])
+            error = relative_error(moved[:-1], packed[:-1], floor=1.0)
+            checks.append(request.check("leak", error=error, bound=0.0))
     return tuple(checks), _mask_probe(grounder, requests[0], expected[0].features)
-
-
-def _logit_check(
-    request: NoiseRequest,
-    logits: NDArray[np.float32],
-    expected: NDArray[np.float32],
-    tolerance: Tolerance,
-) -> Check:
-    error = relative_error(logits, expected, floor=1.0)
-    return request.check("logits", error=error, bound=tolerance.logit_error)
-
-
-def _leak_check(
-    request: NoiseRequest,
-    grounder: PackedGrounder,
-    features: NDArray[np.float32],
-    packed: NDArray[np.float32],
-) -> Check:
-    """Change the last question: the kernels and the order of additions stay, so the bits must."""
-    *others, last = request.text_ids
-    moved = grounder.ground_packed(features, [*others, last[::-1].copy()])
-    error = relative_error(moved[:-1], packed[:-1], floor=1.0)
-    return request.check("leak", error=error, bound=0.0)
 
 
 def _mask_probe(grounder: Grounder, request: NoiseRequest, features: NDArray[np.float32]) -> float:

@@ -15,7 +15,7 @@ from groundserve.engines.manifest import Manifest
 from groundserve.families.base import TextCheckpoint
 from groundserve.families.contract import check_features
 from groundserve.scoring.comparison import TOLERANCES, fill_between, free_memory, relative_error
-from groundserve.scoring.gate_report import Check, GateReport
+from groundserve.scoring.gate_report import GateReport
 from groundserve.scoring.noise import TextRequest
 from groundserve.scoring.torch_stages import encode, open_encoder, open_generator
 
@@ -56,19 +56,17 @@ def measure_text(engine: EngineDirectory, opened: TextCheckpoint) -> GateReport:
     # By how much PyTorch's own choice is the better one, by its own logits.
     chosen = np.take_along_axis(wanted, logits.argmax(-1)[..., None], axis=-1)[..., 0]
     shortfall = float((wanted.max(-1) - chosen).max() / max(1.0, np.abs(wanted).max()))
-    of_features = Check(
-        output="features",
-        shape=f"{len(request.units)} units of {features.shape[1]} tokens",
-        num_frames=request.num_frames,
-        num_tokens=(),
-        error=relative_error(features, expected.features[request.units], floor=1e-6),
-        bound=TOLERANCES[manifest.precision].feature_error,
+    checks = (
+        request.check(
+            "features",
+            error=relative_error(features, expected.features[request.units], floor=1e-6),
+            bound=TOLERANCES[manifest.precision].feature_error,
+            shape=f"{len(request.units)} units of {features.shape[1]} tokens",
+        ),
+        request.check("next_logits", error=relative_error(logits, wanted, floor=1.0), bound=bound),
+        # Two logits that are each off by the bound change places where they lie closer.
+        request.check("next_tokens", error=shortfall, bound=2 * bound),
     )
-    error = relative_error(logits, wanted, floor=1.0)
-    of_logits = request.check("next_logits", error=error, bound=bound)
-    # Two logits that are each off by the bound change places where they lie closer.
-    of_tokens = request.check("next_tokens", error=shortfall, bound=2 * bound)
-    checks = (of_features, of_logits, of_tokens)
     return GateReport(device=manifest.device, checks=checks, mask_probe=None, not_run={})
 
 
