@@ -25,7 +25,6 @@ from groundserve.evaluation.scored_records import (
 )
 from groundserve.families import open_checkpoint
 from groundserve.runtime.own_packages import require_own
-from groundserve.scorer import Scorer
 from groundserve.scoring.opener import open_scorer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
@@ -219,13 +218,27 @@ def evaluate(
             if source is None:
                 step(f"drawing {given.num_videos} videos")
                 source = _draw_digits(given, Path(scratch))
-            scored = _score(scorer, source, seed=given.seed, jsonl=given.jsonl, step=step)
+            scored = score_records(
+                scorer,
+                source.records,
+                media_root=source.media_root,
+                seed=given.seed,
+                jsonl=given.jsonl,
+                on_video=lambda number, total: step(f"scoring video {number} of {total}"),
+            )
         # When the first model is closed: two of them need no more memory than one.
         if given.baseline is not None:
             step("loading the baseline")
             with open_scorer(given.baseline, None, None) as scorer:
-                whose = " with the baseline"
-                others = _score(scorer, source, seed=given.seed, step=step, whose=whose)
+                others = score_records(
+                    scorer,
+                    source.records,
+                    media_root=source.media_root,
+                    seed=given.seed,
+                    on_video=lambda number, total: step(
+                        f"scoring video {number} of {total} with the baseline"
+                    ),
+                )
         if checkpoint is None and given.engines is None and given.server is None:
             checkpoint = str(SHIPPED_CHECKPOINT)
         if is_drawn and checkpoint is not None:
@@ -251,25 +264,6 @@ def evaluate(
         baseline=given.baseline,
         others=others,
         comparison=None if others is None else make_comparison(scored, others, **figures),
-    )
-
-
-def _score(
-    scorer: Scorer,
-    source: Source,
-    *,
-    seed: int,
-    step: Callable[[str], None],
-    jsonl: Path | None = None,
-    whose: str = "",
-) -> ScoredRecords:
-    return score_records(
-        scorer,
-        source.records,
-        media_root=source.media_root,
-        seed=seed,
-        jsonl=jsonl,
-        on_video=lambda number, total: step(f"scoring video {number} of {total}{whose}"),
     )
 
 
