@@ -13,7 +13,6 @@ from groundserve.arguments import check_timeout
 from groundserve.cli._checks import (
     as_file,
     check_outputs,
-    check_pictures,
     check_request,
     check_video,
     parse_clip,
@@ -137,7 +136,6 @@ def command(
             limits = dataclasses.replace(limits, max_request_seconds=most)
     check_video(video, command=NAME)
     check_outputs({"--srt": srt, "--plot": plot}, inputs=[video])
-    check_pictures({"--plot": plot})
     parts = parse_parts(part or [], checkpoint=checkpoint)
     sources: dict[str, Any] = {"family": family, "parts": parts, "device": device}
     _check_asked(check_answerer(checkpoint, engines, server, **sources), queries, options)

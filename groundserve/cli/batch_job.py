@@ -49,16 +49,11 @@ class BatchJob:
     frames: FrameOutput | None
 
     def check(self) -> Iterator[Row | BadRow]:
-        """Refuse what can be seen to be wrong before anything is loaded or started.
-
-        Returns:
-            The rows to score.
+        """Refuse what is wrong before anything is loaded or started; return the rows to score.
 
         Raises:
-            InvalidRequestError: A value is out of range, two do not go together, the manifest
-                cannot be read, or a place for results cannot be written to or is taken.
-            GroundserveError: See `EngineSource.check`.
-            MissingExtraError: The extra `batch` is not installed.
+            GroundserveError: A value is out of range, two do not go together, an input cannot be
+                read, a place for results is taken, or the extra `batch` is not installed.
         """
         self._check_values()
         self.check_questions(self.source.check())

@@ -66,17 +66,8 @@ class AskedModel:
     ) -> None:
         """Ask what a file does not answer, and add it; nothing where no model is named.
 
-        Args:
-            path: The file.
-            annotated: Names of the videos.
-            task: What is asked.
-            question_of: See `find_answered`.
-            ask: `ask_annotated` or `ask_highlights`, with the questions.
-            step: Called with what is done next.
-
-        Raises:
-            GroundserveError: There is no folder of videos, the family has no such task (a server
-                says so itself), or as `check_answerer`.
+        The videos are named by `annotated`, the questions known to `ask`: `ask_annotated` or
+        `ask_highlights`. What `question_of` is, `find_answered` says.
         """
         if self.name is None:
             self.refuse("goes with --checkpoint, --engines or --server: a model to be asked")

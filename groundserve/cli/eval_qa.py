@@ -23,7 +23,12 @@ from groundserve.evaluation.qa.endpoint import Endpoint
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 from groundserve.evaluation.qa.question import BENCHMARKS, Layout, Question
 from groundserve.evaluation.qa.reading import file_digest, find_videos, read_questions
-from groundserve.evaluation.qa.report import MeasuredRun, make_paper_table, make_qa_report
+from groundserve.evaluation.qa.report import (
+    MeasuredRun,
+    QaReport,
+    make_paper_table,
+    make_qa_report,
+)
 from groundserve.evaluation.qa.run_folder import RunFolder, read_run
 from groundserve.evaluation.qa.selections import (
     BATCH_RECORDS,
@@ -224,13 +229,7 @@ def command(*, given: QaOptions) -> None:
         "num_videos": len({it.video for it in the_set}) - len(setup.videos),
         "num_questions": len(the_set) - len(setup.questions),
     }
-    if skipped["num_videos"]:
-        print_note(
-            "{num_videos} videos are missing: {num_questions} questions skipped".format(**skipped)
-        )
-    _print_notes(outcome, report.num_left)
-    if run.engine and run.engine.get("note"):
-        print_note(run.engine["note"])
+    _print_notes(outcome, report, skipped, run.engine)
     if given.as_json:
         print_json(
             {
@@ -351,10 +350,21 @@ def _one_of(option: str, name: str, known: Sequence[_Choice]) -> _Choice:
     raise InvalidRequestError(f"{option} must be one of {', '.join(known)}, got {name}")
 
 
-def _print_notes(outcome: Outcome, num_left: int) -> None:
+def _print_notes(
+    outcome: Outcome,
+    report: QaReport,
+    skipped: Mapping[str, int],
+    engine: Mapping[str, Any] | None,
+) -> None:
+    if skipped["num_videos"]:
+        print_note(
+            "{num_videos} videos are missing: {num_questions} questions skipped".format(**skipped)
+        )
     for kind, count in outcome.failures.items():
         print_note(f"{count} failed ({kind}), the first: {outcome.first_messages[kind]}")
     if outcome.is_budget_spent:
         print_note("stopped at --max-cost or --max-tokens")
-    if num_left:
-        print_note(f"{num_left} answers are missing; the same command asks for them again")
+    if report.num_left:
+        print_note(f"{report.num_left} answers are missing; the same command asks for them again")
+    if engine and engine.get("note"):
+        print_note(engine["note"])

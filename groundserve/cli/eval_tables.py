@@ -94,12 +94,7 @@ def print_report(report: Report, control: ControlReport | None) -> None:
 
 
 def print_figures(figures: Mapping[str, Estimate], *, with_counts: bool = False) -> None:
-    """Print figures that have a label as percentages, as the references do.
-
-    Args:
-        figures: By name, at least one.
-        with_counts: Whether to say how many answers and videos they are made of.
-    """
+    """Print figures that have a label as percentages, as the references do."""
     table = plain_table("measure", "percent, 95% interval")
     for name, label in _FIGURE_LABELS.items():
         if name in figures:

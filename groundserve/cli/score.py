@@ -7,14 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from groundserve.cli._checks import (
-    STDIN,
-    as_file,
-    check_outputs,
-    check_pictures,
-    check_request,
-    check_video,
-)
+from groundserve.cli._checks import STDIN, as_file, check_outputs, check_request, check_video
 from groundserve.cli._options import (
     AsJson,
     Checkpoint,
@@ -105,9 +98,8 @@ def command(
     check_request(options, query, server=server)
     check_span_options(**spans)
     check_video(video)
-    pictures = {"--contact-sheet": contact_sheet, "--plot": plot}
-    check_outputs({"--jsonl": jsonl, **pictures}, inputs=[video])
-    check_pictures(pictures)
+    outputs = {"--jsonl": jsonl, "--contact-sheet": contact_sheet, "--plot": plot}
+    check_outputs(outputs, inputs=[video])
     sources: dict[str, Any] = {"vision_tower": vision_tower, "device": device}
     check_scorer(checkpoint, engines, server, **sources)
     path = ctx.with_resource(as_file(video))
