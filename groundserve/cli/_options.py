@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Annotated, Any, TypeAlias, get_args
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
 import typer
 
 from groundserve.options import Sampling, ScoreOptions, Seek, Selector, Task
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 
+_Kind = TypeVar("_Kind")
 _DEFAULTS = ScoreOptions()
 
 Checkpoint: TypeAlias = Annotated[
@@ -98,14 +99,7 @@ class FrameRules:
 
     def options(self, num_frames: int | None) -> ScoreOptions:
         """Return what is asked of whatever scores."""
-        return ScoreOptions(
-            num_frames=num_frames,
-            sample_fps=self.sample_fps,
-            sampling=self.sampling,  # type: ignore[arg-type] # checked by ScoreOptions
-            seek=self.seek,  # type: ignore[arg-type]
-            top_k=self.top_k,
-            selector=self.selector,  # type: ignore[arg-type]
-        )
+        return made_of(vars(self), ScoreOptions, num_frames=num_frames)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -125,6 +119,12 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     flat = signature(with_options).replace(parameters=list(_flat(own)))
     with_options.__signature__ = flat  # type: ignore[attr-defined]  # which typer reads
     return with_options
+
+
+def made_of(options: Mapping[str, Any], kind: type[_Kind], **others: Any) -> _Kind:
+    """Make a dataclass of the options that have the names of its fields, and of others."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    return kind(**{name: options[name] for name in names if name in options} | others)
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:

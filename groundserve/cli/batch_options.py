@@ -28,6 +28,7 @@ from groundserve.cli._options import (
     TaskName,
     VisionTower,
     is_given,
+    made_of,
 )
 from groundserve.engines.manifest import Manifest
 from groundserve.errors import InvalidRequestError
@@ -161,29 +162,15 @@ class BatchOptions:
                     one, other = "an engine that scores frames", "answers in text"
                 option = name.replace("_", "-")
                 raise InvalidRequestError(f"--{option} is for {one}, and this one {other}")
-        return EngineSource(
-            checkpoint=self.checkpoint,
-            engines=self.engines,
-            servers=tuple(self.server or ()),
-            vision_tower=self.vision_tower,
-            device=self.device,
-            head=head,
-            family=self.family,
-            parts=parts,
-        )
+        servers = tuple(self.server or ())
+        return made_of(vars(self), EngineSource, servers=servers, head=head, parts=parts)
 
     def row_options(self, head: Head) -> RowOptions:
         """Return what is asked in rows that do not say so themselves."""
         if head == "frames":
             return self.rules.options(self.num_frames)
-        return AnswerOptions(
-            task=self.task,  # type: ignore[arg-type] # checked by AnswerOptions
-            raw=self.raw,
-            control_tokens=self.control_tokens,
-            num_frames=self.num_frames,
-            clip_seconds=parse_clip(self.clip_seconds),
-            max_new_tokens=self.max_new_tokens,
-        )
+        clip_seconds = parse_clip(self.clip_seconds)
+        return made_of(vars(self), AnswerOptions, clip_seconds=clip_seconds)
 
     def frame_output(self) -> FrameOutput | None:
         """Return where images go, None where none are asked for."""
