@@ -28,9 +28,8 @@ STDIN_NAME = "<stdin>"
 
 _PICTURES = ("--plot", "--contact-sheet")
 # The first box of MP4 and MOV; EBML of Matroska and WebM, AVI.
-_CONTAINERS = re.compile(
-    rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL
-)
+_MP4 = re.compile(rb"....(ftyp|moov|mdat|wide|free|skip)", re.DOTALL)
+_OTHER_CONTAINERS = re.compile(rb"\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)
 _URI = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)
 
 
@@ -187,7 +186,8 @@ def _check_content(video: Path, name: str) -> None:
     What begins as one of the usual containers is opened when it is scored, and not twice.
     """
     with video.open("rb") as file:
-        if _CONTAINERS.match(file.read(12)):
+        start = file.read(12)
+        if _OTHER_CONTAINERS.match(start) or (_MP4.match(start) and _has_video(file.fileno())):
             return
     limits = Limits()
     deadline = Deadline.after(limits.max_request_seconds)
@@ -200,6 +200,17 @@ def _check_content(video: Path, name: str) -> None:
             pass
     except MediaError as error:
         raise MediaError(f"{name}: {error}") from error
+
+
+def _has_video(fd: int) -> bool:
+    """Tell whether the index of an MP4 is there, with a track of video in it."""
+    at, size = 0, 8
+    while len(header := os.pread(fd, 16, at)) >= 8 and size >= 8:
+        size = int.from_bytes(header[8:] if header[:4] == b"\0\0\0\1" else header[:4], "big")
+        if header[4:8] == b"moov":
+            return b"vide" in os.pread(fd, min(size, 64 * MIB), at)
+        at += size
+    return False
 
 
 def _os_error(number: int) -> OSError:

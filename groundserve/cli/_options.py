@@ -135,8 +135,9 @@ def is_given(ctx: typer.Context, name: str) -> bool:
 
 def _flat(parameters: Iterable[Parameter]) -> Iterator[Parameter]:
     for parameter in parameters:
-        if is_dataclass(kind := parameter.annotation):
-            yield from _flat(signature(kind, eval_str=True).parameters.values())
+        if is_dataclass(parameter.annotation):
+            group: Any = parameter.annotation
+            yield from _flat(signature(group, eval_str=True).parameters.values())
         else:
             yield parameter.replace(kind=Parameter.KEYWORD_ONLY)
 

@@ -115,9 +115,9 @@ def print_json(value: dict[str, Any]) -> None:
     print(text, flush=True)
 
 
-def plain_table(*columns: str, title: str | None = None) -> Table:
+def plain_table(*columns: str) -> Table:
     """Make a table with left-aligned columns; the last one takes the room that is left."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
