@@ -26,6 +26,7 @@ STDIN = Path("-")
 STDIN_NAME = "<stdin>"
 """What an answer calls the video that came through stdin."""
 
+_PICTURES = ("--plot", "--contact-sheet")
 # The first box of MP4 and MOV; EBML of Matroska and WebM, AVI.
 _MP4 = re.compile(rb"....(ftyp|moov|mdat|wide|free|skip)", re.DOTALL)
 _OTHER_CONTAINERS = re.compile(rb"\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)
@@ -155,12 +156,7 @@ def as_file(video: Path) -> Iterator[Path]:
 
 
 def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Sequence[Path] = ()) -> None:
-    """Refuse places for results that could not be written to in the end.
-
-    Args:
-        outputs: Option -> file; None where it was not given.
-        inputs: Files that are read and must not be written over.
-    """
+    """Refuse files, by option, that could not be written in the end, or are `inputs`."""
     taken = {path.resolve(): "what is read" for path in inputs}
     for option, path in outputs.items():
         if path is None:
@@ -180,12 +176,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Sequence[Path] 
         other = taken.setdefault(path.resolve(), option)
         if other != option:
             raise InvalidRequestError(f"{option} must differ from {other}, got {path} for both")
-
-
-def check_pictures(outputs: Mapping[str, Path | None]) -> None:
-    """Refuse a picture's name that promises another format than PNG."""
-    for option, path in outputs.items():
-        if path is not None and path.suffix.lower() != ".png":
+        if option in _PICTURES and path.suffix.lower() != ".png":
             raise InvalidRequestError(f"{option} writes PNG: its name must end in .png, got {path}")
 
 

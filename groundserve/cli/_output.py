@@ -14,8 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from groundserve.errors import GroundserveError
-
 _PIPED_WIDTH = 10_000
 """Where nobody looks at a terminal nothing is wrapped or cut: a script reads line by line."""
 
@@ -55,18 +53,6 @@ def print_note(text: str) -> None:
 def say_error(text: str) -> None:
     """Print one line on stderr, with --quiet too."""
     print(printable(text), file=sys.stderr, flush=True)
-
-
-def print_error(error: Exception, message: str, code: int, *, kind: str | None = None) -> None:
-    """Print an error as JSON on stdout, where a reader of `--json` waits for an answer."""
-    request_id = error.request_id if isinstance(error, GroundserveError) else None
-    fields = {
-        "type": kind or type(error).__name__,
-        "message": message,
-        "exit_code": code,
-        "request_id": request_id,
-    }
-    print_json({"error": fields})
 
 
 def print_step(step: str, seconds: float) -> None:
@@ -129,9 +115,9 @@ def print_json(value: dict[str, Any]) -> None:
     print(text, flush=True)
 
 
-def plain_table(*columns: str, title: str | None = None) -> Table:
+def plain_table(*columns: str) -> Table:
     """Make a table with left-aligned columns; the last one takes the room that is left."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

@@ -8,18 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from groundserve._version import __version__
-from groundserve.cli import (
-    ask,
-    batch,
-    build,
-    compare,
-    doctor,
-    eval,
-    export,
-    score,
-    serve,
-    train,
-)
+from groundserve.cli import ask, batch, build, compare, doctor, eval, export, score, serve, train
 from groundserve.cli._output import stderr
 from groundserve.errors import InvalidRequestError
 
@@ -72,41 +61,34 @@ def _root(
 
 def _begin() -> None:
     """Set up logging, and forget what an earlier command of this process was told."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger().setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     _set_level(logging.NOTSET)
     stderr.quiet = False
 
 
 def _offer_speech(command: Any) -> None:
     """Add --quiet and --verbose to a command of typer's, and to all below it."""
-    app = typer.Typer(add_completion=False)
-    app.command()(_speech)
-    command.params += typer.main.get_command(app).params
+    options = typer.Typer(add_completion=False)
+    options.command()(_speech)
+    command.params += typer.main.get_command(options).params
     for below in getattr(command, "commands", {}).values():
         _offer_speech(below)
 
 
-def _set_quiet(is_given: bool) -> None:
-    if is_given:
+def _set_speech(option: typer.CallbackParam, is_given: bool) -> None:
+    if not is_given:
+        return
+    if option.name == "quiet":
         stderr.quiet = True
-        _refuse_both()
-
-
-def _set_verbose(is_given: bool) -> None:
-    if is_given:
+    else:
         _set_level(logging.INFO)
-        _refuse_both()
+    if stderr.quiet and logging.getLogger(_PACKAGES[0]).level == logging.INFO:
+        raise InvalidRequestError("give one of --quiet and --verbose, not both")
 
 
 def _set_level(level: int) -> None:
     for package in _PACKAGES:
         logging.getLogger(package).setLevel(level)
-
-
-def _refuse_both() -> None:
-    if stderr.quiet and logging.getLogger(_PACKAGES[0]).level == logging.INFO:
-        raise InvalidRequestError("give one of --quiet and --verbose, not both")
 
 
 def _speech(
@@ -115,7 +97,7 @@ def _speech(
         typer.Option(
             "--quiet",
             help="No progress and no notes; warnings and errors still.",
-            callback=_set_quiet,
+            callback=_set_speech,
             expose_value=False,  # what it sets is not one command's
         ),
     ] = False,
@@ -124,7 +106,7 @@ def _speech(
         typer.Option(
             "--verbose",
             help="Log on stderr what is done.",
-            callback=_set_verbose,
+            callback=_set_speech,
             expose_value=False,
         ),
     ] = False,

@@ -13,7 +13,6 @@ from groundserve.arguments import check_timeout
 from groundserve.cli._checks import (
     as_file,
     check_outputs,
-    check_pictures,
     check_request,
     check_video,
     parse_clip,
@@ -29,6 +28,7 @@ from groundserve.cli._options import (
     PartValues,
     Raw,
     TaskName,
+    made_of,
 )
 from groundserve.cli._output import print_json, print_note, progress
 from groundserve.cli.result_output import (
@@ -118,17 +118,7 @@ def command(
     Example: [bold]groundserve ask talk.mp4 --task captions --engines engines --srt talk.srt[/bold]
     """
     queries = query or []
-    options = AnswerOptions(
-        task=task,  # type: ignore[arg-type] # checked by AnswerOptions
-        raw=raw,
-        control_tokens=control_tokens,
-        num_frames=num_frames,
-        clip_seconds=parse_clip(clip_seconds),
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-    )
+    options = made_of(ctx.params, AnswerOptions, clip_seconds=parse_clip(clip_seconds))
     limits = check_request(options, queries, server=server)
     if timeout_seconds is not None:
         timeout_seconds = check_timeout(timeout_seconds)
@@ -137,7 +127,6 @@ def command(
             limits = dataclasses.replace(limits, max_request_seconds=most)
     check_video(video, command=NAME)
     check_outputs({"--srt": srt, "--plot": plot}, inputs=[video])
-    check_pictures({"--plot": plot})
     parts = parse_parts(part or [], checkpoint=checkpoint)
     sources: dict[str, Any] = {"family": family, "parts": parts, "device": device}
     _check_asked(check_answerer(checkpoint, engines, server, **sources), queries, options)

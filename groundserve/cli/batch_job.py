@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
-
-import typer
 
 from groundserve.batch.attempts import ATTEMPTS
 from groundserve.batch.engines import EngineIdentity, EngineSource
@@ -25,64 +24,42 @@ from groundserve.batch.run_directory import STAGING, require_same
 from groundserve.batch.shards import ERRORS, SCORES
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import open_storage, split_place
+from groundserve.cli.batch_options import BatchOptions
 from groundserve.cli.batch_status import check_price
-from groundserve.engines.manifest import Manifest
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.families import check_asked, takes_query
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
-from groundserve.options import Head, ScoreOptions
+from groundserve.options import ScoreOptions
 from groundserve.runtime.cpus import available_cpus
-from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.spans import check_span_options
 
 MAX_TIMEOUT_SECONDS = 7 * 86_400.0
 """More than any video takes; clocks overflow far above."""
 
-_OF_FRAMES = (
-    *("sample_fps", "sampling", "seek", "top_k", "selector", "span_threshold", "span_gap_seconds"),
-    *("frames", "frames_format", "frames_quality", "frames_side", "vision_tower"),
-)
-_OF_TEXT = (
-    *("task", "raw", "control_tokens", "clip_seconds", "max_new_tokens"),
-    *("family", "part"),
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class BatchJob:
-    """One call of the command; see its help for each field."""
+    """One call of the command: its options, and what they name."""
 
-    manifest: str
-    out: str
-    queries: tuple[str, ...]
-    is_resumed: bool
+    given: BatchOptions
     source: EngineSource
     options: RowOptions
-    span_threshold: float
-    span_gap_seconds: float
-    hash_content: bool
     workers: Workers
-    timeout_seconds: float
-    max_attempts: int
     frames: FrameOutput | None
-    price_per_hour: float | None
 
     def check(self) -> Iterator[Row | BadRow]:
-        """Refuse what can be seen to be wrong before anything is loaded or started.
-
-        Returns:
-            The rows to score.
+        """Refuse what is wrong before anything is loaded or started; return the rows to score.
 
         Raises:
-            InvalidRequestError: A value is out of range, two do not go together, the manifest
-                cannot be read, or a place for results cannot be written to or is taken.
-            GroundserveError: See `EngineSource.check`.
-            MissingExtraError: The extra `batch` is not installed.
+            GroundserveError: A value is out of range, two do not go together, an input cannot be
+                read, a place for results is taken, or the extra `batch` is not installed.
         """
         self._check_values()
         self.check_questions(self.source.check())
-        _check_extra()
+        for module in ("ray", "pyarrow", "fsspec", "jinja2", "matplotlib"):
+            if find_spec(module) is None:
+                raise MissingExtraError("batch", module)
         rows = self._rows()
         self._check_places()
         return rows
@@ -95,9 +72,9 @@ class BatchJob:
             family=engine.family,
             precision=engine.precision,
             defaults=self.options,
-            span_threshold=self.span_threshold,
-            span_gap_seconds=self.span_gap_seconds,
-            hash_content=self.hash_content,
+            span_threshold=self.given.rules.span_threshold,
+            span_gap_seconds=self.given.rules.span_gap_seconds,
+            hash_content=self.given.hash_content,
             frames="" if self.frames is None else self.frames.description,
         )
 
@@ -107,9 +84,9 @@ class BatchJob:
             source=self.source,
             engine_id=engine_id,
             num_threads=max(1, int(self.workers.cpus_each)),
-            deadline_seconds=self.timeout_seconds,
-            span_threshold=self.span_threshold,
-            span_gap_seconds=self.span_gap_seconds,
+            deadline_seconds=self.given.timeout_seconds,
+            span_threshold=self.given.rules.span_threshold,
+            span_gap_seconds=self.given.rules.span_gap_seconds,
             frames=self.frames,
         )
 
@@ -117,71 +94,74 @@ class BatchJob:
         """Refuse what is asked of a folder where no video of it could be asked that."""
         if not self.is_folder:
             return
-        options = self.options
-        if not self.queries and (isinstance(options, ScoreOptions) or takes_query(options, family)):
+        options, queries = self.options, self.given.query
+        if not queries and (isinstance(options, ScoreOptions) or takes_query(options, family)):
             raise InvalidRequestError(
-                f"{self.manifest} is a folder: say with --query what to ask about its videos"
+                f"{self.given.manifest} is a folder: say with --query what to ask about its videos"
             )
         if family is not None and not isinstance(options, ScoreOptions):
-            for query in self.queries or ("",):
+            for query in queries or ("",):
                 check_asked(query, options, family, name="--query")
 
-    @property
+    @cached_property
     def is_folder(self) -> bool:
         """Whether the manifest is a folder of videos."""
-        filesystem, path = split_place(self.manifest)
+        filesystem, path = split_place(self.given.manifest)
         return bool(os.path.isdir(path) if filesystem is None else filesystem.isdir(path))
 
     def _rows(self) -> Iterator[Row | BadRow]:
         if self.is_folder:
-            return rows_of_folder(self.manifest, self.queries, defaults=self.options)
-        return read_manifest(self.manifest, defaults=self.options)
+            queries = self.given.query or ()
+            return rows_of_folder(self.given.manifest, queries, defaults=self.options)
+        return read_manifest(self.given.manifest, defaults=self.options)
 
     def _check_places(self) -> None:
-        _check_folder("--out", self.out)
+        out, is_resumed = self.given.out, self.given.resume
+        _check_folder("--out", out)
         try:
-            status = read_status(self.out)
+            status = read_status(out)
         except InvalidRequestError as error:
             raise InvalidRequestError(f"--out: {error}") from error
         if status.fingerprint is not None:
-            if not self.is_resumed:
+            if not is_resumed:
                 raise InvalidRequestError(
-                    f"{self.out} holds a run already; go on with it by --resume, or name another "
-                    "folder"
+                    f"{out} holds a run already; go on with it by --resume, or name another folder"
                 )
             # All but the engines, which take longer to look at.
             before = Fingerprint.from_json(status.fingerprint)
             require_same(status.place, before, self.fingerprint(before))
         if self.frames is not None:
-            _check_folder("--frames", self.frames.directory)
-            _check_apart(self.out, self.frames.directory)
-            if open_storage(self.frames.directory).names() and not self.is_resumed:
+            frames = self.frames.directory
+            _check_folder("--frames", frames)
+            _check_apart(out, frames)
+            if open_storage(frames).names() and not is_resumed:
                 raise InvalidRequestError(
-                    f"--frames must name an empty or new folder, {self.frames.directory} holds "
-                    "files; a run that wrote them goes on by --resume"
+                    f"--frames must name an empty or new folder, {frames} holds files; a run that "
+                    "wrote them goes on by --resume"
                 )
 
     def _check_values(self) -> None:
+        given = self.given
         if not self.source.servers:  # which have limits of their own
             self.options.check(Limits())
         check_repeatable(self.options)
-        check_span_options(self.span_threshold, self.span_gap_seconds)
+        check_span_options(given.rules.span_threshold, given.rules.span_gap_seconds)
         self._check_workers()
-        if self.max_attempts < 1:
-            raise InvalidRequestError(f"--max-attempts must be >= 1, got {self.max_attempts}")
-        if not 0 < self.timeout_seconds <= MAX_TIMEOUT_SECONDS:
+        if given.max_attempts < 1:
+            raise InvalidRequestError(f"--max-attempts must be >= 1, got {given.max_attempts}")
+        if not 0 < given.timeout_seconds <= MAX_TIMEOUT_SECONDS:
             raise InvalidRequestError(
                 f"--timeout-seconds must be > 0 and at most {MAX_TIMEOUT_SECONDS:g}, got "
-                f"{self.timeout_seconds:g}"
+                f"{given.timeout_seconds:g}"
             )
-        if self.price_per_hour is not None:
-            check_price(self.price_per_hour)
-        if self.queries and not self.is_folder:
+        if given.price_per_hour is not None:
+            check_price(given.price_per_hour)
+        if given.query and not self.is_folder:
             raise InvalidRequestError(
                 "--query goes with a folder of videos; a manifest has its own queries, and "
-                f"{self.manifest} is no folder"
+                f"{given.manifest} is no folder"
             )
-        if self.out == "-":
+        if given.out == "-":
             raise InvalidRequestError("--out must name a folder, got -")
 
     def _check_workers(self) -> None:
@@ -223,38 +203,3 @@ def _check_apart(out: str, frames: str) -> None:
         raise InvalidRequestError(
             f"--frames {frames} is where the run keeps files of its own; name another folder"
         )
-
-
-def _check_extra() -> None:
-    for module in ("ray", "pyarrow", "fsspec", "jinja2", "matplotlib"):
-        if find_spec(module) is None:
-            raise MissingExtraError("batch", module)
-
-
-def find_head(
-    ctx: typer.Context,
-    checkpoint: str | None,
-    engines: Path | None,
-    *,
-    family: str | None,
-    parts: Mapping[str, Sequence[str]],
-) -> Head:
-    """Return the head of what is asked; of servers, which only say it later, `--task` tells."""
-    if checkpoint is not None:
-        head = checkpoint_family(checkpoint, family=family, parts=parts).head
-    elif engines is not None:
-        head = Manifest.load(engines).seam.head
-    else:
-        head = "text" if _is_given(ctx, "task") else "frames"
-    others, kind = (_OF_TEXT, "scores") if head == "frames" else (_OF_FRAMES, "answers in text")
-    for name in others:
-        if _is_given(ctx, name):
-            option = name.replace("_", "-")
-            what = "an engine that " + ("answers in text" if head == "frames" else "scores frames")
-            raise InvalidRequestError(f"--{option} is for {what}, and this one {kind}")
-    return head
-
-
-def _is_given(ctx: typer.Context, name: str) -> bool:
-    source: Any = ctx.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"

@@ -30,7 +30,7 @@ from groundserve.families import get_text_family
 from groundserve.options import AnswerOptions
 
 
-def run_batch(job: BatchJob, rows: Iterable[Row | BadRow], *, as_json: bool) -> None:
+def run_batch(job: BatchJob, rows: Iterable[Row | BadRow]) -> None:
     """Run a checked job to its end, or to Ctrl-C or SIGTERM, and print what came of it."""
     tally = Tally()
     started = time.monotonic()
@@ -42,8 +42,8 @@ def run_batch(job: BatchJob, rows: Iterable[Row | BadRow], *, as_json: bool) -> 
         except KeyboardInterrupt:
             say_error(f"groundserve: {_how_to_go_on(job)}")
             raise typer.Exit(128 + caught[-1]) from None
-    status = read_status(job.out)
-    if as_json:
+    status = read_status(job.given.out)
+    if job.given.as_json:
         seconds = time.monotonic() - started
         print_json(_answer(status, tally, seconds=seconds) | places)
         return
@@ -53,7 +53,7 @@ def run_batch(job: BatchJob, rows: Iterable[Row | BadRow], *, as_json: bool) -> 
 
 
 def _how_to_go_on(job: BatchJob) -> str:
-    status = read_status(job.out)
+    status = read_status(job.given.out)
     if status.state == "empty":
         return "stopped before the run began; nothing was written"
     counts = "" if status.num_rows is None else f" of {status.num_rows}"
@@ -64,11 +64,11 @@ def _how_to_go_on(job: BatchJob) -> str:
 
 def _finish(job: BatchJob) -> dict[str, str]:
     """Write what is made of all rows together; returns result -> place."""
-    storage = open_storage(job.out)
+    storage = open_storage(job.given.out)
     places = {"out": storage.place, "records": f"{storage.place}/{RECORDS_NAME}"}
     if job.frames is not None:
         places["frames"] = write_index(job.frames, storage)
-    return places | {"report": write_report(job.out, price_per_hour=job.price_per_hour)}
+    return places | {"report": write_report(job.given.out, price_per_hour=job.given.price_per_hour)}
 
 
 def _answer(status: Status, tally: Tally, *, seconds: float) -> dict[str, Any]:
@@ -94,24 +94,28 @@ def _run(
     if isinstance(job.options, AnswerOptions):
         family = get_text_family(engine.family)  # which servers have said only now
         job.check_questions(family)
-        rows = (admit(row, family, None if job.is_folder else job.manifest) for row in rows)
+        rows = (admit(row, family, None if job.is_folder else job.given.manifest) for row in rows)
     fingerprint = job.fingerprint(engine)
-    manifest = open_storage(job.manifest).place
+    manifest = open_storage(job.given.manifest).place
 
     def opened() -> RunDirectory:
         return RunDirectory(
-            job.out, fingerprint, manifest=manifest, is_resumed=job.is_resumed, note=engine.note
+            job.given.out,
+            fingerprint,
+            manifest=manifest,
+            is_resumed=job.given.resume,
+            note=engine.note,
         )
 
     with ExitStack() as stack:
         tally.step = "looking at the videos"
-        directory = stack.enter_context(opened()) if job.is_resumed else None
+        directory = stack.enter_context(opened()) if job.given.resume else None
         plan = Plan.make(
             rows,
             fingerprint=fingerprint,
             done=directory.done() if directory else (),
             failures=directory.failures() if directory else (),
-            max_attempts=job.max_attempts,
+            max_attempts=job.given.max_attempts,
         )
         stack.enter_context(plan)
         for message in directory.said if directory else ():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from groundserve.families import get_frames_family, get_text_family, open_checkpoint
-from groundserve.families.base import FamilyCheckpoint, FindingRow, TextCheckpoint
+from groundserve.families.base import FindingRow
 from groundserve.families.default_video import default_plan
 from groundserve.scoring.noise import NoiseRequest, TextRequest
 from groundserve.scoring.torch_stages import encode, open_encoder, open_generator, open_grounder
@@ -23,11 +23,9 @@ def check_checkpoint(
 ) -> Iterator[FindingRow]:
     """Yield what decides a checkpoint's scores or answers and is easily got wrong.
 
-    Args:
-        checkpoint: As `open_checkpoint` takes it.
-        sources: Its other arguments, by name.
-        activations: Whether the checkpoint is run.
+    `sources` are the further arguments of `open_checkpoint`; with `activations` it is run.
     """
+    opened: Any  # of either head
     found, opened = open_checkpoint(checkpoint, **sources)
     tokenizer, pad_token_id = opened.load_tokenizer()
     spec = opened.model_spec(pad_token_id=pad_token_id)
@@ -46,11 +44,14 @@ def check_checkpoint(
     num_tokens, num_rows = tokenizer.get_vocab_size(), opened.vocab_size
     status: Any = "ok" if num_tokens <= num_rows else "fail"
     yield "vocabulary", status, f"{num_tokens} tokens, {num_rows} embedding rows"
-    behind = _behind_vision(opened, found.head == "text")
+    if found.head == "text":  # what comes after FEATURES
+        behind: list[Any] = [opened.load_front(), opened.load_decoder()]
+    else:
+        behind = [opened.load_grounding()]
     num_parameters = sum(one.numel() for module in behind for one in module.parameters())
     yield "weights", "ok", f"all behind the vision stage: {num_parameters:,} parameters"
     if activations:
-        vision: Any = opened.load_vision()
+        vision = opened.load_vision()
         peaks = _watch(vision, *behind)
         size = {"vocab_size": opened.vocab_size}
         if found.head == "text":
@@ -67,14 +68,6 @@ def check_checkpoint(
             open_grounder(*behind).ground(features, request.text_ids[0])
         detail = f"largest magnitude {max(peaks):.4g} on noise; fp16 holds {_FP16_MAX:.0f}"
         yield "activations", "ok" if max(peaks) < _FP16_MAX else "warn", detail
-
-
-def _behind_vision(opened: FamilyCheckpoint | TextCheckpoint, is_text: bool) -> list[Any]:
-    """Read what comes after FEATURES: the grounding stage, or front and decoder."""
-    if is_text:
-        text = cast(TextCheckpoint, opened)
-        return [text.load_front(), text.load_decoder()]
-    return [cast(FamilyCheckpoint, opened).load_grounding()]
 
 
 def _watch(*models: nn.Module) -> list[float]:

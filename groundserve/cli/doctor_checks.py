@@ -72,10 +72,10 @@ def check_machine() -> Iterator[FindingRow]:
         if shutil.which(_BUILDER) is not None:
             yield _builder_row()
     yield "cores", "ok", str(os.cpu_count())
-    instructions = int8_instructions()
-    detail = "no instructions for it: precision int8 is exact, but little is saved"
-    if instructions is not None:
+    if instructions := int8_instructions():
         detail = f"{instructions}: precision int8 of the profile cpu is fast here"
+    else:
+        detail = "no instructions for it: precision int8 is exact, but little is saved"
     yield "int8", "ok", detail
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from groundserve.cli import eval_answers, eval_qa
 from groundserve.cli._checks import check_input, check_outputs
-from groundserve.cli._options import Checkpoint
+from groundserve.cli._options import grouped, is_given
 from groundserve.cli._output import print_json, progress
-from groundserve.cli.eval_asked import takes
-from groundserve.cli.eval_run import DigitsSet, Source, evaluate, open_records
+from groundserve.cli.eval_run import (
+    EvalOptions,
+    Source,
+    check_digits,
+    evaluate,
+    open_records,
+)
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.scored_records import OPTIONS
@@ -42,61 +43,8 @@ _GOES_WITH = {
 _ALWAYS = {"seed", "as_json"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvalOptions:
-    """The options of bare `eval`."""
-
-    records: Annotated[Path | None, typer.Option(help="VideoITG-40K records (JSON) to score.")] = (
-        None
-    )
-    media_root: Annotated[
-        Path | None, typer.Option(help="Folder that the records' video paths start from.")
-    ] = None
-    seed: Annotated[
-        int, typer.Option(help="Of the MovingDigits set, the shuffled questions, the intervals.")
-    ] = 0
-    num_videos: Annotated[int, typer.Option(help="Videos of the MovingDigits set.")] = 100
-    num_frames: Annotated[int, typer.Option(help="Frames scored of each of them.")] = 48
-    checkpoint: Checkpoint = None
-    engines: Annotated[
-        Path | None, typer.Option(help="Score in this process with an engine directory.")
-    ] = None
-    server: Annotated[
-        str | None, typer.Option(help="Score on a running server: grpc://HOST:PORT.")
-    ] = None
-    baseline: Annotated[
-        str | None,
-        typer.Option(help="Checkpoint to compare with, on the same questions: is it better?"),
-    ] = None
-    top_k: Annotated[int, typer.Option(help="K of the recall, and of the downstream test.")] = 8
-    keep: Annotated[
-        Path | None, typer.Option(help="Empty or new folder to keep the MovingDigits set in.")
-    ] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-    jsonl: Annotated[
-        Path | None,
-        typer.Option(
-            help="Append the reference's records to this file; needs --sampling infer, since a "
-            "benchmark samples otherwise."
-        ),
-    ] = None
-    sampling: Annotated[
-        str | None,
-        typer.Option(
-            help="infer (rule A at 1 frame a second, at most 1,024): the only one, since the "
-            "records' labels count its frames."
-        ),
-    ] = None
-    predictions: Annotated[
-        Path | None, typer.Option(help="Predictions in QVHighlights format, as `eval moments`.")
-    ] = None
-    ground_truth: Annotated[
-        Path | None, typer.Option(help="Ground truth in QVHighlights format, for --predictions.")
-    ] = None
-
-
 @app.callback()
-@takes(EvalOptions)
+@grouped
 def command(ctx: typer.Context, *, given: EvalOptions) -> None:
     """Measure how well frames are ranked, spans found and absent things told.
 
@@ -113,7 +61,7 @@ def command(ctx: typer.Context, *, given: EvalOptions) -> None:
     Example: [bold]groundserve eval --checkpoint new --baseline old
     --records records.json --media-root videos[/bold]
     """
-    named = {name for name in ctx.params if _is_given(ctx, name)}
+    named = {name for name in ctx.params if is_given(ctx, name)}
     if ctx.invoked_subcommand is not None:
         if named:
             raise InvalidRequestError(
@@ -129,17 +77,7 @@ def command(ctx: typer.Context, *, given: EvalOptions) -> None:
         return
     questions = _check(given)
     with progress("loading") as step:
-        evaluation = evaluate(
-            questions,
-            checkpoint=given.checkpoint,
-            engines=given.engines,
-            server=given.server,
-            baseline=given.baseline,
-            top_k=given.top_k,
-            seed=given.seed,
-            jsonl=given.jsonl,
-            step=step,
-        )
+        evaluation = evaluate(given, questions, step=step)
     evaluation.print_notes()
     if given.as_json:
         print_json(evaluation.as_dict())
@@ -147,8 +85,8 @@ def command(ctx: typer.Context, *, given: EvalOptions) -> None:
         evaluation.print_tables()
 
 
-def _check(given: EvalOptions) -> Source | DigitsSet:
-    """Look at all options before any work; return where the questions come from."""
+def _check(given: EvalOptions) -> Source | None:
+    """Look at all options before any work; return the records, None where digits are drawn."""
     require_seed(given.seed)
     if given.top_k < 1:
         raise InvalidRequestError(f"top_k must be >= 1, got {given.top_k}")
@@ -170,14 +108,8 @@ def _check(given: EvalOptions) -> Source | DigitsSet:
     if given.records is not None and given.media_root is not None:
         check_input(given.records)
         return open_records(given.records, given.media_root)
-    digits = DigitsSet(
-        seed=given.seed,
-        num_videos=given.num_videos,
-        num_frames=given.num_frames,
-        keep=given.keep,
-    )
-    digits.check(top_k=given.top_k)
-    return digits
+    check_digits(given)
+    return None
 
 
 def _refuse_mixtures(given: set[str]) -> None:
@@ -195,11 +127,6 @@ def _refuse_mixtures(given: set[str]) -> None:
         raise InvalidRequestError(
             "--baseline needs --checkpoint, --engines or --server: what is compared with it"
         )
-
-
-def _is_given(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _flag(name: str) -> str:

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from groundserve.cli._options import AsJson, Seed, grouped
 from groundserve.cli._output import print_json, print_note, progress
-from groundserve.cli.eval_asked import AskedModel, takes
+from groundserve.cli.eval_asked import AskedModel, ReferenceModel
 from groundserve.cli.eval_tables import print_figures
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
-from groundserve.evaluation.activitynet.answer_log import (
-    REFERENCE_NEW_TOKENS,
-    ask_annotated,
-    question_of,
-    read_answers,
-)
+from groundserve.evaluation.activitynet.answer_log import ask_annotated, question_of, read_answers
 from groundserve.evaluation.activitynet.answers import TASKS, Answers, LogTask
 from groundserve.evaluation.activitynet.captions import make_caption_report
 from groundserve.evaluation.activitynet.language import JavaLanguage, require_language
@@ -41,18 +37,15 @@ from groundserve.evaluation.qvhighlights import (
     read_ground_truth,
     read_predictions,
 )
-from groundserve.options import DEFAULT_NEW_TOKENS
 
 ProtocolName: TypeAlias = Annotated[
     str,
     typer.Option("--protocol", help=f"Whose definitions of the figures: {', '.join(PROTOCOLS)}."),
 ]
-Seed: TypeAlias = Annotated[int, typer.Option(help="Of the intervals.")]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DEFAULT_PROTOCOL = "vtimellm"
 
 
-@takes(AskedModel, max_new_tokens=REFERENCE_NEW_TOKENS)
+@grouped
 def moments(
     predictions: Annotated[
         Path | None, typer.Option(help="Predictions in QVHighlights format (JSONL), of any model.")
@@ -72,7 +65,7 @@ def moments(
         ),
     ] = None,
     *,
-    given: AskedModel,
+    given: ReferenceModel,
     protocol: ProtocolName = _DEFAULT_PROTOCOL,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -106,35 +99,18 @@ def moments(
         )
     if annotations is None or answers is None:
         raise InvalidRequestError("--annotations and --answers go together")
-    _score_told(annotations, answers, given, protocol=protocol, seed=seed, as_json=as_json)
-
-
-def _score_told(
-    annotations: Path,
-    answers: Path,
-    model: AskedModel,
-    *,
-    protocol: str,
-    seed: int,
-    as_json: bool,
-) -> None:
     require_seed(seed)
     rules = get_protocol(protocol)
     with progress("reading") as step:
-        told, known = _collect(annotations, answers, model, task="grounding", step=step)
+        told, known = _collect(annotations, answers, given, task="grounding", step=step)
         step("comparing")
         report = make_grounding_report(told.groundings, known, protocol=rules, seed=seed)
-    if as_json:
-        print_json(report.as_dict())
-        return
-    _print_counts(
-        {
-            "answers without times that can be read, which are misses": report.num_unread,
-            "lines that state another IoU than the one measured here, so were made with other "
-            "annotations": report.num_restated,
-        }
-    )
-    print_figures(report.figures, with_counts=True)
+    counts = {
+        "answers without times that can be read, which are misses": report.num_unread,
+        "lines that state another IoU than the one measured here, so were made with other "
+        "annotations": report.num_restated,
+    }
+    _print_report(report, counts, as_json=as_json)
 
 
 def compare_files(predictions: Path, ground_truth: Path, *, seed: int, as_json: bool) -> None:
@@ -150,7 +126,7 @@ def compare_files(predictions: Path, ground_truth: Path, *, seed: int, as_json: 
         print_figures(report.figures)
 
 
-@takes(AskedModel, max_new_tokens=REFERENCE_NEW_TOKENS)
+@grouped
 def captions(
     annotations: Annotated[
         Path,
@@ -164,7 +140,7 @@ def captions(
         ),
     ],
     *,
-    given: AskedModel,
+    given: ReferenceModel,
     protocol: ProtocolName = _DEFAULT_PROTOCOL,
     seed: Annotated[
         int, typer.Option(help="Of the intervals, and of the noise for unmatched events.")
@@ -194,20 +170,15 @@ def captions(
                 seed=seed,
                 on_video=lambda number, total: step(f"comparing video {number} of {total}"),
             )
-    if as_json:
-        print_json(report.as_dict())
-        return
     num_unanswered = report.num_unanswered if rules.counts_unanswered else 0
-    _print_counts(
-        {
-            "annotated videos without an answer, which count 0": num_unanswered,
-            "videos without an answer that can be read, which count 0": report.num_unread,
-        }
-    )
-    print_figures(report.figures, with_counts=True)
+    counts = {
+        "annotated videos without an answer, which count 0": num_unanswered,
+        "videos without an answer that can be read, which count 0": report.num_unread,
+    }
+    _print_report(report, counts, as_json=as_json)
 
 
-@takes(AskedModel, max_new_tokens=DEFAULT_NEW_TOKENS)
+@grouped
 def highlights(
     ground_truth: Annotated[
         Path, typer.Option(help="Ratings of clips in QVHighlights format (JSONL).")
@@ -251,19 +222,14 @@ def highlights(
         report = make_highlight_report(
             told.clip_scores, truths, num_unread=told.num_unread, seed=seed
         )
-    if as_json:
-        print_json(report.as_dict())
-        return
-    _print_counts(
-        {
-            "answers without times and scores that can be read, whose clips all score 0": (
-                report.num_unread
-            ),
-            "queries without an answer, which do not count": report.num_unanswered,
-            "answers to queries that the ground truth lacks, left out": report.num_strangers,
-        }
-    )
-    print_figures(report.figures, with_counts=True)
+    counts = {
+        "answers without times and scores that can be read, whose clips all score 0": (
+            report.num_unread
+        ),
+        "queries without an answer, which do not count": report.num_unanswered,
+        "answers to queries that the ground truth lacks, left out": report.num_strangers,
+    }
+    _print_report(report, counts, as_json=as_json)
 
 
 def _collect(
@@ -287,7 +253,12 @@ def _collect(
     return read_answers(answers, known, task=task), known
 
 
-def _print_counts(counts: Mapping[str, int]) -> None:
+def _print_report(report: Any, counts: Mapping[str, int], *, as_json: bool) -> None:
+    """Print a report as JSON, or its figures as a table, and on stderr what counts otherwise."""
+    if as_json:
+        print_json(report.as_dict())
+        return
     for what, count in counts.items():
         if count:
             print_note(f"{what}: {count}")
+    print_figures(report.figures, with_counts=True)

@@ -1,13 +1,11 @@
-"""The model that `eval moments`, `captions` and `highlights` ask; a class as a set of options."""
+"""The model that `eval moments`, `captions` and `highlights` ask, and the options that name it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, dataclass, fields
-from functools import wraps
-from inspect import Parameter, Signature, signature
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -16,51 +14,10 @@ from groundserve.cli._options import DeviceName, FamilyName, MaxNewTokens, PartV
 from groundserve.cli._output import print_note
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.activitynet.annotations import find_videos
+from groundserve.evaluation.activitynet.answer_log import REFERENCE_NEW_TOKENS
 from groundserve.evaluation.asking import find_answered
-from groundserve.options import Task
+from groundserve.options import DEFAULT_NEW_TOKENS, Task
 from groundserve.scoring.opener import check_answerer, open_answerer
-
-_Options = TypeVar("_Options")
-
-
-def takes(
-    options: type[Any], **defaults: Any
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the fields of a dataclass as options, in the place of its parameter `given`.
-
-    Args:
-        options: The dataclass, each field annotated as typer has it.
-        defaults: Of fields for this command.
-    """
-    hints = get_type_hints(options, include_extras=True)
-    own = []
-    for field in fields(options):
-        default = defaults.get(field.name, field.default)
-        if default is MISSING:
-            make = field.default_factory
-            default = make() if callable(make) else ...
-        empty = Parameter.empty if default is ... else default
-        own.append(
-            Parameter(
-                field.name, Parameter.KEYWORD_ONLY, default=empty, annotation=hints[field.name]
-            )
-        )
-
-    def give(command: Callable[..., None]) -> Callable[..., None]:
-        @wraps(command)
-        def with_options(**values: Any) -> None:
-            given = options(**{option.name: values.pop(option.name) for option in own})
-            command(**values, given=given)
-
-        parameters: list[Parameter] = []
-        for parameter in signature(command, eval_str=True).parameters.values():
-            one = parameter.replace(kind=Parameter.KEYWORD_ONLY)
-            parameters += own if parameter.name == "given" else [one]
-        # What typer reads the options from.
-        with_options.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-        return with_options
-
-    return give
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +39,7 @@ class AskedModel:
         None
     )
     device: DeviceName = None
-    max_new_tokens: MaxNewTokens
+    max_new_tokens: MaxNewTokens = DEFAULT_NEW_TOKENS
 
     @property
     def name(self) -> str | None:
@@ -109,17 +66,8 @@ class AskedModel:
     ) -> None:
         """Ask what a file does not answer, and add it; nothing where no model is named.
 
-        Args:
-            path: The file.
-            annotated: Names of the videos.
-            task: What is asked.
-            question_of: See `find_answered`.
-            ask: `ask_annotated` or `ask_highlights`, with the questions.
-            step: Called with what is done next.
-
-        Raises:
-            InvalidRequestError: There is no folder of videos, or as `check_answerer`.
-            UnsupportedError: The family has no such task; a server says so itself.
+        The videos are named by `annotated`, the questions known to `ask`: `ask_annotated` or
+        `ask_highlights`. What `question_of` is, `find_answered` says.
         """
         if self.name is None:
             self.refuse("goes with --checkpoint, --engines or --server: a model to be asked")
@@ -154,3 +102,10 @@ class AskedModel:
                 max_new_tokens=self.max_new_tokens,
                 on_video=lambda number, total: step(f"asking about video {number} of {total}"),
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceModel(AskedModel):
+    """The same, with answers as long as the references' evaluations allow."""
+
+    max_new_tokens: MaxNewTokens = REFERENCE_NEW_TOKENS

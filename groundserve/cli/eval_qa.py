@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
 from groundserve.cli._checks import check_input
+from groundserve.cli._options import AsJson, Seed, grouped
 from groundserve.cli._output import print_json, print_note, progress
-from groundserve.cli.eval_asked import takes
 from groundserve.cli.eval_tables import print_paper_table, print_qa_report
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.bootstrap import require_seed
@@ -23,7 +23,12 @@ from groundserve.evaluation.qa.endpoint import Endpoint
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 from groundserve.evaluation.qa.question import BENCHMARKS, Layout, Question
 from groundserve.evaluation.qa.reading import file_digest, find_videos, read_questions
-from groundserve.evaluation.qa.report import MeasuredRun, make_paper_table, make_qa_report
+from groundserve.evaluation.qa.report import (
+    MeasuredRun,
+    QaReport,
+    make_paper_table,
+    make_qa_report,
+)
 from groundserve.evaluation.qa.run_folder import RunFolder, read_run
 from groundserve.evaluation.qa.selections import (
     BATCH_RECORDS,
@@ -60,7 +65,7 @@ class QaOptions:
     arm: Annotated[
         list[str],
         typer.Option(help="uniform, selected, oracle or none (text alone). Give it for each."),
-    ] = field(default_factory=lambda: ["uniform", "selected"])
+    ] = ("uniform", "selected")  # type: ignore[assignment]  # a list cannot be a field's default
     top_k: Annotated[int, typer.Option(help="Frames that each arm shows at most.")] = 32
     checkpoint: Annotated[
         str | None,
@@ -116,26 +121,73 @@ class QaOptions:
     max_tokens: Annotated[
         int | None, typer.Option(help="Stop when all answers of the run took as many tokens.")
     ] = None
-    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+    seed: Seed = 0
+    as_json: AsJson = False
+
+    @property
+    def arms(self) -> list[Arm]:
+        """The arms, in their usual order."""
+        known: tuple[Arm, ...] = get_args(Arm)
+        named = {_one_of("--arm", name, known) for name in self.arm}
+        return [arm for arm in known if arm in named]
+
+    @property
+    def known_layout(self) -> Layout:
+        """The layout, which is one of those that there are."""
+        return _one_of("--layout", self.layout, tuple(BENCHMARKS))
+
+    @property
+    def prices(self) -> Prices | None:
+        """What tokens cost, where that is given."""
+        if self.price_in is not None and self.price_out is not None:
+            return Prices(prompt=self.price_in, completion=self.price_out)
+        if self.price_in is not None or self.price_out is not None:
+            raise InvalidRequestError("--price-in and --price-out go together")
+        return None
+
+    @property
+    def lines(self) -> Path | None:
+        """The file of --records."""
+        if self.records is None or not self.records.is_dir():
+            return self.records
+        return self.records / BATCH_RECORDS
+
+    def endpoint_options(self) -> EndpointOptions:
+        """Return how the endpoint is asked."""
+        return EndpointOptions(
+            url=self.endpoint,
+            model=self.model,
+            max_tokens=BENCHMARKS[self.known_layout].max_tokens,
+            api_key=os.environ.get(self.api_key_env) or None,
+            body={} if self.body is None else parse_object(self.body, "--body"),
+            max_attempts=self.max_attempts,
+            timeout_seconds=self.timeout_seconds,
+        )
+
+    def parts(self, endpoint: EndpointOptions) -> dict[str, Any]:
+        """Return what decides the answers, by name."""
+        selector = None
+        if "selected" in self.arms:
+            # Which scorer it is the folder learns with the first selection.
+            selector = "scored" if self.lines is None else f"records {file_digest(self.lines)}"
+        return {
+            "layout": self.layout,
+            "name": self.set_name or BENCHMARKS[self.known_layout].title,
+            "set": file_digest(self.questions),
+            "model": self.model,
+            "arms": sorted(self.arms),
+            "top_k": self.top_k,
+            "frames": _FRAMES_RULE,
+            "selector": selector,
+            "asked": self.asked,
+            "has_subtitles": self.subtitles is not None,
+            "longest_side": self.longest_side,
+            "quality": self.quality,
+            "request": endpoint.request([]),
+        }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What is to be asked, after all that the options say was looked at."""
-
-    parts: dict[str, Any]
-    """What decides the answers, by name."""
-    setup: Setup
-    the_set: Sequence[Question]
-    """With the questions whose video is missing."""
-    asked: Asked
-    endpoint: EndpointOptions
-    budget: Budget
-    prices: Prices | None
-
-
-@takes(QaOptions)
+@grouped
 def command(*, given: QaOptions) -> None:
     """Ask a Video-LLM the same questions about uniform, selected and oracle frames.
 
@@ -147,44 +199,41 @@ def command(*, given: QaOptions) -> None:
     --endpoint http://127.0.0.1:8000/v1 --model my-video-llm
     --engines videoitg-gpu --out qa-videomme[/bold]
     """
-    plan = _plan(given)
-    present = plan.setup.questions
+    _check(given)
+    budget = Budget(max_cost=given.max_cost, max_tokens=given.max_tokens, prices=given.prices)
+    endpoint = given.endpoint_options()
+    the_set, setup = _read_set(given)
+    parts = given.parts(endpoint)
     with ExitStack() as stack, progress("reading the questions") as step:
-        run = stack.enter_context(RunFolder(given.out, plan.parts, plan.the_set))
-        selector = _open_selector(stack, given, plan, run, step)
-        chat = stack.enter_context(Endpoint(plan.endpoint, max_connections=given.concurrency))
+        run = stack.enter_context(RunFolder(given.out, parts, the_set))
+        selector = _open_selector(stack, given, setup.questions, run.selections, step)
+        chat = stack.enter_context(Endpoint(endpoint, max_connections=given.concurrency))
         outcome = answer_questions(
-            replace(plan.setup, selector=selector),
+            replace(setup, selector=selector),
             endpoint=chat,
             run=run,
             num_threads=given.concurrency,
-            budget=plan.budget,
+            budget=budget,
             on_video=lambda number, total: step(f"asking about video {number} of {total}"),
         )
         step("estimating intervals")
-        keys = {question.key for question in present}
+        keys = {question.key for question in setup.questions}
         report = make_qa_report(
-            present,
+            setup.questions,
             [answer for answer in run.answers.values() if answer.key in keys],
-            arms=plan.setup.arms,
-            prices=plan.prices,
+            arms=setup.arms,
+            prices=given.prices,
             seed=given.seed,
         )
     skipped = {
-        "num_videos": len({it.video for it in plan.the_set}) - len(plan.setup.videos),
-        "num_questions": len(plan.the_set) - len(present),
+        "num_videos": len({it.video for it in the_set}) - len(setup.videos),
+        "num_questions": len(the_set) - len(setup.questions),
     }
-    if skipped["num_videos"]:
-        print_note(
-            "{num_videos} videos are missing: {num_questions} questions skipped".format(**skipped)
-        )
-    _print_notes(outcome, report.num_left)
-    if run.engine and run.engine.get("note"):
-        print_note(run.engine["note"])
+    _print_notes(outcome, report, skipped, run.engine)
     if given.as_json:
         print_json(
             {
-                "run": plan.parts,
+                "run": parts,
                 "report": report.as_dict(),
                 "failures": dict(outcome.failures),
                 "is_budget_spent": outcome.is_budget_spent,
@@ -193,15 +242,15 @@ def command(*, given: QaOptions) -> None:
             }
         )
     else:
-        print_qa_report(plan.parts, report)
+        print_qa_report(parts, report)
     if report.num_left:
         raise typer.Exit(1)
 
 
 def table(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `eval qa` wrote.")],
-    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Put runs of several benchmarks and models into one table; asks nothing.
 
@@ -228,133 +277,70 @@ def table(
         print_paper_table(paper, measured)
 
 
-def _plan(given: QaOptions) -> _Plan:
-    """Look at all options, the set and its videos before anything is loaded or asked."""
+def _check(given: QaOptions) -> None:
+    """Look at all options before anything is read, loaded or asked."""
     require_seed(given.seed)
-    known_arms: tuple[Arm, ...] = get_args(Arm)
-    named = {_one_of("--arm", name, known_arms) for name in given.arm}
-    arms = [arm for arm in known_arms if arm in named]
-    layout = _one_of("--layout", given.layout, tuple(BENCHMARKS))
+    arms, layout = given.arms, given.known_layout
     for name in ("top_k", "concurrency"):
         if getattr(given, name) < 1:
             raise InvalidRequestError(f"{name} must be >= 1, got {getattr(given, name)}")
-    _check_selector(given, arms)
-    prices = None
-    if given.price_in is not None and given.price_out is not None:
-        prices = Prices(prompt=given.price_in, completion=given.price_out)
-    elif given.price_in is not None or given.price_out is not None:
-        raise InvalidRequestError("--price-in and --price-out go together")
-    budget = Budget(max_cost=given.max_cost, max_tokens=given.max_tokens, prices=prices)
-    pictures = PictureOptions(longest_side=given.longest_side or None, quality=given.quality)
-    endpoint = EndpointOptions(
-        url=given.endpoint,
-        model=given.model,
-        max_tokens=BENCHMARKS[layout].max_tokens,
-        api_key=os.environ.get(given.api_key_env) or None,
-        body={} if given.body is None else parse_object(given.body, "--body"),
-        max_attempts=given.max_attempts,
-        timeout_seconds=given.timeout_seconds,
-    )
-    asked: Asked = _one_of("--asked", given.asked, get_args(Asked))
+    names = ("checkpoint", "engines", "server")
+    named = {name for name in names if getattr(given, name) is not None}
+    if given.records is not None and given.lines is not None:
+        if named:
+            raise InvalidRequestError(f"give one of --records and --{min(named)}, not both")
+        if given.lines != given.records and not given.lines.is_file():
+            raise InvalidRequestError(
+                f"--records {given.records}: no {BATCH_RECORDS} in it; a batch writes it when it "
+                "ends"
+            )
+        check_input(given.lines)
+        named = {"records"}
+    if named and "selected" not in arms:
+        raise InvalidRequestError(f"--{min(named)} goes with --arm selected")
+    check_scorer(given.checkpoint, given.engines, given.server)
+    if given.subtitles is not None and not (layout == "cgbench" and given.subtitles.is_dir()):
+        raise InvalidRequestError("--subtitles must be a folder, and goes with --layout cgbench")
+    _one_of("--asked", given.asked, get_args(Asked))
     check_input(given.questions)
-    the_set = read_questions(given.questions, layout=layout)
-    _check_set(the_set, given, arms)
-    videos = find_videos(the_set, given.media_root, skip_missing=given.skip_missing)
-    return _Plan(
-        parts=_parts(given, layout, arms, endpoint),
-        setup=Setup(
-            questions=[question for question in the_set if question.video in videos],
-            videos=videos,
-            arms=arms,
-            num_frames=given.top_k,
-            pictures=pictures,
-            selector=None,
-            subtitles=given.subtitles,
-        ),
-        the_set=the_set,
-        asked=asked,
-        endpoint=endpoint,
-        budget=budget,
-        prices=prices,
+
+
+def _read_set(given: QaOptions) -> tuple[Sequence[Question], Setup]:
+    """Return all questions of the set, and what is to be asked about the videos that are there."""
+    pictures = PictureOptions(longest_side=given.longest_side or None, quality=given.quality)
+    questions = read_questions(given.questions, layout=given.known_layout)
+    if "oracle" in given.arms and not any(question.spans for question in questions):
+        raise InvalidRequestError(
+            "--arm oracle needs labelled spans, and the set has none (CG-Bench's clue_intervals)"
+        )
+    videos = find_videos(questions, given.media_root, skip_missing=given.skip_missing)
+    return questions, Setup(
+        questions=[question for question in questions if question.video in videos],
+        videos=videos,
+        arms=given.arms,
+        num_frames=given.top_k,
+        pictures=pictures,
+        selector=None,
+        subtitles=given.subtitles,
     )
-
-
-def _parts(
-    given: QaOptions, layout: Layout, arms: Sequence[Arm], endpoint: EndpointOptions
-) -> dict[str, Any]:
-    """Return what decides the answers, by name."""
-    selector = None
-    if "selected" in arms:
-        # Which scorer it is the folder learns with the first selection.
-        selector = "scored" if given.records is None else f"records {file_digest(_lines_of(given))}"
-    return {
-        "layout": layout,
-        "name": given.set_name or BENCHMARKS[layout].title,
-        "set": file_digest(given.questions),
-        "model": given.model,
-        "arms": sorted(arms),
-        "top_k": given.top_k,
-        "frames": _FRAMES_RULE,
-        "selector": selector,
-        "asked": given.asked,
-        "has_subtitles": given.subtitles is not None,
-        "longest_side": given.longest_side,
-        "quality": given.quality,
-        "request": endpoint.request([]),
-    }
 
 
 def _open_selector(
     stack: ExitStack,
     given: QaOptions,
-    plan: _Plan,
-    run: RunFolder,
+    questions: Sequence[Question],
+    selections: Mapping[str, Any],
     step: Callable[[str], None],
 ) -> Selector | None:
     """Open what selects frames; None where the folder knows all that is selected."""
-    questions = plan.setup.questions
-    if "selected" not in plan.setup.arms or all(it.key in run.selections for it in questions):
+    if "selected" not in given.arms or all(it.key in selections for it in questions):
         return None
     if given.records is not None:
         return RecordedSelector(given.records, questions, num_selected=given.top_k)
+    asked: Asked = _one_of("--asked", given.asked, get_args(Asked))
     step("loading the selector")
     scorer = stack.enter_context(open_scorer(given.checkpoint, given.engines, given.server))
-    return ScoringSelector(scorer, questions, num_selected=given.top_k, asked=plan.asked)
-
-
-def _check_selector(given: QaOptions, arms: Sequence[Arm]) -> None:
-    """Refuse what selects no frames, without loading or connecting to anything."""
-    names = ("checkpoint", "engines", "server")
-    named = {name for name in names if getattr(given, name) is not None}
-    if given.records is not None:
-        if named:
-            raise InvalidRequestError(f"give one of --records and --{min(named)}, not both")
-        if not given.records.is_dir():
-            check_input(given.records)
-        elif not _lines_of(given).is_file():
-            raise InvalidRequestError(
-                f"--records {given.records}: no {BATCH_RECORDS} in it; a batch writes it when it "
-                "ends"
-            )
-        named = {"records"}
-    if named and "selected" not in arms:
-        raise InvalidRequestError(f"--{min(named)} goes with --arm selected")
-    check_scorer(given.checkpoint, given.engines, given.server)
-
-
-def _lines_of(given: QaOptions) -> Path:
-    assert given.records is not None
-    return given.records / BATCH_RECORDS if given.records.is_dir() else given.records
-
-
-def _check_set(questions: Sequence[Question], given: QaOptions, arms: Sequence[Arm]) -> None:
-    """Refuse options that the set has no use for."""
-    if "oracle" in arms and not any(question.spans for question in questions):
-        raise InvalidRequestError(
-            "--arm oracle needs labelled spans, and the set has none (CG-Bench's clue_intervals)"
-        )
-    if given.subtitles is not None and not (given.layout == "cgbench" and given.subtitles.is_dir()):
-        raise InvalidRequestError("--subtitles must be a folder, and goes with --layout cgbench")
+    return ScoringSelector(scorer, questions, num_selected=given.top_k, asked=asked)
 
 
 def _one_of(option: str, name: str, known: Sequence[_Choice]) -> _Choice:
@@ -364,10 +350,21 @@ def _one_of(option: str, name: str, known: Sequence[_Choice]) -> _Choice:
     raise InvalidRequestError(f"{option} must be one of {', '.join(known)}, got {name}")
 
 
-def _print_notes(outcome: Outcome, num_left: int) -> None:
+def _print_notes(
+    outcome: Outcome,
+    report: QaReport,
+    skipped: Mapping[str, int],
+    engine: Mapping[str, Any] | None,
+) -> None:
+    if skipped["num_videos"]:
+        print_note(
+            "{num_videos} videos are missing: {num_questions} questions skipped".format(**skipped)
+        )
     for kind, count in outcome.failures.items():
         print_note(f"{count} failed ({kind}), the first: {outcome.first_messages[kind]}")
     if outcome.is_budget_spent:
         print_note("stopped at --max-cost or --max-tokens")
-    if num_left:
-        print_note(f"{num_left} answers are missing; the same command asks for them again")
+    if report.num_left:
+        print_note(f"{report.num_left} answers are missing; the same command asks for them again")
+    if engine and engine.get("note"):
+        print_note(engine["note"])

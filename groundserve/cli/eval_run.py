@@ -1,4 +1,4 @@
-"""What bare `groundserve eval` does: scores questions, once a model, and estimates figures."""
+"""What bare `groundserve eval` is asked and does: score questions, once a model, and estimate."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from groundserve.cli._options import AsJson, Checkpoint
 from groundserve.cli._output import print_note
 from groundserve.cli.eval_tables import print_comparison, print_downstream, print_report
 from groundserve.errors import InvalidRequestError
@@ -22,9 +25,61 @@ from groundserve.evaluation.scored_records import (
 )
 from groundserve.families import open_checkpoint
 from groundserve.runtime.own_packages import require_own
-from groundserve.scorer import Scorer
 from groundserve.scoring.opener import open_scorer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """The options of bare `eval`."""
+
+    records: Annotated[Path | None, typer.Option(help="VideoITG-40K records (JSON) to score.")] = (
+        None
+    )
+    media_root: Annotated[
+        Path | None, typer.Option(help="Folder that the records' video paths start from.")
+    ] = None
+    seed: Annotated[
+        int, typer.Option(help="Of the MovingDigits set, the shuffled questions, the intervals.")
+    ] = 0
+    num_videos: Annotated[int, typer.Option(help="Videos of the MovingDigits set.")] = 100
+    num_frames: Annotated[int, typer.Option(help="Frames scored of each of them.")] = 48
+    checkpoint: Checkpoint = None
+    engines: Annotated[
+        Path | None, typer.Option(help="Score in this process with an engine directory.")
+    ] = None
+    server: Annotated[
+        str | None, typer.Option(help="Score on a running server: grpc://HOST:PORT.")
+    ] = None
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint to compare with, on the same questions: is it better?"),
+    ] = None
+    top_k: Annotated[int, typer.Option(help="K of the recall, and of the downstream test.")] = 8
+    keep: Annotated[
+        Path | None, typer.Option(help="Empty or new folder to keep the MovingDigits set in.")
+    ] = None
+    as_json: AsJson = False
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(
+            help="Append the reference's records to this file; needs --sampling infer, since a "
+            "benchmark samples otherwise."
+        ),
+    ] = None
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            help="infer (rule A at 1 frame a second, at most 1,024): the only one, since the "
+            "records' labels count its frames."
+        ),
+    ] = None
+    predictions: Annotated[
+        Path | None, typer.Option(help="Predictions in QVHighlights format, as `eval moments`.")
+    ] = None
+    ground_truth: Annotated[
+        Path | None, typer.Option(help="Ground truth in QVHighlights format, for --predictions.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,67 +112,39 @@ def open_records(path: Path, media_root: Path) -> Source:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class DigitsSet:
-    """A MovingDigits test set that is yet to be drawn."""
-
-    seed: int
-    num_videos: int
-    num_frames: int
-    keep: Path | None
-    """Folder to keep it in; None: nowhere."""
-
-    def check(self, *, top_k: int) -> None:
-        """Refuse what could not be drawn or measured."""
-        require_own("train")
-        for name, value in (("num_videos", self.num_videos), ("num_frames", self.num_frames)):
-            if value < 1:
-                raise InvalidRequestError(f"{name} must be >= 1, got {value}")
-        if top_k > self.num_frames:
-            raise InvalidRequestError(
-                f"top_k must be at most the {self.num_frames} frames of a video (num_frames), "
-                f"got {top_k}: keeping every frame tells nothing"
-            )
-        if self.keep is None or not self.keep.exists():
-            return
-        if not self.keep.is_dir() or any(self.keep.iterdir()):
-            raise InvalidRequestError(
-                f"--keep must name an empty or new folder, {self.keep} is none"
-            )
-
-    def draw(self, scratch: Path) -> Source:
-        """Write the videos and their records, to `scratch` unless they are kept."""
-        from train.digits.dataset import VERSION, write_grounding_set
-
-        path = write_grounding_set(
-            self.keep or scratch,
-            split="test",
-            seed=self.seed,
-            num_videos=self.num_videos,
-            num_frames=self.num_frames,
+def check_digits(given: EvalOptions) -> None:
+    """Refuse a MovingDigits test set that could not be drawn or measured."""
+    require_own("train")
+    for name in ("num_videos", "num_frames"):
+        if getattr(given, name) < 1:
+            raise InvalidRequestError(f"{name} must be >= 1, got {getattr(given, name)}")
+    if given.top_k > given.num_frames:
+        raise InvalidRequestError(
+            f"top_k must be at most the {given.num_frames} frames of a video (num_frames), "
+            f"got {given.top_k}: keeping every frame tells nothing"
         )
-        return Source(
-            path=path,
-            media_root=path.parent,
-            records=read_grounding_records(path),
-            description={
-                "kind": "moving_digits",
-                "version": VERSION,
-                "split": "test",
-                "seed": self.seed,
-                "num_videos": self.num_videos,
-                "num_frames": self.num_frames,
-            },
-        )
+    keep = given.keep
+    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise InvalidRequestError(f"--keep must name an empty or new folder, {keep} is none")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Baseline:
-    """Another checkpoint on the same questions."""
+def _draw_digits(given: EvalOptions, scratch: Path) -> Source:
+    """Write the videos and their records, to `scratch` unless they are kept."""
+    from train.digits.dataset import VERSION, write_grounding_set
 
-    checkpoint: str
-    scored: ScoredRecords
-    comparison: Comparison
+    drawn: dict[str, Any] = {
+        "split": "test",
+        "seed": given.seed,
+        "num_videos": given.num_videos,
+        "num_frames": given.num_frames,
+    }
+    path = write_grounding_set(given.keep or scratch, **drawn)
+    return Source(
+        path=path,
+        media_root=path.parent,
+        records=read_grounding_records(path),
+        description={"kind": "moving_digits", "version": VERSION, **drawn},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +158,21 @@ class Evaluation:
     """None where one video has nobody to borrow a question from."""
     downstream: dict[str, Any] | None
     """None where the set or the scorer has no such test."""
-    baseline: Baseline | None
+    baseline: str | None
+    """Another checkpoint, asked the same questions."""
+    others: ScoredRecords | None
+    """The baseline's."""
+    comparison: Comparison | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers, ready for JSON."""
+        baseline = None
+        if self.others is not None:
+            baseline = {
+                "checkpoint": self.baseline,
+                "num_left_out": self.others.num_left_out,
+                "engine": self.others.engine,
+            }
         return {
             "source": self.description,
             "sampling": {"rule": OPTIONS.sampling, "sample_fps": OPTIONS.sample_fps},
@@ -143,14 +181,8 @@ class Evaluation:
             "control": self.control.as_dict() if self.control else None,
             "downstream": self.downstream,
             "engine": self.scored.engine,
-            "baseline": {
-                "checkpoint": self.baseline.checkpoint,
-                "num_left_out": self.baseline.scored.num_left_out,
-                "engine": self.baseline.scored.engine,
-            }
-            if self.baseline
-            else None,
-            "comparison": self.baseline.comparison.as_dict() if self.baseline else None,
+            "baseline": baseline,
+            "comparison": self.comparison.as_dict() if self.comparison else None,
         }
 
     def print_notes(self) -> None:
@@ -168,42 +200,48 @@ class Evaluation:
         print_report(self.report, self.control)
         if self.downstream is not None:
             print_downstream(self.downstream)
-        if self.baseline is not None:
-            print_comparison(self.baseline.comparison, baseline=self.baseline.checkpoint)
+        if self.comparison is not None:
+            print_comparison(self.comparison, baseline=str(self.baseline))
 
 
 def evaluate(
-    questions: Source | DigitsSet,
-    *,
-    checkpoint: str | None,
-    engines: Path | None,
-    server: str | None,
-    baseline: str | None,
-    top_k: int,
-    seed: int,
-    jsonl: Path | None,
-    step: Callable[[str], None],
+    given: EvalOptions, source: Source | None, *, step: Callable[[str], None]
 ) -> Evaluation:
-    """Score every question and estimate every figure; arguments are the options' values."""
-    if baseline is not None:
+    """Score every question and estimate every figure; without a source digits are drawn."""
+    is_drawn, checkpoint = source is None, given.checkpoint
+    if given.baseline is not None:
         # Now, without its weights, and not after the hours that the other one may take.
-        open_checkpoint(baseline)
-    other = downstream = None
+        open_checkpoint(given.baseline)
+    others = downstream = None
     with TemporaryDirectory(prefix="groundserve-eval-") as scratch:
-        with open_scorer(checkpoint, engines, server) as scorer:
-            source = questions
-            if isinstance(source, DigitsSet):
-                step(f"drawing {source.num_videos} videos")
-                source = source.draw(Path(scratch))
-            scored = _score(scorer, source, seed=seed, jsonl=jsonl, step=step)
+        with open_scorer(checkpoint, given.engines, given.server) as scorer:
+            if source is None:
+                step(f"drawing {given.num_videos} videos")
+                source = _draw_digits(given, Path(scratch))
+            scored = score_records(
+                scorer,
+                source.records,
+                media_root=source.media_root,
+                seed=given.seed,
+                jsonl=given.jsonl,
+                on_video=lambda number, total: step(f"scoring video {number} of {total}"),
+            )
         # When the first model is closed: two of them need no more memory than one.
-        if baseline is not None:
+        if given.baseline is not None:
             step("loading the baseline")
-            with open_scorer(baseline, None, None) as scorer:
-                other = _score(scorer, source, seed=seed, step=step, whose=" with the baseline")
-        if checkpoint is None and engines is None and server is None:
+            with open_scorer(given.baseline, None, None) as scorer:
+                others = score_records(
+                    scorer,
+                    source.records,
+                    media_root=source.media_root,
+                    seed=given.seed,
+                    on_video=lambda number, total: step(
+                        f"scoring video {number} of {total} with the baseline"
+                    ),
+                )
+        if checkpoint is None and given.engines is None and given.server is None:
             checkpoint = str(SHIPPED_CHECKPOINT)
-        if isinstance(questions, DigitsSet) and checkpoint is not None:
+        if is_drawn and checkpoint is not None:
             step("answering from the selected frames")
             from train.digits.downstream import downstream_report
 
@@ -211,43 +249,21 @@ def evaluate(
                 source.path,
                 checkpoint=checkpoint,
                 scored=list(scored.questions.values()),
-                num_selected=top_k,
-                seed=seed,
+                num_selected=given.top_k,
+                seed=given.seed,
             )
     step("estimating intervals")
-    report, control = _estimate(scored, top_k=top_k, seed=seed)
+    figures = {"top_k": given.top_k, "seed": given.seed}
+    report, control = _estimate(scored, **figures)
     return Evaluation(
         description=source.description,
         scored=scored,
         report=report,
         control=control,
         downstream=downstream,
-        baseline=Baseline(
-            checkpoint=baseline,
-            scored=other,
-            comparison=make_comparison(scored, other, top_k=top_k, seed=seed),
-        )
-        if baseline is not None and other is not None
-        else None,
-    )
-
-
-def _score(
-    scorer: Scorer,
-    source: Source,
-    *,
-    seed: int,
-    step: Callable[[str], None],
-    jsonl: Path | None = None,
-    whose: str = "",
-) -> ScoredRecords:
-    return score_records(
-        scorer,
-        source.records,
-        media_root=source.media_root,
-        seed=seed,
-        jsonl=jsonl,
-        on_video=lambda number, total: step(f"scoring video {number} of {total}{whose}"),
+        baseline=given.baseline,
+        others=others,
+        comparison=None if others is None else make_comparison(scored, others, **figures),
     )
 
 

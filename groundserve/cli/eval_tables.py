@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from groundserve.cli._output import cell, plain_table, print_line, stdout
 from groundserve.evaluation.bootstrap import Estimate
 from groundserve.evaluation.comparison import ComparedGroup, Comparison
 from groundserve.evaluation.qa.report import BASE_ARM, ArmReport, MeasuredRun, PaperTable, QaReport
-from groundserve.evaluation.report import ControlReport, GroupReport, Report
+from groundserve.evaluation.report import ControlReport, Report
 
 _ALL = "all"
-_Column = Callable[[str, GroupReport], str]
-"""From a type and its figures to a cell."""
 _COMPARED_LABELS = {
     "frame_ap": "frame AP",
     "shuffled_ap": "shuffled AP",
@@ -60,34 +57,36 @@ def print_report(report: Report, control: ControlReport | None) -> None:
     groups = {**report.by_type, _ALL: report.overall}
     groups = {name: group for name, group in groups.items() if group.figures}
 
-    def shuffled(name: str, group: GroupReport) -> str:
-        if control is None:
-            return "-"
-        found = control.overall if name == _ALL else control.by_type[name]
-        return interval(found.shuffled_ap)
+    def column(figure: str, *, ends: bool = False) -> list[str]:
+        return [shown(group.figures[figure], ends=ends) for group in groups.values()]
 
+    controls = None if control is None else {**control.by_type, _ALL: control.overall}
     ranking = {
-        "n": lambda name, group: str(group.num_present),
-        "base rate": _point("base_rate"),
-        "frame AP": _with_ends("frame_ap"),
-        "shuffled AP": shuffled,
+        "n": [str(group.num_present) for group in groups.values()],
+        "base rate": column("base_rate"),
+        "frame AP": column("frame_ap", ends=True),
+        "shuffled AP": [
+            "-" if controls is None else shown(controls[name].shuffled_ap) for name in groups
+        ],
     }
     selection = {
-        f"recall@{report.top_k}": _with_ends("recall_at_k"),
-        **{kind: _point(f"{kind}_recall") for kind in ("uniform", "random", "possible")},
-        "hit@1": _point("hit_at_1"),
+        f"recall@{report.top_k}": column("recall_at_k", ends=True),
+        **{kind: column(f"{kind}_recall") for kind in ("uniform", "random", "possible")},
+        "hit@1": column("hit_at_1"),
     }
-    spans = {f"R1@0.{at}": _point(f"r1_at_0{at}") for at in (3, 5, 7)}
-    stdout.print(_by_type(groups, ranking))
-    stdout.print()
-    stdout.print(_by_type(groups, selection))
-    stdout.print()
-    stdout.print(_by_type(groups, {**spans, "mIoU": _with_ends("miou")}))
+    spans = {f"R1@0.{at}": column(f"r1_at_0{at}") for at in (3, 5, 7)}
+    for columns in (ranking, selection, {**spans, "mIoU": column("miou", ends=True)}):
+        if columns is not ranking:
+            stdout.print()
+        table = plain_table("type", *columns)
+        for name, *cells in zip(groups, *columns.values(), strict=True):
+            table.add_row(*map(cell, (name, *cells)), style="bold" if name == _ALL else None)
+        stdout.print(table)
     overall = report.overall
     if overall.absent_auc is not None:
         stdout.print()
         print_line(
-            f"present against absent questions: AUC {interval(overall.absent_auc)} "
+            f"present against absent questions: AUC {shown(overall.absent_auc)} "
             f"({overall.num_present} present, {overall.num_absent} absent)"
         )
     if control is not None and control.num_same_text:
@@ -95,16 +94,11 @@ def print_report(report: Report, control: ControlReport | None) -> None:
 
 
 def print_figures(figures: Mapping[str, Estimate], *, with_counts: bool = False) -> None:
-    """Print figures that have a label as percentages, as the references do.
-
-    Args:
-        figures: By name, at least one.
-        with_counts: Whether to say how many answers and videos they are made of.
-    """
+    """Print figures that have a label as percentages, as the references do."""
     table = plain_table("measure", "percent, 95% interval")
     for name, label in _FIGURE_LABELS.items():
         if name in figures:
-            table.add_row(label, escape(interval(figures[name], scale=100, digits=2)))
+            table.add_row(label, cell(shown(figures[name], scale=100, digits=2)))
     stdout.print(table)
     if with_counts:
         estimate = next(iter(figures.values()))
@@ -113,12 +107,14 @@ def print_figures(figures: Mapping[str, Estimate], *, with_counts: bool = False)
 
 def print_downstream(downstream: Mapping[str, Any]) -> None:
     """Print how often the answerer was right."""
-    accuracy = downstream["accuracy"]
     table = plain_table("answered from", "right", "")
-    for name, estimate in accuracy.items():
-        table.add_row(_words(name), f"{estimate['value']:.3f}", _ends(estimate))
-    gain = downstream["gain_over_uniform"]
-    table.add_row("selected - uniform", f"{gain['value']:+.3f}", _ends(gain))
+    rows = {name.replace("_", " "): it for name, it in downstream["accuracy"].items()}
+    gain = {"selected - uniform": downstream["gain_over_uniform"]}
+    for name, estimate in (rows | gain).items():
+        low, high = estimate["low"], estimate["high"]
+        ends = "" if low is None else f"[{low:.3f}, {high:.3f}]"
+        sign = "+" if name in gain else ""
+        table.add_row(*map(cell, (name, f"{estimate['value']:{sign}.3f}", ends)))
     stdout.print()
     print_line(
         f"downstream: {downstream['num_questions']} questions answered from "
@@ -155,14 +151,13 @@ def print_qa_report(parts: Mapping[str, Any], report: QaReport) -> None:
     if report.chance is not None:
         table.add_row("chance", "-", str(report.num_questions), f"{100 * report.chance:.1f}")
     for arm, it in report.arms.items():
-        cells = [_percents(it.accuracy), *(_percents(it.by_group.get(group)) for group in groups)]
-        table.add_row(
-            arm, f"{it.num_frames:.1f}", str(it.accuracy.num_questions), *map(cell, cells)
-        )
+        estimates = (it.accuracy, *map(it.by_group.get, groups))
+        cells = [cell(shown(one, scale=100, digits=1)) for one in estimates]
+        table.add_row(arm, f"{it.num_frames:.1f}", str(it.accuracy.num_questions), *cells)
     for arm, difference in report.differences.items():
-        by_group = report.differences_by_group[arm]
-        cells = [signed(difference), *(signed(by_group.get(group)) for group in groups)]
-        table.add_row(f"{arm} - {BASE_ARM}", "", str(difference.num_questions), *map(cell, cells))
+        estimates = (difference, *map(report.differences_by_group[arm].get, groups))
+        cells = [cell(_difference(one)) for one in estimates]
+        table.add_row(f"{arm} - {BASE_ARM}", "", str(difference.num_questions), *cells)
     stdout.print(table)
     for arm, it in report.arms.items():
         print_line(f"{arm}: {_said(it)}")
@@ -172,75 +167,49 @@ def print_paper_table(table: PaperTable, runs: Sequence[MeasuredRun]) -> None:
     """Print the rows, then each run's differences."""
     drawn = plain_table("model", "frames", *table.columns, "average")
     for row in table.rows:
-        values = [row.cells.get(column) for column in table.columns]
-        drawn.add_row(
-            cell(row.model), f"{row.top_k} {row.arm}", *map(_percent, (*values, row.average))
-        )
+        values = (*map(row.cells.get, table.columns), row.average)
+        percents = ("-" if value is None else f"{100 * value:.1f}" for value in values)
+        drawn.add_row(cell(row.model), f"{row.top_k} {row.arm}", *percents)
     stdout.print(drawn)
     for run in runs:
         for arm, difference in run.report.differences.items():
             print_line(
                 f"{run.parts['name']}, {run.parts['model']}: {arm} - {BASE_ARM} "
-                f"{signed(difference)} ({difference.num_questions} questions, "
+                f"{_difference(difference)} ({difference.num_questions} questions, "
                 f"{difference.num_videos} videos)"
             )
 
 
-def interval(estimate: Estimate, *, scale: float = 1, digits: int = 3) -> str:
-    """Return "0.812 [0.790, 0.834]", or the value alone where there is no interval."""
-    value = f"{scale * estimate.value:.{digits}f}"
-    if estimate.low is None or estimate.high is None:
-        return value
-    return f"{value} [{scale * estimate.low:.{digits}f}, {scale * estimate.high:.{digits}f}]"
-
-
-def signed(estimate: Estimate | None, *, scale: float = 100, digits: int = 1) -> str:
-    """Return a difference as `interval` does, with signs; "-" where there is none."""
+def shown(
+    estimate: Estimate | None,
+    *,
+    scale: float = 1,
+    digits: int = 3,
+    sign: str = "",
+    ends: bool = True,
+) -> str:
+    """Return "0.812 [0.790, 0.834]", the value alone where there are no ends, "-" for None."""
     if estimate is None:
         return "-"
-    values = (estimate.value, estimate.low, estimate.high)
-    value, *ends = (f"{scale * it:+.{digits}f}" for it in values if it is not None)
-    return f"{value} [{', '.join(ends)}]" if len(ends) == 2 else value
+    value = f"{scale * estimate.value:{sign}.{digits}f}"
+    if estimate.low is None or estimate.high is None or not ends:
+        return value
+    low, high = (f"{scale * end:{sign}.{digits}f}" for end in (estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _difference(estimate: Estimate | None) -> str:
+    return shown(estimate, scale=100, digits=1, sign="+")
 
 
 def _compared(group: ComparedGroup, labels: Mapping[str, str]) -> Table:
     table = plain_table("figure", "floor", "baseline", "new", "new - baseline", "")
     for name, figure in group.figures.items():
         floor = "-" if figure.floor is None else f"{figure.floor:.3f}"
-        difference = signed(figure.difference, scale=1, digits=3)
-        cells = floor, _value(figure.baseline), _value(figure.new), difference
-        table.add_row(labels[name], *map(escape, cells), figure.verdict or "")
+        both = (shown(one, ends=False) for one in (figure.baseline, figure.new))
+        cells = (labels[name], floor, *both, shown(figure.difference, sign="+"))
+        table.add_row(*map(cell, cells), figure.verdict or "")
     return table
-
-
-def _by_type(groups: Mapping[str, GroupReport], columns: Mapping[str, _Column]) -> Table:
-    table = plain_table("type", *columns)
-    for name, group in groups.items():
-        cells = (name, *(column(name, group) for column in columns.values()))
-        table.add_row(*map(escape, cells), style="bold" if name == _ALL else None)
-    return table
-
-
-def _point(figure: str) -> _Column:
-    return lambda name, group: _value(group.figures[figure])
-
-
-def _with_ends(figure: str) -> _Column:
-    return lambda name, group: interval(group.figures[figure])
-
-
-def _value(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f}"
-
-
-def _ends(estimate: Mapping[str, Any]) -> str:
-    if estimate["low"] is None:
-        return ""
-    return escape(f"[{estimate['low']:.3f}, {estimate['high']:.3f}]")
-
-
-def _words(name: str) -> str:
-    return escape(name.replace("_", " "))
 
 
 def _said(arm: ArmReport) -> str:
@@ -261,11 +230,3 @@ def _place(group: str) -> tuple[float, str]:
     if group in words:
         return words.index(group), ""
     return (float(group), "") if group.isdecimal() else (float("inf"), group)
-
-
-def _percents(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else interval(estimate, scale=100, digits=1)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

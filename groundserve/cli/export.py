@@ -14,7 +14,7 @@ from typing import Annotated, get_args
 import typer
 
 from groundserve.batch.storage import open_storage, scheme_of, split_place
-from groundserve.cli._options import AsJson
+from groundserve.cli._options import AsJson, made_of
 from groundserve.cli._output import print_json, print_line, print_note, progress
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
 from groundserve.exports import (
@@ -36,6 +36,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
 def command(
+    ctx: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -122,16 +123,13 @@ def command(
     Example: [bold]groundserve export scored --format lmms-eval --benchmark
     --out frames.jsonl[/bold]
     """
-    options = ExportOptions(
-        order=order,  # type: ignore[arg-type]  # checked by check_options
-        top_k=top_k,
-        selector=selector,  # type: ignore[arg-type]
+    options = made_of(
+        ctx.params,
+        ExportOptions,
         is_benchmark=benchmark,
-        doc_id=doc_id,
         doc_ids=read_numbers(doc_ids) if doc_ids is not None else None,
-        image_form=images,  # type: ignore[arg-type]
-        frames=frames,
-        frames_side=frames_side,
+        image_form=images,
+        frames=frames,  # as paths: `params` has texts
         media_root=media_root,
     )
     check_options(export_format, options)

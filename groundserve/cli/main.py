@@ -109,7 +109,7 @@ def _run() -> int:
 def _fail(error: Exception, message: str, code: int, *, kind: str | None = None) -> None:
     message = " ".join(message.split())
     try:
-        from groundserve.cli._output import print_error, say_error
+        from groundserve.cli._output import print_json, say_error
     except ImportError:  # without the extra that brings rich
         print(f"{PROGRAM}: error: {message}", file=sys.stderr)
         sys.exit(code)
@@ -117,8 +117,14 @@ def _fail(error: Exception, message: str, code: int, *, kind: str | None = None)
     with suppress(OSError):
         say_error(f"{PROGRAM}: error: {message}")
     if _wants_json(sys.argv[1:]):
+        fields = {
+            "type": kind or type(error).__name__,
+            "message": message,
+            "exit_code": code,
+            "request_id": getattr(error, "request_id", None),
+        }
         with suppress(OSError):
-            print_error(error, message, code, kind=kind)
+            print_json({"error": fields})
     sys.exit(code)
 
 

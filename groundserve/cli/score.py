@@ -7,26 +7,14 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from groundserve.cli._checks import (
-    STDIN,
-    as_file,
-    check_outputs,
-    check_pictures,
-    check_request,
-    check_video,
-)
+from groundserve.cli._checks import STDIN, as_file, check_outputs, check_request, check_video
 from groundserve.cli._options import (
     AsJson,
     Checkpoint,
     DeviceName,
-    SampleFps,
-    SamplingRule,
-    SeekRule,
-    SelectorName,
-    SpanGapSeconds,
-    SpanThreshold,
-    TopK,
+    FrameRules,
     VisionTower,
+    grouped,
 )
 from groundserve.cli._output import print_json, print_line, print_note, progress
 from groundserve.cli.result_output import named, print_engine_note, print_scores
@@ -37,18 +25,14 @@ from groundserve.cli.score_files import (
     plan_records,
 )
 from groundserve.cli.visuals import save_contact_sheet, save_score_plot
-from groundserve.options import DEFAULT_NUM_FRAMES, ScoreOptions
+from groundserve.options import DEFAULT_NUM_FRAMES
 from groundserve.scoring.opener import check_scorer, open_scorer
-from groundserve.spans import (
-    DEFAULT_SPAN_GAP_SECONDS,
-    DEFAULT_SPAN_THRESHOLD,
-    check_span_options,
-)
+from groundserve.spans import check_span_options
 
 NAME = "score"
-_DEFAULTS = ScoreOptions()
 
 
+@grouped
 def command(
     ctx: typer.Context,
     video: Annotated[Path, typer.Argument(help="Video file; - reads it from stdin.")],
@@ -68,14 +52,9 @@ def command(
             help=f"Most frames to score; else {DEFAULT_NUM_FRAMES}, or as many as the checkpoint "
             "takes."
         ),
-    ] = _DEFAULTS.num_frames,
-    sample_fps: SampleFps = _DEFAULTS.sample_fps,
-    sampling: SamplingRule = _DEFAULTS.sampling,
-    seek: SeekRule = _DEFAULTS.seek,
-    top_k: TopK = _DEFAULTS.top_k,
-    selector: SelectorName = _DEFAULTS.selector,
-    span_threshold: SpanThreshold = DEFAULT_SPAN_THRESHOLD,
-    span_gap_seconds: SpanGapSeconds = DEFAULT_SPAN_GAP_SECONDS,
+    ] = None,
+    *,
+    rules: FrameRules,
     as_json: AsJson = False,
     jsonl: Annotated[
         Path | None, typer.Option(help="Add a record of each question to this file.")
@@ -114,20 +93,13 @@ def command(
 
     Example: [bold]groundserve score talk.mp4 --query "When is the chart shown?" --top-k 8[/bold]
     """
-    options = ScoreOptions(
-        num_frames=num_frames,
-        sample_fps=sample_fps,
-        sampling=sampling,  # type: ignore[arg-type] # checked by ScoreOptions
-        seek=seek,  # type: ignore[arg-type]
-        top_k=top_k,
-        selector=selector,  # type: ignore[arg-type]
-    )
+    options = rules.options(num_frames)
+    spans = {"span_threshold": rules.span_threshold, "span_gap_seconds": rules.span_gap_seconds}
     check_request(options, query, server=server)
-    check_span_options(span_threshold, span_gap_seconds)
+    check_span_options(**spans)
     check_video(video)
-    pictures = {"--contact-sheet": contact_sheet, "--plot": plot}
-    check_outputs({"--jsonl": jsonl, **pictures}, inputs=[video])
-    check_pictures(pictures)
+    outputs = {"--jsonl": jsonl, "--contact-sheet": contact_sheet, "--plot": plot}
+    check_outputs(outputs, inputs=[video])
     sources: dict[str, Any] = {"vision_tower": vision_tower, "device": device}
     check_scorer(checkpoint, engines, server, **sources)
     path = ctx.with_resource(as_file(video))
@@ -142,7 +114,6 @@ def command(
     write_frames = plan_frames(frames, frames_format, video=path, queries=query)
     with progress("loading") as step, open_scorer(checkpoint, engines, server, **sources) as scorer:
         step("scoring")
-        spans = {"span_threshold": span_threshold, "span_gap_seconds": span_gap_seconds}
         result = scorer.score(path, query, options, **spans)
     result = named(result, video)
     write_records(result)

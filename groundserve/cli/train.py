@@ -112,13 +112,10 @@ def check_run(
     """
     known_stage = _known_stage(stage)
     check_input(config)
-    require_own("train")
-    try:
+    with _own_train():
         import torch
 
         from train import check, config_file
-    except ImportError as error:
-        raise MissingExtraError("train", error.name or "torch") from error
 
     run = config_file.read_config(known_stage, config)
     num_gpus = (torch.cuda.device_count() or None) if gpus is None else gpus
@@ -162,11 +159,8 @@ def convert_dataset(
     """
     if not source.is_dir():
         raise InvalidRequestError(f"no such folder to convert from: {source}")
-    require_own("train")
-    try:
+    with _own_train(without="pillow"):
         from train import convert
-    except ImportError as error:
-        raise MissingExtraError("train", error.name or "pillow") from error
 
     with progress("reading") as show:
         report = convert.convert(dataset, source, out, include=include or (), on_file=show)
@@ -176,25 +170,24 @@ def convert_dataset(
         )
         return
     table = plain_table("number", "records")
-    num_texts = report.num_records - report.num_images - report.num_videos
-    table.add_row(f"{report.num_images:,}", "about an image")
-    table.add_row(f"{report.num_videos:,}", "about a video")
-    table.add_row(f"{num_texts:,}", "text alone")
-    table.add_row(f"{report.num_bad:,}", "left out")
-    for rule, number in report.bad_rules.items():
-        table.add_row(f"{number:,}", cell(f"  {rule}"))
+    rows = {
+        "about an image": report.num_images,
+        "about a video": report.num_videos,
+        "text alone": report.num_records - report.num_images - report.num_videos,
+        "left out": report.num_bad,
+        **{f"  {rule}": number for rule, number in report.bad_rules.items()},
+    }
+    for what, number in rows.items():
+        table.add_row(f"{number:,}", cell(what))
     stdout.print(table)
     print_line(f"records {report.records}, media_root {report.media_root}")
 
 
 def _train(stage: Stage, config: Path, *, resume: bool, as_json: bool) -> None:
     check_input(config)
-    require_own("train")
-    try:
+    with _own_train():
         from train import config_file, logs, stop, validation
         from train.loop import train
-    except ImportError as error:
-        raise MissingExtraError("train", error.name or "torch") from error
 
     run = config_file.read_config(stage, config)
     try:
@@ -230,39 +223,48 @@ def _known_stage(stage: str | None) -> Stage | None:
 
 
 @contextmanager
+def _own_train(without: str = "torch") -> Iterator[None]:
+    """Have `train` imported in the block, groundserve's own, or say how to install it."""
+    require_own("train")
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError("train", error.name or without) from error
+
+
+@contextmanager
 def _progress() -> Iterator[tuple[OnStep, OnValidation]]:
     """Show steps, loss and time left on stderr, and every measurement on a line of its own.
 
     The run calls both in its first process alone.
     """
-    end, say_measured = _ExpectedEnd(), step_lines()
+    first: tuple[int, float] | None = None
+    say_measured = step_lines()
+
+    def describe(report: StepReport) -> str:
+        nonlocal first
+        first = first or (report.step, time.monotonic())
+        return f"{_describe(report)}{_describe_left(report, *first)}"
+
     shown = progress("loading", every_seconds=_LINE_SECONDS)
     with shown if _is_first() else nullcontext(say_error) as show:
         yield (
-            lambda report: show(f"{_describe(report)}{end.describe(report)}"),
+            lambda report: show(describe(report)),
             lambda *measured: say_measured(_describe_measurement(*measured)),
         )
 
 
-class _ExpectedEnd:
-    """When a run will end, by the mean step since the first one of this process.
+def _describe_left(report: StepReport, first_step: int, start: float) -> str:
+    """Return when a run will end, by the mean step since the first one of this process.
 
     Not rich's `TimeRemainingColumn`: it forgets steps after 30 seconds, which one of a large model
     takes, and measurements and checkpoints between steps count.
     """
-
-    def __init__(self) -> None:
-        self._first: tuple[int, float] | None = None
-
-    def describe(self, report: StepReport) -> str:
-        """Return what to say behind a step; nothing behind the first and the last."""
-        now = time.monotonic()
-        step, start = self._first = self._first or (report.step, now)
-        if report.step in (step, report.num_steps):
-            return ""
-        seconds = (now - start) / (report.step - step) * (report.num_steps - report.step)
-        left = timedelta(seconds=round(seconds))
-        return f", {left} left, ends about {datetime.now() + left:%Y-%m-%d %H:%M}"
+    if report.step in (first_step, report.num_steps):
+        return ""
+    seconds_a_step = (time.monotonic() - start) / (report.step - first_step)
+    left = timedelta(seconds=round(seconds_a_step * (report.num_steps - report.step)))
+    return f", {left} left, ends about {datetime.now() + left:%Y-%m-%d %H:%M}"
 
 
 def _describe_measurement(step: int, figures: Mapping[str, float], is_best: bool) -> str:

@@ -27,12 +27,7 @@ def as_fields(report: CheckReport) -> dict[str, Any]:
 
 
 def print_report(report: CheckReport, *, num_gpus: int | None) -> None:
-    """Print a line for each thing that was looked at, and the verdict.
-
-    Args:
-        report: What was found.
-        num_gpus: GPUs of this machine, or that were named; None: a CPU trains.
-    """
+    """Print a line for each thing that was looked at, and the verdict; without GPUs, of a CPU."""
     table = plain_table("", "subject", "found")
     for mark, subject, found in _rows(report, num_gpus):
         table.add_row(_MARKS[mark], subject, Text("\n").join(map(cell, found.split("\n"))))

@@ -118,11 +118,8 @@ def save_moment_plot(path: Path, result: AnswerResult) -> None:
 def save_subtitles(path: Path, result: AnswerResult) -> int:
     """Write an SRT file: a cue for each moment of all answers, in the order of time.
 
-    A cue says what happens in its moment, or the question where the answer says only when. Nothing
-    can be shown from a later time to an earlier one: such moments have no cue.
-
-    Returns:
-        How many moments end before they start and were left out.
+    A cue says what happens in its moment, or the question where the answer says only when. Moments
+    that end before they start have no cue; returns how many these are.
     """
     moments = [
         (moment.start_seconds, moment.end_seconds, _said(answer, moment))

@@ -96,16 +96,14 @@ def check_engines(
 def _measure_frames(engine: EngineDirectory, opened: FamilyCheckpoint) -> GateReport:
     manifest = engine.manifest
     family, spec, device = manifest.frames_seam, manifest.model, manifest.device
+    size = {"vocab_size": opened.vocab_size}
     small = NoiseRequest.make(
-        family,
-        spec,
-        vocab_size=opened.vocab_size,
-        num_frames=_NUM_FRAMES,
-        text_lengths=_TEXT_LENGTHS,
+        family, spec, **size, num_frames=_NUM_FRAMES, text_lengths=_TEXT_LENGTHS
     )
-    usual = usual_request(family, spec, vocab_size=opened.vocab_size)
+    usual = usual_request(family, spec, **size)
     requests, not_run = [small], {}
-    tflop = _pass_flop(usual, opened) / 1e12
+    flop = len(usual.plan.units) * opened.vision_flop() + opened.decoder_flop(*usual.num_tokens)
+    tflop = flop / 1e12
     if device == "cpu" and tflop > MAX_CPU_TFLOP:
         not_run[usual.shape] = f"{tflop:.2g} TFLOP a pass are too many for a CPU"
     else:
@@ -147,11 +145,6 @@ class Expected:
     feature_bound: float
 
 
-def _pass_flop(request: NoiseRequest, opened: FamilyCheckpoint) -> float:
-    (num_tokens,) = request.num_tokens
-    return len(request.plan.units) * opened.vision_flop() + opened.decoder_flop(num_tokens)
-
-
 def run_reference(
     opened: FamilyCheckpoint, requests: Sequence[NoiseRequest], manifest: Manifest
 ) -> list[Expected]:
@@ -166,7 +159,7 @@ def run_reference(
         EngineMismatchError: 8 bits are too coarse for the checkpoint.
         GroundserveError: The outputs are not what `groundserve.families.base` says of them.
     """
-    family, device = manifest.frames_seam, manifest.device
+    family, device, precision = manifest.frames_seam, manifest.device, manifest.precision
     units = [compared_units(len(request.plan.units), device) for request in requests]
     inputs = [request.of_units(numbers) for request, numbers in zip(requests, units, strict=True)]
     encoder = open_encoder(opened.load_vision(), device=device)
@@ -174,8 +167,8 @@ def run_reference(
     for one, numbers in zip(encoded, units, strict=True):
         check_features(family, manifest.model, one, num_units=len(numbers))
     del encoder
-    bounds = [TOLERANCES[manifest.precision].feature_error] * len(requests)
-    if manifest.precision == "int8":
+    bounds = [TOLERANCES[precision].feature_error] * len(requests)
+    if precision == "int8":
         bounds = [
             _int8_bound(opened, one, exact, num_frames=request.num_frames)
             for request, one, exact in zip(requests, inputs, encoded, strict=True)
@@ -222,28 +215,21 @@ def _measure(
     engine: EngineDirectory, requests: Sequence[NoiseRequest], expected: Sequence[Expected]
 ) -> tuple[tuple[Check, ...], float]:
     """Return the checks of every request and the mask probe."""
-    tolerance = TOLERANCES[engine.manifest.precision]
+    bound = TOLERANCES[engine.manifest.precision].logit_error
     encoder, grounder = engine.open_encoder(num_threads=2), engine.open_grounder(num_threads=2)
     checks = []
     for request, wanted in zip(requests, expected, strict=True):
         features = encode(encoder, request.inputs)
         check_shape(features, wanted.features)
+        shape = f"{request.num_frames} frames of {features.shape[1]} tokens"
+        error = relative_error(features[wanted.units], wanted.features[wanted.units], floor=1e-6)
         checks.append(
-            Check(
-                output="features",
-                shape=f"{request.num_frames} frames of {wanted.features.shape[1]} tokens",
-                num_frames=request.num_frames,
-                num_tokens=(),
-                error=relative_error(
-                    features[wanted.units], wanted.features[wanted.units], floor=1e-6
-                ),
-                bound=wanted.feature_bound,
-            )
+            request.check("features", error=error, bound=wanted.feature_bound, shape=shape)
         )
         # Fed with PyTorch's features, so that each stage answers for itself.
         alone = grounder.ground(wanted.features, request.text_ids[0])[None]
         error = relative_error(alone, wanted.logits, floor=1.0)
-        checks.append(request.check("logits", error=error, bound=tolerance.logit_error))
+        checks.append(request.check("logits", error=error, bound=bound))
     return tuple(checks), _mask_probe(grounder, requests[0], expected[0].features)
 
 

@@ -47,6 +47,8 @@ class _Request:
     """What the vision stage takes: uint8 noise for each stream, (U, S, S, 3) or (U, F, S, S, 3);
     then the inputs from the plan, float32, (1, ...) where all units share one."""
 
+    _what_is_shared = "in one pass"
+
     @property
     def num_frames(self) -> int:
         """T."""
@@ -63,15 +65,13 @@ class _Request:
         lengths = " and ".join(str(length) for length in self.num_tokens)
         return f"{self.num_frames} frames, {lengths} tokens {self._what_is_shared}"
 
-    _what_is_shared = "in one pass"
-
-    def check(self, output: str, *, error: float, bound: float) -> Check:
-        """Return what was measured of an output of its sequences."""
+    def check(self, output: str, *, error: float, bound: float, shape: str | None = None) -> Check:
+        """Return what was measured: of features, whose shape is given, or of its sequences."""
         return Check(
             output=output,
-            shape=self.shape,
+            shape=shape or self.shape,
             num_frames=self.num_frames,
-            num_tokens=self.num_tokens,
+            num_tokens=() if shape else self.num_tokens,
             error=error,
             bound=bound,
         )
@@ -94,15 +94,7 @@ class NoiseRequest(_Request):
         num_frames: int,
         text_lengths: Sequence[int],
     ) -> NoiseRequest:
-        """Draw frames, then questions; the same ones every time.
-
-        Args:
-            family: Whose plan and streams decide the shapes.
-            spec: Of the model, the family's `spec_type`.
-            vocab_size: Text ids are below it.
-            num_frames: Of the video that is planned.
-            text_lengths: L of each question.
-        """
+        """Draw frames, then questions of these lengths L; the same ones every time."""
         random = np.random.default_rng(_SEED)
         plan = short_plan(family, spec, num_frames)
         inputs = VisionInputs.of(family, spec)
@@ -164,14 +156,7 @@ class TextRequest(_Request):
     def make(
         cls, family: TextFamily[Any], spec: ModelSpec, *, vocab_size: int, device: Device
     ) -> TextRequest:
-        """Draw the same one every time.
-
-        Args:
-            family: Whose plan and streams decide the shapes.
-            spec: Of the model, the family's `spec_type`.
-            vocab_size: Text ids are below it.
-            device: Where the vision stage runs, which decides how many units it sees.
-        """
+        """Draw the same one every time, with as many units as the device's vision stage sees."""
         random = np.random.default_rng(_TEXT_SEED)
         plan = short_plan(family, spec, _NUM_FRAMES)
         units = compared_units(len(plan.units), device)

@@ -41,17 +41,8 @@ def open_model(
 ) -> Model:
     """Open what `check_scorer` or `check_answerer` found nothing wrong with, to use as a context.
 
-    Args:
-        checkpoint: `--checkpoint`, run by PyTorch.
-        engines: `--engines`.
-        server: `--server`. With none of the three, the shipped checkpoint's engines.
-        vision_tower: `--vision-tower`, which goes with a checkpoint, as do the next three.
-        family: `--family`.
-        parts: `--part`.
-        device: `--device`.
-        limits: As `Pipeline.open` takes it, like the next two; a server has its own.
-        num_threads: Of the engines.
-        cache: Of features.
+    The arguments are the options of these names, then those of `Pipeline.open`; a server has its
+    own. With none of the first three, the shipped checkpoint's engines are opened.
 
     Raises:
         UnavailableError: The device is a GPU, and there is none here.
@@ -115,56 +106,39 @@ def check_answerer(
     parts: Parts | None = None,
     device: str | None = None,
 ) -> TextFamily[Any] | None:
-    """Refuse what could not answer in text, without loading or connecting to anything.
+    """Refuse what could not answer in text, as `check_scorer` does, and where nothing is given.
 
     Returns:
         The family that answers; None where a server has it.
-
-    Raises:
-        InvalidRequestError: As `check_scorer`, or none of the three is given.
-        UnsupportedError: There is no such device, family or part, or the family scores frames.
-        EngineMismatchError: The engine directory is of another version, or damaged.
     """
-    found = _check(checkpoint, engines, server, family=family, part=parts or None, device=device)
-    if found is None:
-        if server is None:
-            raise InvalidRequestError(
-                "give --checkpoint, --engines or --server of a model that answers in text; the one "
-                "that comes with groundserve scores frames: groundserve score"
-            )
-        return None
-    check_head(found.name, found.head, called="text")
-    return get_text_family(found.name)
+    found = _check(checkpoint, engines, server, family=family, parts=parts, device=device)
+    if found is not None:
+        check_head(found.name, found.head, called="text")
+        return get_text_family(found.name)
+    if server is None:
+        raise InvalidRequestError(
+            "give --checkpoint, --engines or --server of a model that answers in text; the one "
+            "that comes with groundserve scores frames: groundserve score"
+        )
+    return None
 
 
 def _check(
-    checkpoint: str | None,
-    engines: Path | None,
-    server: str | None,
-    *,
-    device: str | None,
-    vision_tower: str | None = None,
-    family: str | None = None,
-    part: Parts | None = None,
+    checkpoint: str | None, engines: Path | None, server: str | None, **goes_with: Any
 ) -> Family[Any, Any] | None:
     """Return the family of a checkpoint or engine directory; None of a server and of neither."""
     places = {"--checkpoint": checkpoint, "--engines": engines, "--server": server}
     given = [name for name, value in places.items() if value is not None]
     if len(given) > 1:
         raise InvalidRequestError(f"give one of {' and '.join(given)}, not both")
-    with_checkpoint = {
-        "--vision-tower": vision_tower,
-        "--family": family,
-        "--part": part,
-        "--device": device,
-    }
-    for name, value in with_checkpoint.items():
-        if value is not None and checkpoint is None:
-            raise InvalidRequestError(f"{name} goes with --checkpoint")
+    for name, value in goes_with.items():
+        if value not in (None, {}) and checkpoint is None:
+            option = name.removesuffix("s").replace("_", "-")
+            raise InvalidRequestError(f"--{option} goes with --checkpoint")
     if server is not None:
         parse_url("--server", server)
-    if device is not None:
-        get_profile("torch").choose(device)  # type: ignore[arg-type]  # that is what it checks
+    if (device := goes_with.pop("device")) is not None:
+        get_profile("torch").choose(device)
     if checkpoint is not None:
-        return checkpoint_family(checkpoint, family=family, parts=part, vision_tower=vision_tower)
+        return checkpoint_family(checkpoint, **goes_with)
     return None if engines is None else Manifest.load(engines).seam

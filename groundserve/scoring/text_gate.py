@@ -5,7 +5,6 @@ Shape letters: U units, P tokens a unit, D their width, Q questions, n steps, V 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from groundserve.engines.manifest import Manifest
 from groundserve.families.base import TextCheckpoint
 from groundserve.families.contract import check_features
 from groundserve.scoring.comparison import TOLERANCES, fill_between, free_memory, relative_error
-from groundserve.scoring.gate_report import Check, GateReport
+from groundserve.scoring.gate_report import GateReport
 from groundserve.scoring.noise import TextRequest
 from groundserve.scoring.torch_stages import encode, open_encoder, open_generator
 
@@ -45,65 +44,50 @@ def measure_text(engine: EngineDirectory, opened: TextCheckpoint) -> GateReport:
         device=manifest.device,
     )
     # PyTorch first, and gone before the engines come: a GPU need not have room for both.
-    expected = _run_reference(opened, request, manifest)
+    expected, wanted, bound = _run_reference(opened, request, manifest)
     free_memory(manifest.device)
     encoder = engine.open_encoder(num_threads=2)
     features = encode(encoder, request.inputs)
     del encoder
     generator = engine.open_generator(num_threads=2)
-    logits = request.generate(generator, expected.features, forced=expected.token_ids)
-    wanted, bound = expected.logits, expected.logit_bound
+    logits = request.generate(generator, expected, forced=wanted.argmax(-1))
     # By how much PyTorch's own choice is the better one, by its own logits.
     chosen = np.take_along_axis(wanted, logits.argmax(-1)[..., None], axis=-1)[..., 0]
     shortfall = float((wanted.max(-1) - chosen).max() / max(1.0, np.abs(wanted).max()))
-    of_features = Check(
-        output="features",
-        shape=f"{len(request.units)} units of {features.shape[1]} tokens",
-        num_frames=request.num_frames,
-        num_tokens=(),
-        error=relative_error(features, expected.features[request.units], floor=1e-6),
-        bound=TOLERANCES[manifest.precision].feature_error,
+    checks = (
+        request.check(
+            "features",
+            error=relative_error(features, expected[request.units], floor=1e-6),
+            bound=TOLERANCES[manifest.precision].feature_error,
+            shape=f"{len(request.units)} units of {features.shape[1]} tokens",
+        ),
+        request.check("next_logits", error=relative_error(logits, wanted, floor=1.0), bound=bound),
+        # Two logits that are each off by the bound change places where they lie closer.
+        request.check("next_tokens", error=shortfall, bound=2 * bound),
     )
-    error = relative_error(logits, wanted, floor=1.0)
-    of_logits = request.check("next_logits", error=error, bound=bound)
-    # Two logits that are each off by the bound change places where they lie closer.
-    of_tokens = request.check("next_tokens", error=shortfall, bound=2 * bound)
-    checks = (of_features, of_logits, of_tokens)
     return GateReport(device=manifest.device, checks=checks, mask_probe=None, not_run={})
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Expected:
-    """What PyTorch computes of a request."""
+def _run_reference(
+    opened: TextCheckpoint, request: TextRequest, manifest: Manifest
+) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """Run PyTorch in float32.
 
-    features: NDArray[np.float32]
-    """(U, P, D): PyTorch's at the request's units, in between what lies between those."""
-    logits: NDArray[np.float32]
-    """(Q, n, V)."""
-    logit_bound: float
-
-    @property
-    def token_ids(self) -> NDArray[np.int64]:
-        """(Q, n), what PyTorch picks."""
-        picked: NDArray[np.int64] = self.logits.argmax(-1)
-        return picked
-
-
-def _run_reference(opened: TextCheckpoint, request: TextRequest, manifest: Manifest) -> _Expected:
-    """Run PyTorch in float32."""
-    device, tolerance = manifest.device, TOLERANCES[manifest.precision].logit_error
+    Returns:
+        Features (U, P, D), PyTorch's at the request's units and in between what lies between those;
+        logits (Q, n, V); and how far an engine's logits may be from them.
+    """
+    device, bound = manifest.device, TOLERANCES[manifest.precision].logit_error
     encoded = encode(open_encoder(opened.load_vision(), device=device), request.inputs)
     check_features(manifest.seam, manifest.model, encoded, num_units=len(request.units))
     features = fill_between(encoded, request.units)
     model = opened.load_decoder()
     generator = open_generator(opened.load_front(), model, device=device)
     logits = request.generate(generator, features)
-    expected = _Expected(features=features, logits=logits, logit_bound=tolerance)
-    if manifest.precision != "int4":
-        return expected
-    from groundserve.scoring.rounded_models import round_decoder
+    if manifest.precision == "int4":
+        from groundserve.scoring.rounded_models import round_decoder
 
-    round_decoder(model)
-    rounded = request.generate(generator, features, forced=expected.token_ids)
-    error = relative_error(rounded, logits, floor=1.0)
-    return replace(expected, logit_bound=_INT4_FACTOR * error + tolerance)
+        round_decoder(model)
+        rounded = request.generate(generator, features, forced=logits.argmax(-1))
+        bound += _INT4_FACTOR * relative_error(rounded, logits, floor=1.0)
+    return features, logits, bound

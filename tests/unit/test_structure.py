@@ -49,8 +49,8 @@ MAX_LOCAL_IMPORTS = 140  # in functions, of what is heavy and may be absent
 MAX_FUNCTION_LINES, MAX_FILE_LINES = 60, 400
 # Commands are tables of options.
 COMMANDS = {
-    *(f"groundserve/cli/{name}.py command" for name in ("ask", "batch", "build")),
-    *(f"groundserve/cli/{name}.py command" for name in ("export", "score", "serve")),
+    *(f"groundserve/cli/{name}.py command" for name in ("ask", "build", "export")),
+    *(f"groundserve/cli/{name}.py command" for name in ("score", "serve")),
 }
 # A program in which nothing can be imported but numpy, the standard library and groundserve.
 NUMPY_ONLY = """
