@@ -41,12 +41,7 @@ def family_names() -> tuple[str, ...]:
 
 
 def get_family(name: str) -> Family[Any, Any]:
-    """Return the family of that name.
-
-    Raises:
-        UnsupportedError: There is no such family.
-        GroundserveError: Its line in the registry is wrong, or its module does not import.
-    """
+    """Return the family of that name."""
     if name not in _MODULES:
         raise UnsupportedError(f"family must be one of {', '.join(_MODULES)}, got {name!r}")
     place = _MODULES[name]
@@ -69,11 +64,7 @@ def get_family(name: str) -> Family[Any, Any]:
 
 
 def get_frames_family(name: str) -> FramesFamily[Any, Any]:
-    """Return the family of that name, of head "frames".
-
-    Raises:
-        UnsupportedError: There is no such family, or it answers in text.
-    """
+    """Return the family of that name, of head "frames"."""
     family = get_family(name)
     check_head(name, family.head, called="frames")
     frames_family: FramesFamily[Any, Any] = family  # type: ignore[assignment]  # by its head
@@ -81,11 +72,7 @@ def get_frames_family(name: str) -> FramesFamily[Any, Any]:
 
 
 def get_text_family(name: str) -> TextFamily[Any]:
-    """Return the family of that name, of head "text".
-
-    Raises:
-        UnsupportedError: There is no such family, or it scores frames.
-    """
+    """Return the family of that name, of head "text"."""
     family = get_family(name)
     check_head(name, family.head, called="text")
     text_family: TextFamily[Any] = family  # type: ignore[assignment]  # by its head
@@ -113,10 +100,6 @@ def check_asked(
         options: Of the request.
         family: Who is asked.
         name: What the message calls the question.
-
-    Raises:
-        UnsupportedError: The family does not know the task.
-        InvalidRequestError: There is a question and the task takes none, or the other way around.
     """
     task = options.task
     if task not in family.tasks:
@@ -150,11 +133,6 @@ def open_checkpoint(
 
     Returns:
         The family, and a `FamilyCheckpoint` or a `TextCheckpoint` by its head.
-
-    Raises:
-        InvalidRequestError: No such directory, or files are missing or unreadable.
-        UnsupportedError: No family computes this model, or it has no such part.
-        MissingExtraError: PyTorch or transformers is not installed.
     """
     name = recognise_family(place) if family is None else family
     if get_family(name).head == "text":
@@ -178,9 +156,6 @@ def recognise_family(place: str | Path) -> str:
     """Return the name of a checkpoint's family: the first where its config.json cannot be read.
 
     That one says what is wrong when it opens the checkpoint.
-
-    Raises:
-        UnsupportedError: It is of none of the families.
     """
     first = next(iter(_MODULES))
     families = [get_family(name) for name in family_names()]

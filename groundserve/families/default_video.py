@@ -23,9 +23,6 @@ def default_plan(family: Family[Any, Any], spec: ModelSpec) -> VideoPlan:
         family: Whose rules hold. Where it refuses so long a video, half of it is planned, and so
             on.
         spec: Of the model, the family's `spec_type`.
-
-    Raises:
-        MediaError: It refuses a second, too.
     """
     seconds = _SECONDS
     while seconds > 1:

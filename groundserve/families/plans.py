@@ -202,11 +202,7 @@ def units_of(frame_indices: NDArray[np.int64], *, frames_per_unit: int = 1) -> N
 
 
 def check_fixed_num_frames(family: str, num_frames: int, limits: Limits) -> None:
-    """Check the ceiling on T for a family that samples as many frames of every video.
-
-    Raises:
-        UnsupportedError: The ceiling is lower.
-    """
+    """Check the ceiling on T for a family that samples as many frames of every video."""
     if num_frames > limits.max_num_frames:
         raise UnsupportedError(
             f"{family} samples {num_frames} frames of every video, and this server takes at most "

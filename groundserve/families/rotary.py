@@ -67,13 +67,7 @@ class RotaryTables(nn.Module):
         angles: torch.dtype = torch.float32,
         rounding: torch.dtype = torch.float32,
     ) -> Self:
-        """Return the tables of a decoder.
-
-        Raises:
-            UnsupportedError: It rotates in another way than "default" or "longrope", or a part of
-                each head only; or "longrope" has a magnitude of its own, or lengths that it cannot
-                have.
-        """
+        """Return the tables of a decoder."""
         rope = config.rope_parameters
         kind, part = rope["rope_type"], rope.get("partial_rotary_factor", 1.0)
         if kind not in ("default", "longrope"):
@@ -128,9 +122,6 @@ class RotaryTables(nn.Module):
         Args:
             x: Tells dtype and device.
             position_ids: int64 (B, S), of `position_ids`.
-
-        Raises:
-            ValueError: An id is none of the model's: a caller counted past where regime 0 ends.
         """
         regimes = position_ids // self.max_positions
         positions = position_ids % self.max_positions

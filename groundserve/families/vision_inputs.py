@@ -39,12 +39,7 @@ class VisionInputs:
 
     @classmethod
     def of(cls, family: Family[Any, Any], spec: ModelSpec) -> Self:
-        """Ask a family.
-
-        Raises:
-            UnsupportedError: It takes frames as decoded beside others, or more frames of a unit
-                than are decoded at once.
-        """
+        """Ask a family."""
         streams = family.streams(spec)
         taken = ", ".join(
             f"{one.name} ({one.size or 'any size'}, {len(one.frames)} a unit)" for one in streams
@@ -110,11 +105,7 @@ class VisionInputs:
         return self.chunk_frames(width, height) // self.frames_per_unit
 
     def check_aspect(self, width: int, height: int) -> None:
-        """Refuse frames that the vision stage would resize to many more pixels.
-
-        Raises:
-            MediaError: They are as decoded, and one side is far longer than the other.
-        """
+        """Refuse frames that the vision stage would resize to many more pixels."""
         if self.are_as_decoded and max(width, height) > _MAX_ASPECT * min(width, height):
             raise MediaError(
                 f"the longer side of the video's frames must be at most {_MAX_ASPECT} times the "

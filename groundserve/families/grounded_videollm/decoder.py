@@ -10,9 +10,9 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.decoder_config import no_decoder, read_decoder_config
 from groundserve.families.grounded_videollm.layout import Angles
 from groundserve.families.grounded_videollm.spec import Llm
+from groundserve.families.llama import no_decoder, read_decoder_config
 from groundserve.families.rotary import RotaryTables
 from groundserve.strict_json import shown
 
@@ -26,12 +26,7 @@ _ANGLES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Any:
-    """Read the decoder's config.json.
-
-    Args:
-        raw: As parsed, of the decoder before its tables grew.
-        llm: Which decoder it is to be.
-        vocab_size: Rows of the tables now.
+    """Read the config.json of the decoder before its tables grew to `vocab_size` rows.
 
     Returns:
         A `Phi3Config` or a `LlamaConfig`.
@@ -42,14 +37,8 @@ def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Any:
             f"{_WHERE}: model_type must be {model_types[0]}, as {llm} has, "
             f"got {shown(raw.get('model_type'))}"
         )
-    config = read_decoder_config(
-        raw,
-        config_type,
-        where=_WHERE,
-        name=llm,
-        vocab_size=vocab_size,
-        tie_word_embeddings=False,
-    )
+    grown = {"vocab_size": vocab_size, "tie_word_embeddings": False}
+    config = read_decoder_config(raw, config_type, where=_WHERE, name=llm, **grown)
     window = getattr(config, "sliding_window", None)
     is_window = isinstance(window, int) and window >= config.max_position_embeddings
     if window is not None and not is_window:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.grounded_videollm.spec import Llm
-from groundserve.families.parts import FoundParts, PartSearch
+from groundserve.families.parts import FoundParts, GivenParts, PartSearch
 
 Angles = Literal["float32", "bfloat16"]
 """In which arithmetic a decoder's positions are rotated."""
@@ -20,11 +20,6 @@ INTERNVIDEO_FOLDER = "internvideo"
 CLIP_NAME = "vision_model.pth"
 DECODER_FOLDER = "language_model_seperated"
 """In the base: config.json of the decoder. The spelling is the reference's, here and below."""
-
-PART_NAMES = (
-    *("llm", "checkpoint", "internvideo", "clip", "base", "tokenizer", "angles"),
-    *("clip_heads", "internvideo_heads"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +47,23 @@ NAMES: Mapping[Llm, Names] = {
     ),
 }
 _WEIGHT_FOLDER = "weight_path"
-_TUNED = "sft_"
 _PUBLISHED_TUNED = (
     "sft_llava_next_video_{}_mix_sft_multi_modal_projector_video_projecter_language_model.pth"
 )
 _PUBLISHED_INTERNVIDEO = "vision-encoder-InternVideo2-stage2_1b-224p-f4.pt"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+# Part -> what it looks like, for who has to name it.
+_LOOKS = {
+    "checkpoint": f"the file sft_*.pth of the last stage, in the folder {TUNED_FOLDER}",
+    "internvideo": f"InternVideo2's .pt file, in the folder {INTERNVIDEO_FOLDER}",
+    "clip": f"{CLIP_NAME}, in the base",
+    "base": f"the folder {' or '.join(one.base for one in NAMES.values())}",
+    "tokenizer": f"the folder {' or '.join(one.tokenizer for one in NAMES.values())}",
+}
 _SWITCHES = {"llm": tuple(NAMES), "angles": ("float32", "bfloat16")}
 _NUMBERS = ("clip_heads", "internvideo_heads")
+
+PART_NAMES = ("llm", *_LOOKS, "angles", *_NUMBERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +104,12 @@ def is_layout(directory: Path) -> bool:
     return bool(_llms(directory) or _llms(directory / _WEIGHT_FOLDER))
 
 
-def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Parts:
+def find_parts(directory: Path, given: GivenParts) -> Parts:
     """Find the parts that are not given.
 
     Args:
         directory: That `is_layout`, or any where all parts are given.
-        given: As of `PartSearch`, by `PART_NAMES`.
+        given: By `PART_NAMES`.
     """
     if not _llms(directory) and _llms(directory / _WEIGHT_FOLDER):
         directory = directory / _WEIGHT_FOLDER
@@ -113,23 +117,20 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
         directory,
         given,
         family="grounded_videollm",
-        looks={
-            "checkpoint": f"the file sft_*.pth of the last stage, in the folder {TUNED_FOLDER}",
-            "internvideo": f"InternVideo2's .pt file, in the folder {INTERNVIDEO_FOLDER}",
-            "clip": f"{CLIP_NAME}, in the base",
-            "base": f"the folder {' or '.join(one.base for one in NAMES.values())}",
-            "tokenizer": f"the folder {' or '.join(one.tokenizer for one in NAMES.values())}",
-        },
+        looks=_LOOKS,
         switches=_SWITCHES,
         numbers=_NUMBERS,
     )
     llm = _llm(search)
     names = NAMES[llm]
-    # The reference names the file of the last stage after its decoder.
-    tuned, encoder = f"{TUNED_FOLDER}/{_TUNED}*_{llm}_*.pth", f"{INTERNVIDEO_FOLDER}/*.pt"
+
+    def one(name: str, pattern: str) -> tuple[Path, ...]:
+        return search.part(name, lambda: search.at_most_one(name, sorted(directory.glob(pattern))))
+
     base = search.part("base", lambda: _existing(directory / names.base))
-    checkpoint = search.part("checkpoint", lambda: search.one("checkpoint", tuned))
-    internvideo = search.part("internvideo", lambda: search.one("internvideo", encoder))
+    # The reference names the file of the last stage after its decoder.
+    checkpoint = one("checkpoint", f"{TUNED_FOLDER}/sft_*_{llm}_*.pth")
+    internvideo = one("internvideo", f"{INTERNVIDEO_FOLDER}/*.pt")
     clip = search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
     tokenizer = search.part("tokenizer", lambda: _existing(directory / names.tokenizer))
     angles = search.switch("angles", "float32")
@@ -194,5 +195,5 @@ def _leave_aside(search: PartSearch, *, used: set[Path]) -> None:
     search.leave_aside(path for path in [*_existing(*bases), *files] if path not in used)
 
 
-def _existing(*paths: Path) -> Sequence[Path]:
+def _existing(*paths: Path) -> list[Path]:
     return [path for path in paths if path.exists()]

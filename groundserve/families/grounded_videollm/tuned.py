@@ -44,7 +44,8 @@ _NEWLINES: Mapping[Llm, Mapping[str, str]] = {
 class TunedState:
     """The file of the last stage; its tensors are mapped into memory."""
 
-    name: str
+    where: str
+    """The part as an error names it."""
     decoder: Mapping[str, Tensor]
     """By transformers' names, before the adapter."""
     adapter: Adapter
@@ -54,6 +55,7 @@ class TunedState:
     @classmethod
     def open(cls, path: Path) -> TunedState:
         """Read a file `sft_*.pth`."""
+        where = f"the part checkpoint {path.name}"
         found = read_torch_file(path, inside="model")
         language = {
             name.removeprefix(_DECODER): tensor
@@ -62,19 +64,19 @@ class TunedState:
         }
         if f"{_PEFT_PREFIX}{_EMBEDDINGS}" not in language:
             raise InvalidRequestError(
-                f"the part checkpoint {path.name}: it has no {_DECODER}{_PEFT_PREFIX}{_EMBEDDINGS};"
-                " give the file of the last stage, which has the decoder"
+                f"{where}: it has no {_DECODER}{_PEFT_PREFIX}{_EMBEDDINGS}; give the file of the "
+                "last stage, which has the decoder"
             )
         decoder, adapter = split_state_dict(
             language, name=path.name, prefix=_PEFT_PREFIX, rank=_RANK, alpha=_ALPHA
         )
         if decoder[_EMBEDDINGS].ndim != 2:
             raise InvalidRequestError(
-                f"the part checkpoint {path.name}: {_EMBEDDINGS} must have two dimensions, got "
+                f"{where}: {_EMBEDDINGS} must have two dimensions, got "
                 f"{tuple(decoder[_EMBEDDINGS].shape)}; download it again"
             )
         return cls(
-            name=path.name,
+            where=where,
             decoder=decoder,
             adapter=adapter,
             others={name: one for name, one in found.items() if not name.startswith(_DECODER)},
@@ -87,19 +89,20 @@ class TunedState:
 
     def projectors(self, llm: Llm) -> dict[str, Tensor]:
         """Return both projectors by the names of the vision stage."""
-        return _renamed(self.others, {**_PROJECTORS[llm], **_TEMPORAL}, where=self._where)
-
-    @property
-    def _where(self) -> str:
-        return f"the part checkpoint {self.name}"
+        names = {**_PROJECTORS[llm], **_TEMPORAL}
+        renamed = {}
+        for name, tensor in self.others.items():
+            layer, dot, kind = name.rpartition(".")
+            if layer + dot not in names:
+                raise InvalidRequestError(
+                    f"{self.where}: {name[:120]} is of neither projector nor of the decoder"
+                )
+            renamed[names[layer + dot] + kind] = tensor
+        return renamed
 
 
 def read_newlines(path: Path, llm: Llm) -> dict[str, Tensor]:
-    """Read the vectors between rows and segments.
-
-    Returns:
-        By the names of the vision stage, one dimension each.
-    """
+    """Read the vectors between rows and segments, by the names of the vision stage."""
     found, names = read_torch_file(path), _NEWLINES[llm]
     if found.keys() != names.keys():
         raise UnsupportedError(
@@ -107,17 +110,3 @@ def read_newlines(path: Path, llm: Llm) -> dict[str, Tensor]:
             f"does, got {', '.join(sorted(found))[:120] or 'nothing'}"
         )
     return {names[name]: tensor.flatten() for name, tensor in found.items()}
-
-
-def _renamed(
-    tensors: Mapping[str, Tensor], names: Mapping[str, str], *, where: str
-) -> dict[str, Tensor]:
-    renamed = {}
-    for name, tensor in tensors.items():
-        layer, dot, kind = name.rpartition(".")
-        if layer + dot not in names:
-            raise InvalidRequestError(
-                f"{where}: {name[:120]} is of neither projector nor of the decoder"
-            )
-        renamed[names[layer + dot] + kind] = tensor
-    return renamed

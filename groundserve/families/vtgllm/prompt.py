@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +18,6 @@ from groundserve.families.vtgllm.times import TIME_TOKENS, time_sentence
 from groundserve.options import AnswerOptions, Task
 from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
 from groundserve.tokenizers.llama_tokenizer import BEGIN, END, UNKNOWN
-
-if TYPE_CHECKING:
-    pass
 
 VIDEO_PLACEHOLDER = "<ImageHere>"
 

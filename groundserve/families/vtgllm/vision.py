@@ -14,14 +14,10 @@ from transformers.models.instructblip.modeling_instructblip import (
     InstructBlipQFormerMultiHeadAttention,
 )
 
+from groundserve.families.clip import MEAN, STD
 from groundserve.families.modules import VisionModule
 from groundserve.families.vtgllm.eva import Eva, EvaConfig
 from groundserve.families.vtgllm.q_former import QFormer, QFormerConfig
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""Statistics of pixels in [0, 1], by channel."""
-STD = (0.26862954, 0.26130258, 0.27577711)
-"""Statistics of pixels in [0, 1], by channel."""
 
 
 class VisionEncoder(VisionModule):
@@ -31,21 +27,9 @@ class VisionEncoder(VisionModule):
     """
 
     def __init__(
-        self,
-        eva: EvaConfig,
-        q_former: QFormerConfig,
-        *,
-        num_queries: int,
-        num_words: int = 0,
+        self, eva: EvaConfig, q_former: QFormerConfig, *, num_queries: int, num_words: int = 0
     ) -> None:
-        """Make it.
-
-        Args:
-            eva: Geometry of the tower.
-            q_former: Of the Q-Former.
-            num_queries: P, where it reads no sentence.
-            num_words: As of `QFormer`.
-        """
+        """Make it of P = `num_queries`, and more where it reads a sentence of `num_words`."""
         super().__init__()
         self.visual_encoder = Eva(eva)
         # One choice of attention for both.

@@ -8,7 +8,7 @@ from pathlib import Path
 from groundserve.families.base import Family, TextFamily
 from groundserve.families.plans import FrameStream
 from groundserve.families.vtimellm.answer import parse_answer
-from groundserve.families.vtimellm.layout import is_layout
+from groundserve.families.vtimellm.layout import PART_NAMES, is_layout
 from groundserve.families.vtimellm.plan import plan_video
 from groundserve.families.vtimellm.prompt import VicunaTokenizer
 from groundserve.families.vtimellm.spec import VTimeLLMSpec
@@ -22,7 +22,7 @@ class VTimeLLM(TextFamily[VTimeLLMSpec]):
     spec_type = VTimeLLMSpec
     tasks: tuple[Task, ...] = ("moment", "captions", "chat")
     tasks_without_query: tuple[Task, ...] = ("captions",)
-    part_names = ("clip", "base", "projector", "adapter", "antialias", "clip_heads")
+    part_names = PART_NAMES
     plan = staticmethod(plan_video)
     parse = staticmethod(parse_answer)
     recognises = staticmethod(is_layout)

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
+from groundserve.families.clip import MEAN, STD
 
 
 class PixelValues(nn.Module):
@@ -35,20 +34,15 @@ class PixelValues(nn.Module):
         self.as_neighbours = False
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Resize, crop and normalise.
+        """Resize, crop and normalise: uint8 (n, H, W, 3), RGB -> float32 (n, 3, S, S).
 
-        Args:
-            frames: uint8 (n, H, W, 3), RGB.
-
-        Returns:
-            float32 (n, 3, S, S), each a value of float16, to which the reference rounds them.
+        Each is a value of float16, to which the reference rounds them.
         """
         if self.as_neighbours and not self.antialias:
             pixels = self._by_neighbours(frames)
         else:
             pixels = self._matmul(frames) if self.as_matmul else self._interpolate(frames)
-        mean = torch.tensor(_MEAN, device=frames.device).view(3, 1, 1)
-        std = torch.tensor(_STD, device=frames.device).view(3, 1, 1)
+        mean, std = (torch.tensor(one, device=frames.device).view(3, 1, 1) for one in (MEAN, STD))
         return ((pixels - mean) / std).to(torch.float16).to(torch.float32)
 
     def _interpolate(self, frames: Tensor) -> Tensor:

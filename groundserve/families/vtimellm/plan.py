@@ -42,8 +42,7 @@ def plan_video(
 def sample_frames(first: int, last: int, *, num_frames: int) -> NDArray[np.int64]:
     """Space ordinals evenly from `first` to `last`, both included, rounded down.
 
-    Returns:
-        int64 (num_frames,), with repeats where there are fewer frames in the range.
+    They repeat where there are fewer frames in the range.
 
     Source: huangb23/VTimeLLM c34ae56, `vtimellm/mm_utils.py::VideoExtractor`.
     """

@@ -3,14 +3,13 @@
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.grounded_videollm.prompt import GroundedTokenizer
+from groundserve.families.grounded_videollm.prompt import GroundedTokenizer, read_tokenizer
 from groundserve.families.grounded_videollm.template import TEMPLATES
 from groundserve.families.grounded_videollm.times import (
     GROUNDING_TOKEN,
     write_seconds,
     write_whole_seconds,
 )
-from groundserve.families.grounded_videollm.tokenizer import read_tokenizer
 from groundserve.options import AnswerOptions
 from tests.unit.families.grounded_videollm.recorded import (
     FUNCTIONS,

@@ -7,11 +7,7 @@ import torch
 from torch import Tensor
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.grounded_videollm.clip import ClipSource
-from groundserve.families.grounded_videollm.internvideo2 import (
-    InternVideo2Source,
-    stretched,
-)
+from groundserve.families.grounded_videollm.towers import read_clip, read_internvideo2, stretched
 from groundserve.weights.torch_archive import read_torch_file
 from tests.unit.families.grounded_videollm.checkpoints import opened
 from tests.unit.families.grounded_videollm.recorded import FUNCTIONS
@@ -80,8 +76,8 @@ def changed(tmp_path):
         path = tmp_path / source.name
         torch.save(kept | more, path)
         if part == "clip":
-            return ClipSource.open(path, num_heads=4)
-        return InternVideo2Source.open(path, num_frames=8, num_heads=4)
+            return read_clip(path, num_heads=4)
+        return read_internvideo2(path, num_frames=8, num_heads=4)
 
     return changed
 
@@ -118,9 +114,9 @@ def heads_of(part, tmp_path, *, width: int, **said: object) -> int:
     }[part]
     torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "tower")
     if part == "clip":
-        return ClipSource.open(tmp_path / "tower", **said).config.num_attention_heads
-    source = InternVideo2Source.open(tmp_path / "tower", num_frames=8, **said)
-    return source.config.num_heads
+        return read_clip(tmp_path / "tower", **said).config.num_attention_heads
+    source = read_internvideo2(tmp_path / "tower", num_frames=8, **said)
+    return source.config.num_attention_heads
 
 
 @pytest.mark.parametrize(
