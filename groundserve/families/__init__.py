@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from groundserve.families.base import (
     Family,
     FamilyCheckpoint,
     FramesFamily,
-    ServedFamily,
     TextCheckpoint,
     TextFamily,
 )
+from groundserve.families.parts import GivenParts
 from groundserve.options import AnswerOptions
 from groundserve.strict_json import shown
 from groundserve.weights.checkpoint_place import find_checkpoint
@@ -80,12 +79,7 @@ def get_text_family(name: str) -> TextFamily[Any]:
 
 
 def takes_query(options: AnswerOptions, family: TextFamily[Any] | None) -> bool:
-    """Tell whether a question goes with these options.
-
-    Args:
-        options: Of the request.
-        family: Who is asked. None: not known yet, as of a server; then whether in every family.
-    """
+    """Tell whether a question goes with these options, in every family where none is named."""
     families = [family] if family else _text_families()
     return options.raw or not any(options.task in one.tasks_without_query for one in families)
 
@@ -95,11 +89,8 @@ def check_asked(
 ) -> None:
     """Refuse what a family has no prompt for, which needs no video to tell.
 
-    Args:
-        query: The question; "" where there is none.
-        options: Of the request.
-        family: Who is asked.
-        name: What the message calls the question.
+    A task that the family does not know; no question, or one where the task takes none. `name` is
+    what the message calls the question.
     """
     task = options.task
     if task not in family.tasks:
@@ -119,9 +110,9 @@ def open_checkpoint(
     place: str | Path,
     *,
     family: str | None = None,
-    parts: Mapping[str, Sequence[str | Path]] | None = None,
+    parts: GivenParts | None = None,
     vision_tower: str | Path | None = None,
-) -> tuple[ServedFamily[Any, Any], FamilyCheckpoint | TextCheckpoint]:
+) -> tuple[Family[Any, Any], FamilyCheckpoint | TextCheckpoint]:
     """Open a checkpoint of any family that can be served; imports PyTorch.
 
     Args:

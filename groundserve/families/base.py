@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from groundserve.answers import Moment
 from groundserve.errors import MissingExtraError
+from groundserve.families.parts import GivenParts
 from groundserve.families.plans import (
     DEFAULT_LIMITS,
     FrameStream,
@@ -178,17 +179,12 @@ OptionsT = TypeVar("OptionsT", contravariant=True)
 class Family(Protocol[SpecT, OptionsT]):
     """What all families have: how they see a video."""
 
-    @property
-    def name(self) -> str:
-        """As in the manifest and of the public Triton model."""
-
-    @property
-    def head(self) -> Head:
-        """What it answers."""
-
-    @property
-    def spec_type(self) -> type[Any]:
-        """The frozen dataclass whose fields `manifest.model` has."""
+    name: str
+    """As in the manifest and of the public Triton model."""
+    head: Head
+    """What it answers."""
+    spec_type: type[Any]
+    """The frozen dataclass whose fields `manifest.model` has."""
 
     @abstractmethod
     def streams(self, spec: SpecT) -> tuple[FrameStream, ...]:
@@ -213,16 +209,12 @@ class Family(Protocol[SpecT, OptionsT]):
             InvalidRequestError: Video, options, model and limits do not go together.
         """
 
-
-class ServedFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
-    """A family that can be served, by whichever head."""
-
     @abstractmethod
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""
 
 
-class FramesFamily(ServedFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
+class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
     """A family of head "frames": its plans sample each frame once, for an answer ranks them."""
 
     def open_tokenizer(self, path: Path, spec: SpecT) -> QueryTokenizer:
@@ -261,16 +253,14 @@ class EngineFamily(FramesFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
         """
 
 
-class TextFamily(ServedFamily[SpecT, AnswerOptions]):
+class TextFamily(Family[SpecT, AnswerOptions]):
     """A family of head "text": a causal decoder that answers in words, with times.
 
     Where a family says nothing else, frames are all that it encodes, and features all that its
     front takes. Its folder has `checkpoint.Checkpoint`, which is opened.
     """
 
-    name: str
     head: Head = "text"
-    spec_type: type[Any]
     tasks: tuple[Task, ...]
     """What it can be asked."""
     tasks_without_query: tuple[Task, ...]
@@ -314,14 +304,13 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions]):
         return ()
 
     def open_checkpoint(
-        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
+        self, path: str | Path, *, parts: GivenParts | None = None
     ) -> TextCheckpoint:
         """Find the parts and open their configs; imports PyTorch.
 
         Args:
             path: Directory in the layout of the reference, or a copy that `copy_to` wrote.
-            parts: Of `part_names` those that are not to be looked for, each with its files or
-                directories in order.
+            parts: Of `part_names` those that are not to be looked for.
 
         Raises:
             InvalidRequestError: A part is missing, there are several, or one cannot be read.

@@ -8,7 +8,7 @@ from groundserve.families.clip import ClipTowerConfig
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
 from groundserve.families.vtgllm.eva import EvaConfig
-from groundserve.families.vtgllm.q_former import QFormerConfig
+from groundserve.families.vtgllm.vision import QFormerConfig
 from groundserve.families.vtimellm.clip import ClipConfig
 
 VIDEOITG = CheckpointConfig(

@@ -15,9 +15,9 @@ from groundserve.families.arithmetic import causal_decoder_flop
 from groundserve.families.grounded_videollm import spec as grounded
 from groundserve.families.grounded_videollm.vision import VisionConfig
 from groundserve.families.videoitg.grid import grid_side
-from groundserve.families.vtgllm.spec import VTGLLMSpec
+from groundserve.families.vtgllm.plan import VTGLLMSpec
 from groundserve.families.vtgllm.times import LENGTH
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
+from groundserve.families.vtimellm.plan import VTimeLLMSpec
 from groundserve.options import DEFAULT_NUM_FRAMES
 from tests.support import published
 from tests.support.reference import REPOSITORY

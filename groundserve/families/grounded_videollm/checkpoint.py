@@ -14,12 +14,16 @@ from transformers import PreTrainedModel
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.base import FindingRow
-from groundserve.families.grounded_videollm.decoder import decoder_config, empty_decoder
+from groundserve.families.grounded_videollm.decoder import (
+    TunedState,
+    decoder_config,
+    empty_decoder,
+    read_newlines,
+)
 from groundserve.families.grounded_videollm.layout import Parts, copy_places, find_parts
 from groundserve.families.grounded_videollm.prompt import read_tokenizer
 from groundserve.families.grounded_videollm.spec import PHI_3_5, GroundedVideoLLMSpec
 from groundserve.families.grounded_videollm.towers import read_clip, read_internvideo2
-from groundserve.families.grounded_videollm.tuned import TunedState, read_newlines
 from groundserve.families.grounded_videollm.vision import Front, VisionConfig, VisionEncoder
 from groundserve.families.parts import GivenParts
 from groundserve.families.text_checkpoint import OpenedTextCheckpoint

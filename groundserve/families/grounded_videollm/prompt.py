@@ -14,10 +14,12 @@ import numpy as np
 
 from groundserve.errors import EngineMismatchError, InvalidRequestError
 from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec, Llm
-from groundserve.families.grounded_videollm.template import TEMPLATES, VIDEO_PLACEHOLDER, Template
 from groundserve.families.grounded_videollm.times import (
     NEW_TOKENS,
     NUM_STEPS,
+    TEMPLATES,
+    VIDEO_PLACEHOLDER,
+    Template,
     write_seconds,
     write_whole_seconds,
 )

@@ -21,7 +21,7 @@ from groundserve.families.base import FindingRow
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.grid import grid_side
-from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.families.videoitg.plan import VideoITGSpec
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.options import DEFAULT_NUM_FRAMES
 from groundserve.weights.checkpoint_place import HUB_ID, find_checkpoint

@@ -13,9 +13,8 @@ from groundserve.families.base import Family, TextFamily
 from groundserve.families.plans import FrameStream, PlanInput, SeenVideo
 from groundserve.families.vtgllm.answer import parse_answer
 from groundserve.families.vtgllm.layout import PART_NAMES, is_layout
-from groundserve.families.vtgllm.plan import FRAME_TEXT, plan_video
+from groundserve.families.vtgllm.plan import FRAME_TEXT, VTGLLMSpec, plan_video
 from groundserve.families.vtgllm.prompt import TASKS, TimeTokenizer
-from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtgllm.times import LENGTH
 from groundserve.options import AnswerOptions, Task
 

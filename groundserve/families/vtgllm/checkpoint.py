@@ -21,7 +21,7 @@ from groundserve.families.parts import GivenParts
 from groundserve.families.rotary import RotaryTables
 from groundserve.families.text_checkpoint import OpenedLlamaCheckpoint, tower_sizes
 from groundserve.families.vtgllm.frame_text import FrameText
-from groundserve.families.vtgllm.front import Front
+from groundserve.families.vtgllm.front import Front, fill_seconds, seconds_finding
 from groundserve.families.vtgllm.layout import (
     CONFIGS_NAME,
     Parts,
@@ -30,18 +30,16 @@ from groundserve.families.vtgllm.layout import (
     copy_places,
     find_parts,
 )
+from groundserve.families.vtgllm.plan import VTGLLMSpec
 from groundserve.families.vtgllm.prompt import VIDEO_PLACEHOLDER
-from groundserve.families.vtgllm.q_former import QFormerConfig
-from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtgllm.state import (
     EMBEDDING,
     TrainedState,
     read_eva_config,
     read_vision_tensors,
 )
-from groundserve.families.vtgllm.time_fill import fill_seconds, seconds_finding
 from groundserve.families.vtgllm.times import TIME_TOKENS
-from groundserve.families.vtgllm.vision import VisionEncoder
+from groundserve.families.vtgllm.vision import QFormerConfig, VisionEncoder
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from groundserve.weights.hashes import files_sha256
 from groundserve.weights.tensors import filled_module, read_all_tensors, read_json

@@ -9,9 +9,8 @@ from groundserve.families.base import Family, TextFamily
 from groundserve.families.plans import FrameStream
 from groundserve.families.vtimellm.answer import parse_answer
 from groundserve.families.vtimellm.layout import PART_NAMES, is_layout
-from groundserve.families.vtimellm.plan import plan_video
+from groundserve.families.vtimellm.plan import VTimeLLMSpec, plan_video
 from groundserve.families.vtimellm.prompt import VicunaTokenizer
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.options import AnswerOptions, Task
 
 

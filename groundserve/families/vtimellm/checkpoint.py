@@ -18,7 +18,7 @@ from groundserve.families.parts import GivenParts
 from groundserve.families.text_checkpoint import OpenedLlamaCheckpoint, tower_sizes
 from groundserve.families.vtimellm.clip import ClipSource
 from groundserve.families.vtimellm.layout import PROJECTOR_NAME, Parts, find_parts
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
+from groundserve.families.vtimellm.plan import VTimeLLMSpec
 from groundserve.families.vtimellm.vision import Projector, VisionEncoder
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from groundserve.weights.hashes import files_sha256

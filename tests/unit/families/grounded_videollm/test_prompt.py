@@ -4,9 +4,9 @@ import pytest
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.grounded_videollm.prompt import GroundedTokenizer, read_tokenizer
-from groundserve.families.grounded_videollm.template import TEMPLATES
 from groundserve.families.grounded_videollm.times import (
     GROUNDING_TOKEN,
+    TEMPLATES,
     write_seconds,
     write_whole_seconds,
 )
