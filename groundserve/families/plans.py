@@ -189,15 +189,7 @@ class VideoPlan:
 
 
 def units_of(frame_indices: NDArray[np.int64], *, frames_per_unit: int = 1) -> NDArray[np.int64]:
-    """Divide the sampled frames into units of F that follow each other.
-
-    Args:
-        frame_indices: int64 (T,), as `VideoPlan` has them, T a multiple of F.
-        frames_per_unit: F.
-
-    Returns:
-        int64 (T / F, F), as `VideoPlan.units`.
-    """
+    """Divide the sampled frames, int64 (T,), into units of F that follow each other: (T / F, F)."""
     return np.unique(frame_indices, return_inverse=True)[1].reshape(-1, frames_per_unit)
 
 

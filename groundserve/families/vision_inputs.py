@@ -90,12 +90,7 @@ class VisionInputs:
         return tuple(one.unit_dims for one in self.streams)
 
     def chunk_frames(self, width: int, height: int) -> int:
-        """Return how many frames of a video are decoded at once.
-
-        Args:
-            width: Pixels of its frames, as it announces them.
-            height: The same.
-        """
+        """Return how many frames of a video that announces this size are decoded at once."""
         if not self.are_as_decoded:
             return CHUNK_FRAMES
         return min(CHUNK_FRAMES, max(1, CHUNK_BYTES // (3 * width * height)))
@@ -113,11 +108,7 @@ class VisionInputs:
             )
 
     def of_plan(self, plan: VideoPlan) -> tuple[NDArray[np.float32], ...]:
-        """Return the arrays of `plan_inputs` for one request, with its units in front.
-
-        Returns:
-            Of an input that all units share (1, ...), of one of units (U, ...).
-        """
+        """Return the arrays of `plan_inputs`: (U, ...), or (1, ...) where all units share it."""
         return tuple(
             plan.inputs[one.name] if one.of_units else plan.inputs[one.name][np.newaxis]
             for one in self.plan_inputs
@@ -125,12 +116,7 @@ class VisionInputs:
 
 
 def take_units(inputs: Sequence[ArrayT], units: slice | NDArray[np.int64]) -> list[ArrayT]:
-    """Return what inputs have of some units; of one that all units share, that one.
-
-    Args:
-        inputs: Arrays with U units in front, or 1 where all share it.
-        units: Which of the U.
-    """
+    """Return what inputs have of some of U units; of one that all units share, that one."""
     return [one if len(one) == 1 else one[units] for one in inputs]
 
 

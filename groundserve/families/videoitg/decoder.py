@@ -119,12 +119,7 @@ def write_embeddings(model: GroundingModel, path: Path) -> None:
 
 
 def read_embeddings(path: Path, *, device: str) -> tuple[nn.Sequential, nn.Embedding]:
-    """Read projector (D_v -> D) and table (ids -> D), ready to run on a device.
-
-    Args:
-        path: As `write_embeddings` writes it.
-        device: `cpu`, `cuda` or `cuda:1`.
-    """
+    """Read projector (D_v -> D) and table (ids -> D), ready to run on a device."""
     try:
         tensors = load_file(path, device=device)
         table = tensors.pop(_TABLE)

@@ -37,21 +37,13 @@ class QueryTokenizer:
 
     @classmethod
     def from_file(cls, path: Path, *, pad_token_id: int) -> QueryTokenizer:
-        """Load a `tokenizer.json` in which every special token is registered.
-
-        Args:
-            path: The file as `groundserve build` writes it.
-            pad_token_id: Positions with this id are dropped, as the reference drops them.
-        """
+        """Load a `tokenizer.json`, in which every special token is registered."""
         return cls(load_tokenizer_json(path), pad_token_id=pad_token_id)
 
     def input_ids(self, query: str) -> list[int]:
         """Return the reference's `input_ids`: -200 for the video, then the text.
 
         The newline is part of the tokenized string: `?` and a newline can be one token.
-
-        Args:
-            query: The question, without placeholder and newline. May be empty.
         """
         if IMAGE_PLACEHOLDER in query:
             raise InvalidRequestError(
