@@ -30,13 +30,7 @@ def tower_flop(
 ) -> float:
     """Return the arithmetic of patches and layers of a vision transformer.
 
-    Args:
-        num_patches: Of an image, or of all that see each other.
-        patch_size: Side of each in pixels.
-        width: Of the tower.
-        mlp_width: Between the two layers of a block's MLP.
-        num_layers: Blocks.
-        num_others: Positions beside patches, such as a class token's.
+    `num_others` are positions beside patches, such as a class token's.
     """
     n = num_patches + num_others
     # Q, K, V and the output, then the two of the MLP; scores and their product with V.

@@ -122,12 +122,9 @@ class ClipTower(nn.Module):
 
 
 def embed_patches(projection: nn.Conv2d, pixel_values: Tensor, *, as_matmul: bool) -> Tensor:
-    """Project patches: (n, 3, S, S) -> (n, P, D_v).
+    """Project patches of p x p pixels: (n, 3, S, S) -> (n, P, D_v).
 
-    Args:
-        projection: Of p x p pixels; a convolution is what the references compute.
-        pixel_values: In the projection's dtype.
-        as_matmul: Whether to compute the same sum as one matrix product, as exported graphs do.
+    A convolution is what the references compute, the same sum `as_matmul` what exported graphs do.
     """
     if not as_matmul:
         # (n, D_v, s, s) -> (n, P, D_v)

@@ -32,13 +32,10 @@ def llama_config(
     model_types: Sequence[str] = ("llama",),
     vocab_size: int | None = None,
 ) -> LlamaConfig:
-    """Read a config.json.
+    """Read a config.json of the part that errors call `where`.
 
-    Args:
-        raw: As parsed.
-        where: The part, for errors.
-        model_types: Those that say so: a reference may relabel what is Llama otherwise.
-        vocab_size: Rows of the tables of tokens, where they are not as many as the file says.
+    A reference may relabel what is Llama otherwise, hence `model_types`; `vocab_size` where the
+    tables of tokens have not as many rows as the file says.
     """
     model_type = raw.get("model_type")
     if model_type not in model_types:
@@ -79,14 +76,10 @@ def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
 def read_decoder_config(
     raw: Mapping[str, Any], kind: type[Any], *, where: str, name: str, **replaced: Any
 ) -> Any:
-    """Read a config of transformers.
+    """Read a config of transformers; errors name the part `where` and the decoder.
 
-    Args:
-        raw: As parsed; stays as it is, which transformers' own reading does not promise.
-        kind: Class of the config.
-        where: The part, for errors.
-        name: Of the decoder, for errors.
-        replaced: What stands instead of the file's values.
+    `raw` stays as it is, which transformers' own reading does not promise; what is `replaced`
+    stands instead of its values.
     """
     values = {
         **{key: value for key, value in raw.items() if key not in _OF_A_RUN},

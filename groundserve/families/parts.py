@@ -56,7 +56,7 @@ class PartSearch:
 
         Args:
             directory: Where parts are looked for.
-            given: What is not to be looked for.
+            given: What is not.
             family: Whose parts they are.
             looks: Part -> what it looks like, for who has to name it.
             repeated: Parts of which there may be several, in order.

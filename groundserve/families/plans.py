@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import UnsupportedError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.media.outputs import ResizeRule
@@ -191,6 +191,14 @@ class VideoPlan:
 def units_of(frame_indices: NDArray[np.int64], *, frames_per_unit: int = 1) -> NDArray[np.int64]:
     """Divide the sampled frames, int64 (T,), into units of F that follow each other: (T / F, F)."""
     return np.unique(frame_indices, return_inverse=True)[1].reshape(-1, frames_per_unit)
+
+
+def refuse_placeholder(query: str, placeholder: str) -> None:
+    """Refuse a question that holds what stands for the video in a reference's prompts."""
+    if placeholder in query:
+        raise InvalidRequestError(
+            f"QUERY must not contain the placeholder {placeholder}; remove it"
+        )
 
 
 def check_fixed_num_frames(family: str, num_frames: int, limits: Limits) -> None:

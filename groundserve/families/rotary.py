@@ -42,7 +42,7 @@ class RotaryTables(nn.Module):
         Args:
             frequencies: float32 (R, d/2), radians a position in each regime.
             max_positions: C.
-            switch: Sequences of more positions are in regime 1; None where R is 1.
+            switch: As the attribute of this name.
             scale: Of cos and sin.
             angles: What position, frequency, their product, its cos and its sin are rounded to.
             rounding: What cos and sin are rounded to in the end.
@@ -68,7 +68,7 @@ class RotaryTables(nn.Module):
         rounding: torch.dtype = torch.float32,
     ) -> Self:
         """Return the tables of a decoder."""
-        rope = config.rope_parameters
+        rope, rounded = config.rope_parameters, {"angles": angles, "rounding": rounding}
         kind, part = rope["rope_type"], rope.get("partial_rotary_factor", 1.0)
         if kind not in ("default", "longrope"):
             raise UnsupportedError(f"rope_type must be default or longrope, got {kind}")
@@ -79,17 +79,14 @@ class RotaryTables(nn.Module):
             raise UnsupportedError(
                 f"rope_parameters must leave {given[0]} to the lengths, got {rope[given[0]]}"
             )
-        head_size = (
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        )
+        head_size = getattr(config, "head_dim", None)
+        head_size = head_size or config.hidden_size // config.num_attention_heads
         periods = rope["rope_theta"] ** (torch.arange(0, head_size, 2).float() / head_size)
         max_positions: int = config.max_position_embeddings
         if not all(0 < one < math.inf for one in periods.tolist()):
             raise UnsupportedError(f"rope_theta must be a number above 0, got {rope['rope_theta']}")
         if kind == "default":
-            return cls(
-                (1 / periods)[None], max_positions=max_positions, angles=angles, rounding=rounding
-            )
+            return cls((1 / periods)[None], max_positions=max_positions, **rounded)
         switch: int = rope["original_max_position_embeddings"]
         if not 1 < switch <= max_positions:
             raise UnsupportedError(
@@ -104,8 +101,7 @@ class RotaryTables(nn.Module):
             max_positions=max_positions,
             switch=switch,
             scale=_magnitude(max_positions, switch),
-            angles=angles,
-            rounding=rounding,
+            **rounded,
         )
 
     def regime(self, num_positions: int) -> int:
@@ -117,12 +113,7 @@ class RotaryTables(nn.Module):
         return torch.arange(start, start + num_positions)[None] + regime * self.max_positions
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cos and sin, (B, S, d) each, in the dtype of x.
-
-        Args:
-            x: Tells dtype and device.
-            position_ids: int64 (B, S), of `position_ids`.
-        """
+        """Return cos and sin, (B, S, d) each, in dtype and on the device of x."""
         regimes = position_ids // self.max_positions
         positions = position_ids % self.max_positions
         past_switch = (regimes == 0) & (positions >= (self.switch or self.max_positions))
@@ -136,11 +127,9 @@ class RotaryTables(nn.Module):
         return torch.cat((cos, cos), -1).to(x.dtype), torch.cat((sin, sin), -1).to(x.dtype)
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """Return cos and sin of each position, for an engine that looks them up.
+        """Return cos and sin of each position, float32 (rows, d/2), for an engine's look-up.
 
-        Returns:
-            float32 (rows, d/2) each: `switch` rows of regime 0, then C of regime 1; where there is
-            one regime, its C.
+        `switch` rows of regime 0, then C of regime 1; where there is one regime, its C.
         """
         rows = [self.max_positions] if self.switch is None else [self.switch, self.max_positions]
         of_regimes = [

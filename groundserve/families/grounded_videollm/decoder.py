@@ -56,13 +56,7 @@ def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Any:
 
 
 def empty_decoder(config: Any, llm: Llm, *, angles: Angles) -> Any:
-    """Return a causal model of transformers on the meta device, its head with a bias.
-
-    Args:
-        config: Of `decoder_config`.
-        llm: Which decoder.
-        angles: In which arithmetic positions are rotated.
-    """
+    """Return a causal model of transformers on the meta device, its head with a bias."""
     try:
         tables = RotaryTables.of(config, angles=_ANGLES[angles])
         with torch.device("meta"):

@@ -23,7 +23,7 @@ from groundserve.families.grounded_videollm.times import (
     write_seconds,
     write_whole_seconds,
 )
-from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo, refuse_placeholder
 from groundserve.options import AnswerOptions, Task
 from groundserve.tokenizers.tokenizer_json import (
     MarkedTokenizer,
@@ -89,16 +89,13 @@ class GroundedTokenizer:
         question, num_times = word_question(query, options, seen, mark=mark or "")
         grounding = options.task in ("moment", "captions")
         text = self._template.prompt(question, grounding=grounding, mark=mark)
-        before, *chunks = text.split(VIDEO_PLACEHOLDER)
-        if len(chunks) > 1:
-            raise InvalidRequestError(
-                f"QUERY must not contain the placeholder {VIDEO_PLACEHOLDER}; remove it"
-            )
+        before, _, behind = text.partition(VIDEO_PLACEHOLDER)
+        refuse_placeholder(behind, VIDEO_PLACEHOLDER)
         prefix_ids = [*self._encode(before), VISUAL_TOKEN_ID]
         suffix_ids = (
-            self._encode(chunks[0])[len(self._begin_ids) :]
+            self._encode(behind)[len(self._begin_ids) :]
             if mark is None
-            else self._marked.encode(chunks[0])
+            else self._marked.encode(behind)
         )
         num_ids = len(prefix_ids) + len(suffix_ids)
         if num_ids > MAX_TEXT_IDS:

@@ -59,16 +59,7 @@ def write_whole_seconds(text: str, duration_seconds: float) -> str:
 
 
 def write_seconds(text: str, duration_seconds: float, *, mark: str = "") -> tuple[str, int]:
-    """Write tokens for seconds, fractions too.
-
-    Args:
-        text: Of a question.
-        duration_seconds: What `<300>` says.
-        mark: Put in front of each token.
-
-    Returns:
-        The text, and how many tokens were written.
-    """
+    """Write tokens for seconds, fractions too, each behind `mark`; also return how many."""
 
     def token(match: re.Match[str]) -> str:
         if float(match[1]) > duration_seconds:

@@ -49,10 +49,8 @@ def read_clip(
 ) -> Tower[ClipTowerConfig]:
     """Read a file `vision_model.pth`, by transformers' names.
 
-    Args:
-        path: The file.
-        num_heads: By hand.
-        described: vision_config of the model's config.json, where there is one.
+    Its heads are as many as `num_heads`, given by hand, or the model's vision_config, `described`,
+    says.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in read_torch_file(path).items():
@@ -135,12 +133,7 @@ def read_internvideo2(
 def stretched(positions: Tensor, config: InternVideo2Config) -> Tensor:
     """Stretch the positions of fewer or more frames to F, linearly, in the dtype that they have.
 
-    Args:
-        positions: (1, 1 + F'*s*s, C), the class token's first.
-        config: Of the encoder.
-
-    Returns:
-        (1, 1 + P, C).
+    (1, 1 + F'*s*s, C), the class token's first -> (1, 1 + P, C).
 
     Source: WHB139426/Grounded-Video-LLM e26da4e, `models/internvideo2.py`.
     """
@@ -156,13 +149,8 @@ def _without_last_block(
 ) -> tuple[dict[str, Tensor], int]:
     """Leave out the last block, behind which the reference takes no features.
 
-    Args:
-        tensors: Of the file.
-        part: Its name, for errors.
-        blocks: What the names of the blocks' tensors begin with, up to the number.
-
-    Returns:
-        The others, and how many blocks are among them.
+    Names of the blocks' tensors begin with `blocks`, up to the number. Also return how many blocks
+    are left.
     """
     names: dict[int, dict[str, tuple[int, ...]]] = {}
     pattern = re.compile(re.escape(blocks) + r"(\d{1,4})\.(.+)")

@@ -106,14 +106,9 @@ class VisionEncoder(VisionModule):
         self.clip.patches_as_matmul = True
 
     def forward(self, temporal_pixels: Tensor, spatial_pixels: Tensor) -> Tensor:
-        """Encode segments.
+        """Encode segments: uint8 (U, F, S, S, 3) and the key frame's (U, S, S, 3) -> (U, P, D).
 
-        Args:
-            temporal_pixels: uint8 (U, F, S, S, 3), RGB, already resized.
-            spatial_pixels: uint8 (U, S, S, 3), RGB, the key frame in a size of its own.
-
-        Returns:
-            (U, P, D) in the weights' dtype: tokens of the key frame, of all frames, the terminator.
+        In the weights' dtype: tokens of the key frame, of all frames, the terminator.
         """
         spatial, terminator = self.spatial(self._encode_key_frames(spatial_pixels))
         temporal = pool_temporal(self.internvideo2(temporal_pixels), side=self.internvideo2.side)

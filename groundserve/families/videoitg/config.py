@@ -29,11 +29,10 @@ _TOWER_SIZES = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("image_size", "patch_size"),
 )
-_SIZES = (
-    *_TOWER_SIZES[:4],
-    *("num_key_value_heads", "vocab_size", "mm_hidden_size", "mm_vision_select_layer"),
-    "vision_token_num",
-)
+_DECODER_SIZES = (*_TOWER_SIZES[:4], "num_key_value_heads", "vocab_size")
+_SIZES = (*_DECODER_SIZES, "mm_hidden_size", "mm_vision_select_layer", "vision_token_num")
+QWEN2_KEYS = (*_DECODER_SIZES, "max_position_embeddings", "rms_norm_eps", "rope_theta")
+"""What Qwen2's own config has by the same names."""
 
 
 @dataclass(frozen=True, kw_only=True)

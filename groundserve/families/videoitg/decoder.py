@@ -17,7 +17,7 @@ from transformers import Qwen2Config, Qwen2Model
 
 from groundserve.errors import EngineMismatchError
 from groundserve.families.modules import GroundingModule
-from groundserve.families.videoitg.config import CheckpointConfig
+from groundserve.families.videoitg.config import QWEN2_KEYS, CheckpointConfig
 
 
 class GroundingModel(GroundingModule):
@@ -46,14 +46,11 @@ class GroundingModel(GroundingModule):
         return cast(nn.ModuleList, self.decoder.layers)
 
     def forward(self, features: Tensor, text_ids: Tensor) -> Tensor:
-        """Score the frames of one video for one question.
+        """Score the frames of one video for one question, float32 (T,), before the sigmoid.
 
         Args:
             features: (T, P, D_v), pooled vision features of all T frames.
             text_ids: int64 (L,), the question's tokens. L may be 0.
-
-        Returns:
-            float32 (T,), logits before the sigmoid.
         """
         num_frames, tokens_per_frame, _ = features.shape
         num_visual = num_frames * tokens_per_frame
@@ -82,15 +79,7 @@ class GroundingModel(GroundingModule):
 
 def _qwen2_config(config: CheckpointConfig) -> Qwen2Config:
     qwen2 = Qwen2Config(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_hidden_layers=config.num_hidden_layers,
-        num_attention_heads=config.num_attention_heads,
-        num_key_value_heads=config.num_key_value_heads,
-        max_position_embeddings=config.max_position_embeddings,
-        rms_norm_eps=config.rms_norm_eps,
-        rope_theta=config.rope_theta,
+        **{name: getattr(config, name) for name in QWEN2_KEYS},
         hidden_act="silu",
         use_cache=False,
         use_sliding_window=False,

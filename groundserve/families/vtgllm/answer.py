@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from groundserve.answers import Moment
+from groundserve.families.plans import SeenVideo
 from groundserve.families.vtgllm.times import read_spelled
 from groundserve.options import Task
 
@@ -32,13 +33,14 @@ _RADIUS = 20
 """Seconds around a time that stands alone in a line."""
 
 
-def parse_answer(text: str, task: Task) -> tuple[Moment, ...] | None:
+def parse_answer(text: str, task: Task, seen: SeenVideo | None = None) -> tuple[Moment, ...] | None:
     """Read the times of an answer.
 
     Args:
         text: The answer.
         task: "moment": its first span, the earlier time first. "captions": its events. "highlights"
             and "summary": each time with its score; it starts and ends there. Others have no times.
+        seen: Of no meaning, for seconds are the video's.
 
     Returns:
         () for a task without times; None where no time can be read.

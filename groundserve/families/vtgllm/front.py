@@ -49,16 +49,7 @@ class Front(FrontModule):
         self.projection = nn.Linear(feature_width, hidden_size)
 
     def forward(self, features: Tensor, seconds: Tensor | None = None) -> Tensor:
-        """Make the block.
-
-        Args:
-            features: (T, P, D).
-            seconds: (T,), each a row of the embedding of seconds, where there is one; of a dtype
-                that holds them.
-
-        Returns:
-            (N, H) in the dtype of the linear layer.
-        """
+        """Make the block: (T, P, D), and (T,) rows of the table of seconds, if any -> (N, H)."""
         places = torch.arange(features.shape[0], device=features.device)
         # (T, 1, D)
         added = self.places(places).unsqueeze(1)

@@ -110,13 +110,10 @@ def read_eva_config(parts: Parts, trained: TrainedState) -> EvaConfig:
 def read_vision_tensors(
     parts: Parts, trained: TrainedState, names: AbstractSet[str]
 ) -> dict[str, Tensor]:
-    """Return tensors by the names of `VisionEncoder`.
+    """Return tensors by the names of `VisionEncoder`, whose own are `names`.
 
-    Args:
-        parts: Whose files stand in; each is read only where something is missing still.
-        trained: Goes before them.
-        names: Of `VisionEncoder`'s own. What is trained beside is returned, too, so that it is
-            told.
+    What was trained goes before the other files, each of which is read only where something is
+    missing still. What is trained beside is returned, too, so that it is told.
     """
     found = _our_names(trained.vision)
     if missing := names - found.keys():

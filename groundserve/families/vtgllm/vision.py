@@ -161,14 +161,9 @@ class VisionEncoder(VisionModule):
         self.visual_encoder.patches_as_matmul = True
 
     def forward(self, frames: Tensor, frame_text_ids: Tensor | None = None) -> Tensor:
-        """Encode frames.
+        """Encode frames: uint8 (n, S, S, 3), RGB -> (n, P, D) in the weights' dtype.
 
-        Args:
-            frames: uint8 (n, S, S, 3), RGB.
-            frame_text_ids: (n, L), whole numbers of any dtype, where the Q-Former reads a sentence.
-
-        Returns:
-            (n, P, D) in the weights' dtype.
+        Where the Q-Former reads a sentence, it is (n, L) whole numbers of any dtype.
         """
         tokens = self.ln_vision(self.visual_encoder(self._pixel_values(frames)))
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)

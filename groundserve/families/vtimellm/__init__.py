@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from groundserve.families.base import Family, TextFamily
@@ -22,6 +21,7 @@ class VTimeLLM(TextFamily[VTimeLLMSpec]):
     tasks: tuple[Task, ...] = ("moment", "captions", "chat")
     tasks_without_query: tuple[Task, ...] = ("captions",)
     part_names = PART_NAMES
+    seen_as = "a token each"
     plan = staticmethod(plan_video)
     parse = staticmethod(parse_answer)
     recognises = staticmethod(is_layout)
@@ -36,10 +36,6 @@ class VTimeLLM(TextFamily[VTimeLLMSpec]):
     def open_tokenizer(self, path: Path, spec: VTimeLLMSpec) -> VicunaTokenizer:
         """Open Vicuna's tokenizer."""
         return VicunaTokenizer.from_file(path)
-
-    def describe(self, facts: Mapping[str, int]) -> str:
-        """Say what the video becomes."""
-        return "a token each"
 
 
 FAMILY: Family[VTimeLLMSpec, AnswerOptions] = VTimeLLM()

@@ -40,14 +40,7 @@ class VisionEncoder(ClipTower, VisionModule):
         self.pixel_values.as_neighbours = True
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Encode frames.
-
-        Args:
-            frames: uint8 (n, H, W, 3), RGB, as decoded.
-
-        Returns:
-            (n, 1, D) in the weights' dtype, not normalised.
-        """
+        """Encode frames: uint8 (n, H, W, 3), RGB, as decoded -> (n, 1, D), not normalised."""
         pixel_values = self.pixel_values(frames)
         if self.only_what_is_read:
             hidden_states = self.embed_pixels(pixel_values)
