@@ -67,7 +67,10 @@ class RotaryTables(nn.Module):
         angles: torch.dtype = torch.float32,
         rounding: torch.dtype = torch.float32,
     ) -> Self:
-        """Return the tables of a decoder."""
+        """Return the tables of a decoder.
+
+        Source of the magnitude: WHB139426/Grounded-Video-LLM e26da4e, `models/modeling_phi3.py`.
+        """
         rope, rounded = config.rope_parameters, {"angles": angles, "rounding": rounding}
         kind, part = rope["rope_type"], rope.get("partial_rotary_factor", 1.0)
         if kind not in ("default", "longrope"):
@@ -100,7 +103,8 @@ class RotaryTables(nn.Module):
             1 / (factors * periods),
             max_positions=max_positions,
             switch=switch,
-            scale=_magnitude(max_positions, switch),
+            # By how much longer sequences became.
+            scale=math.sqrt(1 + math.log(max_positions / switch) / math.log(switch)),
             **rounded,
         )
 
@@ -147,12 +151,3 @@ class RotaryTables(nn.Module):
             for one in (angles.cos(), angles.sin())
         )
         return cos, sin
-
-
-def _magnitude(max_positions: int, switch: int) -> float:
-    """Return what long-RoPE multiplies cos and sin with, by how much longer sequences became.
-
-    Source: WHB139426/Grounded-Video-LLM e26da4e, `models/modeling_phi3.py`.
-    """
-    longer = max_positions / switch
-    return math.sqrt(1 + math.log(longer) / math.log(switch)) if longer > 1 else 1.0

@@ -100,11 +100,7 @@ class EntryStore:
 
     @contextmanager
     def locked(self, key: str, *, deadline: Deadline) -> Iterator[None]:
-        """Hold the lock of a key; where the disk has no room for locks, hold none.
-
-        Raises:
-            DeadlineExceededError: Another process held it all the time.
-        """
+        """Hold the lock of a key; where the disk has no room for locks, hold none."""
         with ExitStack() as stack:
             with self._forgiving():
                 make_private_directory(self._directory)
@@ -151,11 +147,7 @@ class EntryStore:
             raise
 
     def _make_room(self, num_bytes: int) -> int:
-        """Evict until so many bytes fit, and return the bytes of the other files then.
-
-        Raises:
-            OSError: The disk has no room for so many, even without any other entry.
-        """
+        """Evict until so many bytes fit, and return the bytes of the other files then."""
         make_private_directory(self._directory)
         files = self._sweep()
         total_bytes = sum(status.st_size for status in files.values())
@@ -211,10 +203,6 @@ def locked(lock_file: Path, key: str, *, deadline: Deadline) -> Iterator[None]:
     A key locks one byte of one file, far beyond its end, so nothing needs to be cleaned up. The
     locks belong to the open file, hence they also keep threads apart, and the kernel releases them
     when the process dies.
-
-    Raises:
-        DeadlineExceededError: Another process held it all the time.
-        OSError: The file cannot be opened for writing.
     """
     # Two keys may share a byte; then one waits for the other, which is rare and harmless.
     offset = int(key[:16], 16) % 2**62

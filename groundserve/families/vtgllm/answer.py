@@ -135,11 +135,7 @@ _Found = tuple[list[Span], list[str]]
 
 def _dashed(text: str) -> _Found | None:
     """Read `12.3 - 19.5 seconds, a man opens the door`."""
-    found = list(_SPAN.finditer(text))
-    for one in found:
-        # Wherever it stands, as there: also within a longer number.
-        text = text.replace(one[0], "\n")
-    spans = [(_seconds(one[1]), _seconds(one[2])) for one in found]
+    spans, text = _taken_out(_SPAN, text)
     return (spans, text.replace("seconds", "").split("\n")) if spans else None
 
 
@@ -152,11 +148,17 @@ def _labelled(text: str) -> _Found | None:
 
 def _in_a_sentence(text: str) -> _Found | None:
     """Read `start time 12, end time 19, a man opens the door`."""
-    found = list(_START_END.finditer(text))
-    for one in found:
-        text = text.replace(one[0], "\n")
-    spans = [(_seconds(one[1]), _seconds(one[2])) for one in found]
+    spans, text = _taken_out(_START_END, text)
     return (spans, text.split("\n")) if spans else None
+
+
+def _taken_out(pattern: re.Pattern[str], text: str) -> tuple[list[Span], str]:
+    """Return the spans of a pattern, and the text with new lines in their place."""
+    found = list(pattern.finditer(text))
+    for one in found:
+        # Wherever it stands, as there: also within a longer number.
+        text = text.replace(one[0], "\n")
+    return [(_seconds(one[1]), _seconds(one[2])) for one in found], text
 
 
 def _lone_event(text: str) -> Iterator[tuple[Span, str]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.grounded_videollm.towers import read_clip, read_internvideo2, stretched
+from groundserve.families.grounded_videollm.towers import read_clip, read_internvideo2
 from groundserve.weights.torch_archive import read_torch_file
 from tests.unit.families.grounded_videollm.checkpoints import opened
 from tests.unit.families.grounded_videollm.recorded import FUNCTIONS
@@ -33,35 +33,6 @@ def test_positions_are_stretched_as_the_reference_does():
     for steps, tensor, name in ((4, on_disk, "on_disk_4"), (8, found, "interpolated_8")):
         of_patch = tensor[0, 1:, 5].unflatten(0, (steps, 256))[:, 37]
         assert of_patch.tolist() == pytest.approx(traced[name], rel=1e-6)
-
-
-# spec/grounded_videollm.md 1.4: of the four steps on disk, by how much each counts.
-WEIGHTS = [
-    (1, 0, 0, 0),
-    (0.75, 0.25, 0, 0),
-    (0.25, 0.75, 0, 0),
-    (0, 0.75, 0.25, 0),
-    (0, 0.25, 0.75, 0),
-    (0, 0, 0.75, 0.25),
-    (0, 0, 0.25, 0.75),
-    (0, 0, 0, 1),
-]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_positions_are_rounded_to_the_dtype_of_the_file(dtype):
-    generator = torch.Generator().manual_seed(0)
-    positions = torch.randn(1, 1 + 4 * 256, 32, generator=generator).to(dtype)
-    found = stretched(positions, CONFIG)
-    assert (found.dtype, found.shape) == (dtype, (1, 1 + 8 * 256, 32))
-    assert torch.equal(found[:, 0], positions[:, 0])
-    steps = positions[0, 1:].double().unflatten(0, (4, 256))
-    exact = torch.einsum("os,spc->opc", torch.tensor(WEIGHTS, dtype=torch.float64), steps)
-    # Two products and a sum in float32 at least, then one rounding.
-    limit = torch.finfo(dtype).eps / 2 + 3 * 2.0**-24
-    error = (found[0, 1:].double().unflatten(0, (8, 256)) - exact).abs()
-    size = torch.einsum("os,spc->opc", torch.tensor(WEIGHTS, dtype=torch.float64), steps.abs())
-    assert (error <= limit * size + torch.finfo(dtype).smallest_normal).all()
 
 
 @pytest.fixture
