@@ -6,6 +6,7 @@ Shape letters: B batch, S positions of one pass, R regimes, C positions of the m
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -71,7 +72,7 @@ class RotaryTables(nn.Module):
 
         Source of the magnitude: WHB139426/Grounded-Video-LLM e26da4e, `models/modeling_phi3.py`.
         """
-        rope, rounded = config.rope_parameters, {"angles": angles, "rounding": rounding}
+        rope = config.rope_parameters
         kind, part = rope["rope_type"], rope.get("partial_rotary_factor", 1.0)
         if kind not in ("default", "longrope"):
             raise UnsupportedError(f"rope_type must be default or longrope, got {kind}")
@@ -86,10 +87,11 @@ class RotaryTables(nn.Module):
         head_size = head_size or config.hidden_size // config.num_attention_heads
         periods = rope["rope_theta"] ** (torch.arange(0, head_size, 2).float() / head_size)
         max_positions: int = config.max_position_embeddings
+        make = partial(cls, max_positions=max_positions, angles=angles, rounding=rounding)
         if not all(0 < one < math.inf for one in periods.tolist()):
             raise UnsupportedError(f"rope_theta must be a number above 0, got {rope['rope_theta']}")
         if kind == "default":
-            return cls((1 / periods)[None], max_positions=max_positions, **rounded)
+            return make((1 / periods)[None])
         switch: int = rope["original_max_position_embeddings"]
         if not 1 < switch <= max_positions:
             raise UnsupportedError(
@@ -99,14 +101,9 @@ class RotaryTables(nn.Module):
         factors = torch.tensor([rope["short_factor"], rope["long_factor"]], dtype=torch.float32)
         if not all(0 < one < math.inf for one in factors.flatten().tolist()):
             raise UnsupportedError("short_factor and long_factor must be numbers above 0")
-        return cls(
-            1 / (factors * periods),
-            max_positions=max_positions,
-            switch=switch,
-            # By how much longer sequences became.
-            scale=math.sqrt(1 + math.log(max_positions / switch) / math.log(switch)),
-            **rounded,
-        )
+        # By how much longer sequences became.
+        scale = math.sqrt(1 + math.log(max_positions / switch) / math.log(switch))
+        return make(1 / (factors * periods), switch=switch, scale=scale)
 
     def regime(self, num_positions: int) -> int:
         """Return the regime of a sequence of so many positions."""

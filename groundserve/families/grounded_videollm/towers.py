@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -174,7 +174,7 @@ def _without_last_block(
 
 def _sizes(
     tensors: Mapping[str, Tensor], needed: Mapping[str, int], *, part: str
-) -> tuple[tuple[int, ...], ...]:
+) -> tuple[Sequence[int], ...]:
     return sizes_of(
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
         needed,

@@ -75,7 +75,7 @@ class ClipConfig(ClipTowerConfig):
                     f"the part clip must have {name} {value}, as OpenAI's towers have, got "
                     f"{shown(tower[name])}"
                 )
-        sizes = {one.name: tower.get(one.name) for one in fields(cls)}
+        sizes: dict[str, Any] = {one.name: tower.get(one.name) for one in fields(cls)}
         for name, size in sizes.items():
             if type(size) is not int:
                 raise InvalidRequestError(
