@@ -7,9 +7,8 @@ from pathlib import Path
 from groundserve.families.base import Family, TextFamily
 from groundserve.families.grounded_videollm.answer import parse_answer
 from groundserve.families.grounded_videollm.layout import PART_NAMES, is_layout
-from groundserve.families.grounded_videollm.plan import plan_video
+from groundserve.families.grounded_videollm.plan import GroundedVideoLLMSpec, plan_video
 from groundserve.families.grounded_videollm.prompt import TASKS, GroundedTokenizer
-from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
 from groundserve.families.plans import FrameStream
 from groundserve.options import AnswerOptions, Task
 

@@ -21,8 +21,8 @@ from groundserve.families.grounded_videollm.decoder import (
     read_newlines,
 )
 from groundserve.families.grounded_videollm.layout import Parts, copy_places, find_parts
+from groundserve.families.grounded_videollm.plan import PHI_3_5, GroundedVideoLLMSpec
 from groundserve.families.grounded_videollm.prompt import read_tokenizer
-from groundserve.families.grounded_videollm.spec import PHI_3_5, GroundedVideoLLMSpec
 from groundserve.families.grounded_videollm.towers import read_clip, read_internvideo2
 from groundserve.families.grounded_videollm.vision import Front, VisionConfig, VisionEncoder
 from groundserve.families.parts import GivenParts

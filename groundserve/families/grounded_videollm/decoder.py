@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausa
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.grounded_videollm.layout import Angles
-from groundserve.families.grounded_videollm.spec import Llm
+from groundserve.families.grounded_videollm.plan import Llm
 from groundserve.families.llama import no_decoder, read_decoder_config
 from groundserve.families.rotary import RotaryTables
 from groundserve.strict_json import shown

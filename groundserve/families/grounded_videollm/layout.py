@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.grounded_videollm.spec import Llm
+from groundserve.families.grounded_videollm.plan import Llm
 from groundserve.families.parts import FoundParts, GivenParts, PartSearch
 
 Angles = Literal["float32", "bfloat16"]

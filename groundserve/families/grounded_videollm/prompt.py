@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from groundserve.errors import EngineMismatchError, InvalidRequestError
-from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec, Llm
+from groundserve.families.grounded_videollm.plan import GroundedVideoLLMSpec, Llm
 from groundserve.families.grounded_videollm.times import (
     NEW_TOKENS,
     NUM_STEPS,

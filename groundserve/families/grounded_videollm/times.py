@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.grounded_videollm.spec import Llm
+from groundserve.families.grounded_videollm.plan import Llm
 
 NUM_STEPS = 300
 """Steps that a video is divided into, however long it is."""

@@ -21,7 +21,7 @@ from groundserve.families.grounded_videollm.internvideo2 import (
     InternVideo2Config,
     normalized,
 )
-from groundserve.families.grounded_videollm.spec import Llm
+from groundserve.families.grounded_videollm.plan import Llm
 from groundserve.families.modules import FrontModule, VisionModule
 
 _TEMPORAL_SIDE = 4
