@@ -42,13 +42,7 @@ class Prompts:
         model: ModelSpec,
         limits: Limits,
     ) -> Self:
-        """Check what can be checked without a video; a question is empty where the task takes none.
-
-        Raises:
-            InvalidRequestError: The number of questions, the length of one, or an option breaks a
-                rule; or as `check_asked`.
-            UnsupportedError: The family does not know the task.
-        """
+        """Check what needs no video; a question is empty where the task takes none."""
         options.check(limits)
         check_number(len(queries), limits)
         for number, query in enumerate(queries):
@@ -60,12 +54,7 @@ class Prompts:
         )
 
     def of(self, seen: SeenVideo) -> list[Prompt]:
-        """Return the prompt of each question.
-
-        Raises:
-            InvalidRequestError: A question holds what stands for a video, the task takes another
-                one, or the decoder has no room for all: the reference runs past its positions.
-        """
+        """Return the prompt of each question."""
         prompts = [self.tokenizer.prompt(query, self.options, seen) for query in self.queries]
         if self.max_tokens is not None:
             for number, prompt in enumerate(prompts):

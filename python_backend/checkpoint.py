@@ -51,13 +51,7 @@ class CheckpointStages:
         parts: Mapping[str, Sequence[str | Path]] | None = None,
         device: Device | None = None,
     ) -> Self:
-        """Open a checkpoint, whose weights are not read yet, as `Pipeline.from_checkpoint` does.
-
-        Raises:
-            InvalidRequestError: The checkpoint cannot be read.
-            UnsupportedError: No family computes this model, or there is no such device.
-            MissingExtraError: PyTorch or transformers is not installed.
-        """
+        """Open a checkpoint, whose weights are not read yet, as `Pipeline.from_checkpoint` does."""
         opened_family, checkpoint = open_checkpoint(
             place, family=family, parts=parts, vision_tower=vision_tower
         )

@@ -67,10 +67,6 @@ class EngineDirectory:
         """Read the manifest, of the identity `engine_id` where one is given.
 
         A server verifies all files once; its models do not repeat it.
-
-        Raises:
-            EngineMismatchError: The manifest or a file does not match.
-            UnsupportedError: The family takes its frames in a way that is not served.
         """
         directory = Path(path)
         manifest = (

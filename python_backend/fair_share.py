@@ -39,11 +39,7 @@ class FairShare:
 
     @contextmanager
     def admit(self, num_pixels: int, deadline: Deadline) -> Iterator[Turn | None]:
-        """Hold a seat where a video needs one, and give what it then needs for each group.
-
-        Raises:
-            UnavailableError: The video is costly and all seats are taken.
-        """
+        """Hold a seat where a video needs one, and give what it then needs for each group."""
         if num_pixels <= self._light_pixels:
             yield None
             return

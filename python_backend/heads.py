@@ -113,12 +113,7 @@ class TextHead:
         deadline: Deadline,
         on_text: OnText | None = None,
     ) -> Answers:
-        """Answer every question about one video; all are checked before the first is answered.
-
-        Raises:
-            InvalidRequestError: As `Prompts.of`.
-            GroundserveError: As `Generator.answer`.
-        """
+        """Answer every question about one video; all are checked before the first is answered."""
         prompts = queries.of(seen)
         generation = finish(
             self.generator.answer(

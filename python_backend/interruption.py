@@ -33,12 +33,7 @@ def ending_with(deadline: Deadline) -> Iterator[None]:
 
 
 def run_session(run: Callable[..., T], *arguments: Any) -> T:
-    """Call a method of an ONNX Runtime session that takes `RunOptions` last.
-
-    Raises:
-        DeadlineExceededError: Time ran out, see `ending_with`.
-        RequestCancelledError: Nobody waits for the result any more, likewise.
-    """
+    """Call a method of an ONNX Runtime session that takes `RunOptions` last."""
     deadline: Deadline | None = getattr(_of_thread, "deadline", None)
     if deadline is None:
         return run(*arguments)

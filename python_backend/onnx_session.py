@@ -13,12 +13,7 @@ if TYPE_CHECKING:
 
 
 def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSession:
-    """Open a graph on the CPU, with cores / instances that run side by side as threads.
-
-    Raises:
-        MissingExtraError: ONNX Runtime is not installed.
-        EngineMismatchError: ONNX Runtime cannot load the graph.
-    """
+    """Open a graph on the CPU, with cores / instances that run side by side as threads."""
     try:
         import onnxruntime  # not in a container that serves plans only
     except ImportError as error:

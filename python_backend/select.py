@@ -30,12 +30,7 @@ def select_for_questions(
     *,
     deadline: Deadline,
 ) -> Selection:
-    """Select frames for every question of float32 (Q, T) logits.
-
-    Raises:
-        InvalidRequestError: Q is 0, T differs from that of the indices, or a logit is not finite.
-        DeadlineExceededError: Time ran out between two questions.
-    """
+    """Select frames for every question of float32 (Q, T) logits."""
     if len(frame_logits) == 0:
         raise InvalidRequestError("frame_logits must have a row for at least one question, got 0")
     selected = []

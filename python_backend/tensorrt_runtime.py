@@ -24,14 +24,7 @@ class PlanRunner:
     """
 
     def __init__(self, path: Path, target: TensorRTTarget) -> None:
-        """Open a plan.
-
-        Raises:
-            MissingExtraError: The library is not installed.
-            EngineMismatchError: Library version or GPU differ from the target's, or the file is
-                unreadable or damaged.
-            UnavailableError: The GPU has no room for the plan's scratch memory.
-        """
+        """Open a plan."""
         library = target.load()
         target.check_gpu()
         self._trt = library.module
@@ -73,11 +66,6 @@ class PlanRunner:
 
         Inputs are contiguous, on the GPU, of the plan's dtype. Work on the current stream may free
         or overwrite them as soon as this returns.
-
-        Raises:
-            InvalidRequestError: An input is missing, unknown, or of another device, dtype, layout
-                or shape than the plan takes.
-            EngineMismatchError: TensorRT refuses a tensor, or to run.
         """
         self._check(inputs)
         # Shapes, addresses and the enqueued run belong together, and the context has one set of

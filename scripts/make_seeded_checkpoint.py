@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from groundserve.families.videoitg.checkpoint import reference_state_dict
+from groundserve.families.videoitg.checkpoint import reference_names
 from groundserve.families.videoitg.config import CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.vision import VisionEncoder
@@ -57,7 +57,7 @@ def make_checkpoint(out: Path) -> None:
                 torch.nn.init.zeros_(parameter)
     # The checkpoint holds its tower; the folder that `mm_vision_tower` names has it once more,
     # under a tower's own names.
-    tensors = reference_state_dict(encoder, grounding)
+    tensors = reference_names(encoder.state_dict(), grounding.state_dict())
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     prefix = "model.vision_tower.vision_tower."
     own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -18,8 +18,8 @@ from benchmarks.gpu.models import (
 )
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.grid import grid_side, pooling_weights
+from groundserve.families.videoitg.plan import VideoITGSpec
 from groundserve.families.videoitg.prompt import QueryTokenizer
-from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from python_backend.arrays import Array
 from python_backend.encode.torch import TorchEncoder

@@ -17,8 +17,8 @@ from engine_build.triton.render import write_models
 from groundserve.engines.profiles import Target
 from groundserve.families import get_family
 from groundserve.families.base import Family, ModelSpec
-from groundserve.families.videoitg.spec import VideoITGSpec
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
+from groundserve.families.videoitg.plan import VideoITGSpec
+from groundserve.families.vtimellm.plan import VTimeLLMSpec
 
 REFERENCE_FAMILY = get_family("videoitg")
 

@@ -1,7 +1,7 @@
 """Write a checkpoint's decoder and head as TensorRT-LLM reads them.
 
 Pure PyTorch and safetensors: runs without a GPU and without TensorRT-LLM. Projector and embedding
-table are not in it; they stay in PyTorch (`groundserve.families.videoitg.embeddings`).
+table are not in it; they stay in PyTorch (`groundserve.families.videoitg.decoder`).
 
 Source: names and layouts of NVIDIA/TensorRT-LLM 0428c18, `models/qwen/convert.py`.
 """

@@ -30,7 +30,7 @@ from groundserve.families import (
     get_frames_family,
     get_text_family,
 )
-from groundserve.families.base import Family, FramesFamily, ModelSpec, ServedFamily, TextFamily
+from groundserve.families.base import Family, FramesFamily, ModelSpec, TextFamily
 from groundserve.options import Head
 from groundserve.strict_json import shown
 from groundserve.weights.hashes import file_sha256
@@ -274,7 +274,7 @@ class Manifest:
         return get_family(self.family).head
 
     @property
-    def seam(self) -> ServedFamily[Any, Any]:
+    def seam(self) -> Family[Any, Any]:
         """The family itself, which knows what to make of `model`."""
         return self.text_seam if self.head == "text" else self.frames_seam
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from groundserve.families.base import (
     Family,
     FamilyCheckpoint,
     FramesFamily,
-    ServedFamily,
     TextCheckpoint,
     TextFamily,
 )
+from groundserve.families.parts import GivenParts
 from groundserve.options import AnswerOptions
 from groundserve.strict_json import shown
 from groundserve.weights.checkpoint_place import find_checkpoint
@@ -41,12 +40,7 @@ def family_names() -> tuple[str, ...]:
 
 
 def get_family(name: str) -> Family[Any, Any]:
-    """Return the family of that name.
-
-    Raises:
-        UnsupportedError: There is no such family.
-        GroundserveError: Its line in the registry is wrong, or its module does not import.
-    """
+    """Return the family of that name."""
     if name not in _MODULES:
         raise UnsupportedError(f"family must be one of {', '.join(_MODULES)}, got {name!r}")
     place = _MODULES[name]
@@ -69,11 +63,7 @@ def get_family(name: str) -> Family[Any, Any]:
 
 
 def get_frames_family(name: str) -> FramesFamily[Any, Any]:
-    """Return the family of that name, of head "frames".
-
-    Raises:
-        UnsupportedError: There is no such family, or it answers in text.
-    """
+    """Return the family of that name, of head "frames"."""
     family = get_family(name)
     check_head(name, family.head, called="frames")
     frames_family: FramesFamily[Any, Any] = family  # type: ignore[assignment]  # by its head
@@ -81,11 +71,7 @@ def get_frames_family(name: str) -> FramesFamily[Any, Any]:
 
 
 def get_text_family(name: str) -> TextFamily[Any]:
-    """Return the family of that name, of head "text".
-
-    Raises:
-        UnsupportedError: There is no such family, or it scores frames.
-    """
+    """Return the family of that name, of head "text"."""
     family = get_family(name)
     check_head(name, family.head, called="text")
     text_family: TextFamily[Any] = family  # type: ignore[assignment]  # by its head
@@ -93,12 +79,7 @@ def get_text_family(name: str) -> TextFamily[Any]:
 
 
 def takes_query(options: AnswerOptions, family: TextFamily[Any] | None) -> bool:
-    """Tell whether a question goes with these options.
-
-    Args:
-        options: Of the request.
-        family: Who is asked. None: not known yet, as of a server; then whether in every family.
-    """
+    """Tell whether a question goes with these options, in every family where none is named."""
     families = [family] if family else _text_families()
     return options.raw or not any(options.task in one.tasks_without_query for one in families)
 
@@ -108,15 +89,8 @@ def check_asked(
 ) -> None:
     """Refuse what a family has no prompt for, which needs no video to tell.
 
-    Args:
-        query: The question; "" where there is none.
-        options: Of the request.
-        family: Who is asked.
-        name: What the message calls the question.
-
-    Raises:
-        UnsupportedError: The family does not know the task.
-        InvalidRequestError: There is a question and the task takes none, or the other way around.
+    A task that the family does not know; no question, or one where the task takes none. `name` is
+    what the message calls the question.
     """
     task = options.task
     if task not in family.tasks:
@@ -136,9 +110,9 @@ def open_checkpoint(
     place: str | Path,
     *,
     family: str | None = None,
-    parts: Mapping[str, Sequence[str | Path]] | None = None,
+    parts: GivenParts | None = None,
     vision_tower: str | Path | None = None,
-) -> tuple[ServedFamily[Any, Any], FamilyCheckpoint | TextCheckpoint]:
+) -> tuple[Family[Any, Any], FamilyCheckpoint | TextCheckpoint]:
     """Open a checkpoint of any family that can be served; imports PyTorch.
 
     Args:
@@ -150,11 +124,6 @@ def open_checkpoint(
 
     Returns:
         The family, and a `FamilyCheckpoint` or a `TextCheckpoint` by its head.
-
-    Raises:
-        InvalidRequestError: No such directory, or files are missing or unreadable.
-        UnsupportedError: No family computes this model, or it has no such part.
-        MissingExtraError: PyTorch or transformers is not installed.
     """
     name = recognise_family(place) if family is None else family
     if get_family(name).head == "text":
@@ -178,9 +147,6 @@ def recognise_family(place: str | Path) -> str:
     """Return the name of a checkpoint's family: the first where its config.json cannot be read.
 
     That one says what is wrong when it opens the checkpoint.
-
-    Raises:
-        UnsupportedError: It is of none of the families.
     """
     first = next(iter(_MODULES))
     families = [get_family(name) for name in family_names()]

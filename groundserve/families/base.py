@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from groundserve.answers import Moment
 from groundserve.errors import MissingExtraError
+from groundserve.families.parts import GivenParts
 from groundserve.families.plans import (
     DEFAULT_LIMITS,
     FrameStream,
@@ -67,11 +68,7 @@ class QueryTokenizer(Protocol):
     """From a question to the tokens after the visual ones."""
 
     def text_ids(self, query: str) -> NDArray[np.int64]:
-        """Return int64 (L,).
-
-        Raises:
-            InvalidRequestError: The question holds what stands for a video.
-        """
+        """Return int64 (L,); refuse a question that holds what stands for a video."""
 
 
 class OpenedCheckpoint(Protocol):
@@ -156,15 +153,9 @@ class AnswerTokenizer(Protocol):
     def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
         """Return the prompt of one question, in the wording of its task or raw.
 
-        Args:
-            query: As `groundserve.families.check_asked` lets it pass. Control tokens that it spells
-                are text but for `options.reads_control_tokens`.
-            options: Of the request.
-            seen: The video.
-
-        Raises:
-            InvalidRequestError: The question holds what stands for a video, or is none that the
-                task can be asked with.
+        `groundserve.families.check_asked` has let it pass. Control tokens that it spells are text
+        but for `options.reads_control_tokens`; refused is what stands for a video, and what the
+        task cannot be asked with.
         """
 
     def text(self, token_ids: Sequence[int]) -> str:
@@ -178,17 +169,12 @@ OptionsT = TypeVar("OptionsT", contravariant=True)
 class Family(Protocol[SpecT, OptionsT]):
     """What all families have: how they see a video."""
 
-    @property
-    def name(self) -> str:
-        """As in the manifest and of the public Triton model."""
-
-    @property
-    def head(self) -> Head:
-        """What it answers."""
-
-    @property
-    def spec_type(self) -> type[Any]:
-        """The frozen dataclass whose fields `manifest.model` has."""
+    name: str
+    """As in the manifest and of the public Triton model."""
+    head: Head
+    """What it answers."""
+    spec_type: type[Any]
+    """The frozen dataclass whose fields `manifest.model` has."""
 
     @abstractmethod
     def streams(self, spec: SpecT) -> tuple[FrameStream, ...]:
@@ -201,36 +187,25 @@ class Family(Protocol[SpecT, OptionsT]):
     def plan(
         self, index: VideoIndex, options: OptionsT, spec: SpecT, limits: Limits = DEFAULT_LIMITS
     ) -> VideoPlan:
-        """Sample the frames.
+        """Sample the frames, or refuse what does not go together.
 
         Args:
             index: Of the whole video.
             options: `ScoreOptions` or `AnswerOptions`, by the head.
             spec: Of the model.
             limits: Ceilings on T.
-
-        Raises:
-            InvalidRequestError: Video, options, model and limits do not go together.
         """
-
-
-class ServedFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
-    """A family that can be served, by whichever head."""
 
     @abstractmethod
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say in a few words what each frame becomes, from `VideoPlan.facts`: "25 tokens each"."""
 
 
-class FramesFamily(ServedFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
+class FramesFamily(Family[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
     """A family of head "frames": its plans sample each frame once, for an answer ranks them."""
 
     def open_tokenizer(self, path: Path, spec: SpecT) -> QueryTokenizer:
-        """Open a `tokenizer.json` as `groundserve build` writes it.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
-        """
+        """Open a `tokenizer.json` as `groundserve build` writes it."""
 
     def recognises(self, raw_config: Mapping[str, Any]) -> bool:
         """Tell whether a config.json is of this family."""
@@ -238,68 +213,53 @@ class FramesFamily(ServedFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
     def open_checkpoint(
         self, path: str | Path, *, vision_tower: str | Path | None = None
     ) -> FamilyCheckpoint:
-        """Open a local directory or a hub id; imports PyTorch.
-
-        Raises:
-            InvalidRequestError: No such directory, or files are missing or unreadable.
-            UnsupportedError: The model differs from what this code computes.
-        """
+        """Open a local directory or a hub id; imports PyTorch."""
 
 
 class EngineFamily(FramesFamily[SpecT, OptionsT], Protocol[SpecT, OptionsT]):
     """A family of head "frames" that engines for a GPU can be built of."""
 
     def read_front(self, path: Path, *, device: str) -> GroundingFront:
-        """Read what stands before the decoder of a GPU engine; imports PyTorch.
-
-        Args:
-            path: `grounding_embeddings.safetensors`, as `groundserve build` writes it.
-            device: `cpu`, `cuda` or `cuda:1`.
-
-        Raises:
-            EngineMismatchError: The file is unreadable or does not hold these tensors.
-        """
+        """Read `grounding_embeddings.safetensors` of `groundserve build`; imports PyTorch."""
 
 
-class TextFamily(ServedFamily[SpecT, AnswerOptions]):
+class TextFamily(Family[SpecT, AnswerOptions]):
     """A family of head "text": a causal decoder that answers in words, with times.
 
     Where a family says nothing else, frames are all that it encodes, and features all that its
     front takes. Its folder has `checkpoint.Checkpoint`, which is opened.
     """
 
-    name: str
     head: Head = "text"
-    spec_type: type[Any]
     tasks: tuple[Task, ...]
     """What it can be asked."""
     tasks_without_query: tuple[Task, ...]
     """Tasks among them that take no question, but for `raw` ones: no other place says it."""
     part_names: tuple[str, ...]
     """What a checkpoint consists of, as `--part` names it."""
+    seen_as: str = ""
+    """What a frame becomes, in a few words."""
     own_positions: bool = False
     """Whether its prompts have `Prompt.position_ids`, which a decoder's graph then takes."""
 
     @abstractmethod
     def open_tokenizer(self, path: Path, spec: SpecT) -> AnswerTokenizer:
-        """Open a `tokenizer.json` as `groundserve build` writes it.
-
-        Raises:
-            MissingExtraError: The package `tokenizers` is not installed.
-        """
+        """Open a `tokenizer.json` as `groundserve build` writes it."""
 
     @abstractmethod
     def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
-        """Read the times of an answer.
+        """Read the times of an answer, in its order.
 
-        Returns:
-            In the order of the text, times as it says them; () for a task without times; None where
-            it says none that can be read.
+        () for a task without times; None where it says none that can be read.
         """
 
     @abstractmethod
     def recognises(self, directory: Path) -> bool:
         """Tell whether a directory holds the parts in the layout of the reference."""
+
+    def describe(self, facts: Mapping[str, int]) -> str:
+        """Say what each frame becomes."""
+        return self.seen_as
 
     def plan_inputs(self, spec: SpecT) -> tuple[PlanInput, ...]:
         """Return none."""
@@ -314,18 +274,13 @@ class TextFamily(ServedFamily[SpecT, AnswerOptions]):
         return ()
 
     def open_checkpoint(
-        self, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]] | None = None
+        self, path: str | Path, *, parts: GivenParts | None = None
     ) -> TextCheckpoint:
         """Find the parts and open their configs; imports PyTorch.
 
         Args:
             path: Directory in the layout of the reference, or a copy that `copy_to` wrote.
-            parts: Of `part_names` those that are not to be looked for, each with its files or
-                directories in order.
-
-        Raises:
-            InvalidRequestError: A part is missing, there are several, or one cannot be read.
-            UnsupportedError: The model differs from what this code computes.
+            parts: Of `part_names` those that are not to be looked for.
         """
         check_transformers(self.name)
         try:

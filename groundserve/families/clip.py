@@ -6,26 +6,38 @@ D_v width of the tower.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig
-from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPVisionEmbeddings
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import (
+    CLIPEncoder,
+    CLIPEncoderLayer,
+    CLIPVisionEmbeddings,
+)
 
 from groundserve.errors import UnsupportedError
+from groundserve.families.arithmetic import tower_flop
 from groundserve.strict_json import shown
 from groundserve.weights.tensors import check_num_layers
 
 HEAD_SIZE = 64
 """Head size of every tower that OpenAI published."""
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+"""Statistics of pixels in [0, 1], by channel."""
+STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTowerConfig:
     """The sizes of a vision transformer, which are all that differs between those of OpenAI."""
 
+    kind: ClassVar[str] = "vision tower"
+    """What an error calls it."""
     hidden_size: int
     """D_v."""
     intermediate_size: int
@@ -42,19 +54,28 @@ class ClipTowerConfig:
             or self.hidden_size % self.num_attention_heads
             or self.image_size < self.patch_size
         ):
-            raise UnsupportedError(f"no vision tower has the sizes {shown(vars(self))}")
+            raise UnsupportedError(f"no {self.kind} has the sizes {shown(vars(self))}")
         check_num_layers(self.num_hidden_layers, where="a vision tower")
+
+    @property
+    def side(self) -> int:
+        """Patches a side."""
+        return self.image_size // self.patch_size
 
     @property
     def num_positions(self) -> int:
         """P, and one for the class token."""
-        return (self.image_size // self.patch_size) ** 2 + 1
+        return self.side**2 + 1
 
-    def frame_flop(self) -> float:
-        """Return the arithmetic of patches and blocks for one image; a multiply-add is 2."""
-        n, width = self.num_positions, self.hidden_size
-        block = 2.0 * n * width * (4 * width + 2 * self.intermediate_size) + 4.0 * n * n * width
-        return self.num_hidden_layers * block + 2.0 * (n - 1) * width * 3 * self.patch_size**2
+    def flop(self) -> float:
+        """Return the arithmetic of patches and blocks; a multiply-add is 2."""
+        return tower_flop(
+            self.num_positions - 1,
+            patch_size=self.patch_size,
+            width=self.hidden_size,
+            mlp_width=self.intermediate_size,
+            num_layers=self.num_hidden_layers,
+        )
 
 
 class ClipTower(nn.Module):
@@ -83,14 +104,6 @@ class ClipTower(nn.Module):
 
     def embed_pixels(self, pixel_values: Tensor) -> Tensor:
         """Return what the first block takes: (n, 3, S, S), normalised -> (n, P + 1, D_v)."""
-        return cast(Tensor, self.pre_layrnorm(self._embed_patches(pixel_values)))
-
-    def encode_pixels(self, pixel_values: Tensor) -> Tensor:
-        """Return what the last block gives, the class token first: (n, P + 1, D_v)."""
-        embedded = self.embed_pixels(pixel_values)
-        return cast(Tensor, self.encoder(inputs_embeds=embedded).last_hidden_state)
-
-    def _embed_patches(self, pixel_values: Tensor) -> Tensor:
         embeddings = self.embeddings
         embedded = embed_patches(
             embeddings.patch_embedding,
@@ -99,16 +112,19 @@ class ClipTower(nn.Module):
         )
         class_token = embeddings.class_embedding.expand(embedded.shape[0], 1, -1)
         tokens = torch.cat([class_token, embedded], dim=1)
-        return tokens + cast(Tensor, embeddings.position_embedding.weight)
+        tokens = tokens + cast(Tensor, embeddings.position_embedding.weight)
+        return cast(Tensor, self.pre_layrnorm(tokens))
+
+    def encode_pixels(self, pixel_values: Tensor) -> Tensor:
+        """Return what the last block gives, the class token first: (n, P + 1, D_v)."""
+        embedded = self.embed_pixels(pixel_values)
+        return cast(Tensor, self.encoder(inputs_embeds=embedded).last_hidden_state)
 
 
 def embed_patches(projection: nn.Conv2d, pixel_values: Tensor, *, as_matmul: bool) -> Tensor:
-    """Project patches: (n, 3, S, S) -> (n, P, D_v).
+    """Project patches of p x p pixels: (n, 3, S, S) -> (n, P, D_v).
 
-    Args:
-        projection: Of p x p pixels; a convolution is what the references compute.
-        pixel_values: In the projection's dtype.
-        as_matmul: Whether to compute the same sum as one matrix product, as exported graphs do.
+    A convolution is what the references compute, the same sum `as_matmul` what exported graphs do.
     """
     if not as_matmul:
         # (n, D_v, s, s) -> (n, P, D_v)
@@ -122,3 +138,51 @@ def embed_patches(projection: nn.Conv2d, pixel_values: Tensor, *, as_matmul: boo
     patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, side * side, 3 * size * size)
     embedded = patches @ projection.weight.flatten(1).T
     return embedded if projection.bias is None else embedded + projection.bias
+
+
+def layer_at(
+    module: nn.Module, read: Tensor, normed_read: Tensor, normed: Tensor, *, attention: str
+) -> Tensor:
+    """Return a layer's output (n, R, D_v) at R of the positions of its input.
+
+    Args:
+        module: An encoder layer of CLIP or SigLIP.
+        read: (n, R, D_v), the input at these positions.
+        normed_read: The same behind the layer's first norm.
+        normed: (n, *, D_v), the whole input behind it.
+        attention: Which of transformers' functions attends.
+    """
+    layer = cast(CLIPEncoderLayer, module)
+    attend = layer.self_attn
+
+    def heads(projected: Tensor) -> Tensor:
+        # (n, *, D_v) -> (n, heads, *, head size)
+        split = projected.reshape(*projected.shape[:2], -1, attend.head_dim)
+        return split.transpose(1, 2)
+
+    attended, _ = ALL_ATTENTION_FUNCTIONS[attention](
+        attend,
+        heads(attend.q_proj(normed_read)),
+        heads(attend.k_proj(normed)),
+        heads(attend.v_proj(normed)),
+        None,
+        scaling=attend.scale,
+    )
+    read = read + attend.out_proj(attended.flatten(2))
+    return cast(Tensor, read + layer.mlp(layer.layer_norm2(read)))
+
+
+def sizes_of(
+    shapes: Mapping[str, Sequence[int]], needed: Mapping[str, int], refusal: str
+) -> tuple[Sequence[int], ...]:
+    """Return the shapes that tell the sizes of a tower.
+
+    Args:
+        shapes: Of its tensors.
+        needed: Name of each -> how many dimensions it has.
+        refusal: The error where one has not, with `{name}` and `{num_dims}`.
+    """
+    for name, num_dims in needed.items():
+        if len(shapes.get(name, ())) != num_dims or 0 in shapes[name]:
+            raise UnsupportedError(refusal.format(name=name, num_dims=num_dims))
+    return tuple(shapes[name] for name in needed)

@@ -56,7 +56,26 @@ def check_family(
     except AssertionError as error:  # of `VideoPlan`
         raise _fault(family, f"plan: {error}") from error
     for plan in plans:
-        _check_plan(family, spec, plan)
+        if family.head == "frames":
+            _check_each_frame_once(family, plan)
+        else:
+            _check_front_arrays(family, spec, plan)
+        if plan.num_visual_tokens > spec.max_feature_tokens:
+            raise _fault(
+                family,
+                f"plan: num_visual_tokens must be <= {spec.max_feature_tokens} (max_feature_tokens "
+                f"of the spec), got {plan.num_visual_tokens}",
+            )
+        _check_inputs(family, spec, plan)
+        # What no stream shows is not decoded.
+        num_frames = plan.units.shape[1]
+        shown = {place for stream in family.streams(spec) for place in stream.frames}
+        if shown != set(range(num_frames)):
+            raise _fault(
+                family,
+                f"plan: units have {num_frames} frames, and streams must show each of them, got "
+                f"frames {sorted(shown)} of a unit",
+            )
 
 
 def check_features(
@@ -70,8 +89,7 @@ def check_features(
             f"the vision stage must give (units, tokens, feature_width), ({num_units}, P, {width}) "
             f"here, got {shape}",
         )
-    if not np.isfinite(features).all():
-        raise _fault(family, "the vision stage gives NaN or infinity in PyTorch")
+    _check_finite(family, features, stage="vision")
 
 
 def check_logits(family: FramesFamily[Any, Any], logits: NDArray[Any], *, num_frames: int) -> None:
@@ -82,42 +100,23 @@ def check_logits(family: FramesFamily[Any, Any], logits: NDArray[Any], *, num_fr
             f"the grounding stage must give float32 ({num_frames},) for {num_frames} frames, "
             f"got {logits.dtype.name} {logits.shape}",
         )
-    if not np.isfinite(logits).all():
-        raise _fault(family, "the grounding stage gives NaN or infinity in PyTorch")
+    _check_finite(family, logits, stage="grounding")
 
 
-def _check_plan(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
-    if family.head == "frames":
-        _check_each_frame_once(family, plan)
-    else:
-        text_family: TextFamily[Any] = family  # type: ignore[assignment]  # by its head
-        declared = text_family.front_inputs(spec)
-        arrays = text_family.front_arrays(plan.seen, spec)
-        if len(arrays) != len(declared):
-            names = [one.name for one in declared]
-            raise _fault(family, f"front_arrays must be those of {names}, got {len(arrays)}")
-        for one, array in zip(declared, arrays, strict=True):
-            _check_input(family, "front_arrays", one, array)
-    if plan.num_visual_tokens > spec.max_feature_tokens:
-        raise _fault(
-            family,
-            f"plan: num_visual_tokens must be <= {spec.max_feature_tokens} (max_feature_tokens of "
-            f"the spec), got {plan.num_visual_tokens}",
-        )
-    _check_inputs(family, spec, plan)
-    _check_units(family, spec, plan)
+def _check_finite(family: Family[Any, Any], array: NDArray[Any], *, stage: str) -> None:
+    if not np.isfinite(array).all():
+        raise _fault(family, f"the {stage} stage gives NaN or infinity in PyTorch")
 
 
-def _check_units(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
-    """Check that streams show what units have, and all of it: what none shows is not decoded."""
-    num_frames = plan.units.shape[1]
-    shown = {place for stream in family.streams(spec) for place in stream.frames}
-    if shown != set(range(num_frames)):
-        raise _fault(
-            family,
-            f"plan: units have {num_frames} frames, and streams must show each of them, got "
-            f"frames {sorted(shown)} of a unit",
-        )
+def _check_front_arrays(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
+    text_family: TextFamily[Any] = family  # type: ignore[assignment]  # by its head
+    declared = text_family.front_inputs(spec)
+    arrays = text_family.front_arrays(plan.seen, spec)
+    if len(arrays) != len(declared):
+        names = [one.name for one in declared]
+        raise _fault(family, f"front_arrays must be those of {names}, got {len(arrays)}")
+    for one, array in zip(declared, arrays, strict=True):
+        _check_input(family, "front_arrays", one, array)
 
 
 def _check_each_frame_once(family: Family[Any, Any], plan: VideoPlan) -> None:

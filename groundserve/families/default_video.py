@@ -19,13 +19,7 @@ _FPS = 30
 def default_plan(family: Family[Any, Any], spec: ModelSpec) -> VideoPlan:
     """Plan an hour of video with default options: the most units that a request without has.
 
-    Args:
-        family: Whose rules hold. Where it refuses so long a video, half of it is planned, and so
-            on.
-        spec: Of the model, the family's `spec_type`.
-
-    Raises:
-        MediaError: It refuses a second, too.
+    Where the family refuses so long a video, half of it is planned, and so on.
     """
     seconds = _SECONDS
     while seconds > 1:
@@ -37,13 +31,7 @@ def default_plan(family: Family[Any, Any], spec: ModelSpec) -> VideoPlan:
 
 
 def short_plan(family: Family[Any, Any], spec: ModelSpec, num_frames: int) -> VideoPlan:
-    """Plan a video of one frame a second with default options, which every family takes.
-
-    Args:
-        family: Whose rules hold; they may take fewer.
-        spec: Of the model, the family's `spec_type`.
-        num_frames: Of the video.
-    """
+    """Plan a video of one frame a second with default options, which every family takes."""
     return _plan(family, _video(num_frames, fps=1), spec)
 
 

@@ -1,9 +1,11 @@
-"""Llama as transformers has it: the decoder of several families, from the files of its base."""
+"""Decoders as transformers has them: config.json, whichever release wrote it, and empty models."""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,16 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.decoder_config import no_decoder, read_decoder_config
 from groundserve.strict_json import shown
 from groundserve.weights.tensors import all_weight_files, check_num_layers
 
 _SIDE_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
+    *("config.json", "generation_config.json", "tokenizer.model", "tokenizer_config.json"),
     "special_tokens_map.json",
-    "model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
+    *("model.safetensors.index.json", "pytorch_model.bin.index.json"),
 )
+# What a config.json says of how it was run, perhaps by kernels that are not installed.
+_OF_A_RUN = frozenset({"_attn_implementation", "attn_implementation"})
 
 
 def llama_config(
@@ -33,13 +32,10 @@ def llama_config(
     model_types: Sequence[str] = ("llama",),
     vocab_size: int | None = None,
 ) -> LlamaConfig:
-    """Read a config.json.
+    """Read a config.json of the part that errors call `where`.
 
-    Args:
-        raw: As parsed.
-        where: The part, for errors.
-        model_types: Those that say so: a reference may relabel what is Llama otherwise.
-        vocab_size: Rows of the tables of tokens, where they are not as many as the file says.
+    A reference may relabel what is Llama otherwise, hence `model_types`; `vocab_size` where the
+    tables of tokens have not as many rows as the file says.
     """
     model_type = raw.get("model_type")
     if model_type not in model_types:
@@ -77,6 +73,35 @@ def empty_llama(config: LlamaConfig, *, where: str) -> LlamaForCausalLM:
         raise no_decoder(where, "Llama", error) from error
 
 
+def read_decoder_config(
+    raw: Mapping[str, Any], kind: type[Any], *, where: str, name: str, **replaced: Any
+) -> Any:
+    """Read a config of transformers; errors name the part `where` and the decoder.
+
+    `raw` stays as it is, which transformers' own reading does not promise; what is `replaced`
+    stands instead of its values.
+    """
+    values = {
+        **{key: value for key, value in raw.items() if key not in _OF_A_RUN},
+        "model_type": kind.model_type,
+        # Of batches, and perhaps no row of the table.
+        "pad_token_id": None,
+        **replaced,
+    }
+    if isinstance(scaling := values.get("rope_scaling"), Mapping):
+        # Until 4.43 long-RoPE was called su, which Phi-3.5-vision's published config still has;
+        # transformers 5 reads the name, but then misses the length that the short list is for.
+        values["rope_scaling"] = {
+            key: "longrope" if key in ("type", "rope_type") and value == "su" else value
+            for key, value in scaling.items()
+        }
+    try:
+        with _quiet_rotary():
+            return kind.from_dict(values)
+    except Exception as error:  # of transformers, whose kinds differ from version to version
+        raise no_decoder(where, name, error) from error
+
+
 def llama_files(directory: Path) -> list[Path]:
     """Return the files of a base that decide what it computes."""
     side = [directory / name for name in _SIDE_FILES if (directory / name).is_file()]
@@ -87,3 +112,21 @@ def is_llama_weight(name: str) -> bool:
     """Tell whether a tensor of a file is one of the decoder's."""
     # Older releases of transformers saved the rotary frequencies, rounded to float16.
     return not name.endswith("rotary_emb.inv_freq")
+
+
+def no_decoder(where: str, name: str, error: Exception) -> InvalidRequestError:
+    """Return an error of transformers or PyTorch as one of ours, in one line."""
+    reason = " ".join(str(error).split())
+    return InvalidRequestError(f"{where}: config.json describes no {name}: {reason}")
+
+
+@contextmanager
+def _quiet_rotary() -> Iterator[None]:
+    """Keep transformers from advising how to write the lengths of a config that is not ours."""
+    logger = logging.getLogger("transformers.modeling_rope_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -11,12 +11,7 @@ GroundingFront = tuple[nn.Module, nn.Embedding]
 to the decoder's width, and table of text embeddings."""
 
 
-class VisionModule(nn.Module):
-    """The vision stage: `forward(*streams, *plan inputs)` -> (U, P, D).
-
-    Each plan input has the units in front, so that all inputs are batches of units.
-    """
-
+class _WithAttention(nn.Module):
     config: Any = None
     """Config of transformers from which `layers` read their attention; None where none has any."""
 
@@ -24,6 +19,13 @@ class VisionModule(nn.Module):
     def layers(self) -> nn.ModuleList:
         """Layers that hold attention; none where nothing else is said."""
         return nn.ModuleList()
+
+
+class VisionModule(_WithAttention):
+    """The vision stage: `forward(*streams, *plan inputs)` -> (U, P, D).
+
+    Each plan input has the units in front, so that all inputs are batches of units.
+    """
 
     def prepare_export(self) -> None:
         """Compute from here on what exported graphs compute, and a GPU does well.
@@ -39,16 +41,8 @@ class VisionModule(nn.Module):
         """
 
 
-class GroundingModule(nn.Module):
+class GroundingModule(_WithAttention):
     """Features (U, P, D) and int64 (L,) text ids -> float32 (T,), logits before the sigmoid."""
-
-    config: Any = None
-    """Config of transformers from which `layers` read their attention; None where none has any."""
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        """Layers that hold attention; none where nothing else is said."""
-        return nn.ModuleList()
 
 
 class FrontModule(nn.Module):

@@ -15,6 +15,10 @@ from groundserve.strict_json import shown
 CHOICES_NAME = "groundserve_parts.json"
 """File of a copy: switches and numbers it was opened with, such as `{"clip_heads": "5"}`."""
 
+GivenParts = Mapping[str, Sequence[str | Path]]
+"""By name what is not to be looked for: files or directories, found as they are or below the
+checkpoint's directory, or the value of a switch or a number."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FoundParts:
@@ -40,7 +44,7 @@ class PartSearch:
     def __init__(
         self,
         directory: Path,
-        given: Mapping[str, Sequence[str | Path]],
+        given: GivenParts,
         *,
         family: str,
         looks: Mapping[str, str],
@@ -52,18 +56,12 @@ class PartSearch:
 
         Args:
             directory: Where parts are looked for.
-            given: By name what is not to be looked for: files or directories, found as they are or
-                below `directory`, or the value of a switch or a number.
+            given: What is not.
             family: Whose parts they are.
             looks: Part -> what it looks like, for who has to name it.
             repeated: Parts of which there may be several, in order.
             switches: What is no part but a choice -> its values.
             numbers: What is no part but a whole number above 0.
-
-        Raises:
-            InvalidRequestError: There is no such directory; or something is given that has no such
-                name, or not as a list of paths or texts; or what a copy was opened with cannot be
-                read.
         """
         if not os.path.isdir(directory):  # Path's own raises where a name is too long
             raise InvalidRequestError(f"checkpoint {directory}: no such directory")
@@ -95,12 +93,13 @@ class PartSearch:
         """The directory as an error names it."""
         return f"checkpoint {self.directory.name}"
 
-    def part(self, name: str, find: Callable[[], Sequence[Path]]) -> tuple[Path, ...]:
-        """Return a part as given, else as found; () where it is missing.
+    @property
+    def folders(self) -> list[Path]:
+        """Folders in the directory, in name order."""
+        return sorted(path for path in self.directory.iterdir() if path.is_dir())
 
-        Raises:
-            InvalidRequestError: It is given and there is none, or several of one.
-        """
+    def part(self, name: str, find: Callable[[], Sequence[Path]]) -> tuple[Path, ...]:
+        """Return a part as given, else as found; () where it is missing."""
         if name in self._given:
             values = self._given[name]
             if not values or (len(values) > 1 and name not in self._repeated):
@@ -115,16 +114,9 @@ class PartSearch:
         return paths
 
     def switch(self, name: str, default: str) -> str:
-        """Return the value of a switch as given, else the default.
-
-        Raises:
-            InvalidRequestError: It is given and is none of its values, or several.
-        """
-        values = self._values(name)
-        if values is None:
-            return default
-        allowed = self._switches[name]
-        if len(values) != 1 or values[0] not in allowed:
+        """Return the value of a switch as given, else the default."""
+        values, allowed = self._values(name, default), self._switches[name]
+        if name in self._given and (len(values) != 1 or values[0] not in allowed):
             raise InvalidRequestError(
                 f"{self.where}: the part {name} must be {' or '.join(allowed)}, "
                 f"got {', '.join(values)}"
@@ -132,14 +124,10 @@ class PartSearch:
         return values[0]
 
     def number(self, name: str) -> int | None:
-        """Return a number as given; None where it is not.
-
-        Raises:
-            InvalidRequestError: It is given and is none, or several are.
-        """
-        values = self._values(name)
-        if values is None:
+        """Return a number as given; None where it is not."""
+        if name not in self._given:
             return None
+        values = self._values(name)
         if len(values) != 1 or not re.fullmatch("[1-9][0-9]{0,5}", values[0]):
             raise InvalidRequestError(
                 f"{self.where}: the part {name} must be one whole number above 0, "
@@ -153,11 +141,7 @@ class PartSearch:
         return {name: str(self._given[name][0]) for name in self._choices if name in self._given}
 
     def refuse_missing(self) -> None:
-        """Say all that is missing at once, and what was found.
-
-        Raises:
-            InvalidRequestError: Something is.
-        """
+        """Say all that is missing at once, and what was found."""
         missing = [name for name in self._looks if name not in self._found]
         if missing:
             lacks = "; ".join(f"{name} ({self._looks[name]})" for name in missing)
@@ -174,16 +158,11 @@ class PartSearch:
         """Note unused files of the directory."""
         self.left_aside += [str(path.relative_to(self.directory)) for path in paths]
 
-    def one(self, name: str, pattern: str) -> Sequence[Path]:
-        """Find the file of a part in the directory, () where there is none.
-
-        Raises:
-            InvalidRequestError: There are several.
-        """
-        files = sorted(self.directory.glob(pattern))
-        if len(files) > 1:
-            raise self.several(name, files)
-        return files
+    def at_most_one(self, name: str, paths: Sequence[Path]) -> Sequence[Path]:
+        """Return what was found of a part of which there may not be several."""
+        if len(paths) > 1:
+            raise self.several(name, paths)
+        return paths
 
     def several(self, name: str, paths: Sequence[Path]) -> InvalidRequestError:
         """Return the error that says that a part is to be chosen."""
@@ -192,8 +171,8 @@ class PartSearch:
             f"{self.where}: the part {name} may be {shown}; choose with --part {name}=PATH"
         )
 
-    def _values(self, name: str) -> list[str] | None:
-        return [str(value) for value in self._given[name]] if name in self._given else None
+    def _values(self, name: str, *default: str) -> list[str]:
+        return [str(value) for value in self._given.get(name, default)]
 
     def _choices_of_copy(self) -> dict[str, Sequence[str]]:
         path = self.directory / CHOICES_NAME
@@ -247,9 +226,6 @@ def tower_heads(
         given: By hand.
         described: By a config, or of the published tower of this width.
         head_size: Of published towers; holds for every width that is a multiple of it.
-
-    Raises:
-        InvalidRequestError: Nothing says it, or the width is no multiple of it.
     """
     heads = given or described
     if heads is None and head_size is not None and width % head_size == 0:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import UnsupportedError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.media.outputs import ResizeRule
@@ -189,24 +189,20 @@ class VideoPlan:
 
 
 def units_of(frame_indices: NDArray[np.int64], *, frames_per_unit: int = 1) -> NDArray[np.int64]:
-    """Divide the sampled frames into units of F that follow each other.
-
-    Args:
-        frame_indices: int64 (T,), as `VideoPlan` has them, T a multiple of F.
-        frames_per_unit: F.
-
-    Returns:
-        int64 (T / F, F), as `VideoPlan.units`.
-    """
+    """Divide the sampled frames, int64 (T,), into units of F that follow each other: (T / F, F)."""
     return np.unique(frame_indices, return_inverse=True)[1].reshape(-1, frames_per_unit)
 
 
-def check_fixed_num_frames(family: str, num_frames: int, limits: Limits) -> None:
-    """Check the ceiling on T for a family that samples as many frames of every video.
+def refuse_placeholder(query: str, placeholder: str) -> None:
+    """Refuse a question that holds what stands for the video in a reference's prompts."""
+    if placeholder in query:
+        raise InvalidRequestError(
+            f"QUERY must not contain the placeholder {placeholder}; remove it"
+        )
 
-    Raises:
-        UnsupportedError: The ceiling is lower.
-    """
+
+def check_fixed_num_frames(family: str, num_frames: int, limits: Limits) -> None:
+    """Check the ceiling on T for a family that samples as many frames of every video."""
     if num_frames > limits.max_num_frames:
         raise UnsupportedError(
             f"{family} samples {num_frames} frames of every video, and this server takes at most "

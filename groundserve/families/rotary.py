@@ -6,6 +6,7 @@ Shape letters: B batch, S positions of one pass, R regimes, C positions of the m
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -42,7 +43,7 @@ class RotaryTables(nn.Module):
         Args:
             frequencies: float32 (R, d/2), radians a position in each regime.
             max_positions: C.
-            switch: Sequences of more positions are in regime 1; None where R is 1.
+            switch: As the attribute of this name.
             scale: Of cos and sin.
             angles: What position, frequency, their product, its cos and its sin are rounded to.
             rounding: What cos and sin are rounded to in the end.
@@ -69,10 +70,7 @@ class RotaryTables(nn.Module):
     ) -> Self:
         """Return the tables of a decoder.
 
-        Raises:
-            UnsupportedError: It rotates in another way than "default" or "longrope", or a part of
-                each head only; or "longrope" has a magnitude of its own, or lengths that it cannot
-                have.
+        Source of the magnitude: WHB139426/Grounded-Video-LLM e26da4e, `models/modeling_phi3.py`.
         """
         rope = config.rope_parameters
         kind, part = rope["rope_type"], rope.get("partial_rotary_factor", 1.0)
@@ -85,17 +83,15 @@ class RotaryTables(nn.Module):
             raise UnsupportedError(
                 f"rope_parameters must leave {given[0]} to the lengths, got {rope[given[0]]}"
             )
-        head_size = (
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        )
+        head_size = getattr(config, "head_dim", None)
+        head_size = head_size or config.hidden_size // config.num_attention_heads
         periods = rope["rope_theta"] ** (torch.arange(0, head_size, 2).float() / head_size)
         max_positions: int = config.max_position_embeddings
+        make = partial(cls, max_positions=max_positions, angles=angles, rounding=rounding)
         if not all(0 < one < math.inf for one in periods.tolist()):
             raise UnsupportedError(f"rope_theta must be a number above 0, got {rope['rope_theta']}")
         if kind == "default":
-            return cls(
-                (1 / periods)[None], max_positions=max_positions, angles=angles, rounding=rounding
-            )
+            return make((1 / periods)[None])
         switch: int = rope["original_max_position_embeddings"]
         if not 1 < switch <= max_positions:
             raise UnsupportedError(
@@ -105,14 +101,9 @@ class RotaryTables(nn.Module):
         factors = torch.tensor([rope["short_factor"], rope["long_factor"]], dtype=torch.float32)
         if not all(0 < one < math.inf for one in factors.flatten().tolist()):
             raise UnsupportedError("short_factor and long_factor must be numbers above 0")
-        return cls(
-            1 / (factors * periods),
-            max_positions=max_positions,
-            switch=switch,
-            scale=_magnitude(max_positions, switch),
-            angles=angles,
-            rounding=rounding,
-        )
+        # By how much longer sequences became.
+        scale = math.sqrt(1 + math.log(max_positions / switch) / math.log(switch))
+        return make(1 / (factors * periods), switch=switch, scale=scale)
 
     def regime(self, num_positions: int) -> int:
         """Return the regime of a sequence of so many positions."""
@@ -123,15 +114,7 @@ class RotaryTables(nn.Module):
         return torch.arange(start, start + num_positions)[None] + regime * self.max_positions
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cos and sin, (B, S, d) each, in the dtype of x.
-
-        Args:
-            x: Tells dtype and device.
-            position_ids: int64 (B, S), of `position_ids`.
-
-        Raises:
-            ValueError: An id is none of the model's: a caller counted past where regime 0 ends.
-        """
+        """Return cos and sin, (B, S, d) each, in dtype and on the device of x."""
         regimes = position_ids // self.max_positions
         positions = position_ids % self.max_positions
         past_switch = (regimes == 0) & (positions >= (self.switch or self.max_positions))
@@ -145,11 +128,9 @@ class RotaryTables(nn.Module):
         return torch.cat((cos, cos), -1).to(x.dtype), torch.cat((sin, sin), -1).to(x.dtype)
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """Return cos and sin of each position, for an engine that looks them up.
+        """Return cos and sin of each position, float32 (rows, d/2), for an engine's look-up.
 
-        Returns:
-            float32 (rows, d/2) each: `switch` rows of regime 0, then C of regime 1; where there is
-            one regime, its C.
+        `switch` rows of regime 0, then C of regime 1; where there is one regime, its C.
         """
         rows = [self.max_positions] if self.switch is None else [self.switch, self.max_positions]
         of_regimes = [
@@ -167,12 +148,3 @@ class RotaryTables(nn.Module):
             for one in (angles.cos(), angles.sin())
         )
         return cos, sin
-
-
-def _magnitude(max_positions: int, switch: int) -> float:
-    """Return what long-RoPE multiplies cos and sin with, by how much longer sequences became.
-
-    Source: WHB139426/Grounded-Video-LLM e26da4e, `models/modeling_phi3.py`.
-    """
-    longer = max_positions / switch
-    return math.sqrt(1 + math.log(longer) / math.log(switch)) if longer > 1 else 1.0

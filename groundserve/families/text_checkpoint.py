@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaForCausalLM, PreTrainedModel
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.arithmetic import causal_decoder_flop
-from groundserve.families.llama import empty_llama
+from groundserve.families.base import FindingRow
+from groundserve.families.llama import empty_llama, llama_config
 from groundserve.families.modules import VisionModule
-from groundserve.families.parts import FoundParts, LlamaParts, write_choices
+from groundserve.families.parts import FoundParts, GivenParts, LlamaParts, write_choices
 from groundserve.tokenizers.llama_tokenizer import END, UNKNOWN
 from groundserve.weights.lora import Adapter, merge
-from groundserve.weights.tensors import filled_module
+from groundserve.weights.tensors import filled_module, read_json
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class OpenedTextCheckpoint(ABC):
     """Base of a `TextCheckpoint`; tensors are read when a module is asked for."""
 
-    name: str
     parts: FoundParts
     raw_config: dict[str, Any]
     """The decoder's config.json as parsed."""
     config: Any
     """The decoder's, as transformers has it."""
-    adapters: tuple[Adapter, ...]
+    adapters: tuple[Adapter, ...] = ()
     """In the order in which they are merged."""
+
+    def __init__(self, directory: Path, given: GivenParts) -> None:
+        """Find the parts, and check that they are of one model."""
+        self.name = directory.resolve().name
+
+    @classmethod
+    def open(cls, path: str | Path, *, parts: GivenParts) -> Self:
+        """Open what `TextFamily.open_checkpoint` is given."""
+        return cls(Path(os.path.expanduser(path)), parts)
 
     @abstractmethod
     def empty_vision(self) -> VisionModule:
@@ -44,11 +52,7 @@ class OpenedTextCheckpoint(ABC):
 
     @abstractmethod
     def vision_tensors(self, names: AbstractSet[str]) -> Mapping[str, Tensor]:
-        """Return the vision stage's tensors.
-
-        Args:
-            names: Those of `empty_vision`.
-        """
+        """Return the vision stage's tensors; `names` are those of `empty_vision`."""
 
     @abstractmethod
     def empty_decoder(self) -> PreTrainedModel:
@@ -56,11 +60,7 @@ class OpenedTextCheckpoint(ABC):
 
     @abstractmethod
     def decoder_tensors(self, names: AbstractSet[str]) -> Iterable[tuple[str, Tensor]]:
-        """Yield the decoder's tensors, before adapters are merged.
-
-        Args:
-            names: Those of `empty_decoder`.
-        """
+        """Yield the decoder's, before adapters are merged; `names` are those of `empty_decoder`."""
 
     @abstractmethod
     def copy_places(self) -> Mapping[str, Path]:
@@ -73,12 +73,7 @@ class OpenedTextCheckpoint(ABC):
     def load_vision(
         self, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> VisionModule:
-        """Read the vision stage.
-
-        Args:
-            dtype: To convert the weights to, whatever the files hold.
-            device: `cpu`, `cuda` or `cuda:1`.
-        """
+        """Read the vision stage, whatever dtype the files hold."""
         model = self.empty_vision()
         tensors = self.vision_tensors(model.state_dict().keys())
         return filled_module(
@@ -90,9 +85,7 @@ class OpenedTextCheckpoint(ABC):
     ) -> PreTrainedModel:
         """Read the decoder with its adapters merged, one tensor after another.
 
-        Args:
-            dtype: Of the weights. In float32 nothing is rounded; else each adapter's sum is.
-            device: As of `load_vision`.
+        In float32 nothing is rounded; else each adapter's sum is.
         """
         model = self.empty_decoder()
         tensors = self.decoder_tensors(model.state_dict().keys())
@@ -123,12 +116,15 @@ class OpenedTextCheckpoint(ABC):
         return int(self.config.vocab_size)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class OpenedLlamaCheckpoint(OpenedTextCheckpoint):
     """Base of those whose decoder is Llama, with its tokenizer beside it."""
 
     parts: LlamaParts
-    config: LlamaConfig
+
+    def read_config(self, **how: Any) -> None:
+        """Read the base's config.json, as `llama_config` is told."""
+        self.raw_config = read_json(self.parts.base / "config.json")
+        self.config = llama_config(self.raw_config, where=self.where, **how)
 
     @property
     def end_token_id(self) -> int:
@@ -136,10 +132,10 @@ class OpenedLlamaCheckpoint(OpenedTextCheckpoint):
         return cast(int, self.config.eos_token_id)
 
     @property
-    def base_finding(self) -> str:
+    def base_finding(self) -> FindingRow:
         """What `findings` says of the base."""
         layers = f"{self.config.num_hidden_layers} layers of {self.config.hidden_size}"
-        return f"{self.parts.base.name}: Llama, {layers}"
+        return "base", "ok", f"{self.parts.base.name}: Llama, {layers}"
 
     @property
     def where(self) -> str:

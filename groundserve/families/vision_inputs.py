@@ -39,12 +39,7 @@ class VisionInputs:
 
     @classmethod
     def of(cls, family: Family[Any, Any], spec: ModelSpec) -> Self:
-        """Ask a family.
-
-        Raises:
-            UnsupportedError: It takes frames as decoded beside others, or more frames of a unit
-                than are decoded at once.
-        """
+        """Ask a family."""
         streams = family.streams(spec)
         taken = ", ".join(
             f"{one.name} ({one.size or 'any size'}, {len(one.frames)} a unit)" for one in streams
@@ -95,12 +90,7 @@ class VisionInputs:
         return tuple(one.unit_dims for one in self.streams)
 
     def chunk_frames(self, width: int, height: int) -> int:
-        """Return how many frames of a video are decoded at once.
-
-        Args:
-            width: Pixels of its frames, as it announces them.
-            height: The same.
-        """
+        """Return how many frames of a video that announces this size are decoded at once."""
         if not self.are_as_decoded:
             return CHUNK_FRAMES
         return min(CHUNK_FRAMES, max(1, CHUNK_BYTES // (3 * width * height)))
@@ -110,11 +100,7 @@ class VisionInputs:
         return self.chunk_frames(width, height) // self.frames_per_unit
 
     def check_aspect(self, width: int, height: int) -> None:
-        """Refuse frames that the vision stage would resize to many more pixels.
-
-        Raises:
-            MediaError: They are as decoded, and one side is far longer than the other.
-        """
+        """Refuse frames that the vision stage would resize to many more pixels."""
         if self.are_as_decoded and max(width, height) > _MAX_ASPECT * min(width, height):
             raise MediaError(
                 f"the longer side of the video's frames must be at most {_MAX_ASPECT} times the "
@@ -122,11 +108,7 @@ class VisionInputs:
             )
 
     def of_plan(self, plan: VideoPlan) -> tuple[NDArray[np.float32], ...]:
-        """Return the arrays of `plan_inputs` for one request, with its units in front.
-
-        Returns:
-            Of an input that all units share (1, ...), of one of units (U, ...).
-        """
+        """Return the arrays of `plan_inputs`: (U, ...), or (1, ...) where all units share it."""
         return tuple(
             plan.inputs[one.name] if one.of_units else plan.inputs[one.name][np.newaxis]
             for one in self.plan_inputs
@@ -134,12 +116,7 @@ class VisionInputs:
 
 
 def take_units(inputs: Sequence[ArrayT], units: slice | NDArray[np.int64]) -> list[ArrayT]:
-    """Return what inputs have of some units; of one that all units share, that one.
-
-    Args:
-        inputs: Arrays with U units in front, or 1 where all share it.
-        units: Which of the U.
-    """
+    """Return what inputs have of some of U units; of one that all units share, that one."""
     return [one if len(one) == 1 else one[units] for one in inputs]
 
 

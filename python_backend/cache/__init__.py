@@ -1,12 +1,8 @@
 """Keep what a video cost: its index (probing) and its features (decoding and vision).
 
 A request first asks for the index under the source's identity: the frames to sample follow from it.
-Then it asks for the features under these frames. A hit on both touches no worker process and no
-engine; an index alone saves probing a video whose question is refused. Whoever may not read a video
-is refused before the cache is looked at: a key needs the identity of an open source.
-
-The directory is trusted: a checksum finds damage, not forgery. Damage that changes neither inode
-nor size nor time of a file (bits that rot) is found by the next process that reads the entry.
+Then it asks for the features under these frames. Whoever may not read a video is refused before
+the cache is looked at: a key needs the identity of an open source.
 """
 
 from python_backend.cache.config import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE, CacheConfig

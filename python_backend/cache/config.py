@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,12 +14,12 @@ from typing import Self
 
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import GIB
-from python_backend.cache.private import check_private_directory
 
 CACHE_DIR_VARIABLE = "GROUNDSERVE_CACHE_DIR"
 CACHE_BYTES_VARIABLE = "GROUNDSERVE_CACHE_BYTES"
 # Some 290 videos with the released model at 512 frames: 12,800 tokens x 1,152 in float16, 29.5 MB.
 DEFAULT_CACHE_BYTES = 8 * GIB
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +52,9 @@ class CacheConfig:
         return cls(directory=Path(directory), max_bytes=int(text))
 
     def prepare(self) -> None:
-        """Make the directory where it does not exist, and check that it will do.
-
-        Raises:
-            InvalidRequestError: It is no directory, others own it or may write to it, or it cannot
-                be made, read and written.
-        """
+        """Make the directory where it does not exist, and check that it will do."""
         try:
-            with suppress(FileExistsError):
-                self.directory.mkdir(mode=0o700)
-            check_private_directory(self.directory)
+            make_private_directory(self.directory)
             # Asked of the kernel: the mode bits say nothing of a read-only file system.
             if not os.access(self.directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
                 raise PermissionError(0, "It cannot be read and written")
@@ -68,3 +63,29 @@ class CacheConfig:
                 f"the cache directory (--cache-dir) {self.directory} cannot be used: "
                 f"{error.strerror}"
             ) from error
+
+
+def make_private_directory(directory: Path) -> None:
+    """Make a directory where there is none, and check that only this user and root can change it.
+
+    An entry has a checksum and no signature: whoever may write here decides what is served.
+    """
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    status = directory.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(errno.ELOOP, "It is a symbolic link; name the directory that it leads to")
+    if not stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.ENOTDIR, "It is not a directory")
+    if status.st_uid != (user := os.geteuid()):
+        raise OSError(
+            errno.EPERM,
+            f"It belongs to user {status.st_uid} and this is user {user}: its owner decides what "
+            f"is served; as its owner or root: chown {user} {directory}",
+        )
+    if status.st_mode & WRITABLE_BY_OTHERS:
+        raise OSError(
+            errno.EPERM,
+            f"It can be changed by other users, who could forge what is served (mode "
+            f"{stat.S_IMODE(status.st_mode):04o}); chmod 700 {directory}",
+        )

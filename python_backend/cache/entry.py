@@ -60,11 +60,7 @@ def unpack(key: str, data: NDArray[np.uint8], *, is_verified: bool = False) -> E
     """Read an entry back from the bytes of a file; its arrays are views of them.
 
     `is_verified` says that the checksum is known to match; computing it is most of the work.
-
-    Raises:
-        CorruptEntryError: Anything is not as `pack` wrote it.
     """
-    # Slices of numpy and of memoryviews copy nothing; features are tens of megabytes.
     body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
     if not is_verified and hashlib.sha256(body.data).digest() != digest.tobytes():
         raise CorruptEntryError("the checksum does not match")

@@ -40,11 +40,7 @@ class VideoCache:
         """Keep the features of a plan."""
 
     def locked(self, plan: VideoPlan, deadline: Deadline) -> AbstractContextManager[None]:
-        """Be the only one, of all that share the cache, who computes these features.
-
-        Raises:
-            DeadlineExceededError: Another one did all the time.
-        """
+        """Be the only one, of all that share the cache, who computes these features."""
         return nullcontext()
 
 
@@ -52,11 +48,7 @@ class FeatureCache:
     """Features and indexes of any videos in one directory, which others may share."""
 
     def __init__(self, config: CacheConfig, *, meter: Meter) -> None:
-        """Open the directory; what its disk does later is counted and logged, never an error.
-
-        Raises:
-            InvalidRequestError: Others can change the directory, or it cannot be used.
-        """
+        """Open the directory; what its disk does later is counted and logged, never an error."""
         config.prepare()
         self._store = EntryStore(config.directory, max_bytes=config.max_bytes, meter=meter)
         self._meter = meter

@@ -40,7 +40,8 @@ class CacheKeys:
             "features",
             self.identity,
             decoder_versions(),
-            self._decode_stage(),
+            # PyAV decodes what DALI cannot.
+            "pyav" if self.manifest.decoder == "pyav" else f"dali {dali_version()} mixed",
             # Not the whole engine's: another grounder leaves features as they are.
             self.manifest.encoder_identity,
             [asdict(stream) for stream in self.manifest.seam.streams(self.manifest.model)],
@@ -50,12 +51,6 @@ class CacheKeys:
             # the entry.
             _content(plan.decoded_indices),
         )
-
-    def _decode_stage(self) -> str:
-        if self.manifest.decoder == "pyav":
-            return "pyav"
-        # PyAV decodes what DALI cannot.
-        return f"dali {dali_version()} mixed"
 
 
 @cache

@@ -36,11 +36,7 @@ class Questions:
         model: ModelSpec,
         limits: Limits,
     ) -> Questions:
-        """Tokenize questions, without the prompt around them.
-
-        Raises:
-            InvalidRequestError: Their number, the length of one, or what it holds breaks a rule.
-        """
+        """Tokenize questions, without the prompt around them."""
         check_number(len(queries), limits)
         # surrogatepass: only the size is looked at here.
         check_sizes([len(query.encode("utf-8", "surrogatepass")) for query in queries], limits)
@@ -94,10 +90,6 @@ def ground_questions(
     """Return float32 (Q, T), one row of logits a question, for (U, P, D), C-contiguous.
 
     Every question is checked before the first is scored, the deadline before each.
-
-    Raises:
-        InvalidRequestError: A question does not fit beside the visual tokens.
-        DeadlineExceededError: Time ran out between two questions.
     """
     questions.check_tokens(features.shape[0] * features.shape[1])
     rows: list[NDArray[np.float32]] = []

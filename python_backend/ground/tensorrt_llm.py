@@ -98,13 +98,7 @@ class TensorRTLLMTokenScorer:
     """
 
     def __init__(self, engine_dir: Path, *, gpu: CudaGpu | None = None) -> None:
-        """Load `config.json` and `rank0.engine` of a directory.
-
-        Raises:
-            EngineMismatchError: The engine was built by other versions or for another GPU.
-            UnavailableError: The GPU has no room for the engine's scratch memory.
-            UnsupportedError: TensorRT-LLM is not installed.
-        """
+        """Load `config.json` and `rank0.engine` of a directory."""
         self._description = EngineDescription.read(engine_dir / _CONFIG_NAME)
         session_class = _import_runtime(self._description)
         self._gpu = gpu or CudaGpu()

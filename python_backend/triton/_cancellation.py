@@ -70,12 +70,7 @@ class CancellationToken:
 
 
 def cancellation_of(request: Any) -> Callable[[], bool]:
-    """Return what tells whether the `front` that called an inner model has let go since.
-
-    Raises:
-        UnsupportedError: Somebody else called it: only `front` checks what a request holds.
-        RequestCancelledError: It has let go already, or never was: the secret is made up.
-    """
+    """Return what tells whether the `front` that called an inner model has let go since."""
     token = read_parameters(request).get(_PARAMETER)
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise UnsupportedError(

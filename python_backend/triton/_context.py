@@ -28,12 +28,7 @@ class ModelContext:
 
     @classmethod
     def load(cls, args: dict[str, str]) -> Self:
-        """Read the arguments of `initialize`.
-
-        Raises:
-            EngineMismatchError: Wrong groundserve for this engine, or another engine than the one
-                the server began with.
-        """
+        """Read the arguments of `initialize`."""
         # Protobuf as JSON: each parameter is an object with one field, `string_value`.
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}

@@ -188,11 +188,6 @@ def call_model(
     interpreter, and `async_exec` is no more than `exec` in an executor's thread. Tensors on a GPU
     stay there: no memory is preferred.
 
-    Raises:
-        DeadlineExceededError: No time is left to begin.
-        RequestCancelledError: Nobody waits for it any more.
-        GroundserveError: The model rejected the inputs (with the class that says so), or failed.
-
     Source: triton-inference-server/python_backend 01d0ad8 (r24.10) and f9088ff, src/pb_stub.cc
     (`async_exec`) and src/infer_request.cc (`InferRequest::Exec`).
     """

@@ -25,11 +25,7 @@ Tensors = dict[str, Any]
 
 
 def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
-    """Return the questions of the BYTES tensor QUERY (Q,).
-
-    Raises:
-        InvalidRequestError: There are none or too many, they are too long, or one is not UTF-8.
-    """
+    """Return the questions of the BYTES tensor QUERY (Q,)."""
     # Absent and empty are refused alike, in the words of `check_number`.
     elements = tensors.get("QUERY", ())
     check_number(len(elements), limits)
@@ -38,11 +34,7 @@ def read_queries(tensors: Tensors, limits: Limits) -> list[str]:
 
 
 def read_optional_text(tensors: Tensors, name: str, *, max_bytes: int) -> str | None:
-    """Return the one element of a BYTES tensor (1,), None where the request leaves it out.
-
-    Raises:
-        InvalidRequestError: It is not one element, is longer than `max_bytes`, or is not UTF-8.
-    """
+    """Return the one element of a BYTES tensor (1,), None where the request leaves it out."""
     if name not in tensors:
         return None
     elements = tensors[name]
@@ -61,11 +53,7 @@ def read_options_text(tensors: Tensors, limits: Limits) -> str:
 
 
 def read_parameters(request: Any) -> dict[str, Any]:
-    """Return the request's parameters by name.
-
-    Raises:
-        InvalidRequestError: A name or a value is not UTF-8; Triton takes any bytes over HTTP.
-    """
+    """Return the request's parameters by name."""
     try:
         # The backend hands parameters over as JSON, "" where there are none.
         text = request.parameters()

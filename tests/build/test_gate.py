@@ -13,7 +13,7 @@ from engine_build.trtllm.limits import opt_num_tokens
 from groundserve.engines.manifest import EMBEDDINGS_NAME
 from groundserve.errors import EngineMismatchError
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
+from groundserve.families.videoitg.decoder import read_embeddings, write_embeddings
 from groundserve.scoring import gate
 from groundserve.scoring.gate import check_engines, judge
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT

@@ -16,7 +16,7 @@ from engine_build.trtllm import build_engine
 from engine_build.trtllm.build import build_command
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
+from groundserve.families.videoitg.decoder import read_embeddings, write_embeddings
 from python_backend.ground.engine import EngineGrounder
 from python_backend.ground.tensorrt_llm import TensorRTLLMTokenScorer
 from python_backend.ground.torch import TorchGrounder

@@ -15,7 +15,7 @@ import pytest
 
 from groundserve._version import __version__
 from groundserve.engines.manifest import FORMAT_VERSION, Manifest
-from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.families.videoitg.plan import VideoITGSpec
 from groundserve.serving.events import logger as events
 from tests.cli.command import MP4, run_cli
 from tests.cli.steps import assert_one_error, without_steps

@@ -105,22 +105,6 @@ def test_segments_past_a_size_are_cut_in_parts(
             np.testing.assert_array_equal(frames, [decode_asset(H264)[i] for i in wanted])
 
 
-def test_worker_survives_a_failed_job(
-    open_asset: Callable, own_workers: MediaWorkers, limits: Limits, deadline: Deadline
-) -> None:
-    with open_asset(H264, deadline):
-        (pid,) = own_workers.pids()
-    with (
-        VideoSource.from_bytes(b"not a video", limits=limits) as source,
-        pytest.raises(MediaError),
-        own_workers.open(source, deadline=deadline),
-    ):
-        pass
-    with open_asset(H264, deadline) as video:
-        assert video.index.num_source_frames == 72
-    assert own_workers.pids() == [pid]
-
-
 def test_overrun_kills_the_worker_and_the_next_job_works(
     open_asset: Callable, own_workers: MediaWorkers
 ) -> None:

@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from engine_build import build
-from groundserve import AnswerOptions, InvalidRequestError
+from groundserve import AnswerOptions
 from groundserve.engines.manifest import VISION_ONNX_NAME
-from groundserve.families.plans import Prompt, SeenVideo
+from groundserve.families.plans import SeenVideo
 from groundserve.limits import Limits
 from groundserve.media._resize import resize_short_side
 from groundserve.runtime.deadline import Deadline
-from python_backend.arrays import Array
 from python_backend.cache import CacheConfig, FeatureCache
-from python_backend.generate import Prefix, embed_prompt
 from python_backend.meter import Counts
 from python_backend.pipeline import Pipeline
 from tests.support.grounded_cases import (
@@ -32,8 +30,8 @@ from tests.support.grounded_cases import (
     GroundedCase,
     formula_frames,
 )
+from tests.support.prefixes import SECONDS, video_prefix
 
-SECONDS = 300.0
 # Float32 both times, in another order of additions; logits have a deviation of about 3.
 LOGIT_ERROR = 1e-3
 NUM_POSITIONS = {"phi3.5": 3420, "llama3": 2316}
@@ -74,24 +72,11 @@ def opened(grounded_engines, tmp_path_factory):
         pipeline.close()
 
 
-def follow_video(
-    pipeline: Pipeline, case: GroundedCase, features: Array, seen: SeenVideo
-) -> tuple[Prefix, Prompt]:
-    """Return the video's prefix, with room for an answer, and the prompt."""
-    head = pipeline.head
-    (prompt,) = head.parse([case.query], case.options).of(seen)
-    front, decoder = head.generator.front, head.generator.decoder
-    embeddings = embed_prompt(prompt.prefix_ids, [front.embed_video(features, ())], front)
-    num_positions = len(embeddings) + len(prompt.suffix_ids)
-    assert num_positions == case.num_positions
-    prefix = Prefix.compute(
-        embeddings,
-        room=len(prompt.suffix_ids) + MAX_NEW_TOKENS,
-        regime=decoder.regime(num_positions),
-        decoder=decoder,
-        front=front,
-        deadline=Deadline.after(SECONDS),
+def followed(pipeline, case: GroundedCase, features, seen: SeenVideo):
+    prefix, prompt = video_prefix(
+        pipeline.head, case, features, seen, max_new_tokens=MAX_NEW_TOKENS
     )
+    assert prefix.num_positions + len(prompt.suffix_ids) == case.num_positions
     return prefix, prompt
 
 
@@ -99,7 +84,7 @@ def follow_video(
 def test_every_case_is_the_references(opened, clips, way, case):
     pipeline, path = opened(way, case.model), case.path(clips)
     extracted = pipeline.features(path, case.options, deadline=Deadline.after(SECONDS))
-    prefix, prompt = follow_video(pipeline, case, extracted.features, extracted.seen)
+    prefix, prompt = followed(pipeline, case, extracted.features, extracted.seen)
     logits = prefix.follow(prompt.suffix_ids)
     case.check_logits(logits, LOGIT_ERROR)
 
@@ -132,7 +117,7 @@ def test_every_step_behind_frames_that_need_no_decoder_is_the_references(opened,
         time_range_seconds=(0.0, case.duration_seconds),
         model_seconds=None,
     )
-    prefix, prompt = follow_video(pipeline, case, features, seen)
+    prefix, prompt = followed(pipeline, case, features, seen)
     stages = load_file(FOLDER / "stages_formula.safetensors")
     steps = stages[f"{case.model.replace('.', '_')}.logits.decode_steps"]
     logits = prefix.follow(prompt.suffix_ids)
@@ -180,24 +165,3 @@ def test_each_regime_of_rotation_has_a_prefix_and_changes_no_other_answer(opened
     assert [one.to_json() for one in together.answers] == [
         one.answers[0].to_json() for one in expected
     ]
-
-
-@pytest.mark.parametrize(
-    ("query", "options", "message"),
-    [
-        ("a <image>", {"task": "chat"}, "must not contain the placeholder <image>"),
-        ("word\n" * 2100, {"task": "chat"}, "must have at most 2048 tokens"),
-        ("What is at 400 seconds?", {"task": "referring"}, "a time past the video's end"),
-        ("When?", {"task": "chat", "max_new_tokens": 10**6}, "max_new_tokens must be <="),
-    ],
-)
-def test_what_the_model_cannot_be_asked_is_refused_before_anything_is_decoded(
-    grounded_engines, clips, query, options, message
-):
-    meter = Counts()
-    with (
-        Pipeline.open(grounded_engines("phi3.5"), meter=meter) as pipeline,
-        pytest.raises(InvalidRequestError, match=message),
-    ):
-        pipeline.ask(clips["bikes"], query, AnswerOptions(**options))
-    assert meter["frames_decoded"] == 0

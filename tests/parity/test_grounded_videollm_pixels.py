@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from groundserve.families import get_family
-from groundserve.families.grounded_videollm.spec import PHI_3_5
+from groundserve.families.grounded_videollm.plan import PHI_3_5
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource

@@ -9,18 +9,15 @@ import numpy as np
 import pytest
 
 from engine_build import build
-from groundserve import AnswerOptions, InvalidRequestError
+from groundserve import AnswerOptions
 from groundserve.runtime.deadline import Deadline
-from python_backend.generate import Prefix, embed_prompt
-from python_backend.meter import Counts
 from python_backend.pipeline import Pipeline
+from tests.support.prefixes import SECONDS, video_prefix
 from tests.support.reference import VTGLLM
 from tests.support.vtgllm_cases import CASES, CONFIGS, RELEASED, parts_of
 
-SECONDS = 120.0
 # As the project holds its engines to: float32 both times, in another order of additions.
 LOGIT_ERROR = {"checkpoint": 1e-4, "torch": 1e-4, "cpu": 3e-4}
-CHAT = AnswerOptions(task="chat", max_new_tokens=6)
 SLOTS = 256
 COPIED = (RELEASED, "text_input")
 """What there are directories of profile `torch` of: copies of what is opened else."""
@@ -55,23 +52,6 @@ def pipeline(vtgllm_engines):
         yield opened
 
 
-def first_logits(pipeline, extracted, case):
-    """Return float32 (V,) behind the prompt."""
-    head = pipeline.head
-    (prompt,) = head.parse([case.query], case.options).of(extracted.seen)
-    front, decoder = head.generator.front, head.generator.decoder
-    arrays = head.family.front_arrays(extracted.seen, head.model)
-    prefix = Prefix.compute(
-        embed_prompt(prompt.prefix_ids, [front.embed_video(extracted.features, arrays)], front),
-        room=len(prompt.suffix_ids),
-        regime=0,
-        decoder=decoder,
-        front=front,
-        deadline=Deadline.after(SECONDS),
-    )
-    return prefix.follow(prompt.suffix_ids)
-
-
 def assert_moments(moments, recorded):
     found = [
         {
@@ -100,7 +80,8 @@ def test_every_stage_is_the_references(case, way, pipelines, clips):
     assert extracted.frame_indices.tolist() == case.frame_indices
     assert list(extracted.seen.model_seconds) == case.seconds
 
-    error = float(np.abs(first_logits(pipeline, extracted, case) - case.first_logits).max())
+    prefix, prompt = video_prefix(pipeline.head, case, extracted.features, extracted.seen)
+    error = float(np.abs(prefix.follow(prompt.suffix_ids) - case.first_logits).max())
     assert error <= LOGIT_ERROR[way]
 
     result = pipeline.ask(case.path(clips), case.query, case.options)
@@ -126,34 +107,3 @@ def test_a_few_frames_have_more_slots_than_vectors(pipeline, clips, num_frames):
     assert len(spelled) == 6 * num_frames
     total = result.generation.prefix_tokens + result.generation.prompt_tokens
     assert total == len(answer.prompt_token_ids) - 1 + SLOTS
-
-
-@pytest.mark.parametrize(
-    ("queries", "options", "message"),
-    [
-        pytest.param([], AnswerOptions(), "must say what to ask with task moment", id="no_words"),
-        pytest.param(
-            "a", AnswerOptions(task="referring"), "the tasks moment, captions, high", id="task"
-        ),
-        pytest.param(
-            "a", AnswerOptions(clip_seconds=(0, 1)), "has no option clip_seconds", id="option"
-        ),
-        pytest.param(
-            "a", AnswerOptions(num_frames=97), "num_frames must be <= 96 for this", id="frames"
-        ),
-        pytest.param("<ImageHere>", CHAT, "must not contain the placeholder", id="placeholder"),
-        pytest.param(
-            "a", AnswerOptions(max_new_tokens=1500), "together more than 2048", id="endless"
-        ),
-    ],
-)
-def test_what_cannot_be_answered_is_refused_before_a_frame_is_decoded(
-    vtgllm_engines, clips, queries, options, message
-):
-    meter = Counts()
-    with (
-        Pipeline.open(vtgllm_engines(RELEASED), meter=meter) as pipeline,
-        pytest.raises(InvalidRequestError, match=message),
-    ):
-        pipeline.ask(clips["bikes"], queries, options)
-    assert meter["frames_decoded"] == meter["prefix_tokens"] == 0

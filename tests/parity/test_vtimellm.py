@@ -15,12 +15,11 @@ from groundserve import AnswerOptions, InvalidRequestError
 from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import to_host
 from python_backend.cache import CacheConfig, FeatureCache
-from python_backend.generate import Prefix, embed_prompt
 from python_backend.meter import Counts
 from python_backend.pipeline import Pipeline
 from tests.support.answer_cases import CASES, CHECKPOINTS, FOLDER, MODELS
+from tests.support.prefixes import SECONDS, video_prefix
 
-SECONDS = 120.0
 FEATURE_ERROR = 1e-4
 # Float32 both times, in another order of additions. ONNX Runtime's attention is a kernel of its
 # own, and there are two layers.
@@ -66,23 +65,6 @@ def pipeline(answer_engines):
         yield opened
 
 
-def first_logits(pipeline, extracted, case):
-    """Return float32 (V,) behind the prompt."""
-    head = pipeline.head
-    (prompt,) = head.parse([case.query], case.options).of(extracted.seen)
-    front, decoder = head.generator.front, head.generator.decoder
-    block = front.embed_video(extracted.features, ())
-    prefix = Prefix.compute(
-        embed_prompt(prompt.prefix_ids, [block], front),
-        room=len(prompt.suffix_ids),
-        regime=0,
-        decoder=decoder,
-        front=front,
-        deadline=Deadline.after(SECONDS),
-    )
-    return prefix.follow(prompt.suffix_ids)
-
-
 @pytest.mark.parametrize(
     ("way", "case"),
     [
@@ -104,7 +86,8 @@ def test_every_stage_is_the_references(case, way, pipelines, clips):
     found = to_host(extracted.features)[:, 0]
     np.testing.assert_allclose(found, features, atol=FEATURE_ERROR, rtol=0)
 
-    logits, bound = first_logits(pipeline, extracted, case), LOGIT_ERROR[way]
+    prefix, prompt = video_prefix(pipeline.head, case, extracted.features, extracted.seen)
+    logits, bound = prefix.follow(prompt.suffix_ids), LOGIT_ERROR[way]
     np.testing.assert_allclose(logits, FIRST_LOGITS[case.name], atol=bound, rtol=0)
 
     result = pipeline.ask(case.path(clips), case.query, case.options)

@@ -8,7 +8,7 @@ from groundserve.families.clip import ClipTowerConfig
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig
 from groundserve.families.vtgllm.eva import EvaConfig
-from groundserve.families.vtgllm.q_former import QFormerConfig
+from groundserve.families.vtgllm.vision import QFormerConfig
 from groundserve.families.vtimellm.clip import ClipConfig
 
 VIDEOITG = CheckpointConfig(
@@ -46,17 +46,17 @@ GROUNDED_CLIP = ClipTowerConfig(
     image_size=336,
     patch_size=14,
 )
-INTERNVIDEO2 = InternVideo2Config(
-    width=1408, mlp_width=6144, num_blocks=39, num_heads=16, num_frames=8, side=16, patch_size=14
-)
-EVA = EvaConfig(
-    hidden_size=1408,
-    intermediate_size=6144,
-    num_hidden_layers=39,
-    num_attention_heads=16,
-    image_size=224,
-    patch_size=14,
-)
+# EVA-g's, and those of InternVideo2's 1B.
+_TOWER = {
+    "hidden_size": 1408,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 39,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+}
+INTERNVIDEO2 = InternVideo2Config(**_TOWER, num_frames=8)
+EVA = EvaConfig(**_TOWER)
 Q_FORMER = QFormerConfig(
     hidden_size=768,
     num_hidden_layers=12,

@@ -13,7 +13,7 @@ import pytest
 
 from groundserve import Client, ScoreOptions, UnavailableError
 from groundserve.runtime.deadline import Deadline
-from python_backend.cache.lock import locked
+from python_backend.cache.store import locked
 from tests.triton.protocol import RejectedError
 from tests.triton.serve import in_parallel
 

@@ -12,12 +12,12 @@ import pytest
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve.families import family_names, get_family
 from groundserve.families.arithmetic import causal_decoder_flop
-from groundserve.families.grounded_videollm import spec as grounded
+from groundserve.families.grounded_videollm import plan as grounded
 from groundserve.families.grounded_videollm.vision import VisionConfig
 from groundserve.families.videoitg.grid import grid_side
-from groundserve.families.vtgllm.spec import VTGLLMSpec
+from groundserve.families.vtgllm.plan import VTGLLMSpec
 from groundserve.families.vtgllm.times import LENGTH
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
+from groundserve.families.vtimellm.plan import VTimeLLMSpec
 from groundserve.options import DEFAULT_NUM_FRAMES
 from tests.support import published
 from tests.support.reference import REPOSITORY
@@ -74,7 +74,7 @@ def videoitg() -> Cost:
 def vtimellm() -> Cost:
     spec = VTimeLLMSpec()
     return Cost(
-        vision_flop=spec.num_frames * published.VTIMELLM_CLIP.frame_flop(),
+        vision_flop=spec.num_frames * published.VTIMELLM_CLIP.flop(),
         features=(spec.num_frames, 1, spec.feature_width),
         visual_tokens=f"{spec.num_frames}",
         decoder_flop=causal_decoder_flop(published.LLAMA_2, spec.num_frames),
@@ -92,7 +92,7 @@ def vtgllm() -> Cost:
     )
     visual, times = spec.num_visual_tokens(spec.num_frames), spec.num_frames * LENGTH
     return Cost(
-        vision_flop=spec.num_frames * (published.EVA.frame_flop() + q_former),
+        vision_flop=spec.num_frames * (published.EVA.flop() + q_former),
         features=(spec.num_frames, spec.tokens_per_frame, spec.feature_width),
         visual_tokens=f"{visual} and {times} of times",
         decoder_flop=causal_decoder_flop(published.LLAMA_2, visual + times),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine_build.families.videoitg.mixed_precision import MixedTokenScorer, MixedVisionEncoder
 from groundserve.engines.profiles import Precision
-from groundserve.families.videoitg import embeddings
+from groundserve.families.videoitg import decoder
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.weights.tensors import torch_dtype
 
@@ -28,4 +28,4 @@ def token_scorer(
 
 def write_embeddings(checkpoint: Checkpoint, path: Path, *, precision: Precision) -> None:
     """Write projector and table in the engine's dtype."""
-    embeddings.write_embeddings(checkpoint.load_grounding(dtype=torch_dtype(precision)), path)
+    decoder.write_embeddings(checkpoint.load_grounding(dtype=torch_dtype(precision)), path)

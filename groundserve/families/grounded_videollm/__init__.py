@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from groundserve.families.base import Family, TextFamily
 from groundserve.families.grounded_videollm.answer import parse_answer
 from groundserve.families.grounded_videollm.layout import PART_NAMES, is_layout
-from groundserve.families.grounded_videollm.plan import plan_video
+from groundserve.families.grounded_videollm.plan import GroundedVideoLLMSpec, plan_video
 from groundserve.families.grounded_videollm.prompt import TASKS, GroundedTokenizer
-from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
 from groundserve.families.plans import FrameStream
 from groundserve.options import AnswerOptions, Task
 
@@ -23,6 +21,7 @@ class GroundedVideoLLM(TextFamily[GroundedVideoLLMSpec]):
     tasks = TASKS
     tasks_without_query: tuple[Task, ...] = ("captions",)
     part_names = PART_NAMES
+    seen_as = "in segments of 8"
     plan = staticmethod(plan_video)
     parse = staticmethod(parse_answer)
     recognises = staticmethod(is_layout)
@@ -47,10 +46,6 @@ class GroundedVideoLLM(TextFamily[GroundedVideoLLMSpec]):
     def open_tokenizer(self, path: Path, spec: GroundedVideoLLMSpec) -> GroundedTokenizer:
         """Open the decoder's tokenizer with the tokens for times."""
         return GroundedTokenizer.from_file(path, spec)
-
-    def describe(self, facts: Mapping[str, int]) -> str:
-        """Say what the video becomes."""
-        return "in segments of 8"
 
 
 FAMILY: Family[GroundedVideoLLMSpec, AnswerOptions] = GroundedVideoLLM()

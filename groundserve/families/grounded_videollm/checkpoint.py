@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,70 +14,69 @@ from transformers import PreTrainedModel
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.base import FindingRow
-from groundserve.families.grounded_videollm.clip import ClipSource
-from groundserve.families.grounded_videollm.decoder import decoder_config, empty_decoder
-from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Source
-from groundserve.families.grounded_videollm.layout import (
-    Parts,
-    copy_places,
-    find_parts,
+from groundserve.families.grounded_videollm.decoder import (
+    TunedState,
+    decoder_config,
+    empty_decoder,
+    read_newlines,
 )
-from groundserve.families.grounded_videollm.spec import PHI_3_5, GroundedVideoLLMSpec
-from groundserve.families.grounded_videollm.tokenizer import read_tokenizer
-from groundserve.families.grounded_videollm.tuned import TunedState, read_newlines
+from groundserve.families.grounded_videollm.layout import Parts, copy_places, find_parts
+from groundserve.families.grounded_videollm.plan import PHI_3_5, GroundedVideoLLMSpec
+from groundserve.families.grounded_videollm.prompt import read_tokenizer
+from groundserve.families.grounded_videollm.towers import read_clip, read_internvideo2
 from groundserve.families.grounded_videollm.vision import Front, VisionConfig, VisionEncoder
+from groundserve.families.parts import GivenParts
 from groundserve.families.text_checkpoint import OpenedTextCheckpoint
 from groundserve.strict_json import shown
 from groundserve.weights.hashes import files_sha256
 from groundserve.weights.tensors import check_tensors, read_json
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint(OpenedTextCheckpoint):
     """An opened checkpoint; its tensors are mapped and read when a module is asked for."""
 
     parts: Parts
-    clip: ClipSource
-    internvideo2: InternVideo2Source
-    newlines: Mapping[str, Tensor]
-    """Vectors between rows and segments, by the names of the vision stage."""
-    tuned: TunedState
 
-    @classmethod
-    def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
+    def __init__(self, directory: Path, given: GivenParts) -> None:
         """Find the parts, and check that they are of one model."""
-        directory = Path(os.path.expanduser(path))
-        found = find_parts(directory, parts)
+        super().__init__(directory, given)
+        self.parts = parts = find_parts(directory, given)
         # Of the model that the base was cut from; not always there.
-        whole = read_json(found.model_config) if found.model_config.is_file() else {}
-        _check_activation(whole, found.model_config.parent.name)
-        raw_config = read_json(found.decoder_config)
-        tuned = TunedState.open(found.checkpoint)
-        opened = cls(
-            name=directory.resolve().name,
-            parts=found,
-            raw_config=raw_config,
-            config=decoder_config(raw_config, found.llm, vocab_size=tuned.vocab_size),
-            clip=ClipSource.open(
-                found.clip, num_heads=found.clip_heads, described=whole.get("vision_config")
-            ),
-            internvideo2=InternVideo2Source.open(
-                found.internvideo,
-                num_frames=PHI_3_5.frames_per_segment,
-                num_heads=found.internvideo_heads,
-            ),
-            newlines=read_newlines(found.newlines, found.llm),
-            tuned=tuned,
-            adapters=(tuned.adapter,),
+        whole = read_json(parts.model_config) if parts.model_config.is_file() else {}
+        # What stands between the layers of the spatial projector.
+        activation = whole.get("projector_hidden_act", "gelu")
+        if activation != "gelu":
+            raise UnsupportedError(
+                f"{parts.model_config.parent.name}: projector_hidden_act must be gelu, got "
+                f"{shown(activation)}"
+            )
+        self.raw_config = read_json(parts.decoder_config)
+        self.tuned = TunedState.open(parts.checkpoint)
+        self.adapters = (self.tuned.adapter,)
+        self.config = decoder_config(self.raw_config, parts.llm, vocab_size=self.tuned.vocab_size)
+        self.clip = read_clip(
+            parts.clip, num_heads=parts.clip_heads, described=whole.get("vision_config")
         )
-        opened._check()
-        return opened
+        self.internvideo2 = read_internvideo2(
+            parts.internvideo,
+            num_frames=PHI_3_5.frames_per_segment,
+            num_heads=parts.internvideo_heads,
+        )
+        # Vectors between rows and segments.
+        self.newlines = read_newlines(parts.newlines, parts.llm)
+        self.vision_config = VisionConfig(
+            llm=parts.llm,
+            clip=self.clip.config,
+            internvideo2=self.internvideo2.config,
+            hidden_size=self.config.hidden_size,
+        )
+        self._check()
 
     def empty_vision(self) -> VisionEncoder:
         """Return both towers and both projectors on the meta device."""
         try:
             with torch.device("meta"):
-                return VisionEncoder(self._vision_config)
+                return VisionEncoder(self.vision_config)
         except RuntimeError as error:  # of sizes past all numbers, or below 0
             raise InvalidRequestError(
                 f"checkpoint {self.name}: there are no towers of the sizes that its parts have: "
@@ -119,7 +116,7 @@ class Checkpoint(OpenedTextCheckpoint):
 
     def model_spec(self, *, pad_token_id: int) -> GroundedVideoLLMSpec:
         """Return what serving must know."""
-        vision = self._vision_config
+        vision = self.vision_config
         return GroundedVideoLLMSpec(
             llm=self.parts.llm,
             temporal_size=vision.internvideo2.image_size,
@@ -133,28 +130,19 @@ class Checkpoint(OpenedTextCheckpoint):
     def findings(self) -> Iterator[FindingRow]:
         """Yield each part, unused files, and how positions are rotated."""
         parts, clip, internvideo2 = self.parts, self.clip.config, self.internvideo2.config
-        yield (
-            "clip",
-            "ok",
-            f"{parts.clip.parent.name}/{parts.clip.name}: {clip.num_hidden_layers} of "
-            f"{clip.num_hidden_layers + 1} layers of {clip.hidden_size}, "
-            f"{clip.num_attention_heads} heads, {clip.image_size} pixels",
-        )
-        yield (
-            "internvideo",
-            "ok",
-            f"{parts.internvideo.name}: {internvideo2.num_blocks} of {internvideo2.num_blocks + 1} "
-            f"blocks of {internvideo2.width}, {internvideo2.num_heads} heads, "
-            f"{internvideo2.num_frames} frames of {internvideo2.image_size} pixels",
-        )
+        num_blocks = clip.num_hidden_layers
+        detail = f"{num_blocks} of {num_blocks + 1} layers of {clip.hidden_size}, "
+        detail += f"{clip.num_attention_heads} heads, {clip.image_size} pixels"
+        yield "clip", "ok", f"{parts.clip.parent.name}/{parts.clip.name}: {detail}"
+        num_blocks = internvideo2.num_hidden_layers
+        detail = f"{num_blocks} of {num_blocks + 1} blocks of {internvideo2.hidden_size}, "
+        detail += f"{internvideo2.num_attention_heads} heads, "
+        detail += f"{internvideo2.num_frames} frames of {internvideo2.image_size} pixels"
+        yield "internvideo", "ok", f"{parts.internvideo.name}: {detail}"
         adapter, config = self.tuned.adapter, self.config
-        yield (
-            "checkpoint",
-            "ok",
-            f"{parts.checkpoint.name}: {parts.llm}, {config.num_hidden_layers} layers of "
-            f"{config.hidden_size}, {self.vocab_size} rows, adapter of {len(adapter.pairs)} "
-            f"layers, scale {adapter.scale:g}",
-        )
+        detail = f"{config.num_hidden_layers} layers of {config.hidden_size}, {self.vocab_size} "
+        detail += f"rows, adapter of {len(adapter.pairs)} layers, scale {adapter.scale:g}"
+        yield "checkpoint", "ok", f"{parts.checkpoint.name}: {parts.llm}, {detail}"
         yield "base", "ok", parts.base.name
         yield "tokenizer", "ok", parts.tokenizer.name
         if parts.left_aside:
@@ -177,7 +165,7 @@ class Checkpoint(OpenedTextCheckpoint):
                 copy_places(parts).items(),
                 f"angles {parts.angles}",
                 f"clip heads {self.clip.config.num_attention_heads}",
-                f"internvideo heads {self.internvideo2.config.num_heads}",
+                f"internvideo heads {self.internvideo2.config.num_attention_heads}",
             ),
             "vision_weights": f"{parts.clip.name}, {parts.internvideo.name}",
             "vision_sha256": None,
@@ -185,16 +173,7 @@ class Checkpoint(OpenedTextCheckpoint):
 
     def vision_flop(self) -> float:
         """Return the arithmetic of the vision stage for one segment; a multiply-add is 2."""
-        return self._vision_config.segment_flop()
-
-    @property
-    def _vision_config(self) -> VisionConfig:
-        return VisionConfig(
-            llm=self.parts.llm,
-            clip=self.clip.config,
-            internvideo2=self.internvideo2.config,
-            hidden_size=self.config.hidden_size,
-        )
+        return self.vision_config.segment_flop()
 
     def _check(self) -> None:
         check_tensors(self.empty_vision(), self.vision_tensors())
@@ -215,12 +194,3 @@ class Checkpoint(OpenedTextCheckpoint):
         check_tensors(decoder, self.tuned.decoder)
         shapes = {name: tensor.shape for name, tensor in decoder.state_dict().items()}
         self.tuned.adapter.check(shapes)
-
-
-def _check_activation(raw_config: Mapping[str, Any], name: str) -> None:
-    """Check what stands between the layers of the spatial projector, where a file says so."""
-    activation = raw_config.get("projector_hidden_act", "gelu")
-    if activation != "gelu":
-        raise UnsupportedError(
-            f"{name}: projector_hidden_act must be gelu, got {shown(activation)}"
-        )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.grounded_videollm.spec import Llm
-from groundserve.families.parts import FoundParts, PartSearch
+from groundserve.families.grounded_videollm.plan import Llm
+from groundserve.families.parts import FoundParts, GivenParts, PartSearch
 
 Angles = Literal["float32", "bfloat16"]
 """In which arithmetic a decoder's positions are rotated."""
@@ -21,45 +21,37 @@ CLIP_NAME = "vision_model.pth"
 DECODER_FOLDER = "language_model_seperated"
 """In the base: config.json of the decoder. The spelling is the reference's, here and below."""
 
-PART_NAMES = (
-    *("llm", "checkpoint", "internvideo", "clip", "base", "tokenizer", "angles"),
-    *("clip_heads", "internvideo_heads"),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """What the folder calls the parts of one decoder's model."""
-
-    base: str
-    """Folder of what the model was cut into; that of its config is without the ending."""
-    tokenizer: str
-    newlines: str
-    """File in the base, with the vectors between rows and segments."""
-
 
 _SEPARATED = "-seperated"
-NAMES: Mapping[Llm, Names] = {
-    "phi3.5": Names(
-        base=f"Phi-3.5-vision-instruct{_SEPARATED}",
-        tokenizer="Phi-3.5-mini-instruct",
-        newlines="image_newlines.pth",
-    ),
-    "llama3": Names(
-        base=f"llama3-llava-next-8b{_SEPARATED}",
-        tokenizer="Meta-Llama-3-8B-Instruct",
-        newlines="image_newline.pth",
-    ),
+_BASES: Mapping[Llm, str] = {
+    "phi3.5": f"Phi-3.5-vision-instruct{_SEPARATED}",
+    "llama3": f"llama3-llava-next-8b{_SEPARATED}",
 }
+"""Folder of what each model was cut into; that of its config is without the ending."""
+_TOKENIZERS: Mapping[Llm, str] = {
+    "phi3.5": "Phi-3.5-mini-instruct",
+    "llama3": "Meta-Llama-3-8B-Instruct",
+}
+_NEWLINES: Mapping[Llm, str] = {"phi3.5": "image_newlines.pth", "llama3": "image_newline.pth"}
+"""File in the base, with the vectors between rows and segments."""
 _WEIGHT_FOLDER = "weight_path"
-_TUNED = "sft_"
 _PUBLISHED_TUNED = (
     "sft_llava_next_video_{}_mix_sft_multi_modal_projector_video_projecter_language_model.pth"
 )
 _PUBLISHED_INTERNVIDEO = "vision-encoder-InternVideo2-stage2_1b-224p-f4.pt"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-_SWITCHES = {"llm": tuple(NAMES), "angles": ("float32", "bfloat16")}
+# Part -> what it looks like, for who has to name it.
+_LOOKS = {
+    "checkpoint": f"the file sft_*.pth of the last stage, in the folder {TUNED_FOLDER}",
+    "internvideo": f"InternVideo2's .pt file, in the folder {INTERNVIDEO_FOLDER}",
+    "clip": f"{CLIP_NAME}, in the base",
+    "base": f"the folder {' or '.join(_BASES.values())}",
+    "tokenizer": f"the folder {' or '.join(_TOKENIZERS.values())}",
+}
+_SWITCHES = {"llm": tuple(_BASES), "angles": ("float32", "bfloat16")}
 _NUMBERS = ("clip_heads", "internvideo_heads")
+
+PART_NAMES = ("llm", *_LOOKS, "angles", *_NUMBERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +74,7 @@ class Parts(FoundParts):
     @property
     def newlines(self) -> Path:
         """File of the vectors between rows and segments."""
-        return self.base / NAMES[self.llm].newlines
+        return self.base / _NEWLINES[self.llm]
 
     @property
     def decoder_config(self) -> Path:
@@ -100,12 +92,12 @@ def is_layout(directory: Path) -> bool:
     return bool(_llms(directory) or _llms(directory / _WEIGHT_FOLDER))
 
 
-def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Parts:
+def find_parts(directory: Path, given: GivenParts) -> Parts:
     """Find the parts that are not given.
 
     Args:
         directory: That `is_layout`, or any where all parts are given.
-        given: As of `PartSearch`, by `PART_NAMES`.
+        given: By `PART_NAMES`.
     """
     if not _llms(directory) and _llms(directory / _WEIGHT_FOLDER):
         directory = directory / _WEIGHT_FOLDER
@@ -113,25 +105,21 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
         directory,
         given,
         family="grounded_videollm",
-        looks={
-            "checkpoint": f"the file sft_*.pth of the last stage, in the folder {TUNED_FOLDER}",
-            "internvideo": f"InternVideo2's .pt file, in the folder {INTERNVIDEO_FOLDER}",
-            "clip": f"{CLIP_NAME}, in the base",
-            "base": f"the folder {' or '.join(one.base for one in NAMES.values())}",
-            "tokenizer": f"the folder {' or '.join(one.tokenizer for one in NAMES.values())}",
-        },
+        looks=_LOOKS,
         switches=_SWITCHES,
         numbers=_NUMBERS,
     )
     llm = _llm(search)
-    names = NAMES[llm]
+
+    def one(name: str, pattern: str) -> tuple[Path, ...]:
+        return search.part(name, lambda: search.at_most_one(name, sorted(directory.glob(pattern))))
+
+    base = search.part("base", lambda: _existing(directory / _BASES[llm]))
     # The reference names the file of the last stage after its decoder.
-    tuned, encoder = f"{TUNED_FOLDER}/{_TUNED}*_{llm}_*.pth", f"{INTERNVIDEO_FOLDER}/*.pt"
-    base = search.part("base", lambda: _existing(directory / names.base))
-    checkpoint = search.part("checkpoint", lambda: search.one("checkpoint", tuned))
-    internvideo = search.part("internvideo", lambda: search.one("internvideo", encoder))
+    checkpoint = one("checkpoint", f"{TUNED_FOLDER}/sft_*_{llm}_*.pth")
+    internvideo = one("internvideo", f"{INTERNVIDEO_FOLDER}/*.pt")
     clip = search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
-    tokenizer = search.part("tokenizer", lambda: _existing(directory / names.tokenizer))
+    tokenizer = search.part("tokenizer", lambda: _existing(directory / _TOKENIZERS[llm]))
     angles = search.switch("angles", "float32")
     heads = {name: search.number(name) for name in _NUMBERS}
     search.refuse_missing()
@@ -156,23 +144,23 @@ def copy_places(parts: Parts) -> dict[str, Path]:
     Returns:
         Place below the copy -> file, in an order that does not depend on where the files lie.
     """
-    names = NAMES[parts.llm]
+    base, tokenizer = _BASES[parts.llm], _TOKENIZERS[parts.llm]
     places = {
         f"{TUNED_FOLDER}/{_PUBLISHED_TUNED.format(parts.llm)}": parts.checkpoint,
         f"{INTERNVIDEO_FOLDER}/{_PUBLISHED_INTERNVIDEO}": parts.internvideo,
-        f"{names.base}/{CLIP_NAME}": parts.clip,
-        f"{names.base}/{names.newlines}": parts.newlines,
-        f"{names.base}/{DECODER_FOLDER}/config.json": parts.decoder_config,
+        f"{base}/{CLIP_NAME}": parts.clip,
+        f"{base}/{parts.newlines.name}": parts.newlines,
+        f"{base}/{DECODER_FOLDER}/config.json": parts.decoder_config,
     }
     if parts.model_config.is_file():
-        places[f"{names.base.removesuffix(_SEPARATED)}/config.json"] = parts.model_config
+        places[f"{base.removesuffix(_SEPARATED)}/config.json"] = parts.model_config
     for name in _TOKENIZER_FILES:
-        places[f"{names.tokenizer}/{name}"] = parts.tokenizer / name
+        places[f"{tokenizer}/{name}"] = parts.tokenizer / name
     return places
 
 
 def _llms(directory: Path) -> list[Llm]:
-    return [llm for llm, names in NAMES.items() if os.path.isdir(directory / names.base)]
+    return [llm for llm, base in _BASES.items() if os.path.isdir(directory / base)]
 
 
 def _llm(search: PartSearch) -> Llm:
@@ -182,17 +170,17 @@ def _llm(search: PartSearch) -> Llm:
     if len(found) != 1:
         raise InvalidRequestError(
             f"{search.where}: it has folders of {' and '.join(found) or 'no decoder'}; choose with "
-            f"--part llm={' or --part llm='.join(NAMES)}"
+            f"--part llm={' or --part llm='.join(_BASES)}"
         )
     return found[0]
 
 
 def _leave_aside(search: PartSearch, *, used: set[Path]) -> None:
     """Note the other decoder's base, and files of other stages and decoders."""
-    bases = [search.directory / names.base for names in NAMES.values()]
+    bases = [search.directory / base for base in _BASES.values()]
     files = sorted((search.directory / TUNED_FOLDER).glob("*.pth"))
     search.leave_aside(path for path in [*_existing(*bases), *files] if path not in used)
 
 
-def _existing(*paths: Path) -> Sequence[Path]:
+def _existing(*paths: Path) -> list[Path]:
     return [path for path in paths if path.exists()]

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from groundserve.errors import EngineMismatchError, InvalidRequestError
-from groundserve.families.grounded_videollm.spec import GroundedVideoLLMSpec
-from groundserve.families.grounded_videollm.template import TEMPLATES, VIDEO_PLACEHOLDER, Template
+from groundserve.families.grounded_videollm.plan import GroundedVideoLLMSpec, Llm
 from groundserve.families.grounded_videollm.times import (
     NEW_TOKENS,
     NUM_STEPS,
+    TEMPLATES,
+    VIDEO_PLACEHOLDER,
+    Template,
     write_seconds,
     write_whole_seconds,
 )
-from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo, refuse_placeholder
 from groundserve.options import AnswerOptions, Task
-from groundserve.tokenizers.tokenizer_json import MarkedTokenizer, TokenWriter, load_tokenizer_json
+from groundserve.tokenizers.tokenizer_json import (
+    MarkedTokenizer,
+    TokenWriter,
+    load_tokenizer_json,
+    read_tokenizer_json,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -82,16 +89,13 @@ class GroundedTokenizer:
         question, num_times = word_question(query, options, seen, mark=mark or "")
         grounding = options.task in ("moment", "captions")
         text = self._template.prompt(question, grounding=grounding, mark=mark)
-        before, *chunks = text.split(VIDEO_PLACEHOLDER)
-        if len(chunks) > 1:
-            raise InvalidRequestError(
-                f"QUERY must not contain the placeholder {VIDEO_PLACEHOLDER}; remove it"
-            )
+        before, _, behind = text.partition(VIDEO_PLACEHOLDER)
+        refuse_placeholder(behind, VIDEO_PLACEHOLDER)
         prefix_ids = [*self._encode(before), VISUAL_TOKEN_ID]
         suffix_ids = (
-            self._encode(chunks[0])[len(self._begin_ids) :]
+            self._encode(behind)[len(self._begin_ids) :]
             if mark is None
-            else self._marked.encode(chunks[0])
+            else self._marked.encode(behind)
         )
         num_ids = len(prefix_ids) + len(suffix_ids)
         if num_ids > MAX_TEXT_IDS:
@@ -117,19 +121,34 @@ class GroundedTokenizer:
         return ids
 
 
+def read_tokenizer(directory: Path, llm: Llm) -> tuple[Tokenizer, int]:
+    """Return a checkpoint's tokenizer with `NEW_TOKENS` behind its own, and the padding id.
+
+    They are ordinary tokens: the normaliser of the decoder's own meets them, too, and text keeps
+    them.
+
+    Source: WHB139426/Grounded-Video-LLM e26da4e, `models/llava_next_video.py`.
+    """
+    tokenizer = read_tokenizer_json(directory)
+    template = TEMPLATES[llm]
+    for token in (template.end, template.padding):
+        if tokenizer.token_to_id(token) is None:
+            raise InvalidRequestError(
+                f"checkpoint {directory.name}: the tokenizer has no {token}, as that of {llm} has; "
+                "give the files of one model"
+            )
+    tokenizer.add_tokens(list(NEW_TOKENS))
+    return tokenizer, cast(int, tokenizer.token_to_id(template.padding))  # which is there
+
+
 def word_question(
     query: str, options: AnswerOptions, seen: SeenVideo, *, mark: str = ""
 ) -> tuple[str, int]:
     """Put a question as its task does, or leave it where it is raw, seconds of "referring" apart.
 
-    Args:
-        query: What is looked for, nothing, or the question.
-        options: `task` and `raw`.
-        seen: Its `time_range_seconds`, of which the tokens are fractions.
-        mark: Put in front of each token that is written for a time.
-
     Returns:
-        The question, and how many times it names that the model must read as such.
+        The question, `mark` in front of each token that is written for a time, and how many times
+        it names that the model must read as such.
     """
     assert seen.time_range_seconds is not None, "the plan of this family always has one"
     duration_seconds = seen.time_range_seconds[1]

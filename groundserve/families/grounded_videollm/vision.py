@@ -15,18 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.clip import ClipTower, ClipTowerConfig
+from groundserve.families.clip import MEAN, STD, ClipTower, ClipTowerConfig
 from groundserve.families.grounded_videollm.internvideo2 import (
     InternVideo2,
     InternVideo2Config,
     normalized,
 )
-from groundserve.families.grounded_videollm.spec import Llm
+from groundserve.families.grounded_videollm.plan import Llm
 from groundserve.families.modules import FrontModule, VisionModule
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""Statistics of pixels in [0, 1], by channel."""
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _TEMPORAL_SIDE = 4
 """Tokens a side of each of a segment's frames."""
 _NEIGHBOURS: dict[Llm, int] = {"phi3.5": 2, "llama3": 3}
@@ -45,7 +42,7 @@ class VisionConfig:
 
     def __post_init__(self) -> None:
         for name, side, by in (
-            ("clip", self.spatial_side, _NEIGHBOURS[self.llm]),
+            ("clip", self.clip.side, _NEIGHBOURS[self.llm]),
             ("internvideo", self.internvideo2.side, _TEMPORAL_SIDE),
         ):
             if side < by or side % by:
@@ -54,14 +51,9 @@ class VisionConfig:
                 )
 
     @property
-    def spatial_side(self) -> int:
-        """Patches a side of the key frame."""
-        return self.clip.image_size // self.clip.patch_size
-
-    @property
     def num_spatial_tokens(self) -> int:
         """N_s, with a separator behind each row for Phi-3.5."""
-        side = self.spatial_side // _NEIGHBOURS[self.llm]
+        side = self.clip.side // _NEIGHBOURS[self.llm]
         return side * (side + 1) if self.llm == "phi3.5" else side**2
 
     @property
@@ -77,12 +69,12 @@ class VisionConfig:
 
     def segment_flop(self) -> float:
         """Return the arithmetic for one segment; a multiply-add is 2."""
-        towers = self.clip.frame_flop() + self.internvideo2.segment_flop()
+        towers = self.clip.flop() + self.internvideo2.flop()
         width = self.hidden_size
         # Phi-3.5's terminator is projected as well.
         projected = self.num_spatial_tokens + (self.llm == "phi3.5")
         spatial = projected * (self.spatial_width + width)
-        temporal = self.num_temporal_tokens * (self.internvideo2.width + width)
+        temporal = self.num_temporal_tokens * (self.internvideo2.hidden_size + width)
         return towers + 2.0 * width * (spatial + temporal)
 
 
@@ -102,7 +94,7 @@ class VisionEncoder(VisionModule):
         self.internvideo2 = InternVideo2(config.internvideo2, self.config)
         spatial = {"phi3.5": _MergedSpatial, "llama3": _PooledSpatial}[config.llm]
         self.spatial = spatial(config)
-        self.temporal_projector = _Projector(config.internvideo2.width, config.hidden_size)
+        self.temporal_projector = _Projector(config.internvideo2.hidden_size, config.hidden_size)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -114,14 +106,9 @@ class VisionEncoder(VisionModule):
         self.clip.patches_as_matmul = True
 
     def forward(self, temporal_pixels: Tensor, spatial_pixels: Tensor) -> Tensor:
-        """Encode segments.
+        """Encode segments: uint8 (U, F, S, S, 3) and the key frame's (U, S, S, 3) -> (U, P, D).
 
-        Args:
-            temporal_pixels: uint8 (U, F, S, S, 3), RGB, already resized.
-            spatial_pixels: uint8 (U, S, S, 3), RGB, the key frame in a size of its own.
-
-        Returns:
-            (U, P, D) in the weights' dtype: tokens of the key frame, of all frames, the terminator.
+        In the weights' dtype: tokens of the key frame, of all frames, the terminator.
         """
         spatial, terminator = self.spatial(self._encode_key_frames(spatial_pixels))
         temporal = pool_temporal(self.internvideo2(temporal_pixels), side=self.internvideo2.side)
@@ -129,7 +116,7 @@ class VisionEncoder(VisionModule):
 
     def _encode_key_frames(self, pixels: Tensor) -> Tensor:
         """Return patches without the class token's place: uint8 (U, S, S, 3) -> (U, s*s, C_s)."""
-        values = normalized(pixels, mean=CLIP_MEAN, std=CLIP_STD)
+        values = normalized(pixels, mean=MEAN, std=STD)
         return self.clip.encode_pixels(values.permute(0, 3, 1, 2))[:, 1:]
 
 
@@ -146,7 +133,7 @@ class _MergedSpatial(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.side = config.spatial_side
+        self.side = config.clip.side
         self.row_separator = nn.Parameter(torch.empty(config.spatial_width))
         self.terminator = nn.Parameter(torch.empty(config.spatial_width))
         self.projector = _Projector(config.spatial_width, config.hidden_size)
@@ -168,7 +155,7 @@ class _PooledSpatial(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.side = config.spatial_side
+        self.side = config.clip.side
         self.terminator = nn.Parameter(torch.empty(config.hidden_size))
         self.projector = _Projector(config.spatial_width, config.hidden_size)
 
@@ -192,15 +179,7 @@ class _Projector(nn.Module):
 
 
 def pool_temporal(patches: Tensor, *, side: int) -> Tensor:
-    """Thin the patches of all frames out to the temporal tokens.
-
-    Args:
-        patches: (U, F * side * side, C_t).
-        side: Patches a side of a frame.
-
-    Returns:
-        (U, N_t, C_t).
-    """
+    """Thin the patches of all frames out: (U, F*s*s, C_t) -> (U, N_t, C_t)."""
     frames = torch.unflatten(patches, 1, (-1, side, side))
     return _pool(frames, _TEMPORAL_SIDE).flatten(1, 3)
 

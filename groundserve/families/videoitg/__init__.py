@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from groundserve.errors import MissingExtraError
 from groundserve.families.base import EngineFamily
 from groundserve.families.plans import FrameStream, PlanInput
-from groundserve.families.videoitg.plan import POOLING_INPUT, plan_video
+from groundserve.families.videoitg.plan import POOLING_INPUT, VideoITGSpec, plan_video
 from groundserve.families.videoitg.prompt import QueryTokenizer
-from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.options import Head, ScoreOptions
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class VideoITG:
 
     def read_front(self, path: Path, *, device: str) -> tuple[nn.Sequential, nn.Embedding]:
         """Read what `write_embeddings` wrote."""
-        from groundserve.families.videoitg.embeddings import read_embeddings
+        from groundserve.families.videoitg.decoder import read_embeddings
 
         return read_embeddings(path, device=device)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Qwen2TokenizerFast
 
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
@@ -21,11 +21,11 @@ from groundserve.families.base import FindingRow
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.grid import grid_side
-from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.families.videoitg.plan import VideoITGSpec
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.options import DEFAULT_NUM_FRAMES
 from groundserve.weights.checkpoint_place import HUB_ID, find_checkpoint
-from groundserve.weights.tensors import directory_sha256, fill_module, read_json, read_tensors
+from groundserve.weights.tensors import directory_sha256, filled_module, read_json, read_tensors
 
 _VISION_PREFIX = "model.vision_tower.vision_tower.vision_model."
 _TOWER_PREFIX = "vision_model."
@@ -74,11 +74,7 @@ class Checkpoint:
 
     @classmethod
     def with_config(
-        cls,
-        directory: Path,
-        raw_config: dict[str, Any],
-        *,
-        vision_tower: str | Path | None = None,
+        cls, directory: Path, raw_config: dict[str, Any], *, vision_tower: str | Path | None = None
     ) -> Checkpoint:
         """Open a local directory by a config that may differ from the one it holds."""
         config = CheckpointConfig.from_dict(raw_config)
@@ -110,8 +106,8 @@ class Checkpoint:
         found = self.tower_tensors()
         # The layers behind the selected one, the final norm and the head are left out.
         wanted = model.state_dict().keys() & found.keys()
-        fill_module(model, {name: found[name].to(device, dtype) for name in wanted})
-        return model.to(device).eval().requires_grad_(False)
+        tensors = {name: found[name].to(device, dtype) for name in wanted}
+        return filled_module(model, tensors, device)
 
     def tower_tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the vision tower by its name inside it, used or not."""
@@ -125,8 +121,8 @@ class Checkpoint:
         """Read projector, decoder and head."""
         with torch.device("meta"):
             model = GroundingModel(self.config)
-        fill_module(model, model_tensors(self.directory, dtype=dtype, device=device))
-        return model.to(device).eval().requires_grad_(False)
+        tensors = model_tensors(self.directory, dtype=dtype, device=device)
+        return filled_module(model, tensors, device)
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
         """Return the tokenizer with every special token registered, and its padding id.
@@ -171,19 +167,14 @@ class Checkpoint:
         """Yield budget and grid, padding, projector, and whose vision weights are used."""
         budget, side = self.config.vision_token_num, self.vision_config.side
         grid = grid_side(min(DEFAULT_NUM_FRAMES, budget), vision_token_num=budget, side=side)
-        yield (
-            "vision_token_num",
-            "ok",
-            f"{budget}: {grid * grid} tokens a frame at {DEFAULT_NUM_FRAMES} frames "
-            f"({grid} x {grid})",
-        )
+        tokens = f"{grid * grid} tokens a frame at {DEFAULT_NUM_FRAMES} frames ({grid} x {grid})"
+        yield "vision_token_num", "ok", f"{budget}: {tokens}"
         tokenizer, pad_token_id = self.load_tokenizer()
         pad = tokenizer.id_to_token(pad_token_id)
+        detail = f"{pad!r} (id {pad_token_id})"
         if pad == "!":
-            detail = "every ! in a question is split off and dropped, as the reference does"
-            yield "padding token", "warn", f"{pad!r} (id {pad_token_id}): {detail}"
-        else:
-            yield "padding token", "ok", f"{pad!r} (id {pad_token_id})"
+            detail += ": every ! in a question is split off and dropped, as the reference does"
+        yield "padding token", "warn" if pad == "!" else "ok", detail
         side_setting = self.raw_config.get("tokenizer_padding_side", "right")
         yield "padding side", "ok", f"{side_setting}; one question at a time is never padded"
         yield "projector", "ok", str(self.raw_config.get("mm_projector_type"))
@@ -227,29 +218,23 @@ class Checkpoint:
         if self.tower_directory is None:
             return "vision weights", "ok", "from the checkpoint's own copy; no separate tower given"
         own = vision_tensors(self.directory, in_tower=False)
-        tower = vision_tensors(self.tower_directory, in_tower=True)
-        shared = own.keys() & tower.keys()
-        if not shared:
+        tower = self.tower_tensors()
+        pairs = [(own[name], tower[name]) for name in own.keys() & tower.keys()]
+        if not pairs:
             return "vision weights", "ok", "from the separate tower; the checkpoint has no copy"
-        if all(torch.equal(own[name], tower[name]) for name in shared):
-            return (
-                "vision weights",
-                "ok",
-                f"checkpoint and tower agree in all {len(shared)} tensors",
-            )
-        rounded = all(
-            torch.equal(*(one[name].to(torch.bfloat16) for one in (own, tower))) for name in shared
-        )
-        what = "are the tower's rounded to bfloat16" if rounded else "differ from the tower's"
-        return "vision weights", "ok" if rounded else "warn", f"the checkpoint's {what}"
+        if all(torch.equal(one, other) for one, other in pairs):
+            detail = f"checkpoint and tower agree in all {len(pairs)} tensors"
+            return "vision weights", "ok", detail
+        half = torch.bfloat16
+        if all(torch.equal(one.to(half), other.to(half)) for one, other in pairs):
+            return "vision weights", "ok", "the checkpoint's are the tower's rounded to bfloat16"
+        return "vision weights", "warn", "the checkpoint's differ from the tower's"
 
 
 def vision_tensors(directory: Path, *, in_tower: bool) -> dict[str, Tensor]:
     """Return the tensors of a SigLIP tower by their names inside it.
 
-    Args:
-        directory: A checkpoint, or a tower's own directory.
-        in_tower: Which of the two.
+    `directory` is the tower's own where `in_tower`, else a checkpoint.
     """
     prefix = _TOWER_PREFIX if in_tower else _VISION_PREFIX
     tensors = read_tensors(directory, lambda name: name.startswith(prefix))
@@ -260,40 +245,20 @@ def vision_tensors(directory: Path, *, in_tower: bool) -> dict[str, Tensor]:
 
 
 def model_tensors(
-    directory: Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-    copy: bool = False,
+    directory: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu", copy: bool = False
 ) -> dict[str, Tensor]:
     """Return every tensor of a checkpoint but the tower's, by the names in our modules.
 
     Also reads a plain Qwen2 directory: decoder and LM head have the same names there. A name that
-    none of our modules has is kept as it is.
-
-    Args:
-        directory: The checkpoint.
-        dtype: Of all tensors returned.
-        device: Where they go, one by one.
-        copy: Copy tensors that have this dtype already; without, they are the file mapped into
-            memory, at whatever alignment it gives them.
+    none of our modules has is kept as it is. Without `copy` tensors that have this dtype already
+    are the file mapped into memory, at whatever alignment it gives them.
     """
     tensors = read_tensors(directory, lambda name: not name.startswith(_VISION_PREFIX))
     return {_our_name(name): tensor.to(device, dtype, copy=copy) for name, tensor in tensors}
 
 
-def reference_state_dict(vision: nn.Module, grounding: nn.Module) -> dict[str, Tensor]:
-    """Return all weights under the names that the reference's files use."""
-    return reference_names(vision.state_dict(), grounding.state_dict())
-
-
 def reference_names(vision: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put tensors under the names that the reference's files use.
-
-    Args:
-        vision: The tower's, by their names inside it.
-        model: Those of projector, decoder and head or LM head, by the names in our modules.
-    """
+    """Put tensors of tower and model under the names that the reference's files use."""
     tensors = {_VISION_PREFIX + name: tensor for name, tensor in vision.items()}
     for name, tensor in model.items():
         theirs, ours = next(
@@ -312,22 +277,17 @@ def _local_directory(name: str | Path) -> Path:
     directory = find_checkpoint(name)
     if directory is not None:
         return directory
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import errors, snapshot_download
 
     try:
         return Path(snapshot_download(str(name), allow_patterns=_HUB_FILES))
-    except (HFValidationError, RepositoryNotFoundError) as error:
+    except (errors.HFValidationError, errors.RepositoryNotFoundError) as error:
         raise InvalidRequestError(
             f"checkpoint {name}: no such directory, and the hub has no model of that id, or none "
             "that you may read; correct the id, or log in with: hf auth login"
         ) from error
     except OSError as error:  # the hub's other errors are of this kind
-        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
+        cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else None
         reason = str(cause or error).partition("\n")[0]
         raise UnavailableError(
             f"checkpoint {name}: no such directory, and not to be had from the hub: {reason}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from groundserve.errors import UnsupportedError
+from groundserve.families.arithmetic import tower_flop
 
 _Value = TypeVar("_Value", int, str)
 
@@ -28,11 +29,10 @@ _TOWER_SIZES = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("image_size", "patch_size"),
 )
-_SIZES = (
-    *_TOWER_SIZES[:4],
-    *("num_key_value_heads", "vocab_size", "mm_hidden_size", "mm_vision_select_layer"),
-    "vision_token_num",
-)
+_DECODER_SIZES = (*_TOWER_SIZES[:4], "num_key_value_heads", "vocab_size")
+_SIZES = (*_DECODER_SIZES, "mm_hidden_size", "mm_vision_select_layer", "vision_token_num")
+QWEN2_KEYS = (*_DECODER_SIZES, "max_position_embeddings", "rms_norm_eps", "rope_theta")
+"""What Qwen2's own config has by the same names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +40,14 @@ class CheckpointConfig:
     """The keys of config.json that decide what the model computes."""
 
     vocab_size: int
-    """Rows of the embedding table."""
     hidden_size: int
     """D, width of the decoder."""
     intermediate_size: int
-    """Width of the gated MLP."""
     num_hidden_layers: int
-    """Decoder layers."""
     num_attention_heads: int
-    """Query heads; the head size is D / heads."""
     num_key_value_heads: int
-    """Key and value heads, shared by groups of query heads."""
     rms_norm_eps: float
-    """Epsilon of every RMSNorm."""
     rope_theta: float
-    """Base of the rotary frequencies."""
     max_position_embeddings: int
     """Written by training; positions past it still work, rotary tables have no end."""
     mm_vision_tower: str
@@ -139,19 +132,15 @@ class VisionConfig:
     hidden_size: int
     """D_v, width of the tower."""
     intermediate_size: int
-    """Width of its MLP."""
     num_hidden_layers: int
     """Layers of the whole tower, also those behind the selected one."""
     num_attention_heads: int
-    """Heads; the head size is D_v / heads."""
     image_size: int
     """S, side in pixels of the square frames it takes."""
     patch_size: int
     """Side in pixels of a patch; the pixels behind the last whole patch are never read."""
     hidden_act: str = "gelu_pytorch_tanh"
-    """Activation of the MLP."""
     layer_norm_eps: float = 1e-6
-    """Epsilon of every LayerNorm."""
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> VisionConfig:
@@ -170,12 +159,14 @@ class VisionConfig:
 
     def frame_flop(self, num_layers: int) -> float:
         """Return the arithmetic of patches and layers for one frame; a multiply-add is 2."""
-        width, patches = self.hidden_size, self.side**2
-        # Q, K, V and the output, then the two of the MLP, 2 operations each a weight.
-        products = 8 * patches * width**2 + 4 * patches * width * self.intermediate_size
-        attention = 4 * patches**2 * width
-        embedding = 2 * patches * 3 * self.patch_size**2 * width
-        return float(num_layers * (products + attention) + embedding)
+        return tower_flop(
+            self.side**2,
+            patch_size=self.patch_size,
+            width=self.hidden_size,
+            mlp_width=self.intermediate_size,
+            num_layers=num_layers,
+            num_others=0,
+        )
 
     def num_layers_used(self, select_layer: int) -> int:
         """Return how many layers produce `hidden_states[select_layer]`.

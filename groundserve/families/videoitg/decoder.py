@@ -5,15 +5,19 @@ Shape letters: T frames, P = g*g tokens a frame, D_v vision width, L text tokens
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model
 
+from groundserve.errors import EngineMismatchError
 from groundserve.families.modules import GroundingModule
-from groundserve.families.videoitg.config import CheckpointConfig
+from groundserve.families.videoitg.config import QWEN2_KEYS, CheckpointConfig
 
 
 class GroundingModel(GroundingModule):
@@ -42,14 +46,11 @@ class GroundingModel(GroundingModule):
         return cast(nn.ModuleList, self.decoder.layers)
 
     def forward(self, features: Tensor, text_ids: Tensor) -> Tensor:
-        """Score the frames of one video for one question.
+        """Score the frames of one video for one question, float32 (T,), before the sigmoid.
 
         Args:
             features: (T, P, D_v), pooled vision features of all T frames.
             text_ids: int64 (L,), the question's tokens. L may be 0.
-
-        Returns:
-            float32 (T,), logits before the sigmoid.
         """
         num_frames, tokens_per_frame, _ = features.shape
         num_visual = num_frames * tokens_per_frame
@@ -78,15 +79,7 @@ class GroundingModel(GroundingModule):
 
 def _qwen2_config(config: CheckpointConfig) -> Qwen2Config:
     qwen2 = Qwen2Config(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_hidden_layers=config.num_hidden_layers,
-        num_attention_heads=config.num_attention_heads,
-        num_key_value_heads=config.num_key_value_heads,
-        max_position_embeddings=config.max_position_embeddings,
-        rms_norm_eps=config.rms_norm_eps,
-        rope_theta=config.rope_theta,
+        **{name: getattr(config, name) for name in QWEN2_KEYS},
         hidden_act="silu",
         use_cache=False,
         use_sliding_window=False,
@@ -96,3 +89,44 @@ def _qwen2_config(config: CheckpointConfig) -> Qwen2Config:
     # Never materialises the T x T scores of all tokens, where a fused kernel exists.
     qwen2._attn_implementation = "sdpa"
     return qwen2
+
+
+_PROJECTOR = "projector."
+_TABLE = "decoder.embed_tokens.weight"
+
+
+def write_embeddings(model: GroundingModel, path: Path) -> None:
+    """Write projector and table of a model, in the dtype they have."""
+    tensors = {
+        name: tensor.contiguous()
+        for name, tensor in model.state_dict().items()
+        if name.startswith(_PROJECTOR) or name == _TABLE
+    }
+    save_file(tensors, path)
+    # safetensors leaves it to its owner alone; a server may run as somebody else.
+    path.chmod(0o644)
+
+
+def read_embeddings(path: Path, *, device: str) -> tuple[nn.Sequential, nn.Embedding]:
+    """Read projector (D_v -> D) and table (ids -> D), ready to run on a device."""
+    try:
+        tensors = load_file(path, device=device)
+        table = tensors.pop(_TABLE)
+        # (D, D_v): a Linear's weight has its outputs first.
+        width, vision_width = tensors[f"{_PROJECTOR}0.weight"].shape
+        with torch.device("meta"):
+            # The projector of `GroundingModel`, whose names the file has.
+            projector = nn.Sequential(
+                nn.Linear(vision_width, width), nn.GELU(), nn.Linear(width, width)
+            )
+        weights = {name.removeprefix(_PROJECTOR): tensor for name, tensor in tensors.items()}
+        projector.load_state_dict(weights, assign=True)
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise EngineMismatchError(
+            f"{path.name} is missing or damaged; rebuild the engine directory with: "
+            "groundserve build"
+        ) from error
+    num_tokens, _ = table.shape
+    # `_weight`: the table as it is, without a random one made first.
+    embed_tokens = nn.Embedding(num_tokens, width, _weight=table)
+    return projector.eval().requires_grad_(False), embed_tokens.requires_grad_(False)

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.plans import DEFAULT_LIMITS, VideoPlan
 from groundserve.families.videoitg.grid import grid_side, pooling_weights
 from groundserve.families.videoitg.sampling import sample_frames, snap_to_keyframes
-from groundserve.families.videoitg.spec import VideoITGSpec
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.options import ScoreOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoITGSpec:
+    """What serving must know of the model; read from the checkpoint's own config."""
+
+    image_size: int
+    """Side in pixels of the square frames the vision tower takes."""
+    side: int
+    """Patches along one side of such a frame."""
+    vision_hidden_size: int
+    """D_v, width of the pooled features."""
+    vision_token_num: int
+    """Budget of visual tokens, which fixes the grid for a given T."""
+    max_tokens: int | None
+    """Visual and text tokens together; None where the checkpoint's config sets no limit."""
+    pad_token_id: int
+    """Text positions with this id are dropped before embedding."""
+
+    @property
+    def feature_width(self) -> int:
+        """Width of the pooled features."""
+        return self.vision_hidden_size
+
+    @property
+    def max_feature_tokens(self) -> int:
+        """Most tokens of a video in FEATURES."""
+        return self.vision_token_num
+
 
 POOLING_INPUT = "POOL"
 """Name of the vision stage's input with the pooling weights."""

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.data_record import IMAGE_PLACEHOLDER
-from groundserve.errors import InvalidRequestError
+from groundserve.families.plans import VISUAL_TOKEN_ID, refuse_placeholder
 from groundserve.tokenizers.tokenizer_json import load_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# The reference's number for the place of the video; no vocabulary has it.
-IMAGE_TOKEN_ID = -200
+IMAGE_TOKEN_ID = VISUAL_TOKEN_ID  # as the reference has it
 
 
 class QueryTokenizer:
@@ -37,26 +36,15 @@ class QueryTokenizer:
 
     @classmethod
     def from_file(cls, path: Path, *, pad_token_id: int) -> QueryTokenizer:
-        """Load a `tokenizer.json` in which every special token is registered.
-
-        Args:
-            path: The file as `groundserve build` writes it.
-            pad_token_id: Positions with this id are dropped, as the reference drops them.
-        """
+        """Load a `tokenizer.json`, in which every special token is registered."""
         return cls(load_tokenizer_json(path), pad_token_id=pad_token_id)
 
     def input_ids(self, query: str) -> list[int]:
         """Return the reference's `input_ids`: -200 for the video, then the text.
 
         The newline is part of the tokenized string: `?` and a newline can be one token.
-
-        Args:
-            query: The question, without placeholder and newline. May be empty.
         """
-        if IMAGE_PLACEHOLDER in query:
-            raise InvalidRequestError(
-                f"QUERY must not contain the placeholder {IMAGE_PLACEHOLDER}; remove it"
-            )
+        refuse_placeholder(query, IMAGE_PLACEHOLDER)
         # No special tokens: Qwen2's tokenizer adds none either, and the prompt has none.
         encoding = self._tokenizer.encode(query + "\n", add_special_tokens=False)
         return [IMAGE_TOKEN_ID, *encoding.ids]

@@ -12,13 +12,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from transformers import SiglipVisionConfig
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.siglip.modeling_siglip import (
-    SiglipEncoder,
-    SiglipEncoderLayer,
-    SiglipVisionEmbeddings,
-)
+from transformers.models.siglip.modeling_siglip import SiglipEncoder, SiglipVisionEmbeddings
 
+from groundserve.families.clip import layer_at
 from groundserve.families.modules import VisionModule
 from groundserve.families.videoitg.config import VisionConfig
 
@@ -92,26 +88,15 @@ class VisionEncoder(VisionModule):
 
     def _last_layer(self, hidden_states: Tensor, positions: Tensor) -> Tensor:
         """Return the last layer's output (n, R, D_v) at some positions of its input (n, P, D_v)."""
-        layer = cast(SiglipEncoderLayer, self.layers[-1])
-        attention = layer.self_attn
-        normed = layer.layer_norm1(hidden_states)
-
-        def heads(projected: Tensor) -> Tensor:
-            # (n, *, D_v) -> (n, heads, *, head size)
-            split = projected.reshape(*projected.shape[:2], -1, attention.head_dim)
-            return split.transpose(1, 2)
-
-        attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](
-            attention,
-            heads(attention.q_proj(normed.index_select(1, positions))),
-            heads(attention.k_proj(normed)),
-            heads(attention.v_proj(normed)),
-            None,
-            scaling=attention.scale,
+        layer = self.layers[-1]
+        normed = cast(nn.LayerNorm, layer.layer_norm1)(hidden_states)
+        return layer_at(
+            layer,
+            hidden_states.index_select(1, positions),
+            normed.index_select(1, positions),
+            normed,
+            attention=self.config._attn_implementation,
         )
-        read = hidden_states.index_select(1, positions)
-        read = read + attention.out_proj(attended.flatten(2))
-        return cast(Tensor, read + layer.mlp(layer.layer_norm2(read)))
 
     def _embed_patches(self, pixels: Tensor) -> Tensor:
         """Normalise, cut into patches and project: uint8 (n, S, S, 3) -> (n, P, D_v)."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.answers import Moment
 from groundserve.families.base import Family, TextFamily
 from groundserve.families.plans import FrameStream, PlanInput, SeenVideo
 from groundserve.families.vtgllm.answer import parse_answer
 from groundserve.families.vtgllm.layout import PART_NAMES, is_layout
-from groundserve.families.vtgllm.plan import FRAME_TEXT, plan_video
+from groundserve.families.vtgllm.plan import FRAME_TEXT, VTGLLMSpec, plan_video
 from groundserve.families.vtgllm.prompt import TASKS, TimeTokenizer
-from groundserve.families.vtgllm.spec import VTGLLMSpec
 from groundserve.families.vtgllm.times import LENGTH
 from groundserve.options import AnswerOptions, Task
 
@@ -28,7 +25,9 @@ class VTGLLM(TextFamily[VTGLLMSpec]):
     tasks: tuple[Task, ...] = TASKS
     tasks_without_query: tuple[Task, ...] = ("captions", "summary")
     part_names = PART_NAMES
+    seen_as = "each told its time"
     plan = staticmethod(plan_video)
+    parse = staticmethod(parse_answer)
     recognises = staticmethod(is_layout)
 
     def streams(self, spec: VTGLLMSpec) -> tuple[FrameStream, ...]:
@@ -52,24 +51,12 @@ class VTGLLM(TextFamily[VTGLLMSpec]):
         """Return float32 (T,), the second of each frame; of a half, the even one."""
         if spec.num_time_rows is None:
             return ()
-        return (np.rint(_told(seen)).astype(np.float32),)
+        assert seen.model_seconds is not None, "the plan of this family always has them"
+        return (np.rint(seen.model_seconds).astype(np.float32),)
 
     def open_tokenizer(self, path: Path, spec: VTGLLMSpec) -> TimeTokenizer:
         """Open Llama's tokenizer with what VTG-LLM adds."""
         return TimeTokenizer.from_file(path, time_tokens=spec.time_tokens)
-
-    def parse(self, text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
-        """Read seconds, as `parse_answer`."""
-        return parse_answer(text, task)
-
-    def describe(self, facts: Mapping[str, int]) -> str:
-        """Say what each frame becomes."""
-        return "each told its time"
-
-
-def _told(seen: SeenVideo) -> Sequence[float]:
-    assert seen.model_seconds is not None, "the plan of this family always has them"
-    return seen.model_seconds
 
 
 FAMILY: Family[VTGLLMSpec, AnswerOptions] = VTGLLM()

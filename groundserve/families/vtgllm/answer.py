@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from groundserve.answers import Moment
+from groundserve.families.plans import SeenVideo
 from groundserve.families.vtgllm.times import read_spelled
 from groundserve.options import Task
 
@@ -32,13 +33,14 @@ _RADIUS = 20
 """Seconds around a time that stands alone in a line."""
 
 
-def parse_answer(text: str, task: Task) -> tuple[Moment, ...] | None:
+def parse_answer(text: str, task: Task, seen: SeenVideo | None = None) -> tuple[Moment, ...] | None:
     """Read the times of an answer.
 
     Args:
         text: The answer.
         task: "moment": its first span, the earlier time first. "captions": its events. "highlights"
             and "summary": each time with its score; it starts and ends there. Others have no times.
+        seen: Of no meaning, for seconds are the video's.
 
     Returns:
         () for a task without times; None where no time can be read.
@@ -133,11 +135,7 @@ _Found = tuple[list[Span], list[str]]
 
 def _dashed(text: str) -> _Found | None:
     """Read `12.3 - 19.5 seconds, a man opens the door`."""
-    found = list(_SPAN.finditer(text))
-    for one in found:
-        # Wherever it stands, as there: also within a longer number.
-        text = text.replace(one[0], "\n")
-    spans = [(_seconds(one[1]), _seconds(one[2])) for one in found]
+    spans, text = _taken_out(_SPAN, text)
     return (spans, text.replace("seconds", "").split("\n")) if spans else None
 
 
@@ -150,11 +148,17 @@ def _labelled(text: str) -> _Found | None:
 
 def _in_a_sentence(text: str) -> _Found | None:
     """Read `start time 12, end time 19, a man opens the door`."""
-    found = list(_START_END.finditer(text))
-    for one in found:
-        text = text.replace(one[0], "\n")
-    spans = [(_seconds(one[1]), _seconds(one[2])) for one in found]
+    spans, text = _taken_out(_START_END, text)
     return (spans, text.split("\n")) if spans else None
+
+
+def _taken_out(pattern: re.Pattern[str], text: str) -> tuple[list[Span], str]:
+    """Return the spans of a pattern, and the text with new lines in their place."""
+    found = list(pattern.finditer(text))
+    for one in found:
+        # Wherever it stands, as there: also within a longer number.
+        text = text.replace(one[0], "\n")
+    return [(_seconds(one[1]), _seconds(one[2])) for one in found], text
 
 
 def _lone_event(text: str) -> Iterator[tuple[Span, str]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,12 @@ from transformers import LlamaForCausalLM
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families.base import FindingRow
-from groundserve.families.llama import llama_config, llama_files
+from groundserve.families.llama import llama_files
+from groundserve.families.parts import GivenParts
 from groundserve.families.rotary import RotaryTables
 from groundserve.families.text_checkpoint import OpenedLlamaCheckpoint, tower_sizes
-from groundserve.families.vtgllm.eva import EvaConfig
 from groundserve.families.vtgllm.frame_text import FrameText
-from groundserve.families.vtgllm.front import Front
+from groundserve.families.vtgllm.front import Front, fill_seconds, seconds_finding
 from groundserve.families.vtgllm.layout import (
     CONFIGS_NAME,
     Parts,
@@ -32,14 +30,16 @@ from groundserve.families.vtgllm.layout import (
     copy_places,
     find_parts,
 )
+from groundserve.families.vtgllm.plan import VTGLLMSpec
 from groundserve.families.vtgllm.prompt import VIDEO_PLACEHOLDER
-from groundserve.families.vtgllm.q_former import QFormerConfig
-from groundserve.families.vtgllm.spec import VTGLLMSpec
-from groundserve.families.vtgllm.state import EMBEDDING, TrainedState
-from groundserve.families.vtgllm.time_fill import fill_seconds, seconds_finding
+from groundserve.families.vtgllm.state import (
+    EMBEDDING,
+    TrainedState,
+    read_eva_config,
+    read_vision_tensors,
+)
 from groundserve.families.vtgllm.times import TIME_TOKENS
-from groundserve.families.vtgllm.vision import VisionEncoder
-from groundserve.families.vtgllm.vision_weights import read_eva_config, read_vision_tensors
+from groundserve.families.vtgllm.vision import QFormerConfig, VisionEncoder
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from groundserve.weights.hashes import files_sha256
 from groundserve.weights.tensors import filled_module, read_all_tensors, read_json
@@ -54,52 +54,32 @@ _FRONT_NAMES = {
     "llama_proj.weight": "projection.weight",
     "llama_proj.bias": "projection.bias",
 }
-_PROJECTION = "projection."
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint(OpenedLlamaCheckpoint):
     """An opened checkpoint; tensors are read when a module is asked for."""
 
     parts: Parts
-    eva: EvaConfig
-    q_former: QFormerConfig
-    frame_text: FrameText | None
-    """The sentence that the Q-Former reads; None where it reads none."""
-    trained: TrainedState
 
-    @classmethod
-    def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
+    def __init__(self, directory: Path, given: GivenParts) -> None:
         """Find the parts, and check that they are of one model."""
-        directory = Path(os.path.expanduser(path))
-        found = find_parts(directory, parts)
-        trained = TrainedState.open(found)
-        raw_config = read_json(found.base / "config.json")
-        bert = read_json(found.bert / "config.json")
+        super().__init__(directory, given)
+        self.parts = parts = find_parts(directory, given)
+        self.trained = TrainedState.open(parts)
+        self.adapters = (self.trained.adapter,)
         # The trained file has rows of its own for tokens that were added.
-        table = trained.decoder.get(EMBEDDING)
+        table = self.trained.decoder.get(EMBEDDING)
         if table is not None and not (table.ndim == 2 and len(table)):
             raise InvalidRequestError(
-                f"the part checkpoint {found.checkpoint.name}: {EMBEDDING} must have a row for "
+                f"the part checkpoint {parts.checkpoint.name}: {EMBEDDING} must have a row for "
                 f"each token, got {tuple(table.shape)}; download it again"
             )
-        opened = cls(
-            name=directory.resolve().name,
-            parts=found,
-            raw_config=raw_config,
-            config=llama_config(
-                raw_config,
-                where=f"the part base {found.base.name}",
-                vocab_size=None if table is None else len(table),
-            ),
-            eva=read_eva_config(found, trained),
-            q_former=QFormerConfig.from_dict(bert),
-            frame_text=FrameText.read(found.bert) if found.config.qformer_text_input else None,
-            trained=trained,
-            adapters=(trained.adapter,),
-        )
-        opened._check()
-        return opened
+        self.read_config(vocab_size=None if table is None else len(table))
+        self.eva = read_eva_config(parts, self.trained)
+        self.q_former = QFormerConfig.from_dict(read_json(parts.bert / "config.json"))
+        # The sentence that the Q-Former reads; None where it reads none.
+        self.frame_text = FrameText.read(parts.bert) if parts.config.qformer_text_input else None
+        self._check()
 
     def empty_vision(self) -> VisionEncoder:
         """Return tower and Q-Former on the meta device."""
@@ -138,7 +118,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
             tensors["seconds.weight"] = filled
         return filled_module(
             model,
-            {n: t.to(dtype) if n.startswith(_PROJECTION) else t for n, t in tensors.items()},
+            {n: t.to(dtype) if n.startswith("projection.") else t for n, t in tensors.items()},
             device,
         )
 
@@ -202,14 +182,11 @@ class Checkpoint(OpenedLlamaCheckpoint):
         detail = f"{parts.checkpoint.name}: {adapted}, {self.vocab_size} tokens"
         yield "checkpoint", "ok", detail
         yield "eva", "ok", f"{parts.eva.name}: {tower_sizes(self.eva)}"
-        text = ", reads each frame's time" if self.frame_text else ""
-        yield (
-            "q_former",
-            "ok",
-            f"{parts.q_former.name}: {q_former.num_hidden_layers} layers of "
-            f"{q_former.hidden_size}, {parts.config.num_query_token} queries{text}",
-        )
-        yield "base", "ok", self.base_finding
+        detail = f"{q_former.num_hidden_layers} layers of {q_former.hidden_size}, "
+        detail += f"{parts.config.num_query_token} queries"
+        detail += ", reads each frame's time" if self.frame_text else ""
+        yield "q_former", "ok", f"{parts.q_former.name}: {detail}"
+        yield self.base_finding
         pooled, num_slots = parts.config.sampler_type, parts.config.sample_num
         yield "sampler", "ok", pooled if pooled == "none" else f"{pooled}: {num_slots}"
         yield "time tokens", "ok", "yes" if parts.config.special_time_token else "no"
@@ -257,7 +234,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
 
     def vision_flop(self) -> float:
         """Return the arithmetic of the vision stage for one frame; a multiply-add is 2."""
-        return self.eva.frame_flop() + self.q_former.frame_flop(
+        return self.eva.flop() + self.q_former.frame_flop(
             num_queries=self.parts.config.num_query_token,
             num_text=self._num_text,
             num_read=self.eva.num_positions,

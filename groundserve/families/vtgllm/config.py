@@ -39,14 +39,12 @@ class VTGLLMConfig:
     """Folder of the decoder before it was trained."""
     ckpt: str = ""
     image_size: int = 224
-    """Side in pixels of the frames."""
     num_query_token: int = 32
     max_frame_pos: int = 32
     """Rows of the embedding of frames."""
     max_time_pos: int = 1024
     """Rows of the embedding of seconds."""
     sampler_type: Sampler = "none"
-    """How the vectors of all frames become the decoder's."""
     sample_num: int = 256
     """How many they become; of no meaning with the sampler none."""
     real_time_stamp: bool = False

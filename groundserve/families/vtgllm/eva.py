@@ -21,10 +21,9 @@ from transformers.models.instructblip.modeling_instructblip import (
 )
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.clip import ClipTowerConfig, embed_patches
+from groundserve.families.clip import ClipTowerConfig, embed_patches, sizes_of
 from groundserve.families.parts import tower_heads
 
-# No file says how many heads there are.
 _PUBLISHED_WIDTH, _PUBLISHED_HEADS, _PUBLISHED_BLOCKS = 1408, 16, 39
 _BEHIND_BLOCKS = ("norm.", "fc_norm.", "head.")
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
@@ -53,23 +52,13 @@ class EvaConfig(ClipTowerConfig):
     ) -> EvaConfig:
         """Read the shapes of a tower's tensors, by their names in its file.
 
-        Args:
-            shapes: Of every tensor.
-            where: The file, for errors.
-            num_heads: By hand; of another width than EVA-g's nothing else says it.
+        Of another width than EVA-g's nothing says how many heads there are but `num_heads`.
         """
-        needed = {
-            "patch_embed.proj.weight": 4,
-            "pos_embed": 3,
-            "blocks.0.mlp.fc1.weight": 2,
-        }
-        for name, num_dims in needed.items():
-            shape = shapes.get(name, ())
-            if len(shape) != num_dims or 0 in shape:
-                raise UnsupportedError(
-                    f"{where}: it must have a {name} of {num_dims} dimensions, as EVA-g has"
-                )
-        width, _, patch_size, _ = shapes["patch_embed.proj.weight"]
+        (width, _, patch_size, _), (_, num_positions, _), (mlp_width, _) = sizes_of(
+            shapes,
+            {"patch_embed.proj.weight": 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2},
+            f"{where}: it must have a {{name}} of {{num_dims}} dimensions, as EVA-g has",
+        )
         blocks = {int(match[1]) for name in shapes if (match := _BLOCK.fullmatch(name))}
         published = width == _PUBLISHED_WIDTH
         if published and len(blocks) != _PUBLISHED_BLOCKS:
@@ -78,7 +67,7 @@ class EvaConfig(ClipTowerConfig):
             )
         return cls(
             hidden_size=width,
-            intermediate_size=shapes["blocks.0.mlp.fc1.weight"][0],
+            intermediate_size=mlp_width,
             num_hidden_layers=len(blocks),
             num_attention_heads=tower_heads(
                 width,
@@ -87,7 +76,7 @@ class EvaConfig(ClipTowerConfig):
                 described=_PUBLISHED_HEADS if published else None,
             ),
             # One position is the class token's.
-            image_size=math.isqrt(shapes["pos_embed"][1] - 1) * patch_size,
+            image_size=math.isqrt(num_positions - 1) * patch_size,
             patch_size=patch_size,
         )
 

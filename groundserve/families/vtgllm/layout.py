@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from groundserve.families.parts import LlamaParts, PartSearch
+from groundserve.families.parts import GivenParts, LlamaParts, PartSearch
 from groundserve.families.vtgllm.config import TIME_FILLS, TimeFill, VTGLLMConfig
 
 CONFIGS_NAME = "eval_configs"
@@ -57,12 +56,12 @@ def is_layout(directory: Path) -> bool:
     return any(_is_config(path) for path in _yaml_files(directory))
 
 
-def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Parts:
+def find_parts(directory: Path, given: GivenParts) -> Parts:
     """Find the parts that are not given.
 
     Args:
         directory: The one that paths in the YAML are relative to.
-        given: As of `PartSearch`, by `PART_NAMES`.
+        given: By `PART_NAMES`.
     """
     search = PartSearch(
         directory,
@@ -75,30 +74,24 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
     files = search.part("config", lambda: _find_config(search))
     # Without one all that is not given is missing, and said to be.
     config = VTGLLMConfig.read(files[0]) if files else VTGLLMConfig()
-    found = {
-        name: search.part(name, partial(_named, directory, place))
-        for name, place in (
-            ("checkpoint", config.ckpt),
-            ("eva", config.vit_model),
-            ("q_former", config.q_former_model),
-            ("base", config.llama_model),
-        )
-    }
-    found["bert"] = search.part("bert", lambda: _find_bert(directory))
+    checkpoint = search.part("checkpoint", lambda: _named(directory, config.ckpt))
+    eva = search.part("eva", lambda: _named(directory, config.vit_model))
+    q_former = search.part("q_former", lambda: _named(directory, config.q_former_model))
+    base = search.part("base", lambda: _named(directory, config.llama_model))
+    bert = search.part("bert", lambda: _find_bert(directory))
     search.refuse_missing()
     filled = "reference" if config.time_embedding_interpolation else "none"
     time_fill: TimeFill = search.switch(_TIME_FILL, filled)  # type: ignore[assignment]
-    eva_heads = search.number(_EVA_HEADS)
     return Parts(
         config=config,
         config_name=files[0].name,
-        checkpoint=found["checkpoint"][0],
-        eva=found["eva"][0],
-        q_former=found["q_former"][0],
-        base=found["base"][0],
-        bert=found["bert"][0],
+        checkpoint=checkpoint[0],
+        eva=eva[0],
+        q_former=q_former[0],
+        base=base[0],
+        bert=bert[0],
         time_fill=time_fill,
-        eva_heads=eva_heads,
+        eva_heads=search.number(_EVA_HEADS),
         choices=search.choices,
     )
 
@@ -133,10 +126,9 @@ def bert_files(directory: Path) -> list[Path]:
 
 
 def _find_config(search: PartSearch) -> Sequence[Path]:
+    # Each describes another model.
     found = [path for path in _yaml_files(search.directory) if _is_config(path)]
-    if len(found) > 1:  # each describes another model
-        raise search.several("config", found)
-    return found
+    return search.at_most_one("config", found)
 
 
 def _find_bert(directory: Path) -> Sequence[Path]:

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import EngineMismatchError, InvalidRequestError
-from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo, refuse_placeholder
 from groundserve.families.vtgllm.times import TIME_TOKENS, time_sentence
 from groundserve.options import AnswerOptions, Task
 from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
 from groundserve.tokenizers.llama_tokenizer import BEGIN, END, UNKNOWN
-
-if TYPE_CHECKING:
-    pass
 
 VIDEO_PLACEHOLDER = "<ImageHere>"
 
@@ -65,6 +61,7 @@ class TimeTokenizer:
                 "engines again"
             )
         self._tokenizer = tokenizer
+        self.end_ids = frozenset({tokenizer.end_id})
         self._time_tokens = time_tokens
         before = [tokenizer.begin_id, *tokenizer.encode(_BEFORE), VISUAL_TOKEN_ID]
         self._before_ids: NDArray[np.int64] = np.array(before, np.int64)
@@ -76,11 +73,6 @@ class TimeTokenizer:
         """Load a `tokenizer.json` as `groundserve build` writes it."""
         return cls(AddedTokensLlamaTokenizer.from_file(path), time_tokens=time_tokens)
 
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """The end token alone."""
-        return frozenset({self._tokenizer.end_id})
-
     def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
         """Return the prompt of one question.
 
@@ -88,10 +80,7 @@ class TimeTokenizer:
         text, up to the end of their sentence.
         """
         text = word_question(query, options)
-        if VIDEO_PLACEHOLDER in text:
-            raise InvalidRequestError(
-                f"QUERY must not contain the placeholder {VIDEO_PLACEHOLDER}; remove it"
-            )
+        refuse_placeholder(text, VIDEO_PLACEHOLDER)
         assert seen.model_seconds is not None, "the plan of this family always has them"
         times = time_sentence(seen.model_seconds, in_tokens=self._time_tokens)
         before = f"</Video> {times} seconds.  "

@@ -1,9 +1,10 @@
-"""What was trained, by the stage it belongs to: one file with the state dict of all stages."""
+"""Weights by stage: one file of what was trained, and what it lacks from the files before it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,17 +13,16 @@ from torch import Tensor
 from groundserve.errors import InvalidRequestError
 from groundserve.families.llama import is_llama_weight
 from groundserve.families.vtgllm.config import VTGLLMConfig
+from groundserve.families.vtgllm.eva import EvaConfig, renamed_tower, tower_of_file
 from groundserve.families.vtgllm.layout import Parts
 from groundserve.weights.lora import Adapter, split_state_dict
 from groundserve.weights.torch_archive import read_torch_file
 
-INSIDE = "model"
+_INSIDE = "model"
 """Under which name the trained file and InstructBLIP's have their tensors, where beside others."""
-
-TOWER = "visual_encoder."
-"""In front of the names of the tower's tensors."""
-
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_TOWER = "visual_encoder."
+_Q_FORMER = "Qformer.bert."
+EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 """The decoder's tensors with a row for each token."""
 
 _DECODER = "llama_model."
@@ -30,7 +30,7 @@ _WRAPPED = "llama_model.base_model.model."
 _RANK, _ALPHA = 32, 32
 _ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj")
 _SECONDS = "video_time_position_embedding"
-_VISION = (TOWER, "ln_vision.", "Qformer.", "query_tokens")
+_VISION = (_TOWER, "ln_vision.", "Qformer.", "query_tokens")
 _FRONT = ("llama_proj.", "sampler.", "video_frame_position_embedding.", _SECONDS)
 # As older files have them, each wherever it stands in a name.
 _RENAMED = (
@@ -64,7 +64,7 @@ class TrainedState:
         """Read the names; of tensors what is small."""
         where = f"the part checkpoint {parts.checkpoint.name}"
         config = parts.config
-        tensors = dict(_renamed(read_torch_file(parts.checkpoint, inside=INSIDE)))
+        tensors = dict(_renamed(read_torch_file(parts.checkpoint, inside=_INSIDE)))
         left_aside = {name for name in tensors if _is_unused(name, config)}
         stages: dict[str, dict[str, Tensor]] = {"vision": {}, "front": {}, "decoder": {}}
         for name, tensor in tensors.items():
@@ -78,7 +78,7 @@ class TrainedState:
             rank=_RANK,
             alpha=_ALPHA,
         )
-        for name in (EMBEDDING, HEAD) if config.special_time_token else ():
+        for name in (EMBEDDING, _HEAD) if config.special_time_token else ():
             if name not in decoder:
                 raise InvalidRequestError(
                     f"{where}: {name} is missing, and what stands for the time tokens with it; "
@@ -97,10 +97,50 @@ class TrainedState:
             left_aside=tuple(sorted(left_aside)),
         )
 
-    @property
-    def tower(self) -> dict[str, Tensor]:
-        """Return the tower's tensors, by the names of its own file."""
-        return {n.removeprefix(TOWER): t for n, t in self.vision.items() if n.startswith(TOWER)}
+
+def read_eva_config(parts: Parts, trained: TrainedState) -> EvaConfig:
+    """Read the tower's sizes."""
+    where, tower = f"the part checkpoint {parts.checkpoint.name}", _tower_of(trained.vision)
+    if not tower:
+        where, tower = f"the part eva {parts.eva.name}", tower_of_file(read_torch_file(parts.eva))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tower.items()}
+    return EvaConfig.from_shapes(shapes, where=where, num_heads=parts.eva_heads)
+
+
+def read_vision_tensors(
+    parts: Parts, trained: TrainedState, names: AbstractSet[str]
+) -> dict[str, Tensor]:
+    """Return tensors by the names of `VisionEncoder`, whose own are `names`.
+
+    What was trained goes before the other files, each of which is read only where something is
+    missing still. What is trained beside is returned, too, so that it is told.
+    """
+    found = _our_names(trained.vision)
+    if missing := names - found.keys():
+        of_file = tower_of_file(read_torch_file(parts.eva))
+        tower = _our_names({_TOWER + name: tensor for name, tensor in of_file.items()})
+        found |= {n: t for n, t in tower.items() if n in missing}
+    if missing := names - found.keys():
+        older = _our_names(read_torch_file(parts.q_former, inside=_INSIDE))
+        found |= {n: t for n, t in older.items() if n in missing}
+    return found
+
+
+def _tower_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tower's tensors, by the names of its own file."""
+    return {n.removeprefix(_TOWER): t for n, t in tensors.items() if n.startswith(_TOWER)}
+
+
+def _our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = {_TOWER + name: tensor for name, tensor in renamed_tower(_tower_of(tensors))}
+    for name, tensor in tensors.items():
+        if name.startswith(_Q_FORMER):
+            # What transformers calls the inner module as the outer one.
+            own = name.removeprefix(_Q_FORMER).replace("attention.self.", "attention.attention.")
+            found[f"q_former.{own}"] = tensor
+        elif not name.startswith(_TOWER):
+            found[name] = tensor
+    return found
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -129,7 +169,7 @@ def _stage(name: str, where: str) -> str:
 def _wrapped(tensors: Mapping[str, Tensor], config: VTGLLMConfig) -> dict[str, Tensor]:
     """Return the decoder's, those with a row for each token by the names that PEFT gives them."""
     wrapped = dict(tensors)
-    for name in (EMBEDDING, HEAD) if config.special_time_token else ():
+    for name in (EMBEDDING, _HEAD) if config.special_time_token else ():
         bare = wrapped.pop(_DECODER + name, None)
         if bare is not None:  # before one that has the name
             wrapped[_WRAPPED + name] = bare

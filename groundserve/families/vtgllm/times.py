@@ -22,14 +22,10 @@ _SPACED = re.compile(r"\d[\d\s]*(\.[\s\d]*\d)*")
 
 
 def spell_places(number: str) -> list[int]:
-    """Return the places in `TIME_TOKENS` that spell a time.
+    """Return the places in `TIME_TOKENS` that spell seconds as printed, such as "12.5".
 
-    Args:
-        number: Seconds as printed, such as "12.5".
-
-    Returns:
-        Always six: zeros are put in front, and what is too long is cut, of 10,000 seconds on the
-        digit behind the point.
+    Always six: zeros are put in front, and what is too long is cut, of 10,000 seconds on the digit
+    behind the point.
 
     Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/conversation/conversation_video_batch.py`.
     """
@@ -39,10 +35,6 @@ def spell_places(number: str) -> list[int]:
 
 def time_sentence(seconds: Iterable[float], *, in_tokens: bool) -> str:
     """Return what the prompt says of the frames, up to the last one's time.
-
-    Args:
-        seconds: Of each frame, in tenths.
-        in_tokens: Whether times are spelled in `TIME_TOKENS`.
 
     Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/processors/video_processor.py::load_video`.
     """

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from groundserve.families.base import Family, TextFamily
 from groundserve.families.plans import FrameStream
 from groundserve.families.vtimellm.answer import parse_answer
-from groundserve.families.vtimellm.layout import is_layout
-from groundserve.families.vtimellm.plan import plan_video
+from groundserve.families.vtimellm.layout import PART_NAMES, is_layout
+from groundserve.families.vtimellm.plan import VTimeLLMSpec, plan_video
 from groundserve.families.vtimellm.prompt import VicunaTokenizer
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.options import AnswerOptions, Task
 
 
@@ -22,7 +20,8 @@ class VTimeLLM(TextFamily[VTimeLLMSpec]):
     spec_type = VTimeLLMSpec
     tasks: tuple[Task, ...] = ("moment", "captions", "chat")
     tasks_without_query: tuple[Task, ...] = ("captions",)
-    part_names = ("clip", "base", "projector", "adapter", "antialias", "clip_heads")
+    part_names = PART_NAMES
+    seen_as = "a token each"
     plan = staticmethod(plan_video)
     parse = staticmethod(parse_answer)
     recognises = staticmethod(is_layout)
@@ -37,10 +36,6 @@ class VTimeLLM(TextFamily[VTimeLLMSpec]):
     def open_tokenizer(self, path: Path, spec: VTimeLLMSpec) -> VicunaTokenizer:
         """Open Vicuna's tokenizer."""
         return VicunaTokenizer.from_file(path)
-
-    def describe(self, facts: Mapping[str, int]) -> str:
-        """Say what the video becomes."""
-        return "a token each"
 
 
 FAMILY: Family[VTimeLLMSpec, AnswerOptions] = VTimeLLM()

@@ -56,12 +56,9 @@ def find_span(text: str) -> Span | None:
 
 
 def read_events(text: str) -> list[tuple[Span, str]] | None:
-    """Return span and words of each event in an answer to the task "captions".
+    """Return span and words of each event before the first that cannot be read, None where none is.
 
     Their times are taken by place, as in `from 05 to 10`: characters 5 and 6, and the last two.
-
-    Returns:
-        Those before the first that cannot be read; None where that leaves none.
 
     Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/metric.py::captioning_metrics`.
     """
@@ -73,24 +70,15 @@ def read_events(text: str) -> list[tuple[Span, str]] | None:
     except (ValueError, RecursionError):
         return None
     events: list[tuple[Span, str]] = []
-    for item in items:
-        event = _read_event(item)
-        if event is None:
-            return events or None
-        events.append(event)
-    return events
-
-
-def _read_event(item: object) -> tuple[Span, str] | None:
-    match item:
-        case {"event": str(event), "timestamps": str(times)}:
-            try:
-                span = int(times[5:7]), int(times[-2:])
-            except ValueError:
-                return None
+    try:
+        for item in items:
+            times, event = item["timestamps"], item["event"]
             # JSON can escape half a character, which is no text.
-            return span, event.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return None
+            words = event.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            events.append(((int(times[5:7]), int(times[-2:])), words))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return events or None
+    return events
 
 
 def _moment(start: int, end: int, seen: SeenVideo, text: str = "") -> Moment:

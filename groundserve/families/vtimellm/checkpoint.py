@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +13,17 @@ from torch import Tensor
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.base import FindingRow
-from groundserve.families.llama import is_llama_weight, llama_config, llama_files
+from groundserve.families.llama import is_llama_weight, llama_files
+from groundserve.families.parts import GivenParts
 from groundserve.families.text_checkpoint import OpenedLlamaCheckpoint, tower_sizes
 from groundserve.families.vtimellm.clip import ClipSource
-from groundserve.families.vtimellm.layout import (
-    PROJECTOR_NAME,
-    Parts,
-    find_parts,
-    stage_name,
-)
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
+from groundserve.families.vtimellm.layout import PROJECTOR_NAME, Parts, find_parts
+from groundserve.families.vtimellm.plan import VTimeLLMSpec
 from groundserve.families.vtimellm.vision import Projector, VisionEncoder
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from groundserve.weights.hashes import files_sha256
 from groundserve.weights.lora import Adapter, adapter_files, merge
-from groundserve.weights.tensors import filled_module, read_all_tensors, read_json
+from groundserve.weights.tensors import filled_module, read_all_tensors
 from groundserve.weights.torch_archive import is_script_archive, read_torch_file
 
 # The reference relabels the type; the file is Llama's otherwise.
@@ -37,40 +31,29 @@ _MODEL_TYPES = ("llama", "VTimeLLM")
 _WHOLE_NAME = "non_lora_trainables.bin"
 _PROJECTOR = "mm_projector."
 _PROJECTOR_KEY = f"model.{_PROJECTOR}"
-_VARIANT = "vicuna"
-"""In the names of a copy's folders."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint(OpenedLlamaCheckpoint):
     """An opened checkpoint; all but the adapters' tensors are read when a module is asked for."""
 
     parts: Parts
-    clip: ClipSource
-    projector: Mapping[str, Tensor]
-    """Weight (H, D) and bias (H,) as the decoder names them, mapped into memory."""
 
-    @classmethod
-    def open(cls, path: str | Path, *, parts: Mapping[str, Sequence[str | Path]]) -> Checkpoint:
+    def __init__(self, directory: Path, given: GivenParts) -> None:
         """Find the parts, and check that they are of one model."""
-        directory = Path(os.path.expanduser(path))
-        found = find_parts(directory, parts)
-        raw_config = read_json(found.base / "config.json")
-        opened = cls(
-            name=directory.resolve().name,
-            parts=found,
-            raw_config=raw_config,
-            config=llama_config(
-                raw_config, where=f"the part base {found.base.name}", model_types=_MODEL_TYPES
-            ),
-            clip=ClipSource.open(found.clip, num_heads=found.clip_heads),
-            projector=_read_projector(found.projector),
-            adapters=tuple(
-                Adapter.open(one, whole=_read_whole(one / _WHOLE_NAME)) for one in found.adapters
-            ),
+        super().__init__(directory, given)
+        self.parts = find_parts(directory, given)
+        self.read_config(model_types=_MODEL_TYPES)
+        self.clip = ClipSource.open(self.parts.clip, num_heads=self.parts.clip_heads)
+        # Weight (H, D) and bias (H,); in the first stage's file names have any prefix.
+        self.projector = {
+            _PROJECTOR_KEY + name.partition(_PROJECTOR)[2]: tensor
+            for name, tensor in read_torch_file(self.parts.projector).items()
+            if _PROJECTOR in name
+        }
+        self.adapters = tuple(
+            Adapter.open(one, whole=_read_whole(one / _WHOLE_NAME)) for one in self.parts.adapters
         )
-        opened._check()
-        return opened
+        self._check()
 
     def empty_vision(self) -> VisionEncoder:
         """Return CLIP's visual tower on the meta device."""
@@ -82,7 +65,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
         return self.clip.tensors()
 
     def load_front(self, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Projector:
-        """Read the projector; arguments as of `load_vision`."""
+        """Read the projector."""
         with torch.device("meta"):
             model = Projector(self.clip.config.projection_dim, self.config.hidden_size)
         # In float32 up to here: the reference attaches it so, whatever the decoder's dtype.
@@ -120,18 +103,21 @@ class Checkpoint(OpenedLlamaCheckpoint):
 
     def findings(self) -> Iterator[FindingRow]:
         """Yield each part, unused files, and how frames are resized."""
-        parts, config = self.parts, self.config
-        yield "clip", "ok", self._clip_finding()
-        yield "base", "ok", self.base_finding
-        width = self.clip.config.projection_dim
+        parts = self.parts
+        if parts.clip.is_dir():
+            kind = "a directory of transformers"
+        else:
+            kind = "OpenAI's archive" if is_script_archive(parts.clip) else "a state dict"
+        yield "clip", "ok", f"{parts.clip.name}, {kind}: {tower_sizes(self.clip.config)}"
+        yield self.base_finding
+        widths = f"{self.clip.config.projection_dim} to {self.config.hidden_size}"
         place = f"{parts.projector.parent.name}/{parts.projector.name}"
-        yield "projector", "ok", f"{place}: {width} to {config.hidden_size}"
+        yield "projector", "ok", f"{place}: {widths}"
         for adapter in self.adapters:
             detail = f"{adapter.name}: {len(adapter.pairs)} layers, scale {adapter.scale:g}"
             if adapter.whole:
-                yield "adapter", "warn", f"{detail}; it replaces {', '.join(sorted(adapter.whole))}"
-            else:
-                yield "adapter", "ok", detail
+                detail += f"; it replaces {', '.join(sorted(adapter.whole))}"
+            yield "adapter", "warn" if adapter.whole else "ok", detail
         if len(self.adapters) == 1:
             one_stage = "one stage alone: answers keep to the wording it was trained on"
             yield "adapters", "warn", one_stage
@@ -149,9 +135,9 @@ class Checkpoint(OpenedLlamaCheckpoint):
             places = {f"clip/{Path(parts.clip.name).with_suffix('.pt')}": parts.clip}
         # By its own name the base might be taken for a stage, or for CLIP.
         places |= {f"base/{path.name}": path for path in llama_files(parts.base)}
-        places[f"{stage_name(_VARIANT, 1)}/{PROJECTOR_NAME}"] = parts.projector
+        places[f"vtimellm-vicuna-stage1/{PROJECTOR_NAME}"] = parts.projector
         for number, adapter in enumerate(parts.adapters, start=2):
-            stage = stage_name(_VARIANT, number)
+            stage = f"vtimellm-vicuna-stage{number}"
             places |= {f"{stage}/{path.name}": path for path in _adapter_files(adapter)}
         return places
 
@@ -178,21 +164,13 @@ class Checkpoint(OpenedLlamaCheckpoint):
 
     def vision_flop(self) -> float:
         """Return the arithmetic of the vision stage for one frame; a multiply-add is 2."""
-        return self.clip.config.frame_flop()
-
-    def _clip_finding(self) -> str:
-        path = self.parts.clip
-        if path.is_dir():
-            kind = "a directory of transformers"
-        else:
-            kind = "OpenAI's archive" if is_script_archive(path) else "a state dict"
-        return f"{path.name}, {kind}: {tower_sizes(self.clip.config)}"
+        return self.clip.config.flop()
 
     def _check(self) -> None:
         hidden_size, width = self.config.hidden_size, self.clip.config.projection_dim
-        expected = {"weight": (hidden_size, width), "bias": (hidden_size,)}
         shapes: dict[str, Sequence[int]] = {
-            _PROJECTOR_KEY + name: shape for name, shape in expected.items()
+            f"{_PROJECTOR_KEY}weight": (hidden_size, width),
+            f"{_PROJECTOR_KEY}bias": (hidden_size,),
         }
         for name, shape in shapes.items():
             tensor = self.projector.get(name)
@@ -207,15 +185,6 @@ class Checkpoint(OpenedLlamaCheckpoint):
         shapes |= {name: tensor.shape for name, tensor in decoder.state_dict().items()}
         for adapter in self.adapters:
             adapter.check(shapes)
-
-
-def _read_projector(path: Path) -> dict[str, Tensor]:
-    """Read the first stage's file, whose names have any prefix."""
-    return {
-        _PROJECTOR_KEY + name.partition(_PROJECTOR)[2]: tensor
-        for name, tensor in read_torch_file(path).items()
-        if _PROJECTOR in name
-    }
 
 
 def _read_whole(path: Path) -> dict[str, Tensor]:

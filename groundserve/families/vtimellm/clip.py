@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig
+from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig, sizes_of
 from groundserve.families.parts import tower_heads
 from groundserve.strict_json import shown
 from groundserve.weights.tensors import all_weight_files, read_all_tensors, read_json
@@ -26,7 +26,7 @@ _OPENAI_PREFIX = "visual."
 _TOWER_PREFIX = "vision_model."
 _PROJECTION = "visual_projection.weight"
 _BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
-# OpenAI's name -> transformers', outside of the blocks and within one.
+# What OpenAI's names hold -> what transformers' do, outside of the blocks and within one.
 _NAMES = {
     "class_embedding": "embeddings.class_embedding",
     "conv1.weight": "embeddings.patch_embedding.weight",
@@ -75,7 +75,13 @@ class ClipConfig(ClipTowerConfig):
                     f"the part clip must have {name} {value}, as OpenAI's towers have, got "
                     f"{shown(tower[name])}"
                 )
-        sizes = {name: _size(tower, name) for name in cls.__dataclass_fields__}
+        sizes: dict[str, Any] = {one.name: tower.get(one.name) for one in fields(cls)}
+        for name, size in sizes.items():
+            if type(size) is not int:
+                raise InvalidRequestError(
+                    f"the part clip: {name} in config.json must be a whole number, got "
+                    f"{shown(size)}"
+                )
         if num_heads is not None:
             sizes["num_attention_heads"] = tower_heads(
                 sizes["hidden_size"], part="clip", given=num_heads
@@ -87,37 +93,35 @@ class ClipConfig(ClipTowerConfig):
         cls, tensors: Mapping[str, Tensor], *, num_heads: int | None = None
     ) -> ClipConfig:
         """Read the shapes of a tower's tensors, by their names in OpenAI's file."""
-        needed = {
-            "conv1.weight": 4,
-            "positional_embedding": 2,
-            "proj": 2,
-            "transformer.resblocks.0.mlp.c_fc.weight": 2,
-        }
-        for name, num_dims in needed.items():
-            if name not in tensors or tensors[name].ndim != num_dims:
-                raise UnsupportedError(
-                    f"the part clip has no {_OPENAI_PREFIX}{name} of {num_dims} dimensions; it "
-                    "must be a vision transformer as OpenAI published it"
-                )
-        width, _, patch_size, _ = tensors["conv1.weight"].shape
-        blocks = {match[1] for name in tensors if (match := _BLOCK.fullmatch(name))}
-        # One position is the class token's.
-        side = math.isqrt(tensors["positional_embedding"].shape[0] - 1)
+        (width, _, patch_size, _), (num_positions, _), (_, projection_dim), (mlp_width, _) = (
+            sizes_of(
+                {name: tuple(tensor.shape) for name, tensor in tensors.items()},
+                {
+                    "conv1.weight": 4,
+                    "positional_embedding": 2,
+                    "proj": 2,
+                    "transformer.resblocks.0.mlp.c_fc.weight": 2,
+                },
+                f"the part clip has no {_OPENAI_PREFIX}{{name}} of {{num_dims}} dimensions; it "
+                "must be a vision transformer as OpenAI published it",
+            )
+        )
         return cls(
             hidden_size=width,
-            intermediate_size=tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
-            num_hidden_layers=len(blocks),
+            intermediate_size=mlp_width,
+            num_hidden_layers=len({m[1] for name in tensors if (m := _BLOCK.fullmatch(name))}),
             num_attention_heads=tower_heads(
                 width, part="clip", given=num_heads, head_size=HEAD_SIZE
             ),
-            image_size=side * patch_size,
+            # One position is the class token's.
+            image_size=math.isqrt(num_positions - 1) * patch_size,
             patch_size=patch_size,
-            projection_dim=tensors["proj"].shape[1],
+            projection_dim=projection_dim,
         )
 
-    def frame_flop(self) -> float:
+    def flop(self) -> float:
         """Return the arithmetic of the tower for one frame; a multiply-add is 2."""
-        return super().frame_flop() + 2.0 * self.hidden_size * self.projection_dim
+        return super().flop() + 2.0 * self.hidden_size * self.projection_dim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +136,10 @@ class ClipSource:
     def open(cls, path: Path, *, num_heads: int | None = None) -> ClipSource:
         """Read what tells the geometry."""
         if path.is_dir():
-            raw = read_json(path / "config.json")
-            return cls(path=path, config=ClipConfig.from_dict(raw, num_heads=num_heads))
-        tensors = _openai_tensors(path)
-        return cls(path=path, config=ClipConfig.from_tensors(tensors, num_heads=num_heads))
+            config = ClipConfig.from_dict(read_json(path / "config.json"), num_heads=num_heads)
+        else:
+            config = ClipConfig.from_tensors(_openai_tensors(path), num_heads=num_heads)
+        return cls(path=path, config=config)
 
     @property
     def files(self) -> list[Path]:
@@ -147,9 +151,12 @@ class ClipSource:
     def tensors(self) -> dict[str, Tensor]:
         """Return the tower's tensors and the projection's, by transformers' names within it."""
         if not self.path.is_dir():
-            return dict(_renamed(_openai_tensors(self.path).items()))
-        found = read_all_tensors(self.path, _is_visual)
-        return {name.removeprefix(_TOWER_PREFIX): tensor for name, tensor in found}
+            found: dict[str, Tensor] = {}
+            for name, tensor in _openai_tensors(self.path).items():
+                found |= _renamed(name, tensor)
+            return found
+        tensors = read_all_tensors(self.path, _is_visual)
+        return {name.removeprefix(_TOWER_PREFIX): tensor for name, tensor in tensors}
 
 
 def _is_visual(name: str) -> bool:
@@ -167,32 +174,17 @@ def _openai_tensors(path: Path) -> dict[str, Tensor]:
     }
 
 
-def _renamed(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Yield a tower's tensors by transformers' names; what is unknown keeps its own."""
-    for name, tensor in tensors:
-        block = _BLOCK.fullmatch(name)
-        if name == "proj":
-            yield _PROJECTION, tensor.T
-        elif block is None:
-            yield _NAMES.get(name, name), tensor
-        else:
-            yield from _of_block(f"encoder.layers.{block[1]}.", block[2], tensor)
-
-
-def _of_block(prefix: str, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    layer, _, kind = name.rpartition(".")
-    if name.startswith("attn.in_proj_") and tensor.ndim:  # of query, key and value in one
-        kind = name.removeprefix("attn.in_proj_")
-        for part, piece in zip("qkv", tensor.tensor_split(3), strict=True):
-            yield f"{prefix}self_attn.{part}_proj.{kind}", piece
-    else:
-        yield f"{prefix}{_BLOCK_NAMES.get(layer, layer)}.{kind}", tensor
-
-
-def _size(raw: Mapping[str, Any], name: str) -> int:
-    value = raw.get(name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidRequestError(
-            f"the part clip: {name} in config.json must be a whole number, got {shown(value)}"
-        )
-    return value
+def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """Return a tensor of OpenAI's by transformers' names; what is unknown keeps its own."""
+    block = _BLOCK.fullmatch(name)
+    if name == "proj":
+        return {_PROJECTION: tensor.T}
+    if block is None:
+        return {_NAMES.get(name, name): tensor}
+    prefix = f"encoder.layers.{block[1]}."
+    layer, _, kind = block[2].rpartition(".")
+    if block[2].startswith("attn.in_proj_") and tensor.ndim:  # of query, key and value in one
+        kind = block[2].removeprefix("attn.in_proj_")
+        pieces = zip("qkv", tensor.tensor_split(3), strict=True)
+        return {f"{prefix}self_attn.{part}_proj.{kind}": piece for part, piece in pieces}
+    return {f"{prefix}{_BLOCK_NAMES.get(layer, layer)}.{kind}": tensor}

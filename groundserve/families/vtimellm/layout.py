@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.parts import LlamaParts, PartSearch
+from groundserve.families.parts import GivenParts, LlamaParts, PartSearch
 
 PROJECTOR_NAME = "mm_projector.bin"
 """The projector, in the folder of the first stage."""
@@ -25,6 +24,10 @@ _LOOKS = {
     "projector": f"{PROJECTOR_NAME}, in the folder vtimellm-*-stage1",
     "adapter": "the folder vtimellm-*-stage2, and -stage3 where there is one",
 }
+_SWITCHES = {"antialias": ("on", "off")}
+_NUMBERS = ("clip_heads",)
+
+PART_NAMES = (*_LOOKS, *_SWITCHES, *_NUMBERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +48,12 @@ def is_layout(directory: Path) -> bool:
     return any(_stages(directory)) or any(_stages(directory / "checkpoints"))
 
 
-def stage_name(variant: str, stage: int) -> str:
-    """Return the name of the folder of a stage."""
-    return f"vtimellm-{variant}-stage{stage}"
-
-
-def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Parts:
+def find_parts(directory: Path, given: GivenParts) -> Parts:
     """Find the parts that are not given.
 
     Args:
         directory: That `is_layout`, or any where all parts are given.
-        given: As of `PartSearch`; `antialias` is "on" or "off".
+        given: By `PART_NAMES`; `antialias` is "on" or "off".
     """
     if not any(_stages(directory)) and any(_stages(directory / "checkpoints")):
         directory = directory / "checkpoints"
@@ -65,13 +63,13 @@ def find_parts(directory: Path, given: Mapping[str, Sequence[str | Path]]) -> Pa
         family="vtimellm",
         looks=_LOOKS,
         repeated=("adapter",),
-        switches={"antialias": ("on", "off")},
-        numbers=("clip_heads",),
+        switches=_SWITCHES,
+        numbers=_NUMBERS,
     )
-    clip = search.part("clip", partial(_find_clip, search))
-    projector = search.part("projector", partial(_find_projector, search))
-    adapters = search.part("adapter", partial(_find_adapters, search))
-    base = search.part("base", partial(_find_base, search, adapters))
+    clip = search.part("clip", lambda: _find_clip(search))
+    projector = search.part("projector", lambda: _find_projector(search))
+    adapters = search.part("adapter", lambda: _find_adapters(search))
+    base = search.part("base", lambda: _find_base(search, adapters))
     antialias = search.switch("antialias", "off")
     heads = search.number("clip_heads")
     search.refuse_missing()
@@ -93,7 +91,7 @@ def _find_clip(search: PartSearch) -> Sequence[Path]:
     from groundserve.weights.torch_archive import is_script_archive  # needs PyTorch
 
     files = sorted((search.directory / "clip").glob("*.pt"))
-    folders = [path for path in _folders(search) if _model_type(path).startswith("clip")]
+    folders = [path for path in search.folders if _model_type(path).startswith("clip")]
     chosen = files if len(files) == 1 else [one for one in files if is_script_archive(one)]
     if not files:
         chosen = folders
@@ -121,14 +119,14 @@ def _find_adapters(search: PartSearch) -> Sequence[Path]:
             f"{search.where}: {found[max(found)].name} was trained upon stage {gap[0]}, "
             "which is missing; an adapter goes with all before it"
         )
-    others = (path for path in _folders(search) if (path / _ADAPTER_CONFIG).is_file())
+    others = (path for path in search.folders if (path / _ADAPTER_CONFIG).is_file())
     search.leave_aside(path for path in others if path not in found.values())
     return tuple(found.values())
 
 
 def _find_base(search: PartSearch, adapters: Sequence[Path]) -> Sequence[Path]:
     """Find the one decoder; of several that which the adapters say they were trained on."""
-    found = [path for path in _folders(search) if _may_be_base(path)]
+    found = [path for path in search.folders if _may_be_base(path)]
     if len(found) <= 1:
         return found
     configs = [_read(path / _ADAPTER_CONFIG) for path in adapters]
@@ -167,10 +165,6 @@ def _stages(directory: Path) -> Iterator[tuple[str, int, Path]]:
         match = _STAGE.fullmatch(path.name)
         if match and path.is_dir():
             yield match["variant"], int(match["stage"]), path
-
-
-def _folders(search: PartSearch) -> list[Path]:
-    return sorted(path for path in search.directory.iterdir() if path.is_dir())
 
 
 def _may_be_base(directory: Path) -> bool:

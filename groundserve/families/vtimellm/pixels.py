@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
+from groundserve.families.clip import MEAN, STD
 
 
 class PixelValues(nn.Module):
@@ -35,25 +34,21 @@ class PixelValues(nn.Module):
         self.as_neighbours = False
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Resize, crop and normalise.
+        """Resize, crop and normalise: uint8 (n, H, W, 3), RGB -> float32 (n, 3, S, S).
 
-        Args:
-            frames: uint8 (n, H, W, 3), RGB.
-
-        Returns:
-            float32 (n, 3, S, S), each a value of float16, to which the reference rounds them.
+        Each is a value of float16, to which the reference rounds them.
         """
+        # Divided first, as the reference does: ONNX Runtime would make a factor of a product of it.
+        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0  # (n, 3, H, W)
         if self.as_neighbours and not self.antialias:
-            pixels = self._by_neighbours(frames)
+            pixels = self._by_neighbours(pixels)
         else:
-            pixels = self._matmul(frames) if self.as_matmul else self._interpolate(frames)
-        mean = torch.tensor(_MEAN, device=frames.device).view(3, 1, 1)
-        std = torch.tensor(_STD, device=frames.device).view(3, 1, 1)
+            pixels = self._matmul(pixels) if self.as_matmul else self._interpolate(pixels)
+        mean, std = (torch.tensor(one, device=frames.device).view(3, 1, 1) for one in (MEAN, STD))
         return ((pixels - mean) / std).to(torch.float16).to(torch.float32)
 
-    def _interpolate(self, frames: Tensor) -> Tensor:
-        (height, top), (width, left) = self._sides(*frames.shape[1:3])
-        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+    def _interpolate(self, pixels: Tensor) -> Tensor:
+        (height, top), (width, left) = self._sides(*pixels.shape[2:])
         pixels = F.interpolate(
             pixels,
             size=(height, width),
@@ -64,31 +59,28 @@ class PixelValues(nn.Module):
         size = self.image_size
         return pixels[:, :, top : top + size, left : left + size]
 
-    def _by_neighbours(self, frames: Tensor) -> Tensor:
-        _, num_rows, num_columns, _ = frames.shape
+    def _by_neighbours(self, pixels: Tensor) -> Tensor:
+        _, _, num_rows, num_columns = pixels.shape
         (height, top), (width, left) = self._sides(num_rows, num_columns)
         # (n, 3, H, W) -> (n, 3, H, S) -> (n, 3, S, S): columns first, as PyTorch does.
-        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
         columns = _neighbours(num_columns, width, left, self.image_size)
         pixels = _sum_of_four([(pixels.index_select(3, at), weight) for at, weight in columns])
         rows = _neighbours(num_rows, height, top, self.image_size)
         return _sum_of_four([(pixels.index_select(2, at), by.unsqueeze(1)) for at, by in rows])
 
-    def _matmul(self, frames: Tensor) -> Tensor:
-        num_frames, num_rows, num_columns, _ = frames.shape
+    def _matmul(self, pixels: Tensor) -> Tensor:
+        num_frames, _, num_rows, num_columns = pixels.shape
         weights = _antialias_weights if self.antialias else _weights
         (height, top), (width, left) = self._sides(num_rows, num_columns)
         size = self.image_size
         rows = weights(num_rows, height, top, size)  # (S, H)
         columns = weights(num_columns, width, left, size)  # (S, W)
-        # Divided first, as the reference does: ONNX Runtime would make a factor of a product of it.
-        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0  # (n, 3, H, W)
         pixels = pixels.reshape(num_frames * 3 * num_rows, num_columns)
         # (n*3*H, W) x (W, S) -> (n, 3, H, S)
-        pixels = torch.matmul(pixels, columns.to(frames.device).T)
+        pixels = torch.matmul(pixels, columns.to(pixels.device).T)
         pixels = pixels.reshape(num_frames, 3, num_rows, size)
         # (S, H) x (n, 3, H, S) -> (n, 3, S, S)
-        return torch.matmul(rows.to(frames.device), pixels)
+        return torch.matmul(rows.to(pixels.device), pixels)
 
     def _sides(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return of rows and of columns how many there are once resized, and the first kept."""

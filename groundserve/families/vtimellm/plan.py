@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
 from groundserve.families.plans import DEFAULT_LIMITS, VideoPlan, check_fixed_num_frames, units_of
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
 from groundserve.limits import Limits
 from groundserve.media.index import VideoIndex
 from groundserve.options import AnswerOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class VTimeLLMSpec:
+    """What serving must know of the model; defaults are those of the published Vicuna one."""
+
+    num_frames: int = 100
+    """T, fixed; a shorter video has frames that repeat."""
+    feature_width: int = 768
+    """D, width of CLIP's projected class vector, of which a frame has one."""
+    max_tokens: int | None = 4096
+    """Visual and text tokens together: the positions of the decoder."""
+    hidden_size: int = 4096
+    end_token_id: int = 2
+    antialias: bool = False
+    """Whether frames are resized with a filter as wide as the step between pixels, as the
+    reference does with a torchvision of 0.17 or later."""
+
+    @property
+    def max_feature_tokens(self) -> int:
+        """Most tokens of a video in FEATURES."""
+        return self.num_frames
 
 
 def plan_video(
@@ -42,8 +65,7 @@ def plan_video(
 def sample_frames(first: int, last: int, *, num_frames: int) -> NDArray[np.int64]:
     """Space ordinals evenly from `first` to `last`, both included, rounded down.
 
-    Returns:
-        int64 (num_frames,), with repeats where there are fewer frames in the range.
+    They repeat where there are fewer frames in the range.
 
     Source: huangb23/VTimeLLM c34ae56, `vtimellm/mm_utils.py::VideoExtractor`.
     """

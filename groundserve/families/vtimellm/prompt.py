@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo
+from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo, refuse_placeholder
 from groundserve.options import AnswerOptions
 from groundserve.tokenizers.llama_tokenizer import END, LlamaTokenizer
 
@@ -42,6 +42,7 @@ class VicunaTokenizer:
 
     def __init__(self, tokenizer: LlamaTokenizer) -> None:
         self._tokenizer = tokenizer
+        self.end_ids = frozenset({tokenizer.end_id})
         before = [tokenizer.begin_id, *tokenizer.encode(_BEFORE), VISUAL_TOKEN_ID]
         self._prefix_ids: NDArray[np.int64] = np.array(before, np.int64)
 
@@ -50,21 +51,13 @@ class VicunaTokenizer:
         """Load a `tokenizer.json` as `groundserve build` writes it."""
         return cls(LlamaTokenizer.from_file(path))
 
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """The end token alone."""
-        return frozenset({self._tokenizer.end_id})
-
     def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
         """Return the prompt of one question.
 
         All up to the video's block is the same whatever is asked.
         """
         text = word_question(query, options)
-        if VIDEO_PLACEHOLDER in text:
-            raise InvalidRequestError(
-                f"QUERY must not contain the placeholder {VIDEO_PLACEHOLDER}; remove it"
-            )
+        refuse_placeholder(text, VIDEO_PLACEHOLDER)
         suffix_ids = self._tokenizer.encode(
             f"\n{text} ASSISTANT:", plain_from=None if options.reads_control_tokens else 0
         )

@@ -9,10 +9,8 @@ from __future__ import annotations
 from typing import cast
 
 from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from groundserve.families.clip import ClipTower
+from groundserve.families.clip import ClipTower, layer_at
 from groundserve.families.modules import FrontModule, VisionModule
 from groundserve.families.vtimellm.clip import ClipConfig
 from groundserve.families.vtimellm.pixels import PixelValues
@@ -42,14 +40,7 @@ class VisionEncoder(ClipTower, VisionModule):
         self.pixel_values.as_neighbours = True
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Encode frames.
-
-        Args:
-            frames: uint8 (n, H, W, 3), RGB, as decoded.
-
-        Returns:
-            (n, 1, D) in the weights' dtype, not normalised.
-        """
+        """Encode frames: uint8 (n, H, W, 3), RGB, as decoded -> (n, 1, D), not normalised."""
         pixel_values = self.pixel_values(frames)
         if self.only_what_is_read:
             hidden_states = self.embed_pixels(pixel_values)
@@ -60,27 +51,10 @@ class VisionEncoder(ClipTower, VisionModule):
             class_states = self.encode_pixels(pixel_values)[:, :1]
         return cast(Tensor, self.visual_projection(self.post_layernorm(class_states)))
 
-    def _layer(self, module: nn.Module, hidden_states: Tensor, read: Tensor) -> Tensor:
-        """Return a layer's output (n, R, D_v) at R of the positions of its input, `read`."""
-        layer = cast(CLIPEncoderLayer, module)
-        attention = layer.self_attn
-        normed = layer.layer_norm1(hidden_states)
-
-        def heads(projected: Tensor) -> Tensor:
-            # (n, *, D_v) -> (n, heads, *, head size)
-            split = projected.reshape(*projected.shape[:2], -1, attention.head_dim)
-            return split.transpose(1, 2)
-
-        attended, _ = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation](
-            attention,
-            heads(attention.q_proj(layer.layer_norm1(read))),
-            heads(attention.k_proj(normed)),
-            heads(attention.v_proj(normed)),
-            None,
-            scaling=attention.scale,
-        )
-        read = read + attention.out_proj(attended.flatten(2))
-        return cast(Tensor, read + layer.mlp(layer.layer_norm2(read)))
+    def _layer(self, layer: nn.Module, hidden_states: Tensor, read: Tensor) -> Tensor:
+        norm = cast(nn.LayerNorm, layer.layer_norm1)
+        attention = self.config._attn_implementation
+        return layer_at(layer, read, norm(read), norm(hidden_states), attention=attention)
 
 
 class Projector(FrontModule):

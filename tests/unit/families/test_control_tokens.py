@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from groundserve.families.base import AnswerTokenizer
 from groundserve.families.grounded_videollm.prompt import GroundedTokenizer
-from groundserve.families.grounded_videollm.tokenizer import read_tokenizer as read_grounded
+from groundserve.families.grounded_videollm.prompt import read_tokenizer as read_grounded
 from groundserve.families.plans import SeenVideo
 from groundserve.families.vtgllm.prompt import VIDEO_PLACEHOLDER, TimeTokenizer
 from groundserve.families.vtgllm.times import TIME_TOKENS

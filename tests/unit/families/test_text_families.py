@@ -5,9 +5,9 @@ import pytest
 
 from groundserve import families
 from groundserve.errors import UnsupportedError
-from groundserve.families.grounded_videollm.spec import LLAMA_3, PHI_3_5
-from groundserve.families.vtgllm.spec import VTGLLMSpec
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
+from groundserve.families.grounded_videollm.plan import LLAMA_3, PHI_3_5
+from groundserve.families.vtgllm.plan import VTGLLMSpec
+from groundserve.families.vtimellm.plan import VTimeLLMSpec
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from tests.unit.families.plans import video

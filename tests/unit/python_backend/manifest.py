@@ -6,7 +6,7 @@ import numpy as np
 
 from groundserve._version import __version__
 from groundserve.engines.manifest import FORMAT_VERSION, Manifest
-from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.families.videoitg.plan import VideoITGSpec
 from groundserve.media import VideoIndex
 
 INDEX = VideoIndex(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from groundserve.families.videoitg.checkpoint import Checkpoint
-from groundserve.families.videoitg.embeddings import read_embeddings, write_embeddings
+from groundserve.families.videoitg.decoder import read_embeddings, write_embeddings
 from python_backend.ground.engine import EngineGrounder
 from python_backend.ground.torch import TorchGrounder
 from tests.support.reference import SET_1

@@ -2,7 +2,7 @@
 
 import json
 
-from groundserve.families.grounded_videollm.spec import LLAMA_3, PHI_3_5
+from groundserve.families.grounded_videollm.plan import LLAMA_3, PHI_3_5
 from groundserve.families.plans import SeenVideo
 from tests.support.reference import REPOSITORY
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from groundserve.families.grounded_videollm import FAMILY
-from groundserve.families.grounded_videollm.plan import plan_video
-from groundserve.families.grounded_videollm.spec import PHI_3_5
+from groundserve.families.grounded_videollm.plan import PHI_3_5, plan_video
 from groundserve.options import AnswerOptions
 from tests.unit.families.plans import label, load_vectors, video
 

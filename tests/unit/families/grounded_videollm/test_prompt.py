@@ -3,14 +3,13 @@
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.grounded_videollm.prompt import GroundedTokenizer
-from groundserve.families.grounded_videollm.template import TEMPLATES
+from groundserve.families.grounded_videollm.prompt import GroundedTokenizer, read_tokenizer
 from groundserve.families.grounded_videollm.times import (
     GROUNDING_TOKEN,
+    TEMPLATES,
     write_seconds,
     write_whole_seconds,
 )
-from groundserve.families.grounded_videollm.tokenizer import read_tokenizer
 from groundserve.options import AnswerOptions
 from tests.unit.families.grounded_videollm.recorded import (
     FUNCTIONS,
@@ -129,6 +128,7 @@ def test_seconds_become_tokens(tokenizers):
         ("What is shown (5 seconds)?", "must have a word before its first time and a space"),
         (" 5 seconds to 8 seconds", "must have a word before its first time and a space"),
         ("At <9> (5 seconds)", "must have a word before its first time and a space"),
+        ("At 5 seconds " + "word\n" * 2100, "must have at most 2048 tokens"),
     ],
 )
 def test_times_that_the_model_would_not_read_are_refused(tokenizers, query, message):

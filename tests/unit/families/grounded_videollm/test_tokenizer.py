@@ -4,8 +4,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from groundserve.errors import InvalidRequestError
+from groundserve.families.grounded_videollm.prompt import read_tokenizer
 from groundserve.families.grounded_videollm.times import NEW_TOKENS
-from groundserve.families.grounded_videollm.tokenizer import read_tokenizer
 from groundserve.tokenizers.tokenizer_json import TokenWriter
 from tests.unit.families.grounded_videollm.recorded import FUNCTIONS, LLMS, TOKENIZERS
 

@@ -7,11 +7,7 @@ import torch
 from torch import Tensor
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.grounded_videollm.clip import ClipSource
-from groundserve.families.grounded_videollm.internvideo2 import (
-    InternVideo2Source,
-    stretched,
-)
+from groundserve.families.grounded_videollm.towers import read_clip, read_internvideo2
 from groundserve.weights.torch_archive import read_torch_file
 from tests.unit.families.grounded_videollm.checkpoints import opened
 from tests.unit.families.grounded_videollm.recorded import FUNCTIONS
@@ -39,35 +35,6 @@ def test_positions_are_stretched_as_the_reference_does():
         assert of_patch.tolist() == pytest.approx(traced[name], rel=1e-6)
 
 
-# spec/grounded_videollm.md 1.4: of the four steps on disk, by how much each counts.
-WEIGHTS = [
-    (1, 0, 0, 0),
-    (0.75, 0.25, 0, 0),
-    (0.25, 0.75, 0, 0),
-    (0, 0.75, 0.25, 0),
-    (0, 0.25, 0.75, 0),
-    (0, 0, 0.75, 0.25),
-    (0, 0, 0.25, 0.75),
-    (0, 0, 0, 1),
-]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_positions_are_rounded_to_the_dtype_of_the_file(dtype):
-    generator = torch.Generator().manual_seed(0)
-    positions = torch.randn(1, 1 + 4 * 256, 32, generator=generator).to(dtype)
-    found = stretched(positions, CONFIG)
-    assert (found.dtype, found.shape) == (dtype, (1, 1 + 8 * 256, 32))
-    assert torch.equal(found[:, 0], positions[:, 0])
-    steps = positions[0, 1:].double().unflatten(0, (4, 256))
-    exact = torch.einsum("os,spc->opc", torch.tensor(WEIGHTS, dtype=torch.float64), steps)
-    # Two products and a sum in float32 at least, then one rounding.
-    limit = torch.finfo(dtype).eps / 2 + 3 * 2.0**-24
-    error = (found[0, 1:].double().unflatten(0, (8, 256)) - exact).abs()
-    size = torch.einsum("os,spc->opc", torch.tensor(WEIGHTS, dtype=torch.float64), steps.abs())
-    assert (error <= limit * size + torch.finfo(dtype).smallest_normal).all()
-
-
 @pytest.fixture
 def changed(tmp_path):
     """Write a tower's file with some tensors left out and others put in, and open it."""
@@ -80,8 +47,8 @@ def changed(tmp_path):
         path = tmp_path / source.name
         torch.save(kept | more, path)
         if part == "clip":
-            return ClipSource.open(path, num_heads=4)
-        return InternVideo2Source.open(path, num_frames=8, num_heads=4)
+            return read_clip(path, num_heads=4)
+        return read_internvideo2(path, num_frames=8, num_heads=4)
 
     return changed
 
@@ -118,9 +85,9 @@ def heads_of(part, tmp_path, *, width: int, **said: object) -> int:
     }[part]
     torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "tower")
     if part == "clip":
-        return ClipSource.open(tmp_path / "tower", **said).config.num_attention_heads
-    source = InternVideo2Source.open(tmp_path / "tower", num_frames=8, **said)
-    return source.config.num_heads
+        return read_clip(tmp_path / "tower", **said).config.num_attention_heads
+    source = read_internvideo2(tmp_path / "tower", num_frames=8, **said)
+    return source.config.num_attention_heads
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_what_is_exported_and_what_a_gpu_runs_give_the_same(llm):
 )
 def test_towers_whose_patches_do_not_divide_are_refused(llm, clip_side, side, message):
     clip = {**vars(GROUNDED_CLIP), "image_size": clip_side * 14}
-    internvideo2 = {**vars(INTERNVIDEO2), "side": side}
+    internvideo2 = {**vars(INTERNVIDEO2), "image_size": side * 14}
     with pytest.raises(UnsupportedError, match=message):
         VisionConfig(
             llm=llm,

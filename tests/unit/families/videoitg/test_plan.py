@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.videoitg.plan import plan_video
-from groundserve.families.videoitg.spec import VideoITGSpec
+from groundserve.families.videoitg.plan import VideoITGSpec, plan_video
 from groundserve.limits import Limits
 from groundserve.media import VideoIndex
 from groundserve.options import ScoreOptions

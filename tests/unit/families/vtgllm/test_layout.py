@@ -55,16 +55,3 @@ def test_without_a_yaml_it_is_none(tmp_path):
     (tmp_path / "eval_configs").mkdir()
     (tmp_path / "eval_configs" / "other.yaml").write_text("model:\n  arch: timechat\n")
     assert not is_layout(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"eva": ["nowhere.pth"]}, "there is nothing at nowhere.pth"),
-        ({"time_fill": ["twice"]}, "time_fill must be none or reference or corrected, got twice"),
-        ({"eva": ["model", "model"]}, "the part eva must be named once, got 2 names"),
-    ],
-)
-def test_names_that_are_wrong(folder, given, said):
-    with pytest.raises(InvalidRequestError, match=said):
-        find_parts(folder, given)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError, MediaError
-from groundserve.families.vtgllm.plan import plan_video, told_seconds
-from groundserve.families.vtgllm.spec import VTGLLMSpec
+from groundserve.families.vtgllm.plan import VTGLLMSpec, plan_video, told_seconds
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from tests.unit.families.plans import label, load_vectors, video

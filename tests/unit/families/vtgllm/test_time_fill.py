@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from groundserve.families.vtgllm.time_fill import fill_seconds
+from groundserve.families.vtgllm.front import fill_seconds
 from tests.support.vtgllm_stages import FUNCTIONS, TENSORS, open_config
 
 TRAINED = [3, 4, 8]

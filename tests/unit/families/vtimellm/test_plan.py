@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.vtimellm.plan import plan_video, sample_frames
-from groundserve.families.vtimellm.spec import VTimeLLMSpec
+from groundserve.families.vtimellm.plan import VTimeLLMSpec, plan_video, sample_frames
 from groundserve.options import AnswerOptions
 from tests.unit.families.plans import label, load_vectors, video
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from groundserve.families.clip import STD
 from groundserve.families.vtimellm.checkpoint import Checkpoint
-from groundserve.families.vtimellm.pixels import _STD, PixelValues
+from groundserve.families.vtimellm.pixels import PixelValues
 from groundserve.families.vtimellm.vision import VisionEncoder
 from tests.media_assets.whole_file import decode_whole_file
 from tests.support.reference import VTIMELLM
@@ -38,7 +39,7 @@ def assert_pixels_equal(found: Tensor, expected: Tensor, *, longest: int) -> Non
     be near 0, where float16 is finer than that.
     """
     step = torch.ldexp(torch.ones_like(expected), torch.frexp(expected)[1] - 11).clamp(min=2.0**-24)
-    float32 = 2.0**-24 * (2 * 16 * 3 + 2 * 3 * longest) / min(_STD)
+    float32 = 2.0**-24 * (2 * 16 * 3 + 2 * 3 * longest) / min(STD)
     assert ((found - expected).abs() <= step + float32).all()
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from groundserve.errors import RequestCancelledError
 from groundserve.runtime.deadline import Deadline
-from python_backend.cache.lock import locked
+from python_backend.cache.store import locked
 
 KEY = "ab" * 32
 

@@ -23,7 +23,7 @@ from tests.unit.python_backend.cache.stores import (
 @pytest.fixture
 def later(monkeypatch) -> None:
     """Everything on the disk was written long ago."""
-    clock = SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9)
+    clock = SimpleNamespace(time=lambda: time.time() + 60, time_ns=time.time_ns)
     monkeypatch.setattr(store_module, "time", clock)
 
 

@@ -1,0 +1,201 @@
+"""The files of both towers, each without its last block and what else the features do not need."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig, sizes_of
+from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
+from groundserve.families.parts import tower_heads
+from groundserve.strict_json import shown
+from groundserve.weights.torch_archive import read_torch_file
+
+_INTERNVIDEO_HEAD_SIZE = 88  # of the published encoder, whose file does not say it
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what can be stretched
+_CLIP_PREFIX = "vision_model."
+# Behind the features, and a row of numbers that older releases of transformers saved. Positions of
+# pictures and of the heads that were trained against other models, and these heads.
+_UNREAD = re.compile(
+    r"post_layernorm\.(weight|bias)|embeddings\.position_ids"
+    r"|(img_pos_embed|clip_pos_embed|clip_img_pos_embed)"
+    r"|(clip_projector|clip_decoder\.\d+|final_clip_decoder)\..+"
+)
+
+ConfigT = TypeVar("ConfigT", bound=ClipTowerConfig)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tower(Generic[ConfigT]):
+    """What one file holds."""
+
+    config: ConfigT
+    """Sizes with the blocks that run alone."""
+    tensors: Mapping[str, Tensor]
+    """By the module's names, mapped into memory."""
+
+
+def read_clip(
+    path: Path, *, num_heads: int | None = None, described: object = None
+) -> Tower[ClipTowerConfig]:
+    """Read a file `vision_model.pth`, by transformers' names.
+
+    Its heads are as many as `num_heads`, given by hand, or the model's vision_config, `described`,
+    says.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in read_torch_file(path).items():
+        if not name.startswith(_CLIP_PREFIX):
+            raise InvalidRequestError(
+                f"the part clip {path.name}: {name[:120]} is no tensor of {_CLIP_PREFIX}*"
+            )
+        found[name.removeprefix(_CLIP_PREFIX)] = tensor
+    blocks = "encoder.layers."
+    run, num_blocks = _without_last_block(found, part="clip", blocks=blocks)
+    (width, _, _, patch_size), (num_positions, _), (mlp_width, _) = _sizes(
+        run,
+        {
+            "embeddings.patch_embedding.weight": 4,
+            "embeddings.position_embedding.weight": 2,
+            f"{blocks}0.mlp.fc1.weight": 2,
+        },
+        part="clip",
+    )
+    config = ClipTowerConfig(
+        hidden_size=width,
+        intermediate_size=mlp_width,
+        num_hidden_layers=num_blocks,
+        num_attention_heads=tower_heads(
+            width,
+            part="clip",
+            given=num_heads,
+            described=_described_heads(described, width),
+            head_size=HEAD_SIZE,
+        ),
+        # One position is the class token's.
+        image_size=math.isqrt(num_positions - 1) * patch_size,
+        patch_size=patch_size,
+    )
+    return Tower(config=config, tensors=_read(run))
+
+
+def read_internvideo2(
+    path: Path, *, num_frames: int, num_heads: int | None = None
+) -> Tower[InternVideo2Config]:
+    """Read a file of the second stage; positions are stretched to F frames."""
+    found = read_torch_file(path)
+    run, num_blocks = _without_last_block(found, part="internvideo", blocks="blocks.")
+    (width, _, _, _, patch_size), (_, num_positions, _), (_, num_of_frame, _), (mlp, _) = _sizes(
+        run,
+        {
+            "patch_embed.proj.weight": 5,
+            "pos_embed": 3,
+            "img_pos_embed": 3,
+            "blocks.0.mlp.fc1.weight": 2,
+        },
+        part="internvideo",
+    )
+    heads = tower_heads(
+        width, part="internvideo", given=num_heads, head_size=_INTERNVIDEO_HEAD_SIZE
+    )
+    config = InternVideo2Config(
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=num_blocks,
+        num_attention_heads=heads,
+        image_size=math.isqrt(num_of_frame - 1) * patch_size,
+        patch_size=patch_size,
+        num_frames=num_frames,
+    )
+    if num_positions <= config.side**2 or (num_positions - 1) % config.side**2:
+        raise UnsupportedError(
+            f"the part internvideo: pos_embed has {num_positions} positions, which are no "
+            f"whole frames of {config.side} x {config.side} patches and a class token"
+        )
+    positions = run["pos_embed"]
+    if len(positions) != 1 or positions.dtype not in _FLOATS:
+        raise UnsupportedError(
+            "the part internvideo: pos_embed must be one table of floats of 16 bits or more, "
+            f"got {tuple(positions.shape)} of {positions.dtype}"
+        )
+    return Tower(config=config, tensors={**_read(run), "pos_embed": stretched(positions, config)})
+
+
+def stretched(positions: Tensor, config: InternVideo2Config) -> Tensor:
+    """Stretch the positions of fewer or more frames to F, linearly, in the dtype that they have.
+
+    (1, 1 + F'*s*s, C), the class token's first -> (1, 1 + P, C).
+
+    Source: WHB139426/Grounded-Video-LLM e26da4e, `models/internvideo2.py`.
+    """
+    of_class, of_patches = positions[:, :1], positions[0, 1:]
+    # (F'*s*s, C) -> (s*s, C, F')
+    by_time = torch.unflatten(of_patches, 0, (-1, config.side**2)).permute(1, 2, 0)
+    by_time = F.interpolate(by_time, size=config.num_frames, mode="linear", align_corners=False)
+    return torch.cat((of_class, by_time.permute(2, 0, 1).flatten(0, 1)[None]), dim=1)
+
+
+def _without_last_block(
+    tensors: Mapping[str, Tensor], *, part: str, blocks: str
+) -> tuple[dict[str, Tensor], int]:
+    """Leave out the last block, behind which the reference takes no features.
+
+    Names of the blocks' tensors begin with `blocks`, up to the number. Also return how many blocks
+    are left.
+    """
+    names: dict[int, dict[str, tuple[int, ...]]] = {}
+    pattern = re.compile(re.escape(blocks) + r"(\d{1,4})\.(.+)")
+    for name, tensor in tensors.items():
+        if match := pattern.fullmatch(name):
+            names.setdefault(int(match[1]), {})[match[2]] = tuple(tensor.shape)
+    last = len(names) - 1
+    if last < 1:
+        raise UnsupportedError(
+            f"the part {part} must have at least two blocks {blocks}*, got {len(names)}"
+        )
+    for number, shapes in sorted(names.items()):
+        if number > last or shapes != names.get(0):
+            raise InvalidRequestError(
+                f"the part {part}: {blocks}{number} is not as {blocks}0, or some blocks are "
+                "missing; download it again"
+            )
+    ending = f"{blocks}{last}."
+    return {name: one for name, one in tensors.items() if not name.startswith(ending)}, last
+
+
+def _sizes(
+    tensors: Mapping[str, Tensor], needed: Mapping[str, int], *, part: str
+) -> tuple[Sequence[int], ...]:
+    return sizes_of(
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
+        needed,
+        f"the part {part} has no {{name}} of {{num_dims}} dimensions; it must be the file that "
+        "the reference reads",
+    )
+
+
+def _read(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not _UNREAD.fullmatch(name)}
+
+
+def _described_heads(vision_config: object, width: int) -> int | None:
+    """Return what a config says of a tower of this width; None where it says nothing."""
+    raw: Any = vision_config if isinstance(vision_config, dict) else {}
+    heads = raw.get("num_attention_heads")
+    if heads is None or raw.get("hidden_size", width) != width:
+        return None
+    if type(heads) is not int or heads < 1:
+        raise InvalidRequestError(
+            "num_attention_heads of vision_config must be a whole number above 0, got "
+            f"{shown(heads)}; give the right one with --part clip_heads=N"
+        )
+    return heads
