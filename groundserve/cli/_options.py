@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, TypeAlias, get_args
 
 import typer
@@ -75,3 +77,23 @@ MaxNewTokens: TypeAlias = Annotated[
 SpanThreshold: TypeAlias = Annotated[float, typer.Option(help="Lowest score inside a span.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SpanGapSeconds: TypeAlias = Annotated[float, typer.Option(help="Longest gap inside a span.")]
+
+
+def _name_vllm(python: Path | None) -> Path | None:
+    """Tell all that starts vLLM below this process."""
+    if python is not None:
+        from python_backend.generate.vllm_process import PYTHON_VARIABLE
+
+        os.environ[PYTHON_VARIABLE] = str(python)
+    return python
+
+
+VllmPython: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--vllm-python",
+        help="With the profile vllm: Python of the environment that has vLLM.",
+        show_default="GROUNDSERVE_VLLM_PYTHON, or .venv-vllm beside this environment",
+        callback=_name_vllm,
+    ),
+]

