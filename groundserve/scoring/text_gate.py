@@ -51,7 +51,10 @@ def measure_text(engine: EngineDirectory, opened: TextCheckpoint) -> GateReport:
     features = encode(encoder, request.inputs)
     del encoder
     generator = engine.open_generator(num_threads=2)
-    logits = request.generate(generator, expected.features, forced=expected.token_ids)
+    try:
+        logits = request.generate(generator, expected.features, forced=expected.token_ids)
+    finally:
+        generator.close()
     wanted, bound = expected.logits, expected.logit_bound
     # By how much PyTorch's own choice is the better one, by its own logits.
     chosen = np.take_along_axis(wanted, logits.argmax(-1)[..., None], axis=-1)[..., 0]
@@ -91,13 +94,18 @@ class _Expected:
 
 def _run_reference(opened: TextCheckpoint, request: TextRequest, manifest: Manifest) -> _Expected:
     """Run PyTorch in float32."""
+    import torch
+
     device, tolerance = manifest.device, TOLERANCES[manifest.precision].logit_error
     encoded = encode(open_encoder(opened.load_vision(), device=device), request.inputs)
     check_features(manifest.seam, manifest.model, encoded, num_units=len(request.units))
     features = fill_between(encoded, request.units)
     model = opened.load_decoder()
     generator = open_generator(opened.load_front(), model, device=device)
-    logits = request.generate(generator, features)
+    is_vllm = manifest.stages.grounder == "vllm"
+    logits = request.generate(generator, features, past_switch=not is_vllm)
+    if is_vllm:  # which tells their log-probabilities
+        logits = torch.from_numpy(logits).log_softmax(-1).numpy()
     expected = _Expected(features=features, logits=logits, logit_bound=tolerance)
     if manifest.precision != "int4":
         return expected

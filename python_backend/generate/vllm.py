@@ -1,0 +1,383 @@
+"""The generation stage with vLLM, by its HTTP API: prompts go as embeddings, tokens come streamed.
+
+Shape letters: S positions, H decoder width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import math
+import os
+import socket
+import struct
+import threading
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundserve.answers import StopReason
+from groundserve.errors import DeadlineExceededError, GroundserveError, UnavailableError
+from groundserve.families.plans import Prompt
+from groundserve.options import AnswerOptions
+from groundserve.runtime.deadline import Deadline
+from python_backend.arrays import Array, is_finite
+from python_backend.generate.base import Front
+from python_backend.generate.questions import Generated, Generation, Generator, OnToken, Turns
+from python_backend.generate.sampling import choose_seed
+from python_backend.generate.vllm_process import (
+    MODEL_NAME,
+    SOCKET_VARIABLE,
+    UnixConnection,
+    VllmEngine,
+)
+from python_backend.meter import Meter
+
+MAX_TOGETHER = 4
+"""Questions of one request that vLLM has at one time; others' come in between."""
+_SILENCE_SECONDS = 600.0
+"""Longest wait for vLLM's next word; a deadline ends it before."""
+_EVENT = b"data: "
+
+
+def open_vllm_generator(engine_dir: Path, front: Front) -> VllmGenerator:
+    """Return what generates with the engine that a server started, or with one of its own."""
+    if found := os.environ.get(SOCKET_VARIABLE):
+        return VllmGenerator(front=front, decoder=VllmDecoder(found))
+    engine = VllmEngine.start(engine_dir)
+    return VllmGenerator(front=front, decoder=VllmDecoder(str(engine.socket)), engine=engine)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VllmGenerator(Generator):
+    """Has vLLM generate; requests need not take turns, and the video's prefix is in its cache.
+
+    Draws are vLLM's own: with a seed they repeat here, and are other ones than elsewhere.
+    """
+
+    decoder: VllmDecoder
+    engine: VllmEngine | None = None
+    """What was started for this generator, and ends with it."""
+
+    def close(self) -> None:
+        """End the engine that was started for this."""
+        if self.engine is not None:
+            self.engine.close()
+
+    def answer(
+        self,
+        features: Array,
+        inputs: Sequence[NDArray[np.float32]],
+        prompts: Sequence[Prompt],
+        options: AnswerOptions,
+        *,
+        end_ids: frozenset[int],
+        deadline: Deadline,
+        meter: Meter,
+        others_wait: object = None,
+        on_token: OnToken | None = None,
+    ) -> Turns[Generation]:
+        """Answer Q >= 1 questions as `Generator.answer`, without a stop for others.
+
+        Raises:
+            UnavailableError: vLLM does not answer, or ended meanwhile.
+            GroundserveError: Embeddings are not finite, or vLLM refuses them.
+        """
+        yield from ()
+        seed = choose_seed(options)
+        deadline.check()
+        shared = _checked(self._embed_shared(features, inputs, prompts))
+        asked = {
+            "max_tokens": options.max_new_tokens,
+            "temperature": float(options.temperature),
+            "top_p": 1.0 if options.top_p is None else options.top_p,
+            "seed": seed,
+            "stop_token_ids": sorted(end_ids),
+            "stream": True,
+            "logprobs": 0,  # which tell whether logits are finite
+        }
+        work = _Work(
+            decoder=self.decoder,
+            bodies=(
+                _body(asked, np.concatenate([shared, _checked(self.front.embed_text(suffix))]))
+                for suffix in (prompt.suffix_ids for prompt in prompts)
+            ),
+            deadline=deadline,
+            end_ids=end_ids,
+            on_token=on_token,
+        )
+        meter.add("prefix_tokens", len(shared))
+        try:
+            work.run()
+        except DeadlineExceededError:
+            if not work.token_ids:
+                raise
+        finally:
+            meter.add("generated_tokens", sum(map(len, work.token_ids.values())))
+        num_prompt = sum(len(prompt.suffix_ids) for prompt in prompts)
+        meter.add("prompt_tokens", num_prompt)
+        return Generation(
+            answers=tuple(work.answer(number) for number in range(len(prompts))),
+            prefix_tokens=len(shared),
+            prompt_tokens=num_prompt,
+            seed=seed,
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class _Work:
+    """The questions of one request, some of them at vLLM, and the tokens that came."""
+
+    decoder: VllmDecoder
+    bodies: Iterator[bytes]
+    """Of requests, each made when it is its turn."""
+    deadline: Deadline
+    end_ids: frozenset[int]
+    on_token: OnToken | None
+    token_ids: dict[int, list[int]] = field(default_factory=dict)
+    stop_reasons: dict[int, StopReason] = field(default_factory=dict)
+    _speaking: int = 0
+    _num_told: int = 0
+    _events: SimpleQueue[tuple[int, int | StopReason | Exception]] = field(
+        default_factory=SimpleQueue
+    )
+
+    def run(self) -> None:
+        """Ask all, and wait until all are answered; however that ends, vLLM is left by all."""
+        waiting = enumerate(self.bodies)
+        calls: dict[int, _Call] = {}
+        try:
+            while True:
+                while len(calls) < MAX_TOGETHER and (one := next(waiting, None)) is not None:
+                    number, body = one
+                    calls[number] = self.decoder.call(body)
+                    self._listen(number, calls[number])
+                if not calls:
+                    return
+                with suppress(Empty):
+                    number, event = self._events.get(timeout=self.deadline.wait_seconds())
+                    if isinstance(event, Exception):
+                        raise event
+                    if isinstance(event, str):
+                        self.stop_reasons[number] = event
+                        del calls[number]
+                    else:
+                        self.token_ids.setdefault(number, []).append(event)
+                    self._tell()
+        finally:
+            for call in calls.values():
+                call.abort()
+
+    def answer(self, number: int) -> Generated:
+        """Return the answer to one question, as far as it came."""
+        return Generated(
+            token_ids=np.array(self.token_ids.get(number, ()), np.int32),
+            stop_reason=self.stop_reasons.get(number, "deadline"),
+        )
+
+    def _tell(self) -> None:
+        """Tell what is new, one question after another: those behind an open one wait for it."""
+        if self.on_token is None:
+            return
+        while True:
+            token_ids = self.token_ids.get(self._speaking, [])
+            for token_id in token_ids[self._num_told :]:
+                self.on_token(self._speaking, token_id)
+            self._num_told = len(token_ids)
+            if self._speaking not in self.stop_reasons:
+                return
+            self._speaking, self._num_told = self._speaking + 1, 0
+
+    def _listen(self, number: int, call: _Call) -> None:
+        def run() -> None:
+            try:
+                token_id = None
+                for token_id in call.stream():
+                    self._events.put((number, token_id))
+                self._events.put((number, "eos" if token_id in self.end_ids else "length"))
+            except Exception as error:  # noqa: BLE001 - raised by who waits
+                self._events.put((number, error))
+
+        threading.Thread(target=run, name="vllm", daemon=True).start()
+
+
+class VllmDecoder:
+    """vLLM's server behind a socket.
+
+    Also a `Decoder`, whose "logits" are log-probabilities: for the gate and for tests, since each
+    pass sends the whole sequence anew.
+    """
+
+    def __init__(self, socket_path: str) -> None:
+        self._socket = socket_path
+
+    def regime(self, num_positions: int) -> int:
+        """Return 0: the engine has one."""
+        return 0
+
+    def begin(self, max_positions: int) -> VllmPast:
+        """Return a past without a position."""
+        return VllmPast()
+
+    def extend(
+        self,
+        embeddings: Array,
+        past: VllmPast,
+        *,
+        regime: int,
+        position_ids: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """Compute further positions, of whose last log-probabilities are returned."""
+        before = [past.rows] if past.num_positions else []
+        past.rows = np.concatenate([*before, _checked(embeddings)])
+        call = self.call(_body({"max_tokens": 1, "temperature": 0.0, "logprobs": -1}, past.rows))
+        (found,) = call.whole()["logprobs"]["top_logprobs"]
+        # {"token_id:17": -0.5}
+        by_id = {int(name.rpartition(":")[2]): value for name, value in found.items()}
+        return np.array([by_id[token_id] for token_id in range(len(by_id))], np.float32)
+
+    def call(self, body: bytes) -> _Call:
+        """Return a request that is not sent yet."""
+        return _Call(self._socket, body)
+
+
+class VllmPast:
+    """The positions so far, as their embeddings: vLLM has their keys and values in its cache."""
+
+    def __init__(self) -> None:
+        self.rows: NDArray[np.float32] = np.empty((0, 0), np.float32)
+
+    @property
+    def num_positions(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
+    def crop(self, num_positions: int) -> None:
+        """Forget all but the first."""
+        self.rows = self.rows[:num_positions]
+
+
+class _Call:
+    """One request; a thread reads what comes, and any other may end it."""
+
+    def __init__(self, socket_path: str, body: bytes) -> None:
+        self._body = body
+        self._connection = UnixConnection(socket_path, timeout=_SILENCE_SECONDS)
+
+    def whole(self) -> dict[str, Any]:
+        """Return the one choice of an answer that is not streamed."""
+        with self._talk() as response:
+            choice: dict[str, Any] = json.loads(response.read())["choices"][0]
+            return choice
+
+    def stream(self) -> Iterator[int]:
+        """Yield the tokens as they come.
+
+        Raises:
+            UnavailableError: They end before their end, or do not begin.
+            GroundserveError: vLLM refuses the request, or its logits are not finite.
+        """
+        with self._talk() as response:
+            for line in response:
+                if not line.startswith(_EVENT):
+                    continue
+                said = line.removeprefix(_EVENT).strip()
+                if said == b"[DONE]":
+                    return
+                event = json.loads(said)
+                if "error" in event:
+                    raise UnavailableError(f"vLLM ended an answer: {event['error']['message']}")
+                for choice in event["choices"]:
+                    if choice["token_ids"]:
+                        _check_finite(choice["logprobs"]["token_logprobs"])
+                        yield from choice["token_ids"]
+            raise UnavailableError("vLLM ended in the middle of an answer; try again")
+
+    def abort(self) -> None:
+        """End the request: who reads finds the end, and vLLM nobody who waits."""
+        with suppress(OSError, AttributeError):  # None before it is connected
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def _talk(self) -> Iterator[http.client.HTTPResponse]:
+        try:
+            headers = {"Content-Type": "application/json"}
+            self._connection.request("POST", "/v1/completions", self._body, headers)
+            with self._connection.getresponse() as response:
+                if response.status != http.HTTPStatus.OK:
+                    _refuse(response.status, response.read())
+                yield response
+        except (OSError, http.client.HTTPException) as error:
+            raise UnavailableError(f"vLLM does not answer ({error!r}); try again") from error
+        finally:
+            self._connection.close()
+
+
+def _refuse(status: int, body: bytes) -> None:
+    try:
+        reason = json.loads(body)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        reason = body[:200].decode("utf-8", errors="replace")
+    kind = GroundserveError if status < http.HTTPStatus.INTERNAL_SERVER_ERROR else UnavailableError
+    raise kind(f"vLLM refuses a prompt with status {status}: {reason}")
+
+
+def _check_finite(logprobs: Sequence[float | None]) -> None:
+    """Refuse a token of logits that are not finite: it would look like an answer."""
+    if any(one is None or not math.isfinite(one) for one in logprobs):
+        raise GroundserveError("the decoder returned logits that are not finite")
+
+
+def _checked(rows: Array) -> NDArray[np.float32]:
+    """Return (S, H) embeddings in host memory: others than finite ones vLLM answers silently."""
+    if not is_finite(rows):
+        raise GroundserveError("the embeddings of a prompt are not finite")
+    if not isinstance(rows, np.ndarray):  # numpy has no bf16
+        rows = rows.float().cpu().numpy()
+    return rows.astype(np.float32, copy=False)
+
+
+def _body(asked: dict[str, Any], rows: NDArray[np.float32]) -> bytes:
+    """Return the JSON of a request with a prompt of (S, H) embeddings."""
+    said = {
+        **asked,
+        "model": MODEL_NAME,
+        "return_token_ids": True,
+        "return_tokens_as_token_ids": True,  # the engine has no tokenizer
+        "prompt_embeds": "",
+    }
+    before, _, after = json.dumps(said).encode().rpartition(b'""')
+    return b"".join([before, b'"', base64.b64encode(_torch_file(rows)), b'"', after])
+
+
+def _torch_file(rows: NDArray[np.float32]) -> bytes:
+    """Return what `torch.save` makes of a tensor; serving on a CPU does without PyTorch."""
+    size, (num_rows, width) = rows.size, rows.shape
+    # torch._utils._rebuild_tensor_v2((storage), 0, shape, strides, False, OrderedDict())
+    pickled = (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
+        + struct.pack("<ci", b"J", size)
+        + b"tQK\x00"
+        + struct.pack("<ci", b"J", num_rows)
+        + struct.pack("<ci", b"J", width)
+        + b"\x86"
+        + struct.pack("<ci", b"J", width)
+        + b"K\x01\x86\x89ccollections\nOrderedDict\n)RtR."
+    )
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("prompt/data.pkl", pickled)
+        archive.writestr("prompt/byteorder", b"little")
+        archive.writestr("prompt/data/0", np.ascontiguousarray(rows, "<f4").tobytes())
+        archive.writestr("prompt/version", b"3\n")
+    return made.getvalue()
