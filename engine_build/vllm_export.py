@@ -99,8 +99,9 @@ def _rotation(model: PreTrainedModel) -> tuple[Tensor, Tensor, int | None]:
     """Return float32 (C, d/2), cos and sin of each position, and how long prompts may be.
 
     vLLM looks a position up, whatever sequence it is of. Where those of a long sequence are rotated
-    otherwise from the first on, prompts must be short ones: else None. An answer that grows past the switch goes
-    on in the second regime, and what was computed stays: `python_backend.generate.base.Decoder`.
+    otherwise from the first on, prompts must be short ones: else None. An answer that grows past
+    the switch goes on in the second regime, and what was computed stays: see `Decoder` in
+    `python_backend.generate.base`.
     """
     rotary, config = model.model.rotary_emb, model.config
     num_positions: int = config.max_position_embeddings

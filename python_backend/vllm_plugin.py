@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from vllm import ModelRegistry
+
 
 def register() -> None:
     """Name the decoder of `engine_build.vllm_export`; called in each of vLLM's processes."""
-    from vllm import ModelRegistry
-
     ModelRegistry.register_model(
         "GroundserveDecoder", "python_backend.vllm_decoder:GroundserveDecoder"
     )

@@ -12,6 +12,7 @@ from python_backend.generate.questions import (
     finish,
     generate,
 )
+from python_backend.generate.vllm import open_vllm_generator
 
 __all__ = [
     "Decoder",
@@ -27,4 +28,5 @@ __all__ = [
     "embed_prompt",
     "finish",
     "generate",
+    "open_vllm_generator",
 ]

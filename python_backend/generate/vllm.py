@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -30,7 +31,7 @@ from groundserve.errors import DeadlineExceededError, GroundserveError, Unavaila
 from groundserve.families.plans import Prompt
 from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
-from python_backend.arrays import Array, is_finite
+from python_backend.arrays import Array, concatenate, is_finite
 from python_backend.generate.base import Front
 from python_backend.generate.questions import Generated, Generation, Generator, OnToken, Turns
 from python_backend.generate.sampling import choose_seed
@@ -95,41 +96,23 @@ class VllmGenerator(Generator):
         yield from ()
         seed = choose_seed(options)
         deadline.check()
-        shared = _checked(self._embed_shared(features, inputs, prompts))
-        asked = {
-            "max_tokens": options.max_new_tokens,
-            "temperature": float(options.temperature),
-            "top_p": 1.0 if options.top_p is None else options.top_p,
-            "seed": seed,
-            "stop_token_ids": sorted(end_ids),
-            "stream": True,
-            "logprobs": 0,  # which tell whether logits are finite
-        }
-        work = _Work(
-            decoder=self.decoder,
-            bodies=(
-                _body(asked, np.concatenate([shared, _checked(self.front.embed_text(suffix))]))
-                for suffix in (prompt.suffix_ids for prompt in prompts)
-            ),
-            deadline=deadline,
+        shared = self._embed_shared(features, inputs, prompts)
+        suffixes = [prompt.suffix_ids for prompt in prompts]
+        meter.add("prefix_tokens", len(shared))
+        answers = self.decoder.complete(
+            shared,
+            [self.front.embed_text(suffix) for suffix in suffixes],
+            options,
+            seed=seed,
             end_ids=end_ids,
+            deadline=deadline,
             on_token=on_token,
         )
-        meter.add("prefix_tokens", len(shared))
-        try:
-            work.run()
-        except DeadlineExceededError:
-            if not work.token_ids:
-                raise
-        finally:
-            meter.add("generated_tokens", sum(map(len, work.token_ids.values())))
-        num_prompt = sum(len(prompt.suffix_ids) for prompt in prompts)
+        num_prompt = sum(map(len, suffixes))
         meter.add("prompt_tokens", num_prompt)
+        meter.add("generated_tokens", sum(len(answer.token_ids) for answer in answers))
         return Generation(
-            answers=tuple(work.answer(number) for number in range(len(prompts))),
-            prefix_tokens=len(shared),
-            prompt_tokens=num_prompt,
-            seed=seed,
+            answers=tuple(answers), prefix_tokens=len(shared), prompt_tokens=num_prompt, seed=seed
         )
 
 
@@ -137,9 +120,8 @@ class VllmGenerator(Generator):
 class _Work:
     """The questions of one request, some of them at vLLM, and the tokens that came."""
 
-    decoder: VllmDecoder
-    bodies: Iterator[bytes]
-    """Of requests, each made when it is its turn."""
+    calls: Iterator[_Call]
+    """Each is made when it is its turn."""
     deadline: Deadline
     end_ids: frozenset[int]
     on_token: OnToken | None
@@ -153,14 +135,13 @@ class _Work:
 
     def run(self) -> None:
         """Ask all, and wait until all are answered; however that ends, vLLM is left by all."""
-        waiting = enumerate(self.bodies)
+        waiting = enumerate(self.calls)
         calls: dict[int, _Call] = {}
         try:
             while True:
-                while len(calls) < MAX_TOGETHER and (one := next(waiting, None)) is not None:
-                    number, body = one
-                    calls[number] = self.decoder.call(body)
-                    self._listen(number, calls[number])
+                for number, call in islice(waiting, MAX_TOGETHER - len(calls)):
+                    calls[number] = call
+                    self._listen(number, call)
                 if not calls:
                     return
                 with suppress(Empty):
@@ -176,13 +157,6 @@ class _Work:
         finally:
             for call in calls.values():
                 call.abort()
-
-    def answer(self, number: int) -> Generated:
-        """Return the answer to one question, as far as it came."""
-        return Generated(
-            token_ids=np.array(self.token_ids.get(number, ()), np.int32),
-            stop_reason=self.stop_reasons.get(number, "deadline"),
-        )
 
     def _tell(self) -> None:
         """Tell what is new, one question after another: those behind an open one wait for it."""
@@ -239,15 +213,58 @@ class VllmDecoder:
         """Compute further positions, of whose last log-probabilities are returned."""
         before = [past.rows] if past.num_positions else []
         past.rows = np.concatenate([*before, _checked(embeddings)])
-        call = self.call(_body({"max_tokens": 1, "temperature": 0.0, "logprobs": -1}, past.rows))
-        (found,) = call.whole()["logprobs"]["top_logprobs"]
+        asked = {"max_tokens": 1, "temperature": 0.0, "logprobs": -1}
+        choice = _Call(self._socket, _body(asked, past.rows)).whole()
+        (found,) = choice["logprobs"]["top_logprobs"]
         # {"token_id:17": -0.5}
         by_id = {int(name.rpartition(":")[2]): value for name, value in found.items()}
         return np.array([by_id[token_id] for token_id in range(len(by_id))], np.float32)
 
-    def call(self, body: bytes) -> _Call:
-        """Return a request that is not sent yet."""
-        return _Call(self._socket, body)
+    def complete(
+        self,
+        shared: Array,
+        suffixes: Sequence[Array],
+        options: AnswerOptions,
+        *,
+        seed: int | None,
+        end_ids: frozenset[int],
+        deadline: Deadline,
+        on_token: OnToken | None = None,
+    ) -> list[Generated]:
+        """Answer prompts, some at one time, each (S, H) embeddings behind those that all share.
+
+        Raises:
+            DeadlineExceededError: Time ran out before the first token.
+            RequestCancelledError: Nobody waits for the answers any more.
+            UnavailableError: vLLM does not answer, or ended meanwhile.
+            GroundserveError: Embeddings or logits are not finite, or vLLM refuses a prompt.
+        """
+        asked = {
+            "max_tokens": options.max_new_tokens,
+            "temperature": float(options.temperature),
+            "top_p": 1.0 if options.top_p is None else options.top_p,
+            "seed": seed,
+            "stop_token_ids": sorted(end_ids),
+            "stream": True,
+            "logprobs": 0,  # which tell whether logits are finite
+        }
+        calls = (
+            _Call(self._socket, _body(asked, _checked(concatenate([shared, suffix]))))
+            for suffix in suffixes
+        )
+        work = _Work(calls=calls, deadline=deadline, end_ids=end_ids, on_token=on_token)
+        try:
+            work.run()
+        except DeadlineExceededError:
+            if not work.token_ids:
+                raise
+        return [
+            Generated(
+                token_ids=np.array(work.token_ids.get(number, ()), np.int32),
+                stop_reason=work.stop_reasons.get(number, "deadline"),
+            )
+            for number in range(len(suffixes))
+        ]
 
 
 class VllmPast:
@@ -272,6 +289,8 @@ class _Call:
     def __init__(self, socket_path: str, body: bytes) -> None:
         self._body = body
         self._connection = UnixConnection(socket_path, timeout=_SILENCE_SECONDS)
+        self._socket: socket.socket | None = None
+        self._is_aborted = False
 
     def whole(self) -> dict[str, Any]:
         """Return the one choice of an answer that is not streamed."""
@@ -304,12 +323,18 @@ class _Call:
 
     def abort(self) -> None:
         """End the request: who reads finds the end, and vLLM nobody who waits."""
-        with suppress(OSError, AttributeError):  # None before it is connected
-            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._is_aborted = True
+        if self._socket is not None:
+            with suppress(OSError):  # it has ended
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def _talk(self) -> Iterator[http.client.HTTPResponse]:
         try:
+            self._connection.connect()
+            self._socket = self._connection.sock
+            if self._is_aborted:  # before it could be told
+                raise ConnectionAbortedError
             headers = {"Content-Type": "application/json"}
             self._connection.request("POST", "/v1/completions", self._body, headers)
             with self._connection.getresponse() as response:
