@@ -286,11 +286,11 @@ def _cpu_cache_bytes(decoder: Path) -> int:
 
 def _environment(folder: Path) -> Mapping[str, str]:
     """Return the environment of vLLM's processes; what the operator set wins."""
-    cpus = sorted(os.sched_getaffinity(0))[: available_cpus()]
     return {
         "VLLM_LOGGING_LEVEL": "WARNING",
-        # Left to itself it computes on one core less than there are.
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cpus)),
+        # Left to itself it binds threads to cores, and uses one core less than there are.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(available_cpus()),
         **os.environ,
         # Nothing is looked up or told outside this machine.
         "HF_HUB_OFFLINE": "1",
