@@ -27,7 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.answers import StopReason
-from groundserve.errors import DeadlineExceededError, GroundserveError, UnavailableError
+from groundserve.errors import (
+    DeadlineExceededError,
+    GroundserveError,
+    UnavailableError,
+    UnsupportedError,
+)
 from groundserve.families.plans import Prompt
 from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
@@ -48,6 +53,8 @@ MAX_TOGETHER = 4
 _SILENCE_SECONDS = 600.0
 """Longest wait for vLLM's next word; a deadline ends it before."""
 _EVENT = b"data: "
+_TEMPERATURES = (0.01, 2.0)
+"""Between which vLLM draws: `vllm/sampling_params.py` of 0.32."""
 
 
 def open_vllm_generator(engine_dir: Path, front: Front) -> VllmGenerator:
@@ -90,10 +97,12 @@ class VllmGenerator(Generator):
         """Answer Q >= 1 questions as `Generator.answer`, without a stop for others.
 
         Raises:
+            UnsupportedError: vLLM does not draw at such a temperature.
             UnavailableError: vLLM does not answer, or ended meanwhile.
             GroundserveError: Embeddings are not finite, or vLLM refuses them.
         """
         yield from ()
+        _check_temperature(options.temperature)
         seed = choose_seed(options)
         deadline.check()
         shared = self._embed_shared(features, inputs, prompts)
@@ -345,6 +354,16 @@ class _Call:
             raise UnavailableError(f"vLLM does not answer ({error!r}); try again") from error
         finally:
             self._connection.close()
+
+
+def _check_temperature(temperature: float) -> None:
+    """Refuse what vLLM refuses, and what it draws at another temperature."""
+    least, most = _TEMPERATURES
+    if temperature != 0 and not least <= temperature <= most:
+        raise UnsupportedError(
+            f"engines of profile vllm draw at a temperature from {least} to {most}, got "
+            f"{temperature}; 0 takes the likeliest token, or ask engines of profile cpu or torch"
+        )
 
 
 def _refuse(status: int, body: bytes) -> None:
