@@ -55,7 +55,8 @@ def open_torch_front(checkpoint: TextCheckpoint, table: Path, manifest: Manifest
     dtype, device = torch_dtype(manifest.precision), manifest.device
     rows = torch.from_numpy(np.load(table, allow_pickle=False)).to(dtype)
     front = checkpoint.load_front(dtype=dtype, device=device)
-    return TorchFront(front, torch.nn.Embedding.from_pretrained(rows), device=device)
+    embeddings = torch.nn.Embedding(*rows.shape, dtype=dtype, _weight=rows)
+    return TorchFront(front, embeddings, device=device)
 
 
 def _use_threads(num_threads: int) -> None:

@@ -20,6 +20,8 @@ _ROTATION = "rotation"
 class GroundserveDecoder(LlamaForCausalLM):  # type: ignore[misc]  # has no types here
     """Differs from vLLM's Llama in the table of cos and sin, and in the head's bias."""
 
+    lm_head: Any
+
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
         """Make the layers; weights come later."""
         super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
