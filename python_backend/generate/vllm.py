@@ -254,6 +254,7 @@ class VllmDecoder:
             "top_p": 1.0 if options.top_p is None else options.top_p,
             "seed": seed,
             "stop_token_ids": sorted(end_ids),
+            "ignore_eos": True,  # what a config may say besides
             "stream": True,
             "logprobs": 0,  # which tell whether logits are finite
         }
