@@ -148,7 +148,9 @@ class _Work:
         calls: dict[int, _Call] = {}
         try:
             while True:
-                for number, call in islice(waiting, MAX_TOGETHER - len(calls)):
+                # The first alone until its prompt is computed: what all share is then in the cache.
+                most = MAX_TOGETHER if self.token_ids else 1
+                for number, call in islice(waiting, most - len(calls)):
                     calls[number] = call
                     self._listen(number, call)
                 if not calls:

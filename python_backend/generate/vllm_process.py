@@ -50,6 +50,10 @@ _NUM_WHOLE_SEQUENCES = 4
 """Sequences of the longest kind whose keys and values have room on a CPU at once. vLLM's own
 default is most of the machine's memory."""
 
+_CPU_PASS = 128
+"""Most positions of a pass on a CPU. What others wait for grows with it: on a CPU a position takes
+time, where on a GPU a pass does."""
+
 # vLLM's processes are of one session. They end with whoever started the first, however that ended,
 # as `groundserve.runtime.parent_watch` has it: the environment need not hold groundserve for that.
 _PROGRAM = """
@@ -258,7 +262,7 @@ def find_python(python: str | Path | None = None) -> Path:
 
 
 def _arguments(directory: Path, manifest: Manifest, socket_path: Path) -> list[str]:
-    arguments = {
+    arguments: dict[str, object] = {
         "model": directory / DECODER_NAME,
         "served-model-name": MODEL_NAME,
         "uds": socket_path,
@@ -267,8 +271,12 @@ def _arguments(directory: Path, manifest: Manifest, socket_path: Path) -> list[s
         "uvicorn-log-level": "warning",
     }
     flags = ["skip-tokenizer-init", "enable-prompt-embeds", "disable-uvicorn-access-log"]
+    # Of a pass each prompt gets the same share, so that none waits for the end of a long one.
+    flags.append("long-prefill-token-threshold-adaptive")
+    arguments["long-prefill-token-threshold"] = 1
     if manifest.device == "cpu":
         flags.append("enforce-eager")
+        arguments["max-num-batched-tokens"] = arguments["max-num-seqs"] = _CPU_PASS
         arguments["kv-cache-memory-bytes"] = _cpu_cache_bytes(directory / DECODER_NAME)
     return [
         *(f"--{name}={value}" for name, value in arguments.items()),

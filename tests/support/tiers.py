@@ -64,6 +64,7 @@ THOROUGH = (
     "tests/triton/test_supervision.py::test_server",
     "tests/triton/test_supervision.py::test_sigterm",
     "tests/triton/test_trained.py",
+    "tests/triton/test_vllm.py",
     "tests/triton/test_vtgllm.py::test_recorded_cases_of_other_configurations",
 )
 """Folders, files and tests, as the beginning of a test's id."""
