@@ -95,11 +95,13 @@ class EngineDirectory:
     @property
     def room(self) -> Room:
         """How long a sequence may be."""
+        max_tokens = self.manifest.model.max_tokens
         if self.manifest.stages.grounder != "vllm":
-            return Room(max_tokens=self.manifest.model.max_tokens)
+            return Room(max_tokens=max_tokens)
         config = json.loads((self.path / DECODER_NAME / "config.json").read_text("utf-8"))
+        num_positions = config["max_position_embeddings"]
         return Room(
-            max_tokens=config["max_position_embeddings"],
+            max_tokens=min(num_positions, max_tokens or num_positions),
             max_prompt_tokens=config[PROMPT_LIMIT_KEY],
         )
 

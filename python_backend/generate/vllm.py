@@ -349,6 +349,7 @@ class _Call:
                 raise ConnectionAbortedError
             headers = {"Content-Type": "application/json"}
             self._connection.request("POST", "/v1/completions", self._body, headers)
+            self._body = b""  # large, and sent
             with self._connection.getresponse() as response:
                 if response.status != http.HTTPStatus.OK:
                     _refuse(response.status, response.read())

@@ -24,13 +24,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausa
 from engine_build.vllm_export import export_for_vllm
 from groundserve import AnswerOptions, UnsupportedError
 from groundserve.answers import StopReason
-from groundserve.errors import GroundserveError
+from groundserve.errors import EngineMismatchError, GroundserveError
 from groundserve.families.plans import SeenVideo
 from groundserve.families.rotary import RotaryTables
 from groundserve.families.vtgllm.checkpoint import Checkpoint as VtgCheckpoint
 from groundserve.limits import Limits
 from groundserve.media._resize import resize_short_side
 from groundserve.runtime.deadline import Deadline
+from groundserve.scoring.gate import check_engines
 from python_backend.answers import Prompts, Room
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.engine import EngineDirectory
@@ -176,6 +177,17 @@ def test_prompts_of_vtimellm_that_no_request_carries(opened, case):
         error,
         ended=recorded["stopped_by_eos"],
     )
+
+
+def test_the_gate_behind_a_build_passes_a_good_one_and_no_other_decoder(opened):
+    engine_dir, parts = vtimellm("stage3"), answer_cases.MODELS
+    opened(engine_dir)
+    report = check_engines(engine_dir, answer_cases.CHECKPOINTS, parts=parts["stage3"])
+    assert [check.output for check in report.checks] == ["features", "next_logits", "next_tokens"]
+    # float32 against float32: far below the bound.
+    assert all(check.error < 1e-4 for check in report.checks)
+    with pytest.raises(EngineMismatchError, match="the decoder's engine differs from PyTorch"):
+        check_engines(engine_dir, answer_cases.CHECKPOINTS, parts=parts["stage2"])
 
 
 def test_eight_questions_have_one_vision_pass_and_one_prefix(opened, one_engine, clips, tmp_path):
