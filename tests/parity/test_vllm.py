@@ -386,11 +386,10 @@ def test_a_prompt_that_would_be_rotated_wrongly_is_refused_before_anything_is_de
 def decoder_with_heads_of_64(kind: str):
     """Return one in float32, its weights large enough that answers wander."""
     sizes = {
-        "hidden_size": 128,
+        "hidden_size": 256,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 64,
         "intermediate_size": 160,
         "vocab_size": 96,
         "max_position_embeddings": 1024,
@@ -405,7 +404,7 @@ def decoder_with_heads_of_64(kind: str):
             scaling = {"type": "longrope", **frequencies}
             config = Phi3Config(**sizes, rope_scaling=scaling, original_max_position_embeddings=512)
             model = Phi3ForCausalLM(config)
-            model.lm_head = torch.nn.Linear(128, 96)
+            model.lm_head = torch.nn.Linear(256, 96)
         else:
             model = LlamaForCausalLM(LlamaConfig(**sizes))
         for weight in model.parameters():
