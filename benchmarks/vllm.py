@@ -1,17 +1,16 @@
 """What profile `vllm` costs and gives beside others, through the real server.
 
-    python -m benchmarks.vllm start --engines DIR --engines DIR --video FILE --out JSON
-    python -m benchmarks.vllm callers --engines DIR --engines DIR --video FILE --out JSON
+    python -m benchmarks.vllm profiles --engines DIR --engines DIR --video FILE --out JSON
     python -m benchmarks.vllm fair --engines DIR --video FILE --out JSON
     python -m benchmarks.vllm aborts --engines DIR --video FILE --out JSON
     python -m benchmarks.vllm kills --engines DIR --video FILE --out JSON
     python -m benchmarks.vllm sending --engines DIR --out JSON
 
-`start`: seconds to load, memory of all processes, the first answer, the first token of a later one.
-`callers`: 16 at one time, each with questions of its own; answers must be those that each gets
-alone. `fair`: a short question alone and beside a request of 32 long ones, and that request alone
-and beside short ones. `aborts` and `kills`: of callers and of vLLM; `sending`: what a prompt's
-embeddings cost on their way, of a decoder behind vLLM's socket.
+`profiles`: seconds to load, memory of all processes, the first answer, the first text of later
+ones, and 16 callers at one time, whose answers must be those that each gets alone. `fair`: a short
+question alone and beside a request of 32 long ones, and that request alone and beside short ones.
+`aborts` and `kills`: of callers and of vLLM. `sending`: what a prompt's embeddings cost on their
+way, of a decoder behind vLLM's socket.
 """
 
 from __future__ import annotations
@@ -101,8 +100,8 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def measure_start(engines: Path, video: Path) -> dict[str, Any]:
-    """Measure the start of a server, its memory, and the first token."""
+def measure_profile(engines: Path, video: Path, *, rounds: int) -> dict[str, Any]:
+    """Measure the start of a server, its memory, the first text, and many callers."""
     started = time.perf_counter()
     with served(engines) as (server, client):
         start_seconds = time.perf_counter() - started
@@ -124,8 +123,10 @@ def measure_start(engines: Path, video: Path) -> dict[str, Any]:
             )
             whole.append(time.perf_counter() - asked)
             until_token += [told[0] - asked] if told else []
+        callers = measure_callers(client, video, rounds=rounds)
     return {
         "profile": server.check_engines().profile,
+        "callers": callers,
         "start_seconds": start_seconds,
         "first_answer_seconds": first,
         "first_text_seconds": spread(until_token),
@@ -139,17 +140,16 @@ def _resident_mib(pid: int | None) -> float:
     return float(sum(one.memory_info().rss for one in [root, *root.children(recursive=True)]) >> 20)
 
 
-def measure_callers(engines: Path, video: Path, *, rounds: int) -> dict[str, Any]:
+def measure_callers(client: Client, video: Path, *, rounds: int) -> dict[str, Any]:
     """Have callers ask at one time."""
     queries = [f"What is it, {number}?" for number in range(_CALLERS)]
-    with served(engines) as (server, client), ThreadPoolExecutor(_CALLERS) as pool:
-        alone = [tokens(client, video, query) for query in queries]
+    alone = [tokens(client, video, query) for query in queries]
+    with ThreadPoolExecutor(_CALLERS) as pool:
         started = time.perf_counter()
         asked = [pool.submit(tokens, client, video, one) for one in queries * rounds]
         found = [one.result() for one in asked]
         seconds = time.perf_counter() - started
     return {
-        "profile": server.check_engines().profile,
         "callers": _CALLERS,
         "requests": len(found),
         "requests_per_second": len(found) / seconds,
@@ -315,7 +315,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = ("start", "callers", "fair", "aborts", "kills", "sending")
+    kinds = ("profiles", "fair", "aborts", "kills", "sending")
     parser.add_argument("kind", choices=kinds)
     parser.add_argument("--engines", type=Path, action="append", required=True)
     parser.add_argument("--video", type=existing_file)
@@ -323,8 +323,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     calls: dict[str, Callable[[Path], dict[str, Any]]] = {
-        "start": lambda one: measure_start(one, args.video),
-        "callers": lambda one: measure_callers(one, args.video, rounds=args.times),
+        "profiles": lambda one: measure_profile(one, args.video, rounds=args.times),
         "fair": lambda one: measure_fairness(one, args.video),
         "aborts": lambda one: measure_aborts(one, args.video, times=args.times),
         "kills": lambda one: measure_kills(one, args.video, times=args.times),

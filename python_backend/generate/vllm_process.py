@@ -22,13 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
-import psutil
-
 from groundserve.engines.manifest import DECODER_NAME, Manifest
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.runtime.closing import Closing
 from groundserve.runtime.cpus import available_cpus
-from groundserve.runtime.processes import kill_processes, session_tree
 
 SOCKET_VARIABLE = "GROUNDSERVE_VLLM_SOCKET"
 """Where the models of a server find vLLM."""
@@ -203,6 +200,11 @@ class VllmEngine(Closing):
         """End all its processes; `launch` starts it again."""
         if self._process is None:
             return
+        # Here: what only looks for an interpreter needs no psutil.
+        import psutil
+
+        from groundserve.runtime.processes import kill_processes, session_tree
+
         # Asked first, each of them: what is killed leaves shared memory behind.
         family = session_tree(self._process.pid)
         for process in family:
@@ -287,7 +289,7 @@ def _arguments(directory: Path, manifest: Manifest, socket_path: Path) -> list[s
 
 def _cpu_cache_bytes(decoder: Path) -> int:
     """Return the bytes of keys and values of `_NUM_WHOLE_SEQUENCES` of float32."""
-    config = json.loads((decoder / "config.json").read_text("utf-8"))
+    config: dict[str, int] = json.loads((decoder / "config.json").read_text("utf-8"))
     width = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"]
     return _NUM_WHOLE_SEQUENCES * config["max_position_embeddings"] * width * 4
 
