@@ -55,7 +55,7 @@ def open_torch_front(checkpoint: TextCheckpoint, table: Path, manifest: Manifest
     dtype, device = torch_dtype(manifest.precision), manifest.device
     rows = torch.from_numpy(np.load(table, allow_pickle=False)).to(dtype)
     front = checkpoint.load_front(dtype=dtype, device=device)
-    embeddings = torch.nn.Embedding(*rows.shape, dtype=dtype, _weight=rows)
+    embeddings = torch.nn.Embedding(rows.shape[0], rows.shape[1], _weight=rows)
     return TorchFront(front, embeddings, device=device)
 
 
