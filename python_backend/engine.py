@@ -39,13 +39,7 @@ from groundserve.media import MediaWorkers
 from python_backend.answers import Room
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
 from python_backend.encode import OnnxRuntimeEncoder, VisionEncoder
-from python_backend.generate import (
-    Front,
-    Generator,
-    OnnxRuntimeDecoder,
-    OnnxRuntimeFront,
-    open_vllm_generator,
-)
+from python_backend.generate import Front, Generator, OnnxRuntimeDecoder, OnnxRuntimeFront
 from python_backend.ground import Grounder, OnnxRuntimeGrounder
 from python_backend.meter import Meter
 
@@ -180,6 +174,8 @@ class EngineDirectory:
                     )
                     return Generator(front=self._open_front(num_threads), decoder=decoder)
                 case "vllm":
+                    from python_backend.generate.vllm import open_vllm_generator
+
                     return open_vllm_generator(self.path, self._open_front(num_threads))
         raise UnsupportedError(
             f"the profile {self.manifest.profile} has no decoder that answers in text, which the "

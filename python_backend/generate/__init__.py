@@ -12,7 +12,6 @@ from python_backend.generate.questions import (
     finish,
     generate,
 )
-from python_backend.generate.vllm import open_vllm_generator
 
 __all__ = [
     "Decoder",
@@ -28,5 +27,4 @@ __all__ = [
     "embed_prompt",
     "finish",
     "generate",
-    "open_vllm_generator",
 ]

@@ -5,23 +5,14 @@ Shape letters: S positions, H decoder width, V vocabulary.
 
 from __future__ import annotations
 
-import base64
-import http.client
-import io
-import json
-import math
 import os
-import socket
-import struct
 import threading
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +21,6 @@ from groundserve.answers import StopReason
 from groundserve.errors import (
     DeadlineExceededError,
     GroundserveError,
-    UnavailableError,
     UnsupportedError,
 )
 from groundserve.families.plans import Prompt
@@ -40,19 +30,12 @@ from python_backend.arrays import Array, concatenate, is_finite
 from python_backend.generate.base import Front
 from python_backend.generate.questions import Generated, Generation, Generator, OnToken, Turns
 from python_backend.generate.sampling import choose_seed
-from python_backend.generate.vllm_process import (
-    MODEL_NAME,
-    SOCKET_VARIABLE,
-    UnixConnection,
-    VllmEngine,
-)
+from python_backend.generate.vllm_call import Call
+from python_backend.generate.vllm_process import SOCKET_VARIABLE, VllmEngine
 from python_backend.meter import Meter
 
 MAX_TOGETHER = 4
 """Questions of one request that vLLM has at one time; others' come in between."""
-_SILENCE_SECONDS = 600.0
-"""Longest wait for vLLM's next word; a deadline ends it before."""
-_EVENT = b"data: "
 _TEMPERATURES = (0.01, 2.0)
 """Between which vLLM draws: `vllm/sampling_params.py` of 0.32."""
 
@@ -129,7 +112,7 @@ class VllmGenerator(Generator):
 class _Work:
     """The questions of one request, some of them at vLLM, and the tokens that came."""
 
-    calls: Iterator[_Call]
+    calls: Iterator[Call]
     """Each is made when it is its turn."""
     deadline: Deadline
     end_ids: frozenset[int]
@@ -145,7 +128,7 @@ class _Work:
     def run(self) -> None:
         """Ask all, and wait until all are answered; however that ends, vLLM is left by all."""
         waiting = enumerate(self.calls)
-        calls: dict[int, _Call] = {}
+        calls: dict[int, Call] = {}
         try:
             while True:
                 # The first alone until its prompt is computed: what all share is then in the cache.
@@ -182,7 +165,7 @@ class _Work:
                 return
             self._speaking, self._num_told = self._speaking + 1, 0
 
-    def _listen(self, number: int, call: _Call) -> None:
+    def _listen(self, number: int, call: Call) -> None:
         def run() -> None:
             try:
                 token_id = None
@@ -225,7 +208,7 @@ class VllmDecoder:
         before = [past.rows] if past.num_positions else []
         past.rows = np.concatenate([*before, _checked(embeddings)])
         asked = {"max_tokens": 1, "temperature": 0.0, "logprobs": -1}
-        choice = _Call(self._socket, _body(asked, past.rows)).whole()
+        choice = Call(self._socket, asked, past.rows).whole()
         (found,) = choice["logprobs"]["top_logprobs"]
         # {"token_id:17": -0.5}
         by_id = {int(name.rpartition(":")[2]): value for name, value in found.items()}
@@ -261,7 +244,7 @@ class VllmDecoder:
             "logprobs": 0,  # which tell whether logits are finite
         }
         calls = (
-            _Call(self._socket, _body(asked, _checked(concatenate([shared, suffix]))))
+            Call(self._socket, asked, _checked(concatenate([shared, suffix])))
             for suffix in suffixes
         )
         work = _Work(calls=calls, deadline=deadline, end_ids=end_ids, on_token=on_token)
@@ -295,71 +278,6 @@ class VllmPast:
         self.rows = self.rows[:num_positions]
 
 
-class _Call:
-    """One request; a thread reads what comes, and any other may end it."""
-
-    def __init__(self, socket_path: str, body: bytes) -> None:
-        self._body = body
-        self._connection = UnixConnection(socket_path, timeout=_SILENCE_SECONDS)
-        self._socket: socket.socket | None = None
-        self._is_aborted = False
-
-    def whole(self) -> dict[str, Any]:
-        """Return the one choice of an answer that is not streamed."""
-        with self._talk() as response:
-            choice: dict[str, Any] = json.loads(response.read())["choices"][0]
-            return choice
-
-    def stream(self) -> Iterator[int]:
-        """Yield the tokens as they come.
-
-        Raises:
-            UnavailableError: They end before their end, or do not begin.
-            GroundserveError: vLLM refuses the request, or its logits are not finite.
-        """
-        with self._talk() as response:
-            for line in response:
-                if not line.startswith(_EVENT):
-                    continue
-                said = line.removeprefix(_EVENT).strip()
-                if said == b"[DONE]":
-                    return
-                event = json.loads(said)
-                if "error" in event:
-                    raise UnavailableError(f"vLLM ended an answer: {event['error']['message']}")
-                for choice in event["choices"]:
-                    if choice["token_ids"]:
-                        _check_finite(choice["logprobs"]["token_logprobs"])
-                        yield from choice["token_ids"]
-            raise UnavailableError("vLLM ended in the middle of an answer; try again")
-
-    def abort(self) -> None:
-        """End the request: who reads finds the end, and vLLM nobody who waits."""
-        self._is_aborted = True
-        if self._socket is not None:
-            with suppress(OSError):  # it has ended
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-    @contextmanager
-    def _talk(self) -> Iterator[http.client.HTTPResponse]:
-        try:
-            self._connection.connect()
-            self._socket = self._connection.sock
-            if self._is_aborted:  # before it could be told
-                raise ConnectionAbortedError
-            headers = {"Content-Type": "application/json"}
-            self._connection.request("POST", "/v1/completions", self._body, headers)
-            self._body = b""  # large, and sent
-            with self._connection.getresponse() as response:
-                if response.status != http.HTTPStatus.OK:
-                    _refuse(response.status, response.read())
-                yield response
-        except (OSError, http.client.HTTPException) as error:
-            raise UnavailableError(f"vLLM does not answer ({error!r}); try again") from error
-        finally:
-            self._connection.close()
-
-
 def _check_temperature(temperature: float) -> None:
     """Refuse what vLLM refuses, and what it draws at another temperature."""
     least, most = _TEMPERATURES
@@ -370,21 +288,6 @@ def _check_temperature(temperature: float) -> None:
         )
 
 
-def _refuse(status: int, body: bytes) -> None:
-    try:
-        reason = json.loads(body)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        reason = body[:200].decode("utf-8", errors="replace")
-    kind = GroundserveError if status < http.HTTPStatus.INTERNAL_SERVER_ERROR else UnavailableError
-    raise kind(f"vLLM refuses a prompt with status {status}: {reason}")
-
-
-def _check_finite(logprobs: Sequence[float | None]) -> None:
-    """Refuse a token of logits that are not finite: it would look like an answer."""
-    if any(one is None or not math.isfinite(one) for one in logprobs):
-        raise GroundserveError("the decoder returned logits that are not finite")
-
-
 def _checked(rows: Array) -> NDArray[np.float32]:
     """Return (S, H) embeddings in host memory: others than finite ones vLLM answers silently."""
     if not is_finite(rows):
@@ -392,40 +295,3 @@ def _checked(rows: Array) -> NDArray[np.float32]:
     if not isinstance(rows, np.ndarray):  # numpy has no bf16
         rows = rows.float().cpu().numpy()
     return rows.astype(np.float32, copy=False)
-
-
-def _body(asked: dict[str, Any], rows: NDArray[np.float32]) -> bytes:
-    """Return the JSON of a request with a prompt of (S, H) embeddings."""
-    said = {
-        **asked,
-        "model": MODEL_NAME,
-        "return_token_ids": True,
-        "return_tokens_as_token_ids": True,  # the engine has no tokenizer
-        "prompt_embeds": "",
-    }
-    before, _, after = json.dumps(said).encode().rpartition(b'""')
-    return b"".join([before, b'"', base64.b64encode(_torch_file(rows)), b'"', after])
-
-
-def _torch_file(rows: NDArray[np.float32]) -> bytes:
-    """Return what `torch.save` makes of a tensor; serving on a CPU does without PyTorch."""
-    size, (num_rows, width) = rows.size, rows.shape
-    # torch._utils._rebuild_tensor_v2((storage), 0, shape, strides, False, OrderedDict())
-    pickled = (
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("
-        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
-        + struct.pack("<ci", b"J", size)
-        + b"tQK\x00"
-        + struct.pack("<ci", b"J", num_rows)
-        + struct.pack("<ci", b"J", width)
-        + b"\x86"
-        + struct.pack("<ci", b"J", width)
-        + b"K\x01\x86\x89ccollections\nOrderedDict\n)RtR."
-    )
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        archive.writestr("prompt/data.pkl", pickled)
-        archive.writestr("prompt/byteorder", b"little")
-        archive.writestr("prompt/data/0", np.ascontiguousarray(rows, "<f4").tobytes())
-        archive.writestr("prompt/version", b"3\n")
-    return made.getvalue()

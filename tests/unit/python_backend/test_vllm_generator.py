@@ -31,7 +31,7 @@ END = frozenset({2})
 
 def event(token_id, logprob=-0.5):
     logprobs = {"token_logprobs": [logprob]}
-    return {"choices": [{"token_ids": [token_id], "logprobs": logprobs}]}
+    return {"choices": [{"token_ids": [token_id], "logprobs": logprobs, "finish_reason": None}]}
 
 
 class Server(socketserver.ThreadingUnixStreamServer):
