@@ -39,7 +39,8 @@ from groundserve.engines.manifest import DECODER_NAME
 from groundserve.errors import GroundserveError, UnavailableError
 from groundserve.runtime.deadline import Deadline
 from groundserve.serving import Supervisor, TritonServer
-from python_backend.generate.vllm import VllmDecoder, _body
+from python_backend.generate.vllm import VllmDecoder
+from python_backend.generate.vllm_call import _body
 from python_backend.generate.vllm_process import UnixConnection, VllmEngine
 
 _SECONDS = 600.0

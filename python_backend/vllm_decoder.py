@@ -12,6 +12,7 @@ import torch
 from vllm.config import VllmConfig
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.models.llama import LlamaForCausalLM
+from vllm.platforms import current_platform
 
 _ROTATION = "rotation"
 """Tensor (C, d): cos, then sin, of each position, as `engine_build.vllm_export` writes it."""
@@ -24,6 +25,10 @@ class GroundserveDecoder(LlamaForCausalLM):  # type: ignore[misc]  # has no type
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
         """Make the layers; weights come later."""
+        if current_platform.is_cpu():
+            from python_backend.vllm_seeds import keep_generators
+
+            keep_generators()
         super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
         config = self.config
         if config.head_bias and isinstance(self.lm_head, ParallelLMHead):

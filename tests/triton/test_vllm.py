@@ -170,6 +170,16 @@ def test_a_short_question_is_not_kept_behind_a_long_request(answering, client, c
             long.result()
 
 
+def test_draws_behind_a_prompt_of_several_passes_repeat_whatever_else_is_asked(client, clips):
+    """vLLM 0.32 itself ends at such a prompt; how many passes it takes depends on the others."""
+    video = clips["carphone_pristine"]
+    options = AnswerOptions(task="chat", max_new_tokens=12, temperature=2.0, seed=7)
+    alone = client.ask(video, MANY[3], options)
+    together = client.ask(video, MANY[:6], options)
+    assert together.answers[3].token_ids.tolist() == alone.answers[0].token_ids.tolist()
+    assert len(set(alone.answers[0].token_ids.tolist())) > 1
+
+
 def test_time_that_runs_out_ends_the_answers_there_and_in_vllm(answering, client, clips):
     with suppress(DeadlineExceededError):  # on a busy machine, before the first token
         result = client.ask(clips["carphone_pristine"], MANY, LONG, timeout_seconds=3)
