@@ -4,13 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# vLLM's environment, beside the other one: the two cannot be one.
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
 # Two processes: one has the tests that share servers (tests/conftest.py), a file of the others goes to
 # whoever is free. WORKERS=0 is one process, which shows prints and takes a debugger.
 WORKERS ?= 2
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SPREAD) --durations=25 --durations-min=0.5
 
-.PHONY: demo demo-batch test test-all everyday all-tests train-digits check format clean
+.PHONY: demo demo-batch vllm test test-all everyday all-tests train-digits check format clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out demo
@@ -20,12 +23,15 @@ demo-batch: $(STAMP)
 	rm -rf demo-batch
 	$(BIN)/python scripts/demo_batch.py --out demo-batch
 
+# What runs the decoders of engine directories of profile vllm, on a CPU.
+vllm: $(VLLM_STAMP)
+
 # Lint, types, and all tests but those that tests/support/tiers.py leaves to `make test-all`.
 test: $(STAMP)
 	@bash -c 'time $(MAKE) --no-print-directory everyday'
 
 # The whole suite; what CI runs.
-test-all: $(STAMP)
+test-all: $(STAMP) $(VLLM_STAMP)
 	@bash -c 'time $(MAKE) --no-print-directory all-tests'
 
 everyday: check
@@ -48,12 +54,12 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .engines demo demo-batch runs build dist
+	rm -rf $(VENV) $(VLLM_VENV) .engines demo demo-batch runs build dist
 
 # What builds the package is pinned as well: pip before 25.3 reads the first variable in its isolated
 # build, later ones the second.
+$(STAMP) $(VLLM_STAMP): export PIP_BUILD_CONSTRAINT := constraints.txt
 $(STAMP): export PIP_CONSTRAINT := constraints.txt
-$(STAMP): export PIP_BUILD_CONSTRAINT := constraints.txt
 
 # torch is installed by itself first: left to a resolver, its newest build with CUDA comes along.
 $(STAMP): pyproject.toml constraints.txt
@@ -62,3 +68,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,build,train,batch,captions,tensorrt,dali,dev]'
 	$(BIN)/python scripts/fetch_clips.py $(VENV)/clips
 	touch $(STAMP)
+
+# Without dependencies, which the file has. Of those that vLLM names it leaves out triton, 1 GB that a
+# CPU does not use, and torchvision, torchaudio and torchcodec, whose builds for CUDA on the package
+# index do not load beside a torch for a CPU.
+$(VLLM_STAMP): pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $(VLLM_STAMP)

@@ -99,7 +99,7 @@ def build(
     # What would stop the build later is looked at before the checkpoint is read and hashed.
     name = recognise_family(checkpoint) if family is None else family
     gpu_family = get_gpu_family(name, stages.name) if stages.compiles else None
-    _check_precision(get_family(name), precision)
+    _check_head(get_family(name), stages, precision)
     if stages.grounder == "tensorrt_llm":
         check_builder()
     if timing_cache is not None:
@@ -168,8 +168,13 @@ def _write(
     return manifest
 
 
-def _check_precision(family: Family[Any, Any], precision: Precision) -> None:
-    """Refuse a precision that the profile has for families of the other head."""
+def _check_head(family: Family[Any, Any], stages: Profile, precision: Precision) -> None:
+    """Refuse a profile, or a precision of one, that is for families of the other head."""
+    if stages.grounder == "vllm" and family.head != "text":
+        raise UnsupportedError(
+            f"profile {stages.name} is for families of head text; {family.name} is one of head "
+            f"{family.head}"
+        )
     head = _HEADS_OF_PRECISIONS.get(precision, family.head)
     if head != family.head:
         raise UnsupportedError(

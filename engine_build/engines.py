@@ -16,6 +16,7 @@ from engine_build.onnx_export import export_grounding, export_vision_encoder
 from engine_build.onnx_int8 import quantize_vision_encoder
 from engine_build.tensorrt_engines import PlanBuilder
 from engine_build.trtllm import build_engine
+from engine_build.vllm_export import export_for_vllm
 from groundserve.engines.manifest import (
     CHECKPOINT_NAME,
     DECODER_NAME,
@@ -28,13 +29,14 @@ from groundserve.engines.manifest import (
 )
 from groundserve.engines.profiles import Target
 from groundserve.engines.tensorrt_library import TensorRTTarget
+from groundserve.errors import UnsupportedError
 from groundserve.families import get_text_family
 from groundserve.families.base import Family, FamilyCheckpoint, ModelSpec, TextCheckpoint
 from groundserve.families.contract import check_features
 from groundserve.families.default_video import default_plan, short_plan
 from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs, take_units
-from groundserve.weights.tensors import weight_files
+from groundserve.weights.tensors import torch_dtype, weight_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +63,21 @@ class EngineWriter:
             GroundserveError: The vision stage gives something else than features.
         """
         inputs = VisionInputs.of(self.family, model)
-        engines = self.target.stages.engines
-        if "onnxruntime" in engines:
-            self._export(directory, inputs, model)
-        if "torch" in engines:
+        stages = self.target.stages
+        if stages.encoder == "onnxruntime":
+            self._export_vision(directory, inputs, model)
+        if stages.grounder == "onnxruntime" and self.family.head == "frames":
+            self._export_frames_head(cast(FamilyCheckpoint, self.checkpoint), directory, model)
+        elif stages.grounder in ("onnxruntime", "vllm"):
+            self._export_text_head(cast(TextCheckpoint, self.checkpoint), directory, model)
+        if "torch" in stages.engines:
             self.on_step("copying the checkpoint")
             self._copy(directory)
         if self.gpu_family is not None:
             checkpoint = cast(FamilyCheckpoint, self.checkpoint)
             self._compile(self.gpu_family, checkpoint, directory, inputs, model)
 
-    def _export(self, directory: Path, inputs: VisionInputs, model: ModelSpec) -> None:
+    def _export_vision(self, directory: Path, inputs: VisionInputs, model: ModelSpec) -> None:
         self.on_step("exporting the vision encoder")
         vision = self.checkpoint.load_vision()
         # Before the exporter, whose errors are of its graph.
@@ -81,11 +87,6 @@ class EngineWriter:
         export_vision_encoder(vision, directory / VISION_ONNX_NAME, inputs)
         if self.target.precision == "int8":
             quantize_vision_encoder(directory / VISION_ONNX_NAME)
-        del vision  # both at once are never held
-        if self.family.head == "text":
-            self._export_text_head(cast(TextCheckpoint, self.checkpoint), directory, model)
-        else:
-            self._export_frames_head(cast(FamilyCheckpoint, self.checkpoint), directory, model)
 
     def _export_frames_head(
         self, checkpoint: FamilyCheckpoint, directory: Path, model: ModelSpec
@@ -100,16 +101,27 @@ class EngineWriter:
         self, checkpoint: TextCheckpoint, directory: Path, model: ModelSpec
     ) -> None:
         self.on_step("exporting the decoder")
-        decoder = checkpoint.load_decoder()
+        own_positions = get_text_family(self.family.name).own_positions
+        if self.target.stages.grounder == "vllm":
+            if own_positions:
+                raise UnsupportedError(
+                    f"{self.family.name} says where each position is, which vLLM is not told; use "
+                    "profile cpu or torch"
+                )
+            decoder = checkpoint.load_decoder(dtype=torch_dtype(self.target.precision))
+            export_for_vllm(decoder, directory / DECODER_NAME)
+        else:
+            decoder = checkpoint.load_decoder()
+            export_decoder(
+                decoder,
+                directory / DECODER_NAME,
+                precision=self.target.precision,
+                own_positions=own_positions,
+            )
         write_token_embeddings(decoder.get_input_embeddings(), directory / TOKEN_EMBEDDINGS_NAME)
-        export_decoder(
-            decoder,
-            directory / DECODER_NAME,
-            precision=self.target.precision,
-            own_positions=get_text_family(self.family.name).own_positions,
-        )
         del decoder
-        self._export_front(checkpoint, directory, model)
+        if self.target.stages.encoder == "onnxruntime":
+            self._export_front(checkpoint, directory, model)
 
     def _export_front(self, checkpoint: TextCheckpoint, directory: Path, model: ModelSpec) -> None:
         self.on_step("exporting what stands before the decoder")

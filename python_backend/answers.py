@@ -11,14 +11,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.answers import Answer, GenerationInfo, OnText
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.families import check_asked
-from groundserve.families.base import AnswerTokenizer, ModelSpec, TextFamily
+from groundserve.families.base import AnswerTokenizer, TextFamily
 from groundserve.families.plans import Prompt, SeenVideo, VideoPlan
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from python_backend.generate import Generation
 from python_backend.ground import check_number, check_sizes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """How long a sequence may be."""
+
+    max_tokens: int | None
+    """Visual and text tokens and those of the answer, as `ModelSpec.max_tokens`."""
+    max_prompt_tokens: int | None = None
+    """Those of a prompt, the video's among them; None where an answer alone limits it."""
+
+    def check(self, name: str, *, num_text: int, num_visual: int, max_new: int) -> None:
+        """Refuse a question for which there is none."""
+        longest = self.max_prompt_tokens
+        if longest is not None and num_text + num_visual > longest:
+            raise UnsupportedError(
+                f"{name} has {num_text} tokens with the prompt around it, beside {num_visual} "
+                f"visual tokens, and vLLM answers this model's prompts of up to {longest} alone as "
+                "PyTorch does; shorten it, or ask engines of profile cpu or torch"
+            )
+        if self.max_tokens is not None and num_text + num_visual + max_new > self.max_tokens:
+            raise InvalidRequestError(
+                f"{name} has {num_text} tokens with the prompt around it, beside "
+                f"{num_visual} visual tokens and max_new_tokens {max_new}, together more "
+                f"than {self.max_tokens}; shorten it or ask for fewer new tokens"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,8 +54,7 @@ class Prompts:
     queries: Sequence[str]
     options: AnswerOptions
     tokenizer: AnswerTokenizer
-    max_tokens: int | None
-    """Visual and text tokens together, as `ModelSpec.max_tokens`."""
+    room: Room
 
     @classmethod
     def parse(
@@ -39,7 +64,7 @@ class Prompts:
         *,
         family: TextFamily[Any],
         tokenizer: AnswerTokenizer,
-        model: ModelSpec,
+        room: Room,
         limits: Limits,
     ) -> Self:
         """Check what needs no video; a question is empty where the task takes none."""
@@ -49,33 +74,23 @@ class Prompts:
             check_asked(query, options, family, name=f"QUERY[{number}]")
         # surrogatepass: only the size is looked at here.
         check_sizes([len(query.encode("utf-8", "surrogatepass")) for query in queries], limits)
-        return cls(
-            queries=queries, options=options, tokenizer=tokenizer, max_tokens=model.max_tokens
-        )
+        return cls(queries=queries, options=options, tokenizer=tokenizer, room=room)
 
     def of(self, seen: SeenVideo) -> list[Prompt]:
-        """Return the prompt of each question."""
+        """Return the prompt of each question; one that has no room here is refused."""
         prompts = [self.tokenizer.prompt(query, self.options, seen) for query in self.queries]
-        if self.max_tokens is not None:
-            for number, prompt in enumerate(prompts):
-                self._check_room(number, prompt, seen.num_visual_tokens, self.max_tokens)
+        for number, prompt in enumerate(prompts):
+            self.room.check(
+                f"QUERY[{number}]",
+                num_text=len(prompt.token_ids) - prompt.num_blocks,
+                num_visual=seen.num_visual_tokens,
+                max_new=self.options.max_new_tokens,
+            )
         return prompts
 
     def check_fit(self, plan: VideoPlan) -> None:
         """Refuse before anything is decoded what `of` refuses."""
         self.of(plan.seen)
-
-    def _check_room(
-        self, number: int, prompt: Prompt, num_visual_tokens: int, max_tokens: int
-    ) -> None:
-        num_text = len(prompt.token_ids) - prompt.num_blocks
-        max_new = self.options.max_new_tokens
-        if num_text + num_visual_tokens + max_new > max_tokens:
-            raise InvalidRequestError(
-                f"QUERY[{number}] has {num_text} tokens with the prompt around it, beside "
-                f"{num_visual_tokens} visual tokens and max_new_tokens {max_new}, together more "
-                f"than {max_tokens}; shorten it or ask for fewer new tokens"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -21,6 +21,7 @@ from groundserve.families.base import (
 )
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import MediaWorkers
+from python_backend.answers import Room
 from python_backend.decode import FrameDecoder, PyAVDecoder
 from python_backend.generate import Generator
 from python_backend.meter import Meter
@@ -73,6 +74,11 @@ class CheckpointStages:
         )
         VisionInputs.of(manifest.seam, manifest.model)  # refused before any weight is read
         return cls(checkpoint=checkpoint, tokenizer=tokenizer, manifest=manifest)
+
+    @property
+    def room(self) -> Room:
+        """How long a sequence may be."""
+        return Room(max_tokens=self.manifest.model.max_tokens)
 
     def open_decoder(
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from groundserve.engines.manifest import (
     FRONT_ONNX_NAME,
     GROUNDING_ONNX_NAME,
     GROUNDING_PLAN_NAME,
+    PROMPT_LIMIT_KEY,
     TOKEN_EMBEDDINGS_NAME,
     TOKENIZER_NAME,
     TRTLLM_NAME,
@@ -34,9 +36,10 @@ from groundserve.families.base import (
 )
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import MediaWorkers
+from python_backend.answers import Room
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
 from python_backend.encode import OnnxRuntimeEncoder, VisionEncoder
-from python_backend.generate import Generator, OnnxRuntimeDecoder, OnnxRuntimeFront
+from python_backend.generate import Front, Generator, OnnxRuntimeDecoder, OnnxRuntimeFront
 from python_backend.ground import Grounder, OnnxRuntimeGrounder
 from python_backend.meter import Meter
 
@@ -78,6 +81,19 @@ class EngineDirectory:
         if verify_files:
             manifest.verify_files(directory)
         return cls(directory, manifest)
+
+    @property
+    def room(self) -> Room:
+        """How long a sequence may be."""
+        max_tokens = self.manifest.model.max_tokens
+        if self.manifest.stages.grounder != "vllm":
+            return Room(max_tokens=max_tokens)
+        config = json.loads((self.path / DECODER_NAME / "config.json").read_text("utf-8"))
+        num_positions = config["max_position_embeddings"]
+        return Room(
+            max_tokens=min(num_positions, max_tokens or num_positions),
+            max_prompt_tokens=config[PROMPT_LIMIT_KEY],
+        )
 
     def open_decoder(
         self, workers: MediaWorkers, *, meter: Meter, num_threads: int
@@ -149,15 +165,14 @@ class EngineDirectory:
                         self._open_text_checkpoint(), self.manifest, num_threads=num_threads
                     )
                 case "onnxruntime":
-                    front = OnnxRuntimeFront(
-                        self.path / FRONT_ONNX_NAME,
-                        self.path / TOKEN_EMBEDDINGS_NAME,
-                        num_threads=num_threads,
-                    )
                     decoder = OnnxRuntimeDecoder(
                         self.path / DECODER_NAME / DECODER_GRAPH_NAME, num_threads=num_threads
                     )
-                    return Generator(front=front, decoder=decoder)
+                    return Generator(front=self._open_front(num_threads), decoder=decoder)
+                case "vllm":
+                    from python_backend.generate.vllm import open_vllm_generator
+
+                    return open_vllm_generator(self.path, self._open_front(num_threads))
         raise UnsupportedError(
             f"the profile {self.manifest.profile} has no decoder that answers in text, which the "
             f"family {family.name} does"
@@ -180,6 +195,15 @@ class EngineDirectory:
         """Check after files were opened that they are still those of the manifest."""
         yield
         Manifest.load_again(self.path, self.manifest.engine_id)
+
+    def _open_front(self, num_threads: int) -> Front:
+        """Open what makes embeddings, where the decoder itself is not in PyTorch."""
+        table = self.path / TOKEN_EMBEDDINGS_NAME
+        if self.manifest.stages.encoder == "torch":
+            from python_backend.torch_stages import open_torch_front
+
+            return open_torch_front(self._open_text_checkpoint(), table, self.manifest)
+        return OnnxRuntimeFront(self.path / FRONT_ONNX_NAME, table, num_threads=num_threads)
 
     def _open_scorer(self) -> TokenScorer:
         if self.manifest.stages.grounder == "tensorrt":

@@ -15,7 +15,7 @@ from groundserve.families.plans import SeenVideo
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
-from python_backend.answers import Answers, Prompts, TextStream, read_answers
+from python_backend.answers import Answers, Prompts, Room, TextStream, read_answers
 from python_backend.arrays import Array
 from python_backend.generate import Generator, finish
 from python_backend.ground import Grounder, Questions, ground_questions
@@ -78,6 +78,7 @@ class TextHead:
     tokenizer: AnswerTokenizer
     family: TextFamily[Any]
     model: ModelSpec
+    room: Room
     limits: Limits
     meter: Meter
 
@@ -89,6 +90,7 @@ class TextHead:
             tokenizer=stages.open_answer_tokenizer(),
             family=stages.manifest.text_seam,
             model=stages.manifest.model,
+            room=stages.room,
             limits=limits,
             meter=meter,
         )
@@ -100,7 +102,7 @@ class TextHead:
             options,
             family=self.family,
             tokenizer=self.tokenizer,
-            model=self.model,
+            room=self.room,
             limits=self.limits,
         )
 

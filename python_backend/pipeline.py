@@ -351,6 +351,8 @@ class Pipeline(Closing):
         self._is_closed.set()
         self.extractor.workers.close()
         self.decoders.close()
+        if isinstance(self.head, TextHead):
+            self.head.generator.close()
 
     @property
     def _frames_head(self) -> FramesHead:

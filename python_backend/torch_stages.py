@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
 
 from groundserve.engines.manifest import Manifest
@@ -45,6 +48,15 @@ def open_torch_generator(
         front=TorchFront(front, decoder.get_input_embeddings(), device=device),
         decoder=TorchDecoder(decoder, device=device),
     )
+
+
+def open_torch_front(checkpoint: TextCheckpoint, table: Path, manifest: Manifest) -> TorchFront:
+    """Read a checkpoint's front, and the table of text embeddings that a build wrote."""
+    dtype, device = torch_dtype(manifest.precision), manifest.device
+    rows = torch.from_numpy(np.load(table, allow_pickle=False)).to(dtype)
+    front = checkpoint.load_front(dtype=dtype, device=device)
+    embeddings = torch.nn.Embedding(rows.shape[0], rows.shape[1], _weight=rows)
+    return TorchFront(front, embeddings, device=device)
 
 
 def _use_threads(num_threads: int) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
 import typer
@@ -71,6 +73,26 @@ MaxNewTokens: TypeAlias = Annotated[
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Of the intervals.")]
+
+
+def _name_vllm(python: Path | None) -> Path | None:
+    """Tell all that starts vLLM below this process."""
+    if python is not None:
+        from python_backend.generate.vllm_process import PYTHON_VARIABLE
+
+        os.environ[PYTHON_VARIABLE] = str(python)
+    return python
+
+
+VllmPython: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--vllm-python",
+        help="With the profile vllm: Python of the environment that has vLLM.",
+        show_default="GROUNDSERVE_VLLM_PYTHON, or .venv-vllm beside this environment",
+        callback=_name_vllm,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from groundserve.cli._options import (
     PartValues,
     Raw,
     TaskName,
+    VllmPython,
     made_of,
 )
 from groundserve.cli._output import print_json, print_note, progress
@@ -71,6 +72,7 @@ def command(
     engines: Annotated[
         Path | None, typer.Option(help="Answer in this process with an engine directory.")
     ] = None,
+    vllm_python: VllmPython = None,
     server: Annotated[
         str | None, typer.Option(help="Answer on a running server: grpc://HOST:PORT.")
     ] = None,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from groundserve.cli._checks import parse_parts
-from groundserve.cli._options import AsJson, FamilyName, PartValues
+from groundserve.cli._options import AsJson, FamilyName, PartValues, VllmPython
 from groundserve.cli._output import print_json, print_line, progress
 from groundserve.engines.manifest import MANIFEST_NAME
 from groundserve.engines.profiles import PROFILES, get_profile
@@ -66,6 +66,7 @@ def command(
         bool,
         typer.Option("--unchecked", help="Do not run the engines; for a GPU that is not here."),
     ] = False,
+    vllm_python: VllmPython = None,
     as_json: AsJson = False,
 ) -> None:
     """Build the engine directory that `serve`, `score --engines` and `ask --engines` load.
@@ -88,7 +89,10 @@ def command(
     require_own("engine_build")
     require_own("python_backend")  # what compares the engines with PyTorch
     from engine_build import build
+    from python_backend.generate.vllm_process import find_python
 
+    if stages.grounder == "vllm" and not unchecked:
+        find_python()  # for what compares them
     if gpu_arch and not unchecked and current_gpu_arch() not in gpu_arch:
         raise InvalidRequestError(
             f"engines for {', '.join(gpu_arch)} cannot run on this machine, so they cannot be "

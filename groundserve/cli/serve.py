@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from groundserve.cli._options import VllmPython
 from groundserve.cli._output import print_json, print_line, progress, say_error
 from groundserve.engines.manifest import Manifest
 from groundserve.runtime.own_packages import require_own
@@ -60,6 +61,7 @@ def command(
     log_file: Annotated[
         Path | None, typer.Option(help="Triton's log; stderr when left out.")
     ] = None,
+    vllm_python: VllmPython = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the addresses as JSON when ready.")
     ] = False,

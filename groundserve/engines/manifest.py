@@ -65,6 +65,8 @@ ROTARY_SWITCH_KEY = "groundserve.rotary_switch"
 
 Such a graph takes `position_ids`, places in its tables of cos and sin: the positions of the second
 regime come there behind as many of the first."""
+PROMPT_LIMIT_KEY = "groundserve_max_prompt_tokens"
+"""In the config.json of a decoder that vLLM runs: most positions of a prompt."""
 _REBUILD = "rebuild the engine directory with: groundserve build"
 
 
@@ -261,7 +263,7 @@ class Manifest:
     @property
     def stages(self) -> Profile:
         """The implementations that the profile names."""
-        return PROFILES[self.profile]
+        return PROFILES[self.profile].on(self.device)
 
     @property
     def decoder(self) -> DecoderName:

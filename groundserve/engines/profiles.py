@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
@@ -11,7 +11,7 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 if TYPE_CHECKING:
     from groundserve.families.plans import FrameStream
 
-ProfileName = Literal["cpu", "torch", "gpu", "gpu-trtllm"]
+ProfileName = Literal["cpu", "torch", "vllm", "gpu", "gpu-trtllm"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 """Arithmetic of the engines. `int8`: the vision stage's linear layers in 8 bits, the rest and the
 grounding stage in float32. `int4`, of a family that answers in text: the weights of the decoder's
@@ -31,10 +31,18 @@ class Profile:
     """Demultiplexed segments -> resized frames, where it can resize them: see `decoder_of`."""
     encoder: Literal["onnxruntime", "torch", "tensorrt"]
     """Frames -> features."""
-    grounder: Literal["onnxruntime", "torch", "tensorrt", "tensorrt_llm"]
+    grounder: Literal["onnxruntime", "torch", "vllm", "tensorrt", "tensorrt_llm"]
     """Features + question -> logits."""
+    gpu_encoder: Literal["torch"] | None = None
+    """The encoder on a GPU, where it is another one there."""
     precisions: Mapping[Device, tuple[Precision, ...]]
     """What encoder and grounder can compute in, by device; the first of each is the default."""
+
+    def on(self, device: Device) -> Profile:
+        """Return the profile as it is on a device."""
+        if device == "cuda" and self.gpu_encoder is not None:
+            return replace(self, encoder=self.gpu_encoder)
+        return self
 
     @property
     def engines(self) -> set[str]:
@@ -95,6 +103,14 @@ PROFILES: dict[str, Profile] = {
         decoder="pyav",
         encoder="torch",
         grounder="torch",
+        precisions={"cpu": ("fp32",), "cuda": ("bf16", "fp16", "fp32")},
+    ),
+    "vllm": Profile(
+        name="vllm",
+        decoder="pyav",
+        encoder="onnxruntime",
+        gpu_encoder="torch",
+        grounder="vllm",
         precisions={"cpu": ("fp32",), "cuda": ("bf16", "fp16", "fp32")},
     ),
     "gpu": Profile(
@@ -164,4 +180,4 @@ class Target:
     @property
     def stages(self) -> Profile:
         """The implementations that the profile names."""
-        return get_profile(self.profile)
+        return get_profile(self.profile).on(self.device)

@@ -193,6 +193,7 @@ class TextRequest(_Request):
         features: NDArray[np.float32],
         *,
         forced: NDArray[np.int64] | None = None,
+        past_switch: bool = True,
     ) -> NDArray[np.float32]:
         """Return (Q, n, V), logits of every step.
 
@@ -200,6 +201,8 @@ class TextRequest(_Request):
             generator: Front and decoder.
             features: (U, P, D).
             forced: (Q, n), tokens that follow each question; the likeliest where None.
+            past_switch: Whether the last step is rotated as in the longest sequences, which these
+                are far from; an engine may not let itself be told.
         """
         from python_backend.generate import Prefix, embed_prompt
 
@@ -213,14 +216,13 @@ class TextRequest(_Request):
             front=front,
             deadline=Deadline.after(_MAX_SECONDS),
         )
-        # The last step is rotated as in the longest sequences, which these are far from.
         longest = decoder.regime(sys.maxsize)
         rows = []
         for number, prompt in enumerate(self.prompts):
             steps = [prefix.follow(prompt.suffix_ids)]
             for step in range(_NUM_STEPS - 1):
                 token = steps[-1].argmax() if forced is None else forced[number, step]
-                regime = longest if step == _NUM_STEPS - 2 else None
+                regime = longest if past_switch and step == _NUM_STEPS - 2 else None
                 steps.append(prefix.extend(np.array([token], np.int64), regime=regime))
             rows.append(np.stack(steps))
         return np.stack(rows)

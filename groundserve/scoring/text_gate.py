@@ -50,7 +50,10 @@ def measure_text(engine: EngineDirectory, opened: TextCheckpoint) -> GateReport:
     features = encode(encoder, request.inputs)
     del encoder
     generator = engine.open_generator(num_threads=2)
-    logits = request.generate(generator, expected, forced=wanted.argmax(-1))
+    try:
+        logits = request.generate(generator, expected, forced=wanted.argmax(-1))
+    finally:
+        generator.close()
     # By how much PyTorch's own choice is the better one, by its own logits.
     chosen = np.take_along_axis(wanted, logits.argmax(-1)[..., None], axis=-1)[..., 0]
     shortfall = float((wanted.max(-1) - chosen).max() / max(1.0, np.abs(wanted).max()))
@@ -83,7 +86,11 @@ def _run_reference(
     features = fill_between(encoded, request.units)
     model = opened.load_decoder()
     generator = open_generator(opened.load_front(), model, device=device)
-    logits = request.generate(generator, features)
+    is_vllm = manifest.stages.grounder == "vllm"
+    logits = request.generate(generator, features, past_switch=not is_vllm)
+    if is_vllm:  # which tells their log-probabilities
+        logits -= logits.max(-1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
     if manifest.precision == "int4":
         from groundserve.scoring.rounded_models import round_decoder
 

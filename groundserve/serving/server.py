@@ -19,6 +19,7 @@ from groundserve.engines.manifest import REPOSITORY_NAME, Manifest
 from groundserve.engines.tensorrt_library import TensorRTTarget
 from groundserve.errors import EngineMismatchError, InvalidRequestError, UnavailableError
 from groundserve.limits import Limits
+from groundserve.runtime.processes import kill_processes, session_tree
 from groundserve.serving import installation as triton
 from groundserve.serving import processes
 from groundserve.serving.api import ServerApi
@@ -33,6 +34,8 @@ from groundserve.serving.signals import signals_deferred
 
 if TYPE_CHECKING:
     import grpc
+
+    from python_backend.generate.vllm_process import VllmEngine
 
 _START_TIMEOUT_SECONDS = 600.0
 # With what follows the wait, a stop takes less than the 10 s that container runtimes allow.
@@ -101,6 +104,8 @@ class TritonServer:
         self.num_stubs: Mapping[str, int] = {}
         """How many stubs each model is to have; none before `start`."""
         self._log_file = Path(log_file) if log_file is not None else None
+        self.vllm: VllmEngine | None = None
+        """vLLM's server, which outlives a restart of this one; None where no model calls it."""
         self._admin_secret = secrets.token_hex(32)
         self._installation: triton.TritonInstallation
         self._model_variables: Mapping[str, str]
@@ -142,8 +147,15 @@ class TritonServer:
             UnavailableError: A port is taken, shared memory is full, or the server ended or is not
                 ready in time.
         """
-        self._check()
-        self._boot(timeout_seconds)
+        try:
+            self._check()
+            if self.vllm is not None:
+                self.vllm.launch()
+                self.vllm.wait_until_ready(timeout_seconds)
+            self._boot(timeout_seconds)
+        except BaseException:
+            self.stop()
+            raise
 
     def restart(self) -> None:
         """Start again at the same ports and with the same secret, after removing what is left.
@@ -154,7 +166,7 @@ class TritonServer:
         try:
             if self.is_running():  # what it still serves is not given up for nothing
                 self.check_engines()
-            self.stop()
+            self.stop(keep_vllm=True)
             self._boot()
         except EngineMismatchError as error:
             raise UnavailableError(str(error)) from error
@@ -208,10 +220,13 @@ class TritonServer:
             self._process.kill()
             self._process.wait()
 
-    def stop(self) -> None:
-        """End the server and all its processes and remove what they left; may be repeated."""
+    def stop(self, *, keep_vllm: bool = False) -> None:
+        """End the server and all its processes and remove what they left; may be repeated.
+
+        vLLM goes on where it is to be kept for a next start.
+        """
         # Before the server ends: what has a session of its own is found by its parents alone.
-        family = processes.session_tree(self._process.pid) if self._process else set()
+        family = session_tree(self._process.pid) if self._process else set()
         try:
             if self._process is not None:
                 self._process.terminate()
@@ -220,6 +235,9 @@ class TritonServer:
         finally:  # also at a second Ctrl-C, and then at once
             with signals_deferred():
                 self._remove(family)
+                if self.vllm is not None and not keep_vllm:
+                    self.vllm.close()
+                    self.vllm = None
 
     def __enter__(self) -> Self:
         """Start the server unless it is started."""
@@ -232,7 +250,7 @@ class TritonServer:
 
     def _remove(self, family: set[psutil.Process]) -> None:
         if self._process is not None:
-            processes.kill_processes(family | processes.session_tree(self._process.pid))
+            kill_processes(family | session_tree(self._process.pid))
             self._process.wait()
             self._process = self._ping = None
         # Last: a process that lives could make more of what this removes.
@@ -251,6 +269,8 @@ class TritonServer:
             cache_bytes=self._cache_bytes,
         )
         triton.check_gpu(manifest, self._installation)
+        if manifest.stages.grounder == "vllm":
+            self._prepare_vllm()
         if manifest.builder["tensorrt"] is not None:
             TensorRTTarget.from_dict(manifest.builder["tensorrt"]).check_gpu()
         # After all that is quick to look at: it reads every byte of the engines.
@@ -272,8 +292,15 @@ class TritonServer:
             self._wait_for_load(self._is_ready, timeout_seconds)
             self.check_engines()  # plans that tritonserver reads itself, by another manifest
         except BaseException:
-            self.stop()
+            self.stop(keep_vllm=True)
             raise
+
+    def _prepare_vllm(self) -> None:
+        # Inside functions, as applications import the stages: see tests/unit/test_structure.py.
+        from python_backend.generate.vllm_process import SOCKET_VARIABLE, VllmEngine
+
+        self.vllm = VllmEngine(self._engine_dir, log_file=self._log_file)
+        self._model_variables = {**self._model_variables, SOCKET_VARIABLE: str(self.vllm.socket)}
 
     def _launch(self) -> None:
         installation = self._installation

@@ -15,6 +15,7 @@ COUNTERS: Mapping[str, str] = MappingProxyType(
         "servers_died": "Times tritonserver ended by itself or was killed.",
         "servers_stalled": "Times tritonserver was killed because it did not answer.",
         "stubs_died": "Model processes that ended by themselves or were killed.",
+        "vllm_restarts": "Times vLLM's server was started again.",
     }
 )
 """What is counted since the keeper began, and what each means; all begin at 0."""

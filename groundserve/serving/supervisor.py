@@ -25,14 +25,18 @@ from groundserve.serving.status import StatusBoard
 
 if TYPE_CHECKING:
     from groundserve.serving.server import TritonServer
+    from python_backend.generate.vllm_process import VllmEngine
 
 LOOK_SECONDS = 5.0
 """Between two looks at what the kernel does not tell of."""
 
+_VLLM_LOOK_SECONDS = 0.5  # while it loads
+_VLLM_LOAD_SECONDS = 600.0
+
 MAX_UNANSWERED = 6
 """Looks in a row at which the server has not answered before it is killed."""
 
-_SERVER, _ENGINES = "server", "engines"  # no model has these names
+_SERVER, _ENGINES, _VLLM = "server", "engines", "vllm"  # no model has these names
 
 
 class Supervisor:
@@ -46,7 +50,9 @@ class Supervisor:
         self._num_needed = Counter(server.num_stubs)
         self._replaced: set[Stub] = set()
         """Stubs of models that were loaded again since; they end when their requests are done."""
-        self._backoffs = {name: Backoff() for name in (_SERVER, *self._num_needed)}
+        self._backoffs = {name: Backoff() for name in (_SERVER, _VLLM, *self._num_needed)}
+        self._vllm_give_up_at: float | None = None
+        """Until when vLLM may take to load; None while it is not being started."""
         self._num_unanswered = 0
         self._look_at = 0.0
 
@@ -62,6 +68,8 @@ class Supervisor:
 
     def check(self) -> None:
         """Look once, and bring back what is gone unless a wait is not over."""
+        if self._server.vllm is not None:
+            self._check_vllm(self._server.vllm)
         if not self._server.is_running():
             self._revive_server()
             return
@@ -90,6 +98,10 @@ class Supervisor:
         if self._server.is_running():
             dues.append(self._look_at)
             pids = [self._server.pid, *(stub.pid for stub in self._seen)]
+        if self._server.vllm is not None and self._server.vllm.is_running():
+            pids.append(self._server.vllm.pid)
+        if self._vllm_give_up_at is not None:
+            dues.append(time.monotonic() + _VLLM_LOOK_SECONDS)
         seconds = max(0.0, min(dues, default=0.0) - time.monotonic())
         ends = select.poll()
         with ExitStack() as stack:
@@ -167,11 +179,36 @@ class Supervisor:
         self.board.count("model_reloads")
         self._succeed(model)
 
+    def _check_vllm(self, vllm: VllmEngine) -> None:
+        """Start vLLM again when it has ended, with whatever status, and see whether it has loaded.
+
+        Without a wait for that: requests end with an error meanwhile, and all else goes on.
+        """
+        is_late = self._vllm_give_up_at is not None and time.monotonic() > self._vllm_give_up_at
+        if vllm.is_running() and not is_late:
+            if self._vllm_give_up_at is not None and vllm.is_ready():
+                self._vllm_give_up_at = None
+                log_event("vllm_restarted", pid=vllm.pid)
+                self._succeed(_VLLM)
+            return
+        if self._backoffs[_VLLM].due is None:
+            reason = vllm.reason().removeprefix("; ")
+            log_event("vllm_ended", level=logging.ERROR, pid=vllm.pid, reason=reason)
+            self._vllm_give_up_at = None
+            vllm.end()  # now, not after a wait: others of its processes may hold memory
+        if self._is_due(_VLLM, "vLLM ended"):
+            self.board.count("vllm_restarts")
+            self.board.report(_VLLM, "vLLM ended and is being started again")
+            vllm.launch()
+            self._vllm_give_up_at = time.monotonic() + _VLLM_LOAD_SECONDS
+            self._backoffs[_VLLM].due = None
+
     def _revive_server(self) -> None:
         if self._backoffs[_SERVER].due is None:
             log_event("server_died", level=logging.ERROR, pid=self._server.pid)
             self.board.count("servers_died")
-            self._server.stop()  # now, not after a wait: its stubs may live on and hold memory
+            # Now, not after a wait: its stubs may live on and hold memory.
+            self._server.stop(keep_vllm=True)
         if self._is_due(_SERVER, "tritonserver ended"):
             self._restart("it ended")
 
@@ -195,5 +232,5 @@ class Supervisor:
         seconds = round(time.monotonic() - started, 3)
         log_event("server_restarted", pid=self._server.pid, seconds=seconds)
         self.board.count("server_restarts")
-        for subject in self._backoffs:  # the models came back with it
+        for subject in (_SERVER, *self._num_needed):  # the models came back with it
             self._succeed(subject)

@@ -67,6 +67,9 @@ class Generator:
     front: Front
     decoder: Decoder
 
+    def close(self) -> None:
+        """End what was started for this: nothing, where all runs in this process."""
+
     def answer(
         self,
         features: Array,

@@ -93,7 +93,7 @@ class ServedTextHead:
 
     def __init__(self, engine: EngineDirectory, limits: Limits) -> None:
         self._limits = limits
-        self._model = engine.manifest.model
+        self._room = engine.room
         self._family = engine.manifest.text_seam
         self._tokenizer = engine.open_answer_tokenizer()
 
@@ -107,7 +107,7 @@ class ServedTextHead:
             options,
             family=self._family,
             tokenizer=self._tokenizer,
-            model=self._model,
+            room=self._room,
             limits=self._limits,
         )
 

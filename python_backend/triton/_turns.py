@@ -1,7 +1,7 @@
 """Requests that are worked on in turns: between two questions of one, others have theirs.
 
-Triton gives an instance one request at a time, until `execute` returns. So it returns at once, a
-thread of the process works, and each answer is sent when it is done.
+Triton gives an instance one request at a time, until `execute` returns. So it returns at once,
+threads of the process work, and each answer is sent when it is done.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from python_backend.triton._tensors import Tensors
 
 _MAX_WAITING = 8
 """Requests that wait for a turn here, each with its features. More wait in Triton's own queue."""
+_MAX_TOGETHER = 32
+"""Requests that are worked on at once where none takes turns: as many as the two fronts have."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,3 +85,26 @@ class TurnTaking:
             if work.advance():
                 with self._changed:
                     self._waiting.append(work)
+
+
+class Together:
+    """A thread for each request: another process does the work, and knows of all of them."""
+
+    def __init__(self) -> None:
+        self._room = threading.Semaphore(_MAX_TOGETHER)
+
+    def others_wait(self) -> bool:
+        """Tell that none waits for a turn."""
+        return False
+
+    def add(self, work: Work) -> None:
+        """Begin to work on a request; return when there is room for the next one."""
+        self._room.acquire()
+        threading.Thread(target=self._run, args=(work,), name="together", daemon=True).start()
+
+    def _run(self, work: Work) -> None:
+        try:
+            while work.advance():
+                pass
+        finally:
+            self._room.release()

@@ -22,12 +22,15 @@ from python_backend.triton._heap import keep_heap
 from python_backend.triton._io import KeptRequest, answer, attempt, read_deadline, read_tensors
 from python_backend.triton._metrics import Metrics
 from python_backend.triton._tensors import Tensors, divided, joined, json_tensor
-from python_backend.triton._turns import TurnTaking, Work
+from python_backend.triton._turns import Together, TurnTaking, Work
 from python_backend.warm_up import warm_up_text_head
 
 
 class TritonPythonModel:
-    """Answers one question after another; requests take turns with theirs."""
+    """Answers one question after another; requests take turns with theirs.
+
+    vLLM has those of all requests at once.
+    """
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the profile's decoder, and what stands before it."""
@@ -43,7 +46,7 @@ class TritonPythonModel:
         )
         if manifest.device == "cuda":
             warm_up_text_head(self._head, manifest)
-        self._turns = TurnTaking()
+        self._turns = Together() if manifest.stages.grounder == "vllm" else TurnTaking()
         end_with_parent()
 
     def execute(self, requests: list[Any]) -> list[None]:

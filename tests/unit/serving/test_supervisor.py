@@ -30,6 +30,7 @@ class FakeServer:
         """How many of the next loads and starts fail."""
         self.error: Exception = UnavailableError("told to fail")
         self.running = True
+        self.vllm: FakeVllm | None = None
         self.actions: list[str] = []
         self._next_pid = 10
         for model in ("decode", "decode", "ground"):
@@ -63,11 +64,12 @@ class FakeServer:
         if not self.drains:
             self.alive -= old
 
-    def stop(self) -> None:
+    def stop(self, *, keep_vllm: bool) -> None:
+        assert keep_vllm
         self.pid, self.running, self.alive = None, False, set()
 
     def restart(self) -> None:
-        self.stop()
+        self.stop(keep_vllm=True)
         self._act("restart")
         self.pid, self.running, self.alive = 2, True, set()
         for model in ("decode", "decode", "ground"):
@@ -85,6 +87,33 @@ class FakeServer:
     def _spawn(self, model: str) -> None:
         self._next_pid += 1
         self.alive.add(Stub(pid=self._next_pid, model=model, region=f"region_{self._next_pid}"))
+
+
+class FakeVllm:
+    """Loads as long as it is told to, once it is launched."""
+
+    pid = None
+
+    def __init__(self) -> None:
+        self.running = self.ready = True
+        self.actions: list[str] = []
+
+    def is_running(self) -> bool:
+        return self.running
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+    def reason(self) -> str:
+        return "; its log says why"
+
+    def end(self) -> None:
+        self.actions.append("end")
+        self.running = self.ready = False
+
+    def launch(self) -> None:
+        self.actions.append("launch")
+        self.running = True
 
 
 class Clock:
@@ -256,3 +285,59 @@ def test_engines_that_changed_are_told_of_once_and_until_they_are_back(
     server.rebuilt = False
     look_for(LOOK_SECONDS, supervisor, clock)
     assert supervisor.board.problems == []
+
+
+def test_vllm_that_ended_loads_while_all_else_goes_on(server, supervisor, clock, events):
+    vllm = server.vllm = FakeVllm()
+    supervisor.check()
+    assert vllm.actions == []
+    vllm.running = vllm.ready = False
+    supervisor.check()
+    assert vllm.actions == ["end", "launch"]
+    assert supervisor.board.problems == ["vLLM ended and is being started again"]
+    assert not supervisor.board.is_ready
+    server.kill("ground")
+    supervisor.check()
+    assert server.actions == ["reload ground"]
+    assert not supervisor.board.is_ready
+    vllm.ready = True
+    supervisor.check()
+    assert supervisor.board.is_ready
+    assert supervisor.board.counters["vllm_restarts"] == 1
+    assert [one for one in events() if "vllm" in one] == ["vllm_ended", "vllm_restarted"]
+    assert vllm.actions == ["end", "launch"]
+
+
+def test_vllm_that_ends_again_and_again_is_started_after_growing_waits(server, supervisor, clock):
+    vllm = server.vllm = FakeVllm()
+    for num_launches in range(1, 9):
+        vllm.running = False
+        supervisor.check()
+        clock.now += MAX_DELAY_SECONDS if num_launches > 1 else 0
+        supervisor.check()
+        assert vllm.actions.count("launch") == num_launches
+    vllm.running = False
+    supervisor.check()
+    assert supervisor.board.problems == [
+        f"vLLM ended; it is started again in {MAX_DELAY_SECONDS:g} s"
+    ]
+
+
+def test_vllm_that_does_not_come_to_load_is_started_anew(server, supervisor, clock):
+    vllm = server.vllm = FakeVllm()
+    vllm.running = vllm.ready = False
+    supervisor.check()
+    clock.now += 601
+    supervisor.check()
+    assert vllm.actions == ["end", "launch", "end"]
+    clock.now += MAX_DELAY_SECONDS
+    supervisor.check()
+    assert vllm.actions[-1] == "launch"
+
+
+def test_a_dead_server_does_not_take_vllm_along(server, supervisor):
+    vllm = server.vllm = FakeVllm()
+    server.running = False
+    supervisor.check()
+    assert server.actions == ["restart"]
+    assert vllm.actions == []

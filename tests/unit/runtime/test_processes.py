@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from groundserve.serving.processes import kill_processes, session_tree
+from groundserve.runtime.processes import kill_processes, session_tree
 
 # A process that leads a session, its child in the same one, and that child's in another.
 FAMILY = """

@@ -1,0 +1,45 @@
+"""An interpreter that has no vLLM, and a server of a few lines in its place."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_SERVER = """
+import http.server, os, socketserver, subprocess, sys
+fails = {fails!r}
+if fails:
+    print("(EngineCore pid=7) ERROR 11-24 15:06:40 [core.py:1] " + fails)
+    sys.exit("RuntimeError: Engine core initialization failed. See root cause above.")
+(path,) = [one.removeprefix("--uds=") for one in sys.argv if one.startswith("--uds=")]
+subprocess.Popen([{python!r}, "-c", "import time; time.sleep(60)"])
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+
+    def address_string(self):
+        return "somebody"
+
+with socketserver.ThreadingUnixStreamServer(path, Answer) as server:
+    server.serve_forever()
+"""
+_INTERPRETER = """#!{python}
+import sys
+sys.path.insert(0, {folder!r})
+program, sys.argv = sys.argv[3], ["-c", *sys.argv[4:]]
+exec(program, {{"__name__": "__main__"}})
+"""
+
+
+def make_stand_in(folder: Path, *, fails: str = "") -> Path:
+    """Return an interpreter whose vLLM answers `/health`, or ends at once with an error."""
+    package = folder / "vllm" / "entrypoints" / "openai"
+    package.mkdir(parents=True)
+    text = _SERVER.format(python=sys.executable, fails=fails)
+    (package / "api_server.py").write_text(text)
+    interpreter = folder / "stand-in"
+    interpreter.write_text(_INTERPRETER.format(python=sys.executable, folder=str(folder)))
+    interpreter.chmod(0o700)
+    return interpreter
