@@ -154,7 +154,10 @@ TABLE = [
         ("build", "--checkpoint", "digits", "--out", "nowhere"),
         "cannot write beside nowhere: no such folder: ",
     ),
-    ((*BUILD, "--profile", "tpu"), "profile must be one of cpu, torch, vllm, gpu, gpu-trt, got 'tpu'"),
+    (
+        (*BUILD, "--profile", "tpu"),
+        "profile must be one of cpu, torch, vllm, gpu, gpu-trt, got 'tpu'",
+    ),
     *(
         ((*BUILD, "--precision", precision), "profile cpu computes in fp32, int8, int4 on cpu, got")
         for precision in ("int3", "bf16")
