@@ -146,7 +146,6 @@ class Lines:
         return openai_line(row_id, row, row.scored, shown_frames, image_form=form)
 
     def _answered(self) -> Iterator[ExportRow]:
-        """Yield the rows that have an answer; count the others."""
         for row in self._source.rows():
             if not isinstance(row, FailedRow):
                 yield row
@@ -224,7 +223,6 @@ def _repeated_id(line_id: DocId, place: str, other: str) -> InvalidRequestError:
 
 
 def _by_video(rows: Iterable[ExportRow]) -> Iterator[list[ExportRow]]:
-    """Yield neighbouring rows on one video together, a few at most."""
     for _, neighbours in itertools.groupby(rows, key=lambda row: row.video):
         while group := list(itertools.islice(neighbours, _ROWS_TOGETHER)):
             yield group

@@ -141,7 +141,6 @@ def _span(values: Any) -> Span:
 
 
 def _problem(scored: ScoredFrames) -> str | None:
-    """Say what is wrong with numbers of the right kind."""
     ordinals, pts, selected = scored.frame_indices, scored.pts_seconds, scored.selected_frames
     lengths = [len(ordinals), len(pts), len(scored.frame_logits), len(scored.frame_scores)]
     if not lengths[0] or len(set(lengths)) > 1:
