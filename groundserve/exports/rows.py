@@ -62,14 +62,6 @@ class ExportRow:
     """None where the source holds the ranking alone, as the reference's records do."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FailedRow:
-    """A question without an answer."""
-
-    kind: str
-    """What the source calls the error."""
-
-
 def scored_row(values: Mapping[str, Any], *, place: str, id: DocId | None) -> ExportRow:
     """Check what a source holds of a question, and rank its frames; of equal logits the earlier.
 

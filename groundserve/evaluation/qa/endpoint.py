@@ -153,6 +153,8 @@ class Endpoint(Closing):
             raise QuestionFailedError("connection", said) from None
         except (ValueError, RecursionError):
             raise QuestionFailedError("broken", "the reply is no JSON") from None
+        except QuestionFailedError as error:
+            raise QuestionFailedError(error.kind, self._said(str(error))) from None
         return replace(
             reply,
             text=self._without_key(reply.text),
