@@ -90,9 +90,10 @@ def _require_ended(path: str | PathLike[str]) -> None:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))
         if file.read() not in (b"", b"\n"):
+            number = Path(path).read_bytes().count(b"\n") + 1
             raise InvalidRequestError(
-                f"{path}, last line: no newline at its end, so it may be cut short; add one, or "
-                "remove the line"
+                f"{path}, line {number}: no newline at its end, so it may be cut short; add one, "
+                "or remove the line"
             )
 
 
