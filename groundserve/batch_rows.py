@@ -16,10 +16,6 @@ def batch_rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict
     """Yield some columns of each row, as Arrow's scalars, with the words that errors name it by.
 
     The rows are those of every file below the folder that ends in `.parquet`, by the files' names.
-
-    Raises:
-        InvalidRequestError: There is no such file, or one lacks a column or cannot be read.
-        MissingExtraError: pyarrow is not installed.
     """
     try:
         import pyarrow

@@ -76,9 +76,6 @@ def parse_record(fields: Any, *, name: str, is_grounding: bool) -> Record:
 
     `is_grounding` says that it is of VideoITG-40K, with a question and the frames that answer it
     (stage 4); else it is of a file of conversations.
-
-    Raises:
-        InvalidRequestError: It breaks a rule of the format.
     """
     if not isinstance(fields, dict):
         raise InvalidRequestError(f"a record must be an object, got {type(fields).__name__}")
@@ -111,6 +108,30 @@ def ordinals(value: object, name: str) -> tuple[int, ...]:
     return tuple(value)
 
 
+def require_text(value: object, name: str) -> str:
+    """Return a text that is Unicode; anything else is an InvalidRequestError."""
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{name} must be text, got {type(value).__name__}")
+    try:  # JSON can spell half a surrogate pair, which no tokenizer takes
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"{name} must be Unicode text, got {value[error.start : error.end]!r} in it"
+        ) from None
+    return value
+
+
+def media_path(value: object, name: str) -> str:
+    """Return a path that stays below the folder it is given: a data file comes from elsewhere."""
+    path = require_text(value, name)
+    parts = PurePosixPath(path)
+    if not path or parts.is_absolute() or ".." in parts.parts:
+        raise InvalidRequestError(
+            f"{name} must be a path below the media root without '..', got {path!r}"
+        )
+    return path
+
+
 def _parse_media(fields: Mapping[str, Any]) -> Media | None:
     kinds: tuple[MediaKind, ...] = ("video", "image")
     named = [kind for kind in kinds if fields.get(kind) is not None]
@@ -119,14 +140,7 @@ def _parse_media(fields: Mapping[str, Any]) -> Media | None:
     if len(named) > 1:
         raise InvalidRequestError("a record must have a video or an image, not both")
     (kind,) = named
-    path = _require_text(fields[kind], kind)
-    parts = PurePosixPath(path)
-    # A data file comes from elsewhere; what it names stays below the folder it was given.
-    if not path or parts.is_absolute() or ".." in parts.parts:
-        raise InvalidRequestError(
-            f"{kind} must be a path below the media root without '..', got {path!r}"
-        )
-    return Media(kind, path)
+    return Media(kind, media_path(fields[kind], kind))
 
 
 def _parse_conversation(value: object) -> tuple[Message, ...]:
@@ -152,19 +166,7 @@ def _parse_message(value: object) -> Message:
         raise InvalidRequestError(
             'a message of conversations must be {"from": "human" or "gpt", "value": text}'
         )
-    return Message(role, _require_text(fields.get("value"), "a message of conversations"))
-
-
-def _require_text(value: object, name: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidRequestError(f"{name} must be text, got {type(value).__name__}")
-    try:  # JSON can spell half a surrogate pair, which no tokenizer takes
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(
-            f"{name} must be Unicode text, got {value[error.start : error.end]!r} in it"
-        ) from None
-    return value
+    return Message(role, require_text(fields.get("value"), "a message of conversations"))
 
 
 def _parse_question(fields: Mapping[str, Any]) -> str:
@@ -187,7 +189,7 @@ def _parse_question(fields: Mapping[str, Any]) -> str:
                 "for it, must not be empty"
             )
     # `groundserve.families.videoitg.prompt` puts the placeholder back in front.
-    return _require_text(question, "question").replace(f"{IMAGE_PLACEHOLDER}\n", "")
+    return require_text(question, "question").replace(f"{IMAGE_PLACEHOLDER}\n", "")
 
 
 def _parse_positive_frames(fields: Mapping[str, Any]) -> tuple[int, ...]:

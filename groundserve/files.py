@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -72,6 +73,20 @@ def flush_names(folder: str | PathLike[str]) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def locked(path: str | PathLike[str], *, is_shared: bool = False) -> Iterator[None]:
+    """Hold the lock of a file's folder (flock): a new file in the place of the old is locked, too.
+
+    Where the file system has no such locks, nothing is held.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            descriptor = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
+        yield
+
+
 def append_whole(file: IO[bytes], data: bytes) -> None:
     """Add to the end of a file that is open and locked, flushed: all of it, or nothing."""
     descriptor = file.fileno()
@@ -81,6 +96,9 @@ def append_whole(file: IO[bytes], data: bytes) -> None:
         while left:  # a second time where the disk is all but full
             left = left[os.write(descriptor, left) :]
         os.fsync(descriptor)
+    except OSError as error:  # those of writing name no file
+        os.ftruncate(descriptor, size)
+        raise OSError(error.errno, error.strerror, file.name) from error
     except BaseException:
         os.ftruncate(descriptor, size)
         raise

@@ -8,7 +8,6 @@ docs/score.md has the fields of the index.
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import io
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.errors import GroundserveError, InvalidRequestError
-from groundserve.files import append_whole
+from groundserve.files import append_whole, locked
 from groundserve.frames import iterate_frames
 from groundserve.limits import Limits
 from groundserve.results import QueryResult, ScoreResult
@@ -106,21 +105,23 @@ class FrameFiles:
             GroundserveError: The disk is full, or the folder can no longer be written to; or as
                 `read_frames`.
         """
-        num_before, size = self._count_questions([query.query for query in result.queries])
-        entries = self._entries(result, num_before=num_before)
+        queries = [query.query for query in result.queries]
+        counted = self._count_questions(queries)
+        entries = self._entries(result, num_before=counted[0])
         # A video's name need not be UTF-8; escaped, it is JSON still.
         text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
         lines = text.encode("utf-8", "backslashreplace")
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=f".{self._prefix}_", dir=self._directory) as folder:
-                hidden = Path(folder)
-                self._write_images(hidden, entries)
-                paths = [hidden / entry["file"] for entry in entries]
-                if not size:
-                    paths.append(hidden / self._index.name)
-                    paths[-1].write_bytes(lines)
-                self._move(paths, added=lines if size else b"", size=size)
+                self._write_images(Path(folder), entries)
+                with locked(self._index):
+                    if self._count_questions(queries) != counted:
+                        raise InvalidRequestError(
+                            f"{self._index} has changed meanwhile: another process wrote frames of "
+                            "this video; give the same command again"
+                        )
+                    self._move([Path(folder, entry["file"]) for entry in entries], lines)
         except GroundserveError:  # some are OSErrors too
             raise
         except OSError as error:
@@ -154,19 +155,7 @@ class FrameFiles:
                 )
         return max(asked.values(), default=0), len(data)
 
-    def _append(self, lines: bytes, size: int) -> None:
-        """Add lines to the index, unless another process has since it had this size."""
-        with self._index.open("r+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if file.seek(0, os.SEEK_END) != size:
-                raise InvalidRequestError(
-                    f"{self._index} has changed meanwhile: another process wrote frames of this "
-                    "video; give the same command again"
-                )
-            append_whole(file, lines)
-
     def _entries(self, result: ScoreResult, *, num_before: int) -> list[dict[str, Any]]:
-        """Return the lines of the index."""
         queries = result.queries
         question_digits = len(str(num_before + len(queries)))
         rank_digits = len(str(max(len(query.selected_frames) for query in queries)))
@@ -200,27 +189,23 @@ class FrameFiles:
                 for name in names[ordinal]:
                     (folder / name).write_bytes(image)
 
-    def _move(self, paths: Sequence[Path], *, added: bytes, size: int) -> None:
+    def _move(self, paths: Sequence[Path], lines: bytes) -> None:
         """Move files out of a folder inside, and add lines to the index: all of it or nothing."""
-        moved: list[Path] = []
+        made = [] if self._index.exists() else [self._index]
         try:
             for path in paths:
                 target = self._directory / path.name
-                try:
-                    # Renaming would replace what is there; not every file system has hard links.
-                    target.open("xb").close()
-                except FileExistsError:
+                if target.exists():
                     raise InvalidRequestError(
-                        f"{target} exists: another process writes frames of this video, or was "
-                        "killed as it did; give the same command again, and where it fails again "
-                        "remove that file or name another folder"
-                    ) from None
-                moved.append(target)
+                        f"{target} exists: another process was killed as it wrote frames of this "
+                        "video; remove that file or name another folder"
+                    )
+                made.append(target)
                 os.replace(path, target)
-            if added:
-                self._append(added, size)
+            with self._index.open("ab") as file:
+                append_whole(file, lines)
         except BaseException:
-            for path in moved:
+            for path in made:
                 path.unlink(missing_ok=True)
             raise
 

@@ -26,9 +26,6 @@ def find_answered(
         path: The file.
         question_of: From a line to what it answers; a ValueError says that it is no such line.
         model: Whose answers they must be.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, or a line is none of this model's.
     """
     answered = set()
     for where, line in read_ended_lines(path):
@@ -70,11 +67,6 @@ def ask_left(
         query_of: The words of a question; None where its task has none.
         line_of: What a line says of a question and its answer beside times and model.
         on_video: Called with the number of each video, from 1, and the number of videos.
-
-    Raises:
-        InvalidRequestError: As `find_answered`, or a video cannot be answered.
-        UnavailableError: Another process appends to the file.
-        DeadlineExceededError: An answer ended because time ran out; it is not kept.
     """
     size = Limits().max_queries
     find_answered(path, question_of, model=model)  # opening it drops what has no end
@@ -103,7 +95,6 @@ def ask_left(
 def _ask_whole(
     answerer: Answerer, video: Path, queries: Sequence[str], options: AnswerOptions
 ) -> AnswerResult:
-    """Ask about a video, for answers that no deadline cut."""
     try:
         result = answerer.ask(video, queries, options)
     except InvalidRequestError as error:

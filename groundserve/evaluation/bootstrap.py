@@ -51,9 +51,6 @@ def bootstrap(
             undefined, and such a resample is left out.
         videos: n names, the video of each question.
         seed: Of the resamples: the same videos are drawn for the same seed.
-
-    Raises:
-        InvalidRequestError: No question, or a negative seed.
     """
     require_seed(seed)
     if not videos:

@@ -134,7 +134,6 @@ def make_comparison(
 def _pair(
     new: Mapping[int, ScoredQuestion], baseline: Mapping[int, ScoredQuestion]
 ) -> dict[int, _Pair]:
-    """Return what both hold, by the number of the record."""
     pairs = {number: (new[number], baseline[number]) for number in new if number in baseline}
     for number, (a, b) in pairs.items():
         if (a.video, a.type, a.question) != (b.video, b.type, b.question):
@@ -146,7 +145,6 @@ def _pair(
 
 
 def _measure(pair: _Pair, stand_ins: _Pair | None, *, top_k: int) -> list[dict[str, float]]:
-    """Return all figures of a present question by name, as each model scored it."""
     measured = [measure_question(question, top_k=top_k) for question in pair]
     if stand_ins is None:
         return measured

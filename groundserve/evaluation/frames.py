@@ -24,10 +24,6 @@ def rank_blocks(
 
     Returns:
         int64 (B,) items and int64 (B,) relevant items taken after each block, both cumulative.
-
-    Raises:
-        InvalidRequestError: The shapes differ, nothing is there, or a score is NaN, which has no
-            rank.
     """
     if scores.shape != labels.shape or scores.ndim != 1 or not len(scores):
         raise InvalidRequestError(

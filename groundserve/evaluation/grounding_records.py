@@ -43,11 +43,7 @@ class GroundingRecord:
 
 
 def read_grounding_records(path: str | PathLike[str]) -> list[GroundingRecord]:
-    """Read a list of records, as JSON or JSON Lines; here a malformed one stops the reading.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, holds no records, or one is malformed.
-    """
+    """Read a list of records, as JSON or JSON Lines; here a malformed one stops the reading."""
     records = []
     for number, (_, value) in enumerate(read_lines(path)):
         try:

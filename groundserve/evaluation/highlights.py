@@ -86,11 +86,7 @@ def make_highlight_report(
     num_unread: int = 0,
     seed: int = 0,
 ) -> HighlightReport:
-    """Score the clips, float64 (C,), of every query that has both an answer and ratings.
-
-    Raises:
-        InvalidRequestError: There is no such query, or one without ratings.
-    """
+    """Score the clips, float64 (C,), of every query that has both an answer and ratings."""
     both = [query for query in truths if query in answers]
     if not both:
         raise InvalidRequestError(
@@ -135,11 +131,7 @@ class HighlightAnswers:
 def read_highlight_answers(
     path: str | PathLike[str], truths: Mapping[QueryId, GroundTruth]
 ) -> HighlightAnswers:
-    """Read the answers of a file as above, or of a batch's folder; other tasks are passed over.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, an entry is malformed, or there is no answer.
-    """
+    """Read the answers of a file as above, or of a batch's folder; other tasks are passed over."""
     by_name = {str(query): query for query in truths}
     asked = {(truth.video, _plain(truth.query)): query for query, truth in truths.items()}
     told: dict[QueryId, _Told] = {}
@@ -221,7 +213,6 @@ def _told(
     by_name: Mapping[str, QueryId],
     truths: Mapping[QueryId, GroundTruth],
 ) -> _Told:
-    """Read one entry of VTG-LLM's files or of QVHighlights' predictions."""
     if "pred_saliency_scores" in entry:
         scores, query = read_clip_scores(entry), _query_id(entry, "qid")
         return by_name.get(str(query), query), scores, entry.get("moments") != []
@@ -248,7 +239,6 @@ def _asked(
     asked: Mapping[tuple[str, str], QueryId],
     truths: Mapping[QueryId, GroundTruth],
 ) -> Iterator[_Told]:
-    """Give the answers of one line of `ask --json`."""
     for video, answer in told_answers(entry, "highlights"):
         query = asked.get((video, _plain(answer.get("query"))))
         if query is None:

@@ -21,11 +21,7 @@ _COLUMNS = ("video", "query", "options", "duration_seconds", "moments", "error_k
 
 
 def read_lines(path: str | PathLike[str]) -> Lines:
-    """Give each line that is not blank; of a file that is one JSON list, its elements.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, or a line is no JSON object.
-    """
+    """Give each line that is not blank; of a file that is one JSON list, its elements."""
     return _parse_lines(read_input(path), path)
 
 
@@ -39,11 +35,7 @@ def read_ended_lines(path: Path) -> Lines:
 
 
 def open_lines(path: Path) -> IO[bytes]:
-    """Open a file to append to, locked, with no part of a line at its end.
-
-    Raises:
-        UnavailableError: Another process has it open.
-    """
+    """Open a file to append to, locked, with no part of a line at its end."""
     file = path.open("ab+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,22 +53,13 @@ def append_lines(file: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_answer_lines(path: str | PathLike[str]) -> Lines:
-    """Read a file as `read_lines` does; of a batch's folder each answered row, as a line.
-
-    Raises:
-        InvalidRequestError: As `read_lines` and `batch_rows`, or rows have no answers in text.
-        MissingExtraError: pyarrow is not installed, and it is a folder.
-    """
+    """Read a file as `read_lines` does; of a batch's folder each answered row, as a line."""
     path = Path(path)
     return _batch_lines(path) if path.is_dir() else read_lines(path)
 
 
 def told_answers(line: Mapping[str, Any], task: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the answers to a task of a line of `ask --json`, each with its video's name.
-
-    Raises:
-        ValueError: It is no such line.
-    """
+    """Give the answers to a task of a line of `ask --json`, each with its video's name."""
     video, answers = line.get("video"), line["answers"]
     if not isinstance(video, str) or not isinstance(answers, list):
         raise ValueError("must have a text video and a list of answers")

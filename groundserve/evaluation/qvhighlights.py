@@ -67,9 +67,6 @@ def read_ground_truth(path: str | PathLike[str]) -> dict[QueryId, GroundTruth]:
 
     Needed: `qid`, `relevant_windows`. Used where present: `vid`, `query`, and together `duration`,
     `relevant_clip_ids`, `saliency_scores`.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, a line is malformed or a `qid` repeated.
     """
     return _read(path, _parse_ground_truth)
 
@@ -94,12 +91,7 @@ def make_moment_report(
     *,
     seed: int = 0,
 ) -> MomentReport:
-    """Score every query of both and average over them; `seed` is that of the resamples.
-
-    Raises:
-        InvalidRequestError: The two do not hold the same queries, only some queries have windows,
-            clip scores or ratings, or there is nothing that both speak of.
-    """
+    """Score every query of both and average over them; `seed` is that of the resamples."""
     unpaired = [qid for qid in truths if qid not in predictions]
     unpaired += [qid for qid in predictions if qid not in truths]
     if unpaired:
@@ -281,11 +273,7 @@ def _parse_prediction(value: dict[str, Any]) -> Prediction:
 
 
 def read_clip_scores(value: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Return float64 (C',), C' >= 1: `pred_saliency_scores` of a line.
-
-    Raises:
-        KeyError, ValueError: It has none, or they are something else.
-    """
+    """Return float64 (C',), C' >= 1: `pred_saliency_scores` of a line."""
     scores = _read_array(value, "pred_saliency_scores")
     if not len(scores):
         raise ValueError("pred_saliency_scores is empty")
@@ -295,7 +283,6 @@ def read_clip_scores(value: Mapping[str, Any]) -> NDArray[np.float64]:
 def _read_array(
     value: Mapping[str, Any], name: str, *, width: int | None = None
 ) -> NDArray[np.float64]:
-    """Return numbers of a line, or rows of as many as `width` says."""
     rows = "numbers" if width is None else f"rows of {width} numbers"
     wrong = ValueError(f"{name} must be a list of {rows}")
     try:

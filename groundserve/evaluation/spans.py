@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.selection import sigmoid
-from groundserve.spans import Span, find_spans
+from groundserve.spans import find_spans
 
 Window = tuple[float, float]
 """(start_seconds, end_seconds)."""
@@ -31,32 +31,6 @@ def best_iou(span: Window, windows: Sequence[Window]) -> float:
     return max((span_iou(span, window) for window in windows), default=0.0)
 
 
-def relevant_windows(
-    labels: NDArray[np.bool_], pts_seconds: NDArray[np.float64], *, duration_seconds: float
-) -> list[Window]:
-    """Return the runs of relevant frames as time, by the rule that makes spans of scores."""
-    # True is a score of 1 and False of 0, on either side of the default threshold. One rule for
-    # truth and prediction: an IoU of 1 is within reach however sparsely the video is sampled.
-    runs = find_spans(labels.astype(np.float32), pts_seconds, duration_seconds=duration_seconds)
-    return [(run.start_seconds, run.end_seconds) for run in runs]
-
-
-def top_span(
-    frame_logits: NDArray[np.float32],
-    pts_seconds: NDArray[np.float64],
-    *,
-    duration_seconds: float,
-) -> Span | None:
-    """Return the span with the highest score, at the default threshold and gap.
-
-    Returns:
-        Of equal scores the earliest; None where no frame reaches the threshold.
-    """
-    spans = find_spans(sigmoid(frame_logits), pts_seconds, duration_seconds=duration_seconds)
-    # Spans come in order of time and max keeps the first of equals.
-    return max(spans, key=lambda span: span.score, default=None)
-
-
 def top_span_iou(
     frame_logits: NDArray[np.float32],
     labels: NDArray[np.bool_],
@@ -64,9 +38,18 @@ def top_span_iou(
     *,
     duration_seconds: float,
 ) -> float:
-    """Return the top span's IoU with its best window; 0 where no span is predicted."""
-    span = top_span(frame_logits, pts_seconds, duration_seconds=duration_seconds)
-    if span is None:
+    """Return the IoU of the best-scored span with its best window; 0 where no span is predicted.
+
+    Windows are the runs of relevant frames, by the rule that makes spans of scores: an IoU of 1 is
+    within reach however sparsely the video is sampled.
+    """
+    # True is a score of 1 and False of 0, on either side of the default threshold.
+    told, true = (
+        find_spans(scores, pts_seconds, duration_seconds=duration_seconds)
+        for scores in (sigmoid(frame_logits), labels.astype(np.float32))
+    )
+    if not told:
         return 0.0
-    windows = relevant_windows(labels, pts_seconds, duration_seconds=duration_seconds)
-    return best_iou((span.start_seconds, span.end_seconds), windows)
+    best = max(told, key=lambda span: span.score)  # of equal scores the earliest
+    windows = [(run.start_seconds, run.end_seconds) for run in true]
+    return best_iou((best.start_seconds, best.end_seconds), windows)

@@ -23,7 +23,7 @@ from groundserve.exports.formats import (
 )
 from groundserve.exports.options import ExportFormat, ExportOptions
 from groundserve.exports.pictures import Picture, Pictures
-from groundserve.exports.rows import ExportRow, FailedRow, choose_frames
+from groundserve.exports.rows import ExportRow, choose_frames
 from groundserve.exports.sources import Source
 from groundserve.records.record import DocId, make_doc_id
 from groundserve.strict_json import shown
@@ -146,12 +146,11 @@ class Lines:
         return openai_line(row_id, row, row.scored, shown_frames, image_form=form)
 
     def _answered(self) -> Iterator[ExportRow]:
-        """Yield the rows that have an answer; count the others."""
         for row in self._source.rows():
-            if not isinstance(row, FailedRow):
+            if not isinstance(row, str):
                 yield row
                 continue
-            self._failures[row.kind] += 1
+            self._failures[row] += 1
             if self._source.kind == "answers" and self._options.doc_id is not None:
                 # How many questions the failed call asked nobody knows.
                 raise InvalidRequestError(
@@ -163,7 +162,7 @@ class Lines:
         """Refuse rows before the first video is decoded, which may be hours before the last."""
         places: dict[DocId, str] = {}
         for row in self._source.rows():
-            if isinstance(row, FailedRow):
+            if isinstance(row, str):
                 continue
             row_id = self._id_of(row)
             if row_id in places:
@@ -224,7 +223,6 @@ def _repeated_id(line_id: DocId, place: str, other: str) -> InvalidRequestError:
 
 
 def _by_video(rows: Iterable[ExportRow]) -> Iterator[list[ExportRow]]:
-    """Yield neighbouring rows on one video together, a few at most."""
     for _, neighbours in itertools.groupby(rows, key=lambda row: row.video):
         while group := list(itertools.islice(neighbours, _ROWS_TOGETHER)):
             yield group

@@ -74,11 +74,7 @@ _USES: dict[str, tuple[ExportFormat, ...]] = {
 
 
 def check_options(export_format: str, options: ExportOptions) -> None:
-    """Refuse options that the format has no use for, so that nothing is ignored.
-
-    Raises:
-        InvalidRequestError: The format is unknown, or an option does not go with it.
-    """
+    """Refuse options that the format has no use for, so that nothing is ignored."""
     _require_one_of("--format", export_format, get_args(ExportFormat))
     for field in fields(options):
         value = getattr(options, field.name)
@@ -111,11 +107,7 @@ def check_options(export_format: str, options: ExportOptions) -> None:
 
 
 def read_numbers(path: str | PathLike[str]) -> dict[DocId, int]:
-    """Read a JSON object of ids and the numbers of their questions, each number once.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, or is not such an object.
-    """
+    """Read a JSON object of ids and the numbers of their questions, each number once."""
     taken: dict[int, str] = {}
     for key, value in parse_object(read_input(path), str(path)).items():
         if type(value) is not int or value < 0:

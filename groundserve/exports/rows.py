@@ -62,14 +62,6 @@ class ExportRow:
     """None where the source holds the ranking alone, as the reference's records do."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FailedRow:
-    """A question without an answer."""
-
-    kind: str
-    """What the source calls the error."""
-
-
 def scored_row(values: Mapping[str, Any], *, place: str, id: DocId | None) -> ExportRow:
     """Check what a source holds of a question, and rank its frames; of equal logits the earlier.
 
@@ -141,7 +133,6 @@ def _span(values: Any) -> Span:
 
 
 def _problem(scored: ScoredFrames) -> str | None:
-    """Say what is wrong with numbers of the right kind."""
     ordinals, pts, selected = scored.frame_indices, scored.pts_seconds, scored.selected_frames
     lengths = [len(ordinals), len(pts), len(scored.frame_logits), len(scored.frame_scores)]
     if not lengths[0] or len(set(lengths)) > 1:

@@ -15,13 +15,14 @@ import numpy as np
 
 from groundserve.batch_rows import batch_rows
 from groundserve.errors import InvalidRequestError
-from groundserve.exports.rows import ExportRow, FailedRow, scored_row
+from groundserve.exports.rows import ExportRow, scored_row
 from groundserve.files import filled_lines
-from groundserve.records.reading import Line, as_read, opened
+from groundserve.records.reading import Line, as_read, locked_lines
 from groundserve.strict_json import parse_object, shown
 
 SourceKind = Literal["batch", "records", "answers"]
-Row = ExportRow | FailedRow
+Row = ExportRow | str
+"""A question, or the kind of error that it has in place of an answer."""
 
 _PLAIN = ("id", "video", "query", "num_source_frames", "fps", "duration_seconds", "error_kind")
 _NUMBERS = ("frame_indices", "pts_seconds", "frame_logits", "frame_scores", "selected_frames")
@@ -60,9 +61,8 @@ class Source:
             for place, scalars in batch_rows(self.path, [*_PLAIN, *_NUMBERS, "spans"]):
                 yield _batch_row(scalars, place)
         elif self.kind == "records":
-            with opened(self.path) as lines:
-                for line in lines:
-                    yield _record_row(line, f"{self.path}, line {line.number}")
+            for line in locked_lines(self.path):
+                yield _record_row(line, f"{self.path}, line {line.number}")
         else:
             yield from _read_answers(self.path)
 
@@ -73,9 +73,6 @@ def open_source(place: str | PathLike[str]) -> Source:
     Args:
         place: Folder that `groundserve batch` wrote; or JSON of `score --json`, one answer or one a
             line; or JSON Lines of records, as `score --jsonl` and a batch write them.
-
-    Raises:
-        InvalidRequestError: It cannot be read, or is none of these.
     """
     path = Path(place)
     if path.is_dir():
@@ -94,10 +91,9 @@ def open_source(place: str | PathLike[str]) -> Source:
 
 
 def _batch_row(scalars: dict[str, Any], place: str) -> Row:
-    """Turn Arrow's scalars into a row."""
     values = {name: scalars[name].as_py() for name in _PLAIN}
     if values["error_kind"] is not None:
-        return FailedRow(kind=values["error_kind"])
+        return str(values["error_kind"])
     for name in _NUMBERS:
         numbers = getattr(scalars[name], "values", None)  # None where the column is no list
         values[name] = () if numbers is None else numbers.to_numpy(zero_copy_only=False)
@@ -150,7 +146,7 @@ def _answer_rows(text: bytes, place: str) -> Iterator[Row]:
     answer = parse_object(text, place)
     if "error" in answer:
         error = answer["error"]
-        yield FailedRow(kind=str(error.get("type")) if isinstance(error, dict) else "unknown")
+        yield str(error.get("type")) if isinstance(error, dict) else "unknown"
         return
     questions = answer["queries"]
     if not isinstance(questions, list) or not all(isinstance(one, dict) for one in questions):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError
 from groundserve.files import filled_lines
-from groundserve.records.reading import Line, opened
+from groundserve.records.reading import Line, locked_lines
 from groundserve.records.record import DocId
 from groundserve.strict_json import is_finite_number, parse_object, shown
 
@@ -193,18 +193,17 @@ def _read_rankings(path: str | PathLike[str]) -> tuple[dict[DocId, list[int]], i
     """Return the first ranking of each id, and how many lines there are beside those."""
     first: dict[DocId, Line] = {}
     num_lines = 0
-    with opened(path) as lines:
-        for line in lines:
-            num_lines += 1
-            earlier = first.setdefault(line.doc_id, line)
-            for name in ("video_path", "contexts"):
-                values = [it.fields[name] for it in (earlier, line) if name in it.fields]
-                if len(values) == 2 and values[0] != values[1]:
-                    raise InvalidRequestError(
-                        f"{path}, line {line.number}: doc_id {shown(line.doc_id)} stands for "
-                        f"another question in line {earlier.number} (their {name} differ); give "
-                        "each an id of its own"
-                    )
+    for line in locked_lines(path):
+        num_lines += 1
+        earlier = first.setdefault(line.doc_id, line)
+        for name in ("video_path", "contexts"):
+            values = [it.fields[name] for it in (earlier, line) if name in it.fields]
+            if len(values) == 2 and values[0] != values[1]:
+                raise InvalidRequestError(
+                    f"{path}, line {line.number}: doc_id {shown(line.doc_id)} stands for "
+                    f"another question in line {earlier.number} (their {name} differ); give "
+                    "each an id of its own"
+                )
     if not first:
         raise InvalidRequestError(f"{path} holds no records")
     return {doc_id: line.index for doc_id, line in first.items()}, num_lines - len(first)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from groundserve.errors import InvalidRequestError
+from groundserve.files import filled_lines, locked
 from groundserve.records.record import DocId
 from groundserve.strict_json import shown
 
@@ -39,41 +38,21 @@ def read_records(path: str | PathLike[str]) -> dict[DocId, list[int]]:
             reference's readers skip a malformed line and fall back to uniform frames.)
     """
     rankings: dict[DocId, list[int]] = {}
-    with opened(path) as lines:
-        for line in lines:
-            rankings.setdefault(line.doc_id, line.index)
+    for line in locked_lines(path):
+        rankings.setdefault(line.doc_id, line.index)
     return rankings
 
 
-@contextmanager
-def opened(path: str | PathLike[str], *, is_to_grow: bool = False) -> Iterator[Iterator[Line]]:
-    """Open a file and give its records, as `parse_lines` does; its lock is gone with the block.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, or a line is not a record.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            # Never half of what another process is adding; some file systems have no locks.
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_SH)
-            yield parse_lines(path, file, is_to_grow=is_to_grow)
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+def locked_lines(path: str | PathLike[str]) -> Iterator[Line]:
+    """Yield the records of a file, as `parse_lines`, never half of what another process adds."""
+    with locked(path, is_shared=True):
+        yield from parse_lines(path)
 
 
-def parse_lines(
-    path: str | PathLike[str], file: Iterable[bytes], *, is_to_grow: bool
-) -> Iterator[Line]:
-    """Yield the records of a file that is open in binary; an error names the line.
-
-    Where lines are to be added, the last one must have its end.
-    """
-    for number, raw in enumerate(file, start=1):
-        if is_to_grow and not raw.endswith(b"\n"):
-            raise no_newline(path, f"line {number}")
-        if raw.strip():
-            yield _parse(raw, number, where=f"{path}, line {number}")
+def parse_lines(path: str | PathLike[str]) -> Iterator[Line]:
+    """Yield the records of a file; an InvalidRequestError names the line that is none."""
+    for number, raw in filled_lines(path):
+        yield _parse(raw, number, where=f"{path}, line {number}")
 
 
 def as_read(doc_id: DocId) -> DocId:
@@ -81,14 +60,6 @@ def as_read(doc_id: DocId) -> DocId:
     with suppress(ValueError):
         return int(doc_id)
     return doc_id
-
-
-def no_newline(path: str | PathLike[str], where: str) -> InvalidRequestError:
-    """Return the error of a last line that nothing can be added after."""
-    return InvalidRequestError(
-        f"{path}, {where}: no newline at its end, so it may be cut short; add one, or remove the "
-        "line"
-    )
 
 
 def _parse(raw: bytes, number: int, *, where: str) -> Line:

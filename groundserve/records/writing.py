@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import IO
 
 from groundserve.errors import InvalidRequestError
-from groundserve.files import append_whole, require_writable, whole_file
-from groundserve.records.reading import Line, as_read, no_newline, opened, parse_lines
+from groundserve.files import append_whole, locked, require_writable, whole_file
+from groundserve.records.reading import Line, as_read, locked_lines, parse_lines
 from groundserve.records.record import DocId, Record
 from groundserve.strict_json import shown
 
@@ -32,8 +29,8 @@ def check_records(
     if os.path.exists(path):
         if replace:
             require_writable(path)
-        with opened(path, is_to_grow=True) as lines:
-            _find(path, lines, doc_ids, replace=replace)
+        _require_ended(path)
+        _find(path, locked_lines(path), doc_ids, replace=replace)
 
 
 def add_records(
@@ -52,18 +49,22 @@ def add_records(
     doc_ids = [record.doc_id for record in records]
     _require_distinct(doc_ids)
     new = {as_read(record.doc_id): _encode(record) for record in records}
-    with _locked(path) as file:
-        lines = parse_lines(path, file, is_to_grow=True)
+    require_writable(path, is_grown=True)
+    with locked(path):
+        lines = parse_lines(path) if os.path.exists(path) else ()
         places = _find(path, lines, doc_ids, replace=replace)
         replaced = {number: new.pop(doc_id) for doc_id, number in places.items()}
         added = b"".join(new.values())
         if not replaced:
-            append_whole(file, added)
+            _append(path, added)
             return
-        file.seek(0)
-        with whole_file(path) as copy:
-            copy.writelines(replaced.get(number, raw) for number, raw in enumerate(file, start=1))
-            copy.write(added)
+        _require_ended(path)
+        try:
+            with whole_file(path) as copy, Path(path).open("rb") as file:
+                copy.writelines(replaced.get(number, raw) for number, raw in enumerate(file, 1))
+                copy.write(added)
+        except OSError as error:  # those of writing name no file
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def append_records(path: str | PathLike[str], records: Sequence[Record]) -> None:
@@ -72,11 +73,28 @@ def append_records(path: str | PathLike[str], records: Sequence[Record]) -> None
     For a file that grows in many steps, of which `check_records` was asked once. Errors are those
     of `add_records`.
     """
-    with _locked(path) as file:
+    require_writable(path, is_grown=True)
+    with locked(path):
+        _append(path, b"".join(map(_encode, records)))
+
+
+def _append(path: str | PathLike[str], data: bytes) -> None:
+    if os.path.exists(path):
+        _require_ended(path)
+    with Path(path).open("ab") as file:
+        append_whole(file, data)
+
+
+def _require_ended(path: str | PathLike[str]) -> None:
+    with Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
-            raise no_newline(path, "last line")
-        append_whole(file, b"".join(map(_encode, records)))
+        file.seek(max(0, size - 1))
+        if file.read() not in (b"", b"\n"):
+            number = Path(path).read_bytes().count(b"\n") + 1
+            raise InvalidRequestError(
+                f"{path}, line {number}: no newline at its end, so it may be cut short; add one, "
+                "or remove the line"
+            )
 
 
 def _require_distinct(doc_ids: Sequence[DocId]) -> None:
@@ -108,31 +126,6 @@ def _find(
             )
         places[line.doc_id] = line.number
     return places
-
-
-@contextmanager
-def _locked(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a file to read and append, made where it is missing, and hold its lock."""
-    while True:
-        require_writable(path, is_grown=True)
-        with Path(path).open("a+b") as file:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if not _has_name(file, path):
-                continue  # whoever held the lock has put a new file in the place of this one
-            file.seek(0)
-            try:
-                yield file
-            except OSError as error:  # those of writing name no file
-                raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-            return
-
-
-def _has_name(file: IO[bytes], path: str | PathLike[str]) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _encode(record: Record) -> bytes:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+import openai
 import pytest
 from PIL import Image
 
-from groundserve.evaluation.qa import answering, endpoint
+from groundserve.evaluation.qa import answering
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error, without_steps
 from tests.unit.evaluation.qa.chat_server import Act, chat_server, images_of, in_turn, text_of
@@ -67,7 +68,7 @@ def media(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch):
-    monkeypatch.setattr(endpoint, "wait_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.0)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 

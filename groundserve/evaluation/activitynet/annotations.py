@@ -45,10 +45,6 @@ def read_annotations(path: str | PathLike[str]) -> dict[str, Annotation]:
     """Read `{video: {"duration", "timestamps": [[start, end], ...], "sentences": [...]}}`.
 
     A file with a list `annotations` is one of VTG-LLM's, `SPLIT.caption_coco_format.json`.
-
-    Raises:
-        InvalidRequestError: The file cannot be read or holds no videos, or one is malformed; the
-            message names it.
     """
     values = parse_object(read_input(path), str(path))
     if not values:
@@ -76,7 +72,6 @@ def find_videos(videos: Iterable[str], media_root: Path) -> dict[str, Path]:
 
 
 def _parse(value: Any) -> Annotation:
-    """Read one video; a ValueError says what is wrong."""
     if not isinstance(value, Mapping):
         raise ValueError("must be an object with duration, timestamps and sentences")
     missing = sorted({"duration", "timestamps", "sentences"} - value.keys())

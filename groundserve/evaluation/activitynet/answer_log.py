@@ -61,10 +61,6 @@ def read_answers(
     The path is lines of the log, of `ask --json`, or of both; or the folder of a batch, or a file
     of VTG-LLM. The video of all but the log is named after its file, and the sentence is found by
     what was asked.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, a line is malformed, speaks of a video or
-            a sentence that is not annotated, or there is no answer to this task.
     """
     groundings: list[Grounding] = []
     captions: dict[str, Events] = {}
@@ -158,7 +154,6 @@ def question_of(line: Mapping[str, Any]) -> _Question:
 def _answers(
     line: Mapping[str, Any], annotations: Mapping[str, Annotation], task: LogTask
 ) -> Iterator[_Told]:
-    """Give the answers of one line, of whatever file, to a task."""
     if "answers" in line:
         for video, answer in told_answers(line, TASKS[task]):
             annotation = _annotation(video, annotations)
@@ -187,7 +182,6 @@ def _logged(
     annotations: Mapping[str, Annotation],
     task: LogTask,
 ) -> _Told:
-    """Read a line of the log."""
     sentences = _annotation(video, annotations).sentences
     answer = line.get("answer")
     if not isinstance(answer, str):

@@ -270,5 +270,4 @@ def _soda_c(
 
 
 def _f1(precision: float, recall: float) -> float:
-    """Return the harmonic mean; 0 where both are 0."""
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

@@ -31,12 +31,7 @@ _NOT_TEXT = re.compile(r"[^ -~]|\|\|\|")
 
 
 def require_language() -> None:
-    """Find out before any work whether `JavaLanguage` could start.
-
-    Raises:
-        MissingExtraError: The extra `captions` is not installed.
-        GroundserveError: There is no Java.
-    """
+    """Find out before any work whether `JavaLanguage` could start."""
     _folder("tokenizer")
     if shutil.which(_JAVA) is None:
         raise GroundserveError(
@@ -165,7 +160,6 @@ def _failed(program: str, said: str) -> GroundserveError:
 
 
 def _jar(part: str) -> str:
-    """Return the program of a part of the package."""
     (jar,) = _folder(part).glob("*.jar")
     return str(jar)
 

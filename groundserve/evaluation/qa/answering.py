@@ -48,11 +48,6 @@ def answer_questions(
 
     When the budget is spent, what is being asked is still answered. `on_video` is called with the
     number of a video, from 1, and how many there are.
-
-    Raises:
-        UnavailableError: `MAX_FAILURES_IN_A_ROW` questions failed.
-        GroundserveError: As `Endpoint.ask`, but for single questions; or as `Scorer.score`, but
-            for single videos.
     """
     asked = _Asked(endpoint, run, budget)
     for answer in run.answers.values():

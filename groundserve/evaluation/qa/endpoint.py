@@ -1,18 +1,12 @@
-"""An OpenAI-compatible chat endpoint, asked again where another try may help.
-
-The `openai` client would try again, too, but says nothing of the tries that failed, and not where
-the stream of a reply breaks off.
-"""
+"""An OpenAI-compatible chat endpoint, asked again by its client where another try may help."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
+from contextvars import ContextVar
 from dataclasses import replace
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from groundserve.errors import (
@@ -30,15 +24,14 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
-MAX_WAIT_SECONDS = 120.0
-"""Longest wait between two tries, whatever `Retry-After` says."""
-_FIRST_WAIT_SECONDS = 1.0
 _CONNECT_SECONDS = 10.0
+_MAX_WAIT_SECONDS = 120.0
+"""Longest wait of the client between two tries."""
 _MAX_BYTES = MIB
 """In one reply, which is to be a letter."""
 _MAX_SAID = 300
 """Letters of what an endpoint says that a message repeats."""
-_RETRIED = {408, 409, 425, 429}
+_RETRIED = {408, 409, 429}
 """Beside all of 5xx."""
 _NO_MONEY = "insufficient_quota"
 """OpenAI's code of a 429 that no wait ends."""
@@ -57,30 +50,24 @@ _WRONG_REQUEST = {
     ),
 }
 """What to do about a status that every request of ours would meet."""
+_failed_tries: ContextVar[list[str]] = ContextVar("_failed_tries")
+"""What was wrong with each try for a question; the last is under way."""
 
 
 class QuestionFailedError(GroundserveError):
     """The endpoint did not answer one question; it may answer others."""
 
-    def __init__(self, kind: str, message: str, *, retry_after: str | None = None) -> None:
+    def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
-        """As in `Reply.retries`, or "rejected"."""
-        self.retry_after = retry_after
-        """The header of that name."""
+        """As in `Reply.retries`, "timeout", "broken" or "rejected"."""
 
 
 class Endpoint(Closing):
     """Asks questions, from any number of threads."""
 
     def __init__(self, options: EndpointOptions, *, max_connections: int) -> None:
-        """Connect lazily.
-
-        Raises:
-            MissingExtraError: The openai client is not installed.
-            InvalidRequestError: The address is none after all, or the environment names a proxy or
-                certificates that cannot be used.
-        """
+        """Connect lazily."""
         try:
             import httpx2
             import openai
@@ -94,7 +81,7 @@ class Endpoint(Closing):
                 limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=0),
                 # Through a proxy https is a tunnel; of plain http the proxy would read the key.
                 trust_env=options.url.startswith("https:"),
-                event_hooks={"request": [self._keep_our_headers], "response": [_bound]},
+                event_hooks={"request": [self._prepare], "response": [_note_status, _bound]},
             )
         except (ImportError, ValueError, OSError) as error:
             raise InvalidRequestError(
@@ -107,7 +94,7 @@ class Endpoint(Closing):
                 api_key=options.api_key or "none",
                 base_url=options.url,
                 timeout=openai.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
-                max_retries=0,
+                max_retries=options.max_attempts - 1,
                 http_client=http_client,
             )
         except httpx2.InvalidURL as error:
@@ -145,65 +132,35 @@ class Endpoint(Closing):
 
     async def _ask(self, request: Mapping[str, Any]) -> Reply:
         import anyio
-
-        seconds = self._options.timeout_seconds
-        retries: list[str] = []
-        while True:
-            try:
-                with anyio.fail_after(seconds):
-                    reply = await self._try(request)
-                return replace(
-                    reply,
-                    text=self._without_key(reply.text),
-                    finish_reason=self._without_key(reply.finish_reason or "") or None,
-                    retries=tuple(retries),
-                )
-            except TimeoutError:
-                said = f"no reply within {seconds:g} s (timeout_seconds)"
-                failed = QuestionFailedError("timeout", said)
-            except QuestionFailedError as error:
-                failed = error
-            if failed.kind == "rejected" or len(retries) + 1 >= self._options.max_attempts:
-                raise QuestionFailedError(failed.kind, self._said(str(failed)))
-            retries.append(failed.kind)
-            await anyio.sleep(wait_seconds(_seconds_of(failed.retry_after), len(retries)))
-
-    async def _try(self, request: Mapping[str, Any]) -> Reply:
-        import httpx2
         import openai
 
+        options = self._options
+        tries: list[str] = []
+        _failed_tries.set(tries)
         try:
-            stream = await self._client.post(
-                "/chat/completions",
-                body=request,
-                cast_to=object,
-                stream=True,
-                stream_cls=openai.AsyncStream[object],
-            )
-            async with stream:
-                kind = stream.response.headers.get("content-type", "")
-                if kind.strip().lower().startswith("text/event-stream"):
-                    return _read([event async for event in stream], is_stream=True)
-                # Who does not stream answers with one object.
-                await stream.response.aread()
-                return _read([stream.response.json()], is_stream=False)
+            with anyio.fail_after(
+                options.max_attempts * (options.timeout_seconds + _MAX_WAIT_SECONDS)
+            ):
+                value = await self._client.post("/chat/completions", body=request, cast_to=object)
+            reply = _read(value)
+        except (TimeoutError, openai.APITimeoutError):
+            said = f"no reply within {options.timeout_seconds:g} s (timeout_seconds)"
+            raise QuestionFailedError("timeout", said) from None
         except openai.APIStatusError as error:
-            return self._read_status(error)
-        except (openai.APIConnectionError, httpx2.RequestError) as error:
-            cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-            if isinstance(cause, httpx2.TimeoutException):
-                raise TimeoutError from None
-            if isinstance(cause, httpx2.DecodingError):
-                kind, said = "broken", "the reply cannot be unpacked"
-            elif isinstance(cause, httpx2.RemoteProtocolError):
-                kind, said = "truncated", "the connection ended too early"
-            else:
-                kind, said = "connection", "cannot reach the endpoint"
-            raise QuestionFailedError(kind, f"{said}: {cause}") from None
-        except openai.APIError as error:  # in a stream that began well
-            raise _said_error(error.message) from None
+            reply = self._read_status(error)
+        except openai.APIConnectionError as error:
+            said = self._said(f"cannot reach the endpoint: {error.__cause__}")
+            raise QuestionFailedError("connection", said) from None
         except (ValueError, RecursionError):
             raise QuestionFailedError("broken", "the reply is no JSON") from None
+        except QuestionFailedError as error:
+            raise QuestionFailedError(error.kind, self._said(str(error))) from None
+        return replace(
+            reply,
+            text=self._without_key(reply.text),
+            finish_reason=self._without_key(reply.finish_reason or "") or None,
+            retries=tuple(tries[:-1]),
+        )
 
     def _read_status(self, error: openai.APIStatusError) -> Reply:
         """Return what a status other than 200 says of the question, or raise."""
@@ -218,27 +175,34 @@ class Endpoint(Closing):
         if code == _FILTERED:
             return Reply(text="", is_refused=True, finish_reason=_FILTERED, usage=None)
         if status in _RETRIED or status >= 500:
-            kind = "rate_limited" if status == 429 else "server_error"
-            retry_after = error.response.headers.get("retry-after")
-            raise QuestionFailedError(kind, said, retry_after=retry_after)
+            raise QuestionFailedError(_kind_of(status), said)
         raise QuestionFailedError("rejected", said)
 
-    async def _keep_our_headers(self, request: httpx2.Request) -> None:
+    async def _prepare(self, request: httpx2.Request) -> None:
+        _failed_tries.get().append("connection")
         # The client adds what it knows of this machine and what the environment says of OpenAI
         # (OPENAI_ORG_ID, OPENAI_CUSTOM_HEADERS), whoever the endpoint is.
         for name in request.headers.keys() - _HEADERS:
             del request.headers[name]
-        request.headers["Accept"] = "text/event-stream, application/json"
+        request.headers["Accept"] = "application/json"
         if self._options.api_key is not None:
             request.headers["Authorization"] = f"Bearer {self._options.api_key}"
 
     def _said(self, text: str) -> str:
-        """Return as much of a text from the endpoint as a message repeats, without the key."""
         return self._without_key(text)[:_MAX_SAID]
 
     def _without_key(self, text: str) -> str:
         key = self._options.api_key
         return text.replace(key, "***") if key else text
+
+
+async def _note_status(response: httpx2.Response) -> None:
+    if response.status_code in _RETRIED or response.status_code >= 500:
+        _failed_tries.get()[-1] = _kind_of(response.status_code)
+
+
+def _kind_of(status: int) -> str:
+    return "rate_limited" if status == 429 else "server_error"
 
 
 async def _bound(response: httpx2.Response) -> None:
@@ -256,38 +220,22 @@ async def _bound(response: httpx2.Response) -> None:
     response.aiter_bytes = bounded  # type: ignore[method-assign, assignment]
 
 
-def _read(values: Sequence[Any], *, is_stream: bool) -> Reply:
-    """Join the events of a stream, or read the one object of a whole reply."""
-    texts: list[str] = []
-    is_refused, finish_reason, usage = False, None, None
+def _read(value: Any) -> Reply:
     try:
-        for value in values:
-            if value.get("error"):
-                raise _said_error(str(value["error"]))
-            usage = _usage(value.get("usage")) or usage
-            for choice in (value.get("choices") or ())[:1]:
-                part = choice.get("delta" if is_stream else "message") or {}
-                texts.append(part.get("content") or "")
-                finish_reason = choice.get("finish_reason") or finish_reason
-                is_refused |= bool(part.get("refusal"))
-        text = "".join(texts)
-    except (AttributeError, TypeError):
+        if value.get("error"):
+            raise QuestionFailedError(
+                "server_error", f"the endpoint answered with an error: {value['error']}"
+            )
+        choice = value["choices"][0]
+        message, finish_reason = choice["message"], choice.get("finish_reason")
+        return Reply(
+            text=message.get("content") or "",
+            is_refused=bool(message.get("refusal")) or finish_reason in (_FILTERED, "refusal"),
+            finish_reason=None if finish_reason is None else str(finish_reason),
+            usage=_usage(value.get("usage")),
+        )
+    except (AttributeError, TypeError, LookupError):
         raise QuestionFailedError("broken", "the reply is not in the chat format") from None
-    if is_stream and finish_reason is None:
-        # A connection that is closed may end a stream anywhere, without an error.
-        raise QuestionFailedError("truncated", "the stream ended before the reply did")
-    if not texts:
-        raise QuestionFailedError("broken", "the reply holds no choice")
-    return Reply(
-        text=text,
-        is_refused=is_refused or finish_reason in (_FILTERED, "refusal"),
-        finish_reason=None if finish_reason is None else str(finish_reason),
-        usage=usage,
-    )
-
-
-def _said_error(message: str) -> QuestionFailedError:
-    return QuestionFailedError("server_error", f"the endpoint answered with an error: {message}")
 
 
 def _usage(value: Any) -> Usage | None:
@@ -297,26 +245,3 @@ def _usage(value: Any) -> Usage | None:
     if not all(type(count) is int and 0 <= count <= 2**53 for count in counts):
         return None
     return Usage(prompt_tokens=counts[0], completion_tokens=counts[1])
-
-
-def wait_seconds(retry_after: float | None, num_retries: int) -> float:
-    """Return how long to wait before the next try."""
-    if retry_after is not None:
-        return min(retry_after, MAX_WAIT_SECONDS)
-    longest = min(_FIRST_WAIT_SECONDS * 2 ** (num_retries - 1), MAX_WAIT_SECONDS)
-    # Drawn from the upper half, so that those who were refused together do not come together.
-    return random.uniform(longest / 2, longest)
-
-
-def _seconds_of(retry_after: str | None) -> float | None:
-    """Return the seconds of a `Retry-After`, a number or a date; None where it is neither."""
-    for read in (float, _seconds_until):
-        with suppress(ValueError, TypeError, OverflowError):
-            seconds = read(retry_after or "")
-            return max(seconds, 0.0) if seconds < float("inf") else None
-    return None
-
-
-def _seconds_until(date: str) -> float:
-    when = parsedate_to_datetime(date)
-    return (when - datetime.now(when.tzinfo)).total_seconds()

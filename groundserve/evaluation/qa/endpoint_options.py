@@ -27,7 +27,7 @@ class EndpointOptions:
     max_attempts: int = 5
     """Tries for one question, >= 1."""
     timeout_seconds: float = 120.0
-    """For one try, > 0; also the longest time without a byte."""
+    """Longest time without a byte, > 0."""
 
     def __post_init__(self) -> None:
         try:
@@ -72,8 +72,5 @@ class EndpointOptions:
             "messages": [{"role": "user", "content": list(content)}],
             "max_tokens": self.max_tokens,
             "temperature": 0,
-            # Of a stream it is seen at once that nothing comes any more, and proxies keep it open.
-            "stream": True,
-            "stream_options": {"include_usage": True},
         }
         return {name: value for name, value in {**ours, **self.body}.items() if value is not None}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from groundserve.data_record import media_path, require_text
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.evaluation.line_file import read_lines
 from groundserve.evaluation.qa.question import BENCHMARKS, Layout, Question, Seconds
@@ -22,13 +23,7 @@ _NUM_LETTERS = 26
 
 
 def read_questions(path: Path, *, layout: Layout) -> list[Question]:
-    """Read a set of questions.
-
-    Raises:
-        InvalidRequestError: The file cannot be read, holds no record, a record lacks what its
-            layout needs, or two have one id; the message names the record.
-        MissingExtraError: It is Parquet, and pyarrow is not installed.
-    """
+    """Read a set of questions."""
     questions: list[Question] = []
     places: dict[str, int] = {}
     is_parquet = path.suffix == ".parquet"
@@ -90,7 +85,6 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _parse_question(record: Mapping[str, Any], number: int, *, layout: Layout) -> Question:
-    """Return the question that a record holds, whose place in the file is `number`."""
     known = {"key": str(number), "options": (), "group": None, **_PARSERS[layout](record)}
     known.setdefault("num_choices", len(known["options"]))
     question = Question(number=number, layout=layout, **known)
@@ -110,11 +104,10 @@ def _parse_question(record: Mapping[str, Any], number: int, *, layout: Layout) -
 
 
 def _text(record: Mapping[str, Any], *names: str) -> str:
-    """Return the first of some fields that is there."""
     for name in names:
         value = record.get(name)
         if isinstance(value, str) and value:
-            return _unicode(name, value)
+            return require_text(value, name)
     raise InvalidRequestError(f"{' or '.join(names)} must be text, got {shown(record.get(name))}")
 
 
@@ -122,15 +115,7 @@ def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = record.get(name)
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise InvalidRequestError(f"{name} must be a list of texts, got {shown(value)}")
-    return tuple(_unicode(name, one) for one in value)
-
-
-def _unicode(name: str, text: str) -> str:
-    try:  # JSON can spell half a surrogate pair, which no request can hold.
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequestError(f"{name} must be Unicode, got {shown(text)}") from None
-    return text
+    return tuple(require_text(one, name) for one in value)
 
 
 def _id(record: Mapping[str, Any], name: str) -> str:
@@ -141,14 +126,7 @@ def _id(record: Mapping[str, Any], name: str) -> str:
 
 
 def _path(record: Mapping[str, Any], *names: str) -> str:
-    """Return a path; a data file comes from elsewhere, what it names stays below the root."""
-    value = _text(record, *names)
-    parts = PurePosixPath(value)
-    if parts.is_absolute() or ".." in parts.parts:
-        raise InvalidRequestError(
-            f"{names[0]} must be a path below the media root without '..', got {shown(value)}"
-        )
-    return value
+    return media_path(_text(record, *names), names[0])
 
 
 def _letter(record: Mapping[str, Any], name: str, layout: Layout) -> str:

@@ -46,8 +46,8 @@ class Reply:
     usage: Usage | None
     """None where the endpoint does not say."""
     retries: tuple[str, ...] = ()
-    """What was wrong with each earlier try: "rate_limited", "server_error", "timeout",
-    "connection", "truncated" or "broken"."""
+    """What was wrong with each earlier try: "rate_limited", "server_error" or
+    "connection"."""
 
 
 def first_letter(reply: str, layout: Layout) -> str | None:

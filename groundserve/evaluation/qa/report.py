@@ -123,7 +123,6 @@ def _score(question: Question, reply: Reply) -> float:
 def _means(
     questions: Iterable[Question], values: Mapping[str, float], *, seed: int
 ) -> tuple[Estimate, dict[str, Estimate]]:
-    """Estimate the mean over the questions that have a value, and over those of each group."""
     known = [question for question in questions if question.key in values]
     groups = dict.fromkeys(question.group for question in known if question.group is not None)
 

@@ -66,11 +66,6 @@ class RunFolder(Closing):
             folder: New, empty, or of a run with the same parts, or without an answer or selection.
             parts: What decides the answers, by name; JSON values.
             questions: Of the set.
-
-        Raises:
-            InvalidRequestError: The folder is another run's, and the message says what differs; or
-                it holds something else.
-            UnavailableError: Another process writes to it.
         """
         self._path = folder
         self._questions = {question.key: question for question in questions}

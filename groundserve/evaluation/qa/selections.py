@@ -12,7 +12,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.qa.question import Question
 from groundserve.evaluation.scored_records import score_texts
 from groundserve.options import ScoreOptions
-from groundserve.records.reading import Line, opened
+from groundserve.records.reading import Line, locked_lines
 from groundserve.scorer import Scorer
 from groundserve.strict_json import shown
 
@@ -80,21 +80,16 @@ class RecordedSelector:
 
         The path is a file of records, or a folder that `groundserve batch` wrote; the first K
         frames of each `index` count, which is best first.
-
-        Raises:
-            InvalidRequestError: The file cannot be read, a question has no record, or an `index`
-                of more than K frames is in time order, of which the first K are no selection.
         """
         place = path / BATCH_RECORDS if path.is_dir() else path
         by_number = {question.number: question for question in questions}
         by_key = {question.key: question for question in questions}
         self._found: dict[str, tuple[int, ...]] = {}
-        with opened(place) as lines:
-            for line in lines:
-                question = _question_of(line, by_number, by_key)
-                # The first of a `doc_id` counts, as for all readers.
-                if question is not None and question.key not in self._found:
-                    self._found[question.key] = _first(line, num_selected, place)
+        for line in locked_lines(place):
+            question = _question_of(line, by_number, by_key)
+            # The first of a `doc_id` counts, as for all readers.
+            if question is not None and question.key not in self._found:
+                self._found[question.key] = _first(line, num_selected, place)
         missing = [question for question in questions if question.key not in self._found]
         if missing:
             raise InvalidRequestError(

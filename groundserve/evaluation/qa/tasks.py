@@ -80,10 +80,6 @@ def open_tasks(
     The run takes selections that are made now. `on_video` is called with the number of a video,
     from 1, and how many there are; `on_failure`, where a video, or a question about it, cannot be
     read or scored, with "video", what is wrong, and how many answers that leaves out.
-
-    Raises:
-        UnavailableError: Three videos, one after another, could not be read or scored now.
-        GroundserveError: As `Scorer.score`, but for what is wrong with a single video.
     """
     by_video: dict[str, list[tuple[Question, Arm]]] = {}
     for question in setup.questions:
@@ -146,7 +142,6 @@ def _tasks_of_video(
 
 
 def _read_index(workers: MediaWorkers, path: Path) -> VideoIndex:
-    """Return the frames that a video has; nothing is decoded."""
     limits = Limits()
     with (
         VideoSource.from_path(path, limits=limits) as source,
@@ -158,7 +153,6 @@ def _read_index(workers: MediaWorkers, path: Path) -> VideoIndex:
 def _read_pictures(
     path: Path, frame_indices: Iterable[int], options: PictureOptions
 ) -> dict[int, str]:
-    """Return `data:` URLs of JPEGs by ordinal."""
     ordinals = sorted(frame_indices)
     if not ordinals:
         return {}

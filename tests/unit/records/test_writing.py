@@ -1,5 +1,4 @@
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from groundserve.errors import InvalidRequestError
+from groundserve.files import locked
 from groundserve.records import (
     SelectionRecord,
     add_records,
@@ -98,8 +98,7 @@ def test_many_writers_lose_no_line(path):
 
 
 def test_who_waited_writes_to_the_file_that_has_the_name_now(path):
-    with path.open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with locked(path):
         writer = threading.Thread(target=append_records, args=(path, [record(8, 1)]))
         writer.start()
         new = path.with_name("new")

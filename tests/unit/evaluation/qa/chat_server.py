@@ -26,14 +26,10 @@ class Act:
     usage: tuple[int, int] | None = (100, 2)
     refusal: str | None = None
     finish_reason: str | None = "stop"
-    streams: bool = True
     cut: str | None = None
-    """"stream": ends after the first event, cleanly; "chunk": inside a chunk; "close": says
-    nothing and closes."""
+    """"body": ends inside the body; "close": says nothing and closes."""
     seconds: float = 0.0
     """Waits so long before it answers."""
-    gap_seconds: float = 0.0
-    """Waits so long after each event of a stream."""
 
 
 Script = Callable[[Request], Act]
@@ -92,28 +88,8 @@ class ChatServer:
         elif act.status != 200 or act.body is not None:
             body = act.body if act.body is not None else json.dumps(_error(act)).encode()
             _send(handler, act, body, "application/json")
-        elif act.streams:
-            self._stream(handler, act)
         else:
             _send(handler, act, json.dumps(_whole(act)).encode(), "application/json")
-
-    def _stream(self, handler: BaseHTTPRequestHandler, act: Act) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Type", "text/event-stream; charset=utf-8")
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        events = [f"data: {json.dumps(event)}\n\n".encode() for event in _events(act)]
-        events.append(b"data: [DONE]\n\n")
-        if act.cut == "stream":
-            events = events[:1]
-        for event in events:
-            handler.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
-            time.sleep(act.gap_seconds)
-            if act.cut == "chunk":
-                handler.wfile.write(b"ff\r\ndata: {")
-                handler.close_connection = True
-                return
-        handler.wfile.write(b"0\r\n\r\n")
 
     def __enter__(self) -> ChatServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -160,7 +136,8 @@ def _send(handler: BaseHTTPRequestHandler, act: Act, body: bytes, kind: str) -> 
         handler.send_header(name, value)
     handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
-    handler.wfile.write(body)
+    handler.wfile.write(body[:10] if act.cut == "body" else body)
+    handler.close_connection |= act.cut == "body"
 
 
 def _error(act: Act) -> dict[str, Any]:
@@ -177,16 +154,3 @@ def _whole(act: Act) -> dict[str, Any]:
     message = {"role": "assistant", "content": act.text, "refusal": act.refusal}
     choice = {"index": 0, "message": message, "finish_reason": act.finish_reason}
     return {"choices": [choice], "usage": _usage(act)}
-
-
-def _events(act: Act) -> list[dict[str, Any]]:
-    def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
-
-    events = [chunk({"role": "assistant", "content": ""})]
-    events += [chunk({"content": letter}) for letter in act.text]
-    if act.refusal is not None:
-        events.append(chunk({"refusal": act.refusal}))
-    events.append(chunk({}, act.finish_reason))
-    events.append({"choices": [], "usage": _usage(act)})
-    return events
