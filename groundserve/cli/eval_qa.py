@@ -108,7 +108,7 @@ class QaOptions:
     ] = "OPENAI_API_KEY"
     concurrency: Annotated[int, typer.Option(help="Questions asked at one time.")] = 8
     max_attempts: Annotated[int, typer.Option(help="Tries for one question.")] = 5
-    timeout_seconds: Annotated[float, typer.Option(help="Of one try.")] = 120.0
+    timeout_seconds: Annotated[float, typer.Option(help="Longest silence of one try.")] = 120.0
     price_in: Annotated[
         float | None, typer.Option(help="Price of a million prompt tokens, in any currency.")
     ] = None
