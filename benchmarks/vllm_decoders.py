@@ -80,7 +80,7 @@ def measure(ask: Ask, prompts: list[Rows], *, at_once: int) -> tuple[dict[str, f
     """Return the rates of one engine, and its answers."""
     ask(prompts[0][:20])  # warms up
     started = time.perf_counter()
-    ask(prompts[0][::-1])
+    ask(prompts[0][::-1].copy())
     one_seconds = time.perf_counter() - started
     with ThreadPoolExecutor(at_once) as pool:
         started = time.perf_counter()

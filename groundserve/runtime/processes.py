@@ -44,6 +44,13 @@ def kill_processes(processes: Iterable[psutil.Process]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def is_resource_tracker(process: psutil.Process) -> bool:
+    """Tell whether it is Python's, which removes shared memory that others leave when they end."""
+    with suppress(psutil.Error):  # it has ended meanwhile
+        return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
+    return False
+
+
 def _is_alive(process: psutil.Process) -> bool:
     # A zombie has ended, and holds nothing but its number.
     with suppress(psutil.NoSuchProcess):

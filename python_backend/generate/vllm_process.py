@@ -93,6 +93,7 @@ class VllmEngine(Closing):
         python = find_python(python)
         manifest = Manifest.load(directory)
         self._process: subprocess.Popen[bytes] | None = None
+        arguments = _arguments(directory, manifest)
         self._folder = Path(tempfile.mkdtemp(prefix="groundserve-vllm-"))
         self._log_file = self._folder / "log" if log_file is None else Path(log_file)
         self._log_start = 0
@@ -102,7 +103,8 @@ class VllmEngine(Closing):
             str(python),
             # -I: neither the working directory nor variables of Python decide what is imported.
             *("-I", "-c", _PROGRAM, str(os.getpid()), str(self._folder)),
-            *_arguments(directory, manifest, self.socket),
+            f"--uds={self.socket}",
+            *arguments,
         ]
         self._environment = _environment(self._folder)
 
@@ -203,14 +205,22 @@ class VllmEngine(Closing):
         # Here: what only looks for an interpreter needs no psutil.
         import psutil
 
-        from groundserve.runtime.processes import kill_processes, session_tree
+        from groundserve.runtime.processes import (
+            is_resource_tracker,
+            kill_processes,
+            session_tree,
+        )
 
         # Asked first, each of them: what is killed leaves shared memory behind.
         family = session_tree(self._process.pid)
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-        psutil.wait_procs(family, _STOP_SECONDS)
+        _, alive = psutil.wait_procs(family, _STOP_SECONDS)
+        # Python's tracker removes it once all others have ended.
+        trackers = set(filter(is_resource_tracker, alive))
+        kill_processes(set(alive) - trackers)
+        psutil.wait_procs(trackers, _STOP_SECONDS)
         kill_processes(family | session_tree(self._process.pid))
         self._process.wait()
         self._process = None
@@ -265,11 +275,10 @@ def find_python(python: str | Path | None = None) -> Path:
     return path
 
 
-def _arguments(directory: Path, manifest: Manifest, socket_path: Path) -> list[str]:
+def _arguments(directory: Path, manifest: Manifest) -> list[str]:
     arguments: dict[str, object] = {
         "model": directory / DECODER_NAME,
         "served-model-name": MODEL_NAME,
-        "uds": socket_path,
         "dtype": _DTYPES[manifest.precision],
         "max-logprobs": -1,  # the gate compares all
         "uvicorn-log-level": "warning",
