@@ -22,7 +22,7 @@ import triton_python_backend_utils as pb_utils
 from groundserve.arguments import check_head
 from groundserve.errors import UnavailableError
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.limits import Limits
+from groundserve.limits import Limits, parse_number
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.options import Head
 from groundserve.runtime.deadline import POLL_SECONDS, Deadline
@@ -31,7 +31,7 @@ from groundserve.runtime.places import Places
 from groundserve.triton_messages import HEAD
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.chunks import NUM_SERVED_ENCODES
-from python_backend.fair_share import FairShare, read_light_pixels
+from python_backend.fair_share import LIGHT_PIXELS_VARIABLE, FairShare
 from python_backend.features import FeatureExtractor
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
 from python_backend.triton._answer import Answer, log_line
@@ -108,7 +108,10 @@ class TritonPythonModel:
                 # One of the processes that read videos is left to the small ones.
                 num_seats=max(1, num_readers - 1),
                 num_decoders=num_decoders,
-                light_pixels=read_light_pixels(int(context.parameters["light_pixels"])),
+                light_pixels=parse_number(
+                    LIGHT_PIXELS_VARIABLE,
+                    os.environ.get(LIGHT_PIXELS_VARIABLE, context.parameters["light_pixels"]),
+                ),
             ),
         )
         # Refused here, where it is counted and logged as every other refusal is: Triton counts one
