@@ -8,27 +8,43 @@ belongs to one loop, and a request is made into bytes in the loop's own thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from os import PathLike
-from typing import TYPE_CHECKING, Self
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from groundserve.answers import AnswerResult, OnText
-from groundserve.arguments import Video
-from groundserve.client._answer_request import AnswerRequest
+from groundserve.answers import OnText
 from groundserve.client._base import BaseClient
 from groundserve.client._connection import Piece
 from groundserve.client._exchange import Arrival
-from groundserve.client._request import Request, Result, ScoreRequest
-from groundserve.options import AnswerOptions, ScoreOptions
-from groundserve.results import ScoreResult
-from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from groundserve.client._request import Request, Result
+from groundserve.client._sync import Client
 
-if TYPE_CHECKING:
-    from groundserve.frames import FrameIndices
+P = ParamSpec("P")
+T = TypeVar("T")
+Awaited = Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]
+
+
+def _awaited(method: Callable[Concatenate[Any, P], T]) -> Awaited[P, T]:
+    """Make a method of `Client` that ends with `_send` one of `AsyncClient`."""
+
+    @wraps(method)
+    async def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        sent: Any = method(self, *args, **kwargs)
+        result: T = await sent
+        return result
+
+    return call
+
+
+def _in_thread(method: Callable[Concatenate[Any, P], T]) -> Awaited[P, T]:
+    """Make a method of `Client` one that runs in another thread than the loop's."""
+
+    @wraps(method)
+    async def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(method, self, *args, **kwargs)
+
+    return call
 
 
 class AsyncClient(BaseClient):
@@ -44,73 +60,11 @@ class AsyncClient(BaseClient):
         ...     result.queries[0].selected_seconds
     """
 
-    async def score(
-        self,
-        video: str | PathLike[str] | bytes | None = None,
-        queries: str | Sequence[str] = (),
-        options: ScoreOptions | None = None,
-        *,
-        video_uri: str | None = None,
-        request_id: str | None = None,
-        span_threshold: float = DEFAULT_SPAN_THRESHOLD,
-        span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS,
-        timeout_seconds: float | None = None,
-    ) -> ScoreResult:
-        """Score the frames of one video for one or more questions; see `Client.score`."""
-        request = ScoreRequest(
-            video=video,
-            video_uri=video_uri,
-            queries=queries,
-            options=options,
-            request_id=request_id,
-            span_threshold=span_threshold,
-            span_gap_seconds=span_gap_seconds,
-        )
-        return await self._send(request, timeout_seconds)
-
-    async def ask(
-        self,
-        video: str | PathLike[str] | bytes | None = None,
-        queries: str | Sequence[str] = (),
-        options: AnswerOptions | None = None,
-        *,
-        video_uri: str | None = None,
-        request_id: str | None = None,
-        on_text: OnText | None = None,
-        timeout_seconds: float | None = None,
-    ) -> AnswerResult:
-        """Answer one or more questions about one video in text; see `Client.ask`."""
-        request = AnswerRequest(
-            video=video,
-            video_uri=video_uri,
-            queries=queries,
-            options=options,
-            request_id=request_id,
-        )
-        return await self._send(request, timeout_seconds, on_text)
-
-    async def frames(
-        self,
-        video: Video,
-        frame_indices: FrameIndices,
-        *,
-        longest_side: int | None = None,
-    ) -> NDArray[np.uint8]:
-        """Decode frames of a local video in another thread; see `Client.frames`."""
-        from groundserve.frames import read_frames
-
-        return await asyncio.to_thread(read_frames, video, frame_indices, longest_side=longest_side)
-
-    async def is_ready(self) -> bool:
-        """Tell whether the server answers, within 10 s, and all its models are ready.
-
-        False once closed.
-        """
-        return await asyncio.to_thread(self._connection.is_ready, self._timeout_seconds)
-
-    async def close(self) -> None:
-        """Close the connection and cancel the calls that are under way in other tasks."""
-        await asyncio.to_thread(self._connection.close)
+    score = _awaited(Client.score)
+    ask = _awaited(Client.ask)
+    frames = _in_thread(Client.frames)
+    is_ready = _in_thread(Client.is_ready)
+    close = _in_thread(Client.close)
 
     async def _send(
         self,

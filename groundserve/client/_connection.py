@@ -103,16 +103,7 @@ class Connection:
         head: str,
         is_streamed: bool,
     ) -> Any:
-        """Send a request, and return gRPC's call.
-
-        Args:
-            inputs: Its tensors.
-            seconds: When the call is given up.
-            server_seconds: When the server is to give up.
-            request_id: For the server's log.
-            head: What the engines are expected to be for.
-            is_streamed: Whether the answer is to come in pieces.
-        """
+        """Send a request, and return gRPC's call; `head` is what the engines are to be for."""
         request = self._request(inputs)
         request.model_name = STREAM_MODEL if is_streamed else MODEL
         request.id = request_id

@@ -69,7 +69,12 @@ def find_installation() -> TritonInstallation:
     spec = importlib.util.find_spec("pytriton")
     if spec is None or spec.origin is None:
         raise MissingExtraError("serve", "nvidia-pytriton")
-    check_wheel_numpy(importlib.metadata.version("numpy"))
+    version = importlib.metadata.version("numpy")
+    if int(version.split(".")[0]) >= 2:  # the wheel's server answers empty tensors and no error
+        raise EngineMismatchError(
+            f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
+            "install it with: pip install 'numpy<2'"
+        )
     return wheel_installation(Path(spec.origin).parent)
 
 
@@ -93,15 +98,6 @@ def wheel_installation(package_dir: Path) -> TritonInstallation:
             stub,
         ),
     )
-
-
-def check_wheel_numpy(version: str) -> None:
-    """Refuse numpy 2, with which the wheel's server answers empty tensors and no error."""
-    if int(version.split(".")[0]) >= 2:
-        raise EngineMismatchError(
-            f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
-            "install it with: pip install 'numpy<2'"
-        )
 
 
 def check_host(installation: TritonInstallation, host: str) -> None:

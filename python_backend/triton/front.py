@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -67,8 +66,7 @@ class Job:
     asked: Any
     """Its questions, likewise."""
     deadline: Deadline
-    is_cancelled: Callable[[], bool]
-    """Tells whether its caller is gone, and so ends `cancellation` as well; that of `deadline`."""
+    """Asked whether it is cancelled, it ends `cancellation` as well."""
     cancellation: CancellationToken
     """Goes along with the calls made for it."""
 
@@ -108,9 +106,11 @@ class TritonPythonModel:
                 # One of the processes that read videos is left to the small ones.
                 num_seats=max(1, num_readers - 1),
                 num_decoders=num_decoders,
-                light_pixels=parse_number(
-                    LIGHT_PIXELS_VARIABLE,
-                    os.environ.get(LIGHT_PIXELS_VARIABLE, context.parameters["light_pixels"]),
+                light_pixels=int(
+                    parse_number(
+                        LIGHT_PIXELS_VARIABLE,
+                        os.environ.get(LIGHT_PIXELS_VARIABLE, context.parameters["light_pixels"]),
+                    )
                 ),
             ),
         )
@@ -119,7 +119,6 @@ class TritonPythonModel:
         self._room = threading.Semaphore(max_running + int(context.parameters["max_waiting"]))
         self._places = Places(max_running)
         self._running: set[Job] = set()
-        self._changed = threading.Condition()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         end_with_parent()
 
@@ -181,17 +180,13 @@ class TritonPythonModel:
             options=options,
             asked=asked,
             deadline=read_deadline(kept, self._limits, is_cancelled=is_cancelled),
-            is_cancelled=is_cancelled,
             cancellation=cancellation,
         )
 
     def _work(self, job: Job) -> None:
-        with self._changed:
-            self._running.add(job)
-            self._changed.notify()
+        self._running.add(job)
         result = attempt(self._answer, job)
-        with self._changed:
-            self._running.discard(job)
+        self._running.discard(job)
         # Before the answer: who has it may ask again at once.
         self._room.release()
         self._finish(job.request, job.started, result)
@@ -234,9 +229,6 @@ class TritonPythonModel:
     def _watch(self) -> None:
         """Ask for each request whether it was cancelled: nobody else does while a model works."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._running)
-                running = list(self._running)
-            for job in running:
-                job.is_cancelled()
             time.sleep(POLL_SECONDS)
+            for job in list(self._running):
+                attempt(job.deadline.check)
