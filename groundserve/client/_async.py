@@ -29,7 +29,7 @@ def _awaited(method: Callable[Concatenate[Any, P], T]) -> Awaited[P, T]:
     """Make a method of `Client` that ends with `_send` one of `AsyncClient`."""
 
     @wraps(method)
-    async def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         sent: Any = method(self, *args, **kwargs)
         result: T = await sent
         return result
@@ -41,7 +41,7 @@ def _in_thread(method: Callable[Concatenate[Any, P], T]) -> Awaited[P, T]:
     """Make a method of `Client` one that runs in another thread than the loop's."""
 
     @wraps(method)
-    async def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.to_thread(method, self, *args, **kwargs)
 
     return call
