@@ -71,11 +71,12 @@ class Limits:
                 )
             field = kinds[variable]
             # Annotations are text here (`from __future__ import annotations`).
-            values[field.name] = _parse_number(variable, text, is_whole=field.type == "int")
+            values[field.name] = parse_number(variable, text, is_whole=field.type == "int")
         return cls(**values)  # type: ignore[arg-type]  # whole where the field is
 
 
-def _parse_number(variable: str, text: str, *, is_whole: bool) -> float:
+def parse_number(variable: str, text: str, *, is_whole: bool = True) -> float:
+    """Return the number above 0 that an environment variable holds."""
     # 15 digits are exact as a float; signs, exponents and names such as "inf" do not match.
     pattern, kind = (r"[0-9]{1,15}", "whole number") if is_whole else (r"[0-9.]{1,15}", "number")
     try:

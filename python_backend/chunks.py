@@ -23,7 +23,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,7 +39,6 @@ from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
 from python_backend.encode import EncodeFunction
 from python_backend.encoded import EncodedVideo
-from python_backend.fair_share import Turn
 from python_backend.frame_buffer import FrameBuffer
 from python_backend.interruption import ending_with
 from python_backend.meter import Meter, count_deaths
@@ -74,8 +73,6 @@ class ChunkRunner:
     """Where frames, passes and dead workers are counted."""
     deadline: Deadline
     """Checked between chunks, and while one is waited for."""
-    turn: Turn | None = None
-    """What the video needs to have a group decoded; nothing where None."""
 
     def run(self, video: OpenVideo, plan: VideoPlan) -> EncodedVideo:
         """Decode and encode the frames of a plan of this video, which a worker holds open.
@@ -209,13 +206,8 @@ class ChunkRunner:
     def _decode(self, video: OpenVideo, segments: Segments, group: Group) -> DecodedFrames:
         if self.inputs.are_as_decoded:
             _check_announced(video.index, segments.stream)
-        # The wait for a turn is booked apart from the decoding that the turn is held for.
-        with ExitStack() as stack:
-            if self.turn is not None:
-                with self.watch.measure("wait"):
-                    stack.enter_context(self.turn())
-            with self.watch.measure("decode"):
-                return self.decode(segments, group.shown)
+        with self.watch.measure("decode"):
+            return self.decode(segments, group.shown)
 
     def _encode(
         self,

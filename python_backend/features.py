@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -111,7 +111,7 @@ class FeatureExtractor:
                     cached.save_index(video.index)
                     plan = self._plan(video.index, inputs, options, asked)
                 # Who waits for another's features holds an instance too: the seat comes first.
-                with self._admitted(runner, plan) as runner, cached.locked(plan, deadline):
+                with self._admitted(runner, plan), cached.locked(plan, deadline):
                     encoded = cached.load(plan)
                     if encoded is None:
                         is_hit = False
@@ -206,16 +206,15 @@ class FeatureExtractor:
             raise GroundserveError("the encoder returned features that are not finite")
 
     @contextmanager
-    def _admitted(self, runner: ChunkRunner, plan: VideoPlan) -> Iterator[ChunkRunner]:
-        """Hold what the plan may hold of the server, and give the runner that keeps to it."""
-        if self.share is None:
-            yield runner
-            return
-        index = plan.index
-        most_frames = runner.inputs.chunk_frames(index.width, index.height)
+    def _admitted(self, runner: ChunkRunner, plan: VideoPlan) -> Iterator[None]:
+        """Hold what the server has for costly videos, where the plan makes this one of them."""
+        most_frames = runner.inputs.chunk_frames(plan.index.width, plan.index.height)
         num_pixels = decoded_pixels(plan, most_frames=most_frames)
-        with self.share.admit(num_pixels, runner.deadline) as turn:
-            yield replace(runner, turn=turn)
+        with ExitStack() as stack:
+            if self.share is not None and num_pixels > self.share.light_pixels:
+                with runner.watch.measure("wait"):
+                    stack.enter_context(self.share.admit(num_pixels, runner.deadline))
+            yield
 
     @contextmanager
     def _open(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from groundserve.answers import OnText
 from groundserve.arguments import check_timeout, described
 from groundserve.client._connection import Connection
-from groundserve.client._exchange import Exchange, Waiting
+from groundserve.client._exchange import Arrival, Exchange
 from groundserve.client._request import Request, Result
 from groundserve.errors import InvalidRequestError
 from groundserve.runtime.deadline import Deadline
@@ -59,9 +59,9 @@ class BaseClient:
     def _exchange(
         self,
         request: Request[Result],
-        waiting: Waiting,
+        deliver: Callable[[Arrival], None],
         timeout_seconds: float | None,
-        on_text: OnText | None = None,
+        on_text: OnText | None,
     ) -> Exchange[Result]:
         """Return what takes a request to its end; its time begins now."""
         seconds = self._timeout_seconds
@@ -73,9 +73,9 @@ class BaseClient:
         self._connection.check_open()
         return Exchange(
             connection=self._connection,
-            waiting=waiting,
             deadline=Deadline.after(seconds),
             retries=self._retries,
             request=request,
-            on_text=on_text,
+            is_streamed=on_text is not None,
+            deliver=deliver,
         )

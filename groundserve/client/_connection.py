@@ -1,4 +1,4 @@
-"""One gRPC connection: calls that begin, have their answer delivered, and can be ended."""
+"""One gRPC connection: what a call holds, and what comes back."""
 
 from __future__ import annotations
 
@@ -8,39 +8,25 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.answers import OnText
 from groundserve.arguments import described, parse_url
-from groundserve.client._failures import is_broken_connection, typed_error
+from groundserve.client._failures import BROKE, typed_error
 from groundserve.errors import (
     InvalidRequestError,
     MissingExtraError,
     RequestCancelledError,
     UnavailableError,
 )
-from groundserve.runtime.call_thread import CallThread
 from groundserve.runtime.deadline import Deadline
 from groundserve.triton_messages import CLASS_IN_MESSAGE, HEAD
 
-if TYPE_CHECKING:
-    import grpc
-
 Tensors = dict[str, NDArray[Any]]
 """By name, BYTES as bytes objects."""
-Answer = Any
-"""What a call ends with: tritonclient's InferResult, or an exception."""
-Deliver = Callable[[Answer], None]
-"""Takes a call's answer, in a thread of gRPC's or ours; must not raise."""
-
-Piece = partial
-"""One piece of a text that comes in several: to be called where its caller waits."""
-
 STREAM_MODEL = "front_stream"
 """What is called for an answer in pieces."""
 MODEL = "front"
@@ -57,11 +43,15 @@ _READY_SECONDS = 10.0
 """Whoever does not say within this that it is ready is not."""
 
 
-class Connection:
-    """A connection to one server, for any thread of the process that made it.
+class Piece(NamedTuple):
+    """One piece of a text that comes in several."""
 
-    It knows no event loop: whoever waits says how the answer is delivered.
-    """
+    query: int
+    text: str
+
+
+class Connection:
+    """A connection to one server, for any thread of the process that made it."""
 
     def __init__(
         self,
@@ -90,18 +80,12 @@ class Connection:
         else:
             self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
         self._server = tritonclient.grpc.service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._thread = CallThread()
         self._process_id = os.getpid()
         self._is_closed = False
 
-    @property
-    def is_of_this_process(self) -> bool:
-        """False after a fork: neither gRPC nor our thread came along."""
-        return os.getpid() == self._process_id
-
     def check_process(self) -> None:
-        """Raise InvalidRequestError after a fork."""
-        if not self.is_of_this_process:
+        """Raise InvalidRequestError after a fork: gRPC's threads did not come along."""
+        if os.getpid() != self._process_id:
             raise InvalidRequestError("a client must be used in the process that made it")
 
     def check_open(self) -> None:
@@ -117,54 +101,53 @@ class Connection:
         server_seconds: float,
         request_id: str,
         head: str,
-        deliver: Deliver,
-        on_text: OnText | None,
-    ) -> Call:
-        """Prepare a call; nothing is done before its `begin`.
-
-        Args:
-            inputs: Its tensors.
-            seconds: When the call is given up.
-            server_seconds: When the server is to give up.
-            request_id: For the server's log.
-            head: What the engines are expected to be for.
-            deliver: Gets what `read` takes, once, unless the call is ended before it begins;
-                before that a `Piece` of text each time one comes.
-            on_text: Whom these are for; None: the server sends no pieces.
-        """
-
-        def send() -> grpc.Future:
-            request = self._request(inputs)
-            request.model_name = MODEL if on_text is None else STREAM_MODEL
-            request.id = request_id
-            request.parameters["timeout"].int64_param = max(1, int(server_seconds * 1e6))
-            request.parameters[CLASS_IN_MESSAGE].bool_param = True
-            request.parameters[HEAD].string_param = head
-            if on_text is None:
-                call = self._server.ModelInfer.future(request, seconds, self._metadata)
-                call.add_done_callback(lambda call: deliver(self._answer_of(call)))
-                return call
-            # The request is all that is sent: gRPC's thread for it ends with the iterator.
-            stream = self._server.ModelStreamInfer(iter([request]), seconds, self._metadata)
-            receive = partial(self._receive, stream, on_text, deliver)
-            threading.Thread(target=receive, name="groundserve-text", daemon=True).start()
-            return stream
-
-        return Call(self._thread, send, deliver)
-
-    def read(self, answer: Answer) -> Tensors:
-        """Return the outputs of a call, or raise what became of it."""
-        if isinstance(answer, self._utils.InferenceServerException):
-            raise typed_error(answer, self.url) from answer
-        if isinstance(answer, ValueError):  # gRPC's, of a closed channel
+        is_streamed: bool,
+    ) -> Any:
+        """Send a request, and return gRPC's call; `head` is what the engines are to be for."""
+        request = self._request(inputs)
+        request.model_name = STREAM_MODEL if is_streamed else MODEL
+        request.id = request_id
+        request.parameters["timeout"].int64_param = max(1, int(server_seconds * 1e6))
+        request.parameters[CLASS_IN_MESSAGE].bool_param = True
+        request.parameters[HEAD].string_param = head
+        try:
+            if is_streamed:
+                # The request is all that is sent: gRPC's thread for it ends with the iterator.
+                return self._server.ModelStreamInfer(iter([request]), seconds, self._metadata)
+            return self._server.ModelInfer.future(request, seconds, self._metadata)
+        except ValueError:  # gRPC's, of a closed channel
             self.check_open()
-        if isinstance(answer, Exception):
-            raise answer
-        return {one.name: answer.as_numpy(one.name) for one in answer.get_response().outputs}
+            raise
+
+    def read(self, call: Any, on_piece: Callable[[Piece], None] | None) -> Tensors:
+        """Wait for the outputs of a call, or raise what became of it.
+
+        Pieces come before them where the call is streamed, with `on_piece`.
+        """
+        if on_piece is None:
+            is_done = threading.Event()  # without gRPC's own waits, which look ten times a second
+            call.add_done_callback(lambda _: is_done.set())
+            is_done.wait()
+            if call.code() is self._grpc.StatusCode.OK:
+                return self._outputs(call.result())
+        else:
+            try:
+                for response in call:
+                    if response.error_message:
+                        raise typed_error("", response.error_message, self.url)
+                    outputs = self._outputs(response.infer_response)
+                    if "PART" not in outputs:
+                        return outputs
+                    on_piece(Piece(**json.loads(outputs["PART"][0])))
+            except self._grpc.RpcError:
+                pass  # told below
+            finally:
+                call.cancel()  # which does nothing where it has ended
+        raise typed_error(call.code().name, call.details(), self.url)
 
     def broke(self, error: UnavailableError) -> bool:
         """Tell whether `read` raised this because the connection was lost under the call."""
-        return is_broken_connection(error, self.url)
+        return str(error) == BROKE.format(url=self.url)
 
     def is_ready(self, timeout_seconds: float) -> bool:
         """Ask whether the server and all its models are ready, in the caller's thread."""
@@ -181,16 +164,11 @@ class Connection:
             return True
         return False
 
-    def close(self, deliver: Deliver) -> None:
-        """End all calls; None is delivered when that is done."""
-
-        def close() -> None:
+    def close(self) -> None:
+        """End all calls; after a fork the connection is the other process's."""
+        if os.getpid() == self._process_id:
+            self._is_closed = True
             self._channel.close()
-            deliver(None)
-
-        self._is_closed = True
-        self._thread.run(close)
-        self._thread.close()
 
     def _request(self, inputs: Tensors) -> Any:
         request = self._triton.service_pb2.ModelInferRequest()
@@ -204,67 +182,9 @@ class Connection:
             request.raw_input_contents.append(content)
         return request
 
-    def _receive(self, stream: Any, on_text: OnText, deliver: Deliver) -> None:
-        """Deliver what comes of a stream, up to its answer."""
-        try:
-            for response in stream:
-                if response.error_message:
-                    deliver(self._utils.InferenceServerException(response.error_message))
-                    return
-                result = self._triton.InferResult(response.infer_response)
-                if (piece := result.as_numpy("PART")) is None:
-                    deliver(result)
-                    return
-                part = json.loads(piece[0])
-                deliver(Piece(on_text, part["query"], part["text"]))
-        except self._grpc.RpcError:
-            pass  # told below
-        finally:
-            stream.cancel()  # which does nothing where it has ended
-        deliver(self._failure_of(stream))
-
-    def _answer_of(self, call: Any) -> Answer:
-        if call.code() is self._grpc.StatusCode.OK:
-            return self._triton.InferResult(call.result())
-        return self._failure_of(call)
-
-    def _failure_of(self, call: Any) -> Exception:
-        failure: Exception = self._utils.InferenceServerException(call.details(), str(call.code()))
-        return failure
-
-
-class Call:
-    """A call on its way. `begin` and `end` return at once."""
-
-    def __init__(
-        self, thread: CallThread, send: Callable[[], grpc.Future], deliver: Deliver
-    ) -> None:
-        self._thread = thread
-        self._send = send
-        self._deliver = deliver
-        self._is_ended = False
-        self._under_way: grpc.Future | None = None
-
-    def begin(self) -> None:
-        """Have the request made and sent; large ones take a while."""
-        self._thread.run(self._begin)
-
-    def end(self) -> None:
-        """Have the call cancelled, which does nothing where it was answered."""
-        self._is_ended = True
-        self._thread.run(self._cancel)
-
-    def _begin(self) -> None:
-        if self._is_ended:
-            return
-        try:
-            self._under_way = self._send()
-        except Exception as error:  # noqa: BLE001 - raised by `read`, where the answer is waited for
-            self._deliver(error)
-
-    def _cancel(self) -> None:
-        if self._under_way is not None:
-            self._under_way.cancel()
+    def _outputs(self, response: Any) -> Tensors:
+        result = self._triton.InferResult(response)
+        return {one.name: result.as_numpy(one.name) for one in response.outputs}
 
 
 def text_tensor(*texts: str) -> NDArray[np.object_]:

@@ -1,26 +1,28 @@
-"""One request on its way: its call, and what is done where that fails.
+"""One request on its way, in a thread of its own: its calls, and what is done where they fail.
 
-It is written once, as a coroutine: `AsyncClient` awaits it, and `Client` runs it with means of
-waiting that block, so that it ends without ever having been suspended.
+No interrupt reaches that thread. Python raises KeyboardInterrupt between any two instructions of
+the main thread, so also when gRPC has just taken a lock there, which then nobody ever lets go of.
 """
 
 from __future__ import annotations
 
 import random
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic
 
-from groundserve.answers import OnText
-from groundserve.client._connection import Answer, Call, Connection, Deliver, Tensors
+from groundserve.client._connection import Connection, Piece, Tensors
 from groundserve.client._request import Request, Result
-from groundserve.errors import GroundserveError, UnavailableError
+from groundserve.errors import GroundserveError, RequestCancelledError, UnavailableError
 from groundserve.runtime.deadline import Deadline
 
-T = TypeVar("T")
+Arrival = Piece | Future[Any]
+"""What a caller waits for: pieces of text, and at the end the result."""
 
 _FIRST_WAIT_SECONDS = 0.5
 _MAX_WAIT_SECONDS = 8.0
@@ -32,53 +34,62 @@ _WAY_BACK_SHARE = 0.1
 """Part of the time that is left, for an answer in text: when its time is up it is sent as it is."""
 
 
-class Waiting(Protocol):
-    """How a caller waits: all that the two clients differ in."""
-
-    async def answer(self, prepare: Callable[[Deliver], Call]) -> Answer:
-        """Begin the call and wait for its answer; whatever ends the wait ends the call.
-
-        Pieces of text that come before it are told.
-        """
-
-    async def run(self, function: Callable[[], T]) -> T:
-        """Run what may take long and waits for no server."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-
-
 @dataclass(kw_only=True)
 class Exchange(Generic[Result]):
     """One request on its way."""
 
     connection: Connection
-    waiting: Waiting
     deadline: Deadline
     retries: int
     """How often it may begin again after UnavailableError."""
     request: Request[Result]
-    on_text: OnText | None = None
-    """Told the text of answers as it comes; from then on nothing is tried again."""
+    is_streamed: bool
+    """Whether pieces of text are wanted; from the first one on nothing is tried again."""
+    deliver: Callable[[Arrival], None]
+    """Takes what arrives, in the exchange's thread; must not raise."""
     _has_told: bool = field(default=False, init=False)
+    _is_cancelled: bool = field(default=False, init=False)
+    _call_under_way: Any = field(default=None, init=False)
 
-    async def result(self) -> Result:
-        """Return the answer."""
-        tensors = await self.waiting.run(self.request.to_tensors)
+    def start(self) -> None:
+        """Begin; the result is delivered once, unless nobody waits for it any more."""
+        threading.Thread(target=self._run, name="groundserve-call", daemon=True).start()
+
+    def cancel(self) -> None:
+        """End it, without waiting for that, in a thread that no interrupt reaches."""
+        self._is_cancelled = True
+        threading.Thread(target=self._cancel_call, daemon=True).start()
+
+    def result(self) -> Result:
+        """Return the answer, in the caller's thread."""
+        tensors = self.request.to_tensors()
         try:
-            answer = await self._ask(tensors)
+            answer = self._ask(tensors)
         except GroundserveError as error:
             error.request_id = self.request.request_id
             raise
-        return await self.waiting.run(partial(self.request.to_result, answer))
+        return self.request.to_result(answer)
 
-    async def _ask(self, tensors: Tensors) -> Tensors:
+    def _run(self) -> None:
+        outcome: Future[Result] = Future()
+        try:
+            outcome.set_result(self.result())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
+            outcome.set_exception(error)
+        self.deliver(outcome)
+        del outcome  # or an error, which knows this frame, would keep itself alive
+
+    def _cancel_call(self) -> None:
+        if (call := self._call_under_way) is not None:
+            call.cancel()
+
+    def _ask(self, tensors: Tensors) -> Tensors:
         """Call with as many tries as it may take."""
         num_tries = 1
         waits = islice(_waits(), min(self.retries, sys.maxsize))
         while True:
             try:
-                return await self._call_again_if_broken(tensors)
+                return self._call_again_if_broken(tensors)
             except UnavailableError as error:
                 seconds = None if self._has_told else next(waits, None)
                 if seconds is None or self.deadline.remaining_seconds() <= seconds:
@@ -86,57 +97,56 @@ class Exchange(Generic[Result]):
                         raise
                     raise UnavailableError(f"{error}; gave up after {num_tries} tries") from error
                 num_tries += 1
-            await self._wait(seconds)
+            self._wait(seconds)
 
-    async def _call_again_if_broken(self, tensors: Tensors) -> Tensors:
+    def _call_again_if_broken(self, tensors: Tensors) -> Tensors:
         """Call; once more where the connection broke under the call.
 
         A server may close a connection while a call is on its way. Whether that call was executed
         nobody knows, nor does it matter: it changes nothing.
         """
         try:
-            return await self._call(tensors)
+            return self._call(tensors)
         except UnavailableError as error:
             if self._has_told or not self.connection.broke(error):
                 raise
             broke = error
         try:
-            return await self._call(tensors)
+            return self._call(tensors)
         except UnavailableError:
-            raise broke from broke.__cause__  # what happened first is why
+            raise broke from None  # what happened first is why
 
-    async def _call(self, tensors: Tensors) -> Tensors:
-        self.connection.check_open()
+    def _call(self, tensors: Tensors) -> Tensors:
+        self._check_wanted()
         self.deadline.check()
+        seconds = self.deadline.remaining_seconds()
+        way_back = min(_MAX_WAY_BACK_SECONDS, _WAY_BACK_SHARE * seconds)
+        self._call_under_way = call = self.connection.call(
+            tensors,
+            seconds=seconds,
+            server_seconds=seconds - way_back * (self.request.head == "text"),
+            request_id=self.request.request_id,
+            head=self.request.head,
+            is_streamed=self.is_streamed,
+        )
+        if self._is_cancelled:  # before the call was known
+            call.cancel()
+        return self.connection.read(call, self._tell if self.is_streamed else None)
 
-        def tell(number: int, text: str) -> None:
-            self._has_told = True
-            assert self.on_text is not None, "or the server sends no pieces"
-            try:
-                self.on_text(number, text)
-            except StopIteration as error:  # Python lets none pass through a coroutine or a future
-                raise RuntimeError("on_text raised StopIteration") from error
+    def _tell(self, piece: Piece) -> None:
+        self._has_told = True
+        self.deliver(piece)
 
-        def prepare(deliver: Deliver) -> Call:
-            seconds = self.deadline.remaining_seconds()
-            way_back = min(_MAX_WAY_BACK_SECONDS, _WAY_BACK_SHARE * seconds)
-            return self.connection.call(
-                tensors,
-                seconds=seconds,
-                server_seconds=seconds - way_back * (self.request.head == "text"),
-                request_id=self.request.request_id,
-                head=self.request.head,
-                deliver=deliver,
-                on_text=self.on_text and tell,
-            )
-
-        return self.connection.read(await self.waiting.answer(prepare))
-
-    async def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         while seconds > 0:
-            self.connection.check_open()
-            await self.waiting.sleep(min(seconds, _WAKE_SECONDS))
+            self._check_wanted()
+            time.sleep(min(seconds, _WAKE_SECONDS))
             seconds -= _WAKE_SECONDS
+
+    def _check_wanted(self) -> None:
+        self.connection.check_open()
+        if self._is_cancelled:
+            raise RequestCancelledError("the request was cancelled by its caller")
 
 
 def _waits() -> Iterator[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from groundserve.errors import (
     DeadlineExceededError,
@@ -28,7 +27,7 @@ _ERRORS: dict[str, type[GroundserveError]] = {
 }
 # What Triton says with these is for its log; see `triton_messages`.
 _SERVER_FAILED = ("INTERNAL", "UNKNOWN")
-_BROKE = "the connection to {url} broke: the server may have ended; try again"
+BROKE = "the connection to {url} broke: the server may have ended; try again"
 # gRPC's own texts with UNAVAILABLE (1.85), the first that fits; they name addresses of all kinds.
 _CONNECTION_FAILURES = (
     (r"errors resolving|resolution failed", "failed to connect to {url}: no such host"),
@@ -56,19 +55,16 @@ _CONNECTION_FAILURES = (
         r"failed to connect to all addresses.*: (?P<reason>[^:]+)$",
         "failed to connect to {url}: {reason}; is the server running there?",
     ),
-    (r"Socket closed|Connection reset|Broken pipe|Stream removed|GOAWAY", _BROKE),
+    (r"Socket closed|Connection reset|Broken pipe|Stream removed|GOAWAY", BROKE),
 )
 
 
-def typed_error(error: Any, url: str) -> GroundserveError:
-    """Map Triton's status onto our errors; what Triton puts before a message is dropped.
+def typed_error(status: str, message: str | None, url: str) -> GroundserveError:
+    """Map a call's status onto our errors; what Triton puts before a message is dropped.
 
-    Args:
-        error: tritonclient's InferenceServerException.
-        url: What the caller calls the server.
+    `url` is what the caller calls the server.
     """
-    status = str(error.status() or "").removeprefix("StatusCode.")
-    message = str(error.message() or "the server gave no reason")
+    message = message or "the server gave no reason"
     message = re.sub(r"^in ensemble '.*?', ", "", message)
     message = re.sub(r"^\[request id: .*?\] ", "", message)  # the caller knows it
     if status == "CANCELLED":  # nobody but this client can have done it
@@ -86,16 +82,6 @@ def typed_error(error: Any, url: str) -> GroundserveError:
     if status == "DEADLINE_EXCEEDED":  # gRPC's text is "Deadline Exceeded"
         message = f"no answer from {url} within the timeout; allow more time or ask for less"
     return _ERRORS.get(status, GroundserveError)(message)
-
-
-def is_broken_connection(error: GroundserveError, url: str) -> bool:
-    """Tell whether a connection that stood was lost during the call, and no server answered it.
-
-    Args:
-        error: Of `typed_error`.
-        url: As given there.
-    """
-    return str(error) == _BROKE.format(url=url)
 
 
 def _connection_failure(message: str, url: str) -> str | None:

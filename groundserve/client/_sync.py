@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Coroutine, Sequence
+import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from os import PathLike
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ from groundserve.answers import AnswerResult, OnText
 from groundserve.arguments import Video
 from groundserve.client._answer_request import AnswerRequest
 from groundserve.client._base import BaseClient
-from groundserve.client._connection import Answer, Call, Deliver, Piece
+from groundserve.client._connection import Piece
+from groundserve.client._exchange import Arrival
 from groundserve.client._request import Request, Result, ScoreRequest
 from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import ScoreResult
@@ -24,8 +25,6 @@ from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 
 if TYPE_CHECKING:
     from groundserve.frames import FrameIndices
-
-T = TypeVar("T")
 
 _WAKE_SECONDS = 0.5
 
@@ -153,10 +152,10 @@ class Client(BaseClient):
 
     def close(self) -> None:
         """Close the connection and cancel the calls that are under way in other threads."""
-        if self._connection.is_of_this_process:  # or else the connection is the other process's
-            closed: SimpleQueue[Answer] = SimpleQueue()
-            self._connection.close(closed.put)
-            _wait_for(closed)
+        # In another thread, which an interrupt cannot reach: see `_exchange`.
+        closing = threading.Thread(target=self._connection.close, daemon=True)
+        closing.start()
+        closing.join()
 
     def _send(
         self,
@@ -164,7 +163,18 @@ class Client(BaseClient):
         timeout_seconds: float | None,
         on_text: OnText | None = None,
     ) -> Result:
-        return _finish(self._exchange(request, _Blocking(), timeout_seconds, on_text).result())
+        arrivals: SimpleQueue[Arrival] = SimpleQueue()
+        exchange = self._exchange(request, arrivals.put, timeout_seconds, on_text)
+        try:
+            exchange.start()
+            while isinstance(arrival := _wait_for(arrivals), Piece):
+                assert on_text is not None, "or the server sends no pieces"
+                on_text(*arrival)
+        except BaseException:
+            exchange.cancel()
+            raise
+        result: Result = arrival.result()
+        return result
 
     def __enter__(self) -> Self:
         return self
@@ -173,40 +183,7 @@ class Client(BaseClient):
         self.close()
 
 
-class _Blocking:
-    """Waits by blocking the thread, so that no coroutine is ever suspended."""
-
-    async def answer(self, prepare: Callable[[Deliver], Call]) -> Answer:
-        answers: SimpleQueue[Answer] = SimpleQueue()
-        call = prepare(answers.put)
-        try:
-            # Not here but in another thread, which an interrupt cannot reach: it ends the call.
-            call.begin()
-            while isinstance(answer := _wait_for(answers), Piece):
-                answer()
-            return answer
-        except BaseException:
-            call.end()
-            raise
-
-    async def run(self, function: Callable[[], T]) -> T:
-        return function()
-
-    async def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-
-def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that waits by `_Blocking` alone."""
-    try:
-        coroutine.send(None)
-    except StopIteration as finished:
-        result: T = finished.value
-        return result
-    raise AssertionError("a coroutine of Client was suspended")
-
-
-def _wait_for(queue: SimpleQueue[T]) -> T:
+def _wait_for(queue: SimpleQueue[Arrival]) -> Arrival:
     """Return what is put into a queue; an interrupt ends the wait within `_WAKE_SECONDS`.
 
     One that comes just as a wait begins does not end that wait.

@@ -46,28 +46,26 @@ class ServerApi:
             self._server = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._metadata = ((f"triton-grpc-protocol-{ADMIN_HEADER}", admin_secret),)
 
+    @signals_deferred()
     def close(self) -> None:
         """Disconnect."""
-        with signals_deferred():
-            self._channel.close()
+        self._channel.close()
 
+    @signals_deferred()
     def ping(self) -> grpc.Future:
         """Ask for its health; the call is done without an exception when it answers."""
-        with signals_deferred():
-            return self._server.ServerReady.future(
-                self._messages.ServerReadyRequest(), _PING_SECONDS
-            )
+        return self._server.ServerReady.future(self._messages.ServerReadyRequest(), _PING_SECONDS)
 
+    @signals_deferred()
     def is_done(self, call: grpc.Future) -> bool:
         """Tell whether a call is answered, or has failed."""
-        with signals_deferred():
-            return bool(call.done())
+        return bool(call.done())
 
+    @signals_deferred()
     def has_answered(self, call: grpc.Future) -> bool:
         """Tell whether a call is done without an exception; one that is not is given up."""
-        with signals_deferred():
-            has_answered = call.done() and call.exception() is None
-            call.cancel()
+        has_answered = call.done() and call.exception() is None
+        call.cancel()
         return bool(has_answered)
 
     def is_ready(self, timeout_seconds: float) -> bool:
@@ -85,11 +83,11 @@ class ServerApi:
             call = self._server.RepositoryModelUnload.future(request, _LOAD_SECONDS, self._metadata)
         self.finish(call, f"unload the model {name}")
 
+    @signals_deferred()
     def begin_load(self, name: str) -> grpc.Future:
         """Begin to load a model that is not loaded; an ensemble of it comes back by itself."""
         request = self._messages.RepositoryModelLoadRequest(model_name=name)
-        with signals_deferred():
-            return self._server.RepositoryModelLoad.future(request, _LOAD_SECONDS, self._metadata)
+        return self._server.RepositoryModelLoad.future(request, _LOAD_SECONDS, self._metadata)
 
     def finish(self, call: grpc.Future, action: str) -> None:
         """Wait for a call, or raise UnavailableError that says why it could not be done."""

@@ -10,10 +10,9 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from groundserve.engines.manifest import Manifest
 from groundserve.errors import EngineMismatchError, InvalidRequestError, MissingExtraError
@@ -70,7 +69,12 @@ def find_installation() -> TritonInstallation:
     spec = importlib.util.find_spec("pytriton")
     if spec is None or spec.origin is None:
         raise MissingExtraError("serve", "nvidia-pytriton")
-    check_wheel_numpy(importlib.metadata.version("numpy"))
+    version = importlib.metadata.version("numpy")
+    if int(version.split(".")[0]) >= 2:  # the wheel's server answers empty tensors and no error
+        raise EngineMismatchError(
+            f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
+            "install it with: pip install 'numpy<2'"
+        )
     return wheel_installation(Path(spec.origin).parent)
 
 
@@ -94,15 +98,6 @@ def wheel_installation(package_dir: Path) -> TritonInstallation:
             stub,
         ),
     )
-
-
-def check_wheel_numpy(version: str) -> None:
-    """Refuse numpy 2, with which the wheel's server answers empty tensors and no error."""
-    if int(version.split(".")[0]) >= 2:
-        raise EngineMismatchError(
-            f"the Triton server in the nvidia-pytriton wheel needs numpy < 2, got {version}; "
-            "install it with: pip install 'numpy<2'"
-        )
 
 
 def check_host(installation: TritonInstallation, host: str) -> None:
@@ -136,19 +131,14 @@ def server_environment(
     return environment
 
 
-def check_gpu(
-    manifest: Manifest,
-    installation: TritonInstallation,
-    *,
-    load_library: Callable[[str], Any] = ctypes.CDLL,
-) -> None:
+def check_gpu(manifest: Manifest, installation: TritonInstallation) -> None:
     """Refuse engines for a GPU where none can be used, before a server fails to load them."""
     if manifest.device == "cpu":
         return
     engine = f"the engine directory (profile {manifest.profile}) runs on an NVIDIA GPU"
     rebuild = "or build one for this machine with: groundserve build --profile cpu"
     try:
-        status, count = count_gpus(load_library=load_library)
+        status, count = count_gpus()
     except OSError as error:
         raise EngineMismatchError(
             f"{engine}, this machine has no driver (libcuda.so.1); serve it where there is one "
@@ -167,10 +157,10 @@ def check_gpu(
         )
 
 
-def count_gpus(*, load_library: Callable[[str], Any] = ctypes.CDLL) -> tuple[int, int]:
+def count_gpus() -> tuple[int, int]:
     """Return CUDA's status, 0 for success, and the number of GPUs; OSError without a driver."""
     # The driver itself: neither PyTorch nor a toolkit need be installed to serve plans.
-    driver = load_library("libcuda.so.1")
+    driver = ctypes.CDLL("libcuda.so.1")
     count = ctypes.c_int(0)
     # 0 is CUDA_SUCCESS; the first call that fails tells why.
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))

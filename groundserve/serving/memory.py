@@ -1,34 +1,15 @@
 """What a server takes of memory: regions in /dev/shm, pools on a GPU, and the server's own.
 
-    U = upload                  `Limits.max_upload_bytes`
-    P = frames of a chunk       CHUNK_FRAMES x bytes of a frame of each stream; as decoded
-                                CHUNK_BYTES, or one of the largest that are let in
-    F = features of a video     max_feature_tokens x feature_width x 4 (2 where they are float16)
-    N = chunks of a request that are encoded at once, `python_backend.chunks.NUM_SERVED_ENCODES`
-    R = requests that a process of the front works on at once, its `max_running`; else 1
-    E = those of them that decode and encode: 2 for each instance of `video_decode`, at most R
+Each process of the Python backend has a region. It starts at one size for all models, grows by a
+step when a tensor does not fit, and never shrinks. In small steps it would grow far beyond what it
+ever holds, for room that is free but in pieces is not used. So it starts large enough for all
+models but the front, whose steps each make room for an upload; one more than its tensors need is
+for such pieces. Pages that were never written take no memory; `check_room` looks whether all could
+be.
 
-**Regions.** Each process of the Python backend has one. It starts at one size for all models, grows
-by a step when a tensor does not fit, and never shrinks. In small steps it would grow far beyond
-what it ever holds, for room that is free but in pieces is not used. So it starts large enough for
-all models but the front, whose steps each make room for an upload; one more than its tensors need
-is for such pieces. Pages that were never written take no memory; `check_room` looks whether all
-could be.
-
-    front              U + E (2 N + 1) P + R F: one upload, for it is copied out at once; each chunk
-                       being encoded, the copy that the call makes of it and the group decoded
-                       ahead; the features of each video
-    video_decode       P
-    vision_encoder     P + F
-    grounding          F
-    generation         F
-
-**Pools.** On a GPU tensors between models lie in a CUDA pool and, what does not fit or comes from
-the host, in a pinned one. Both are taken whole at the start; what fits neither is moved to ordinary
-memory, late but right. So each is made for the worst moment: E (2 N + 1) P + (E + R) F, the
-features of the chunks being encoded included.
-
-**The server's own.** U for each request that runs or waits, and `_SPARE_SERVER_BYTES`.
+On a GPU tensors between models lie in a CUDA pool and, what does not fit or comes from the host, in
+a pinned one. Both are taken whole at the start; what fits neither is moved to ordinary memory, late
+but right. So each is made for the worst moment.
 
 Source: triton-inference-server/python_backend 01d0ad8 (r24.10), src/shm_manager.cc `GrowIfNeeded`;
 src/python_be.cc `ExecuteBLSRequest`: each input on the GPU is copied to memory from the pool.
@@ -125,6 +106,8 @@ def memory_needs(
         if name in fronts:
             num_features = _parameter(config, "max_running", 1)
             num_encoding = min(num_features, 2 * _num_instances(decode))
+            # Each chunk being encoded, the copy that the call makes of it, and the group decoded
+            # ahead; one upload, for it is copied out at once.
             num_chunks = num_encoding * (2 * NUM_SERVED_ENCODES + 1)
             upload = limits.max_upload_bytes
             num_waiting = _parameter(config, "max_waiting", 0)

@@ -8,13 +8,11 @@ import secrets
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from groundserve.errors import RequestCancelledError, UnsupportedError
-from groundserve.runtime.deadline import POLL_SECONDS
 from python_backend.triton._tensors import read_parameters
 
 _PARAMETER = "cancellation"
@@ -79,7 +77,7 @@ def cancellation_of(request: Any) -> Callable[[], bool]:
         )
     if not _is_held(token):
         raise RequestCancelledError("nobody waits for the answer any more")
-    return asked_in_turns(lambda: not _is_held(token))
+    return lambda: not _is_held(token)
 
 
 def token_sender(request: Any) -> Callable[[int, int], None]:
@@ -99,29 +97,6 @@ def token_sender(request: Any) -> Callable[[int, int], None]:
             del unsent[:_MAX_MESSAGE_BYTES]
 
     return send
-
-
-def asked_in_turns(ask: Callable[[], bool]) -> Callable[[], bool]:
-    """Ask at once and then every `POLL_SECONDS`, one thread at a time; others get the last answer.
-
-    Asking Triton takes a message to the server process and back (some 11 microseconds), looking for
-    a token's holder two system calls (2). Once it was true nobody is asked again.
-    """
-    lock = threading.Lock()
-    is_cancelled = False
-    next_at = 0.0
-
-    def answer() -> bool:
-        nonlocal is_cancelled, next_at
-        if not is_cancelled and time.monotonic() >= next_at and lock.acquire(blocking=False):
-            try:
-                is_cancelled = ask()
-                next_at = time.monotonic() + POLL_SECONDS
-            finally:
-                lock.release()
-        return is_cancelled
-
-    return answer
 
 
 def _is_held(token: str) -> bool:

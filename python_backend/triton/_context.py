@@ -21,8 +21,6 @@ class ModelContext:
     parameters: dict[str, str]
     """`parameters` of config.pbtxt, as text: a few models are told what only the repository knows,
     and an operator may add `engine_dir`."""
-    num_instances: int
-    """Instances of the model, this one among them."""
     num_threads: int
     """Threads an engine may use: cores / instances of the model."""
 
@@ -41,6 +39,5 @@ class ModelContext:
                 engine_id=os.environ.get(ENGINE_ID_VARIABLE),
             ),
             parameters=parameters,
-            num_instances=num_instances,
             num_threads=max(1, available_cpus() // num_instances),
         )

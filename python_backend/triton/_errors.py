@@ -10,34 +10,21 @@ from __future__ import annotations
 
 import errno
 
-from groundserve.errors import (
-    DeadlineExceededError,
-    GroundserveError,
-    InvalidRequestError,
-    RequestCancelledError,
-    UnavailableError,
-    UnsupportedError,
-)
-from groundserve.triton_messages import (
-    CLASSES,
-    INTERNAL_MESSAGE,
-    error_of_class,
-    passing_failure,
-)
+from groundserve.errors import GroundserveError, UnavailableError
+from groundserve.triton_messages import INTERNAL_MESSAGE, error_of_class, passing_failure
 
 INTERNAL = "INTERNAL"
 
-# The first class that fits decides.
-_CODES: tuple[tuple[type[GroundserveError], str], ...] = (
-    # Before the class it belongs to; MediaError needs no line of its own.
-    (UnsupportedError, "UNSUPPORTED"),
-    (InvalidRequestError, "INVALID_ARG"),
-    (UnavailableError, "UNAVAILABLE"),
-    (DeadlineExceededError, "UNAVAILABLE"),
-    (RequestCancelledError, "CANCELLED"),
-)
+_CODES = {
+    "InvalidRequestError": "INVALID_ARG",
+    "MediaError": "INVALID_ARG",
+    "UnsupportedError": "UNSUPPORTED",
+    "UnavailableError": "UNAVAILABLE",
+    "DeadlineExceededError": "UNAVAILABLE",
+    "RequestCancelledError": "CANCELLED",
+}
 _INTERNAL_CLASS = "InternalError"
-ERROR_CLASSES = (*CLASSES, _INTERNAL_CLASS)
+ERROR_CLASSES = (*_CODES, _INTERNAL_CLASS)
 """What `error_class` returns."""
 
 
@@ -54,16 +41,13 @@ def typed(error: Exception) -> Exception:
 def error_class(error: Exception) -> str:
     """Return the name under which an operator finds an error; a failure of ours has one name."""
     name = type(_as_ours(error)).__name__
-    return name if name in ERROR_CLASSES else _INTERNAL_CLASS
+    return name if name in _CODES else _INTERNAL_CLASS
 
 
 def code_and_message(error: Exception) -> tuple[str, str]:
     """Return the name of a `TritonError` code, and the text that the caller may read."""
-    error = _as_ours(error)
-    for kind, code in _CODES:
-        if isinstance(error, kind):
-            return code, str(error)
-    return INTERNAL, INTERNAL_MESSAGE
+    code = _CODES.get(error_class(error), INTERNAL)
+    return code, INTERNAL_MESSAGE if code == INTERNAL else str(_as_ours(error))
 
 
 def to_classed_message(error: Exception) -> str:

@@ -17,7 +17,7 @@ from groundserve.limits import Limits
 from groundserve.runtime.deadline import Deadline
 from groundserve.triton_messages import CLASS_IN_MESSAGE
 from python_backend.arrays import Array, to_host
-from python_backend.triton._cancellation import CancellationToken, asked_in_turns, cancellation_of
+from python_backend.triton._cancellation import CancellationToken, cancellation_of
 from python_backend.triton._errors import (
     INTERNAL,
     code_and_message,
@@ -141,9 +141,14 @@ class KeptRequest:
         """The caller's, always text."""
         self.shapes = {one.name(): tuple(one.shape()) for one in request.inputs()}
         """Each input's, by name."""
-        self.is_cancelled = asked_in_turns(self._ask)
-        """Tells whether Triton knows that the caller is gone: of calls by gRPC it does, of HTTP,
-        a step of an ensemble or a BLS call it does not."""
+
+    def is_cancelled(self) -> bool:
+        """Tell whether Triton knows that the caller is gone.
+
+        Of calls by gRPC it does; of HTTP, a step of an ensemble or a BLS call it does not.
+        """
+        with self._lock:
+            return not self._is_answered and bool(self._sender.is_cancelled())
 
     def parameters(self) -> str:
         """Return JSON, or raise what reading them raised."""
@@ -168,10 +173,6 @@ class KeptRequest:
                 # callers would wait for ever.
                 pb_utils.Logger.log_error(describe_failure(error))
                 os._exit(1)
-
-    def _ask(self) -> bool:
-        with self._lock:
-            return not self._is_answered and bool(self._sender.is_cancelled())
 
 
 def call_model(

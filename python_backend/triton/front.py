@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ import triton_python_backend_utils as pb_utils
 from groundserve.arguments import check_head
 from groundserve.errors import UnavailableError
 from groundserve.families.vision_inputs import VisionInputs
-from groundserve.limits import Limits
+from groundserve.limits import Limits, parse_number
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.options import Head
 from groundserve.runtime.deadline import POLL_SECONDS, Deadline
@@ -31,7 +30,7 @@ from groundserve.runtime.places import Places
 from groundserve.triton_messages import HEAD
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.chunks import NUM_SERVED_ENCODES
-from python_backend.fair_share import FairShare, read_light_pixels
+from python_backend.fair_share import LIGHT_PIXELS_VARIABLE, FairShare
 from python_backend.features import FeatureExtractor
 from python_backend.sources import ALLOWED_ROOTS_VARIABLE, open_source, parse_allowed_roots
 from python_backend.triton._answer import Answer, log_line
@@ -67,8 +66,7 @@ class Job:
     asked: Any
     """Its questions, likewise."""
     deadline: Deadline
-    is_cancelled: Callable[[], bool]
-    """Tells whether its caller is gone, and so ends `cancellation` as well; that of `deadline`."""
+    """Asked whether it is cancelled, it ends `cancellation` as well."""
     cancellation: CancellationToken
     """Goes along with the calls made for it."""
 
@@ -108,7 +106,12 @@ class TritonPythonModel:
                 # One of the processes that read videos is left to the small ones.
                 num_seats=max(1, num_readers - 1),
                 num_decoders=num_decoders,
-                light_pixels=read_light_pixels(int(context.parameters["light_pixels"])),
+                light_pixels=int(
+                    parse_number(
+                        LIGHT_PIXELS_VARIABLE,
+                        os.environ.get(LIGHT_PIXELS_VARIABLE, context.parameters["light_pixels"]),
+                    )
+                ),
             ),
         )
         # Refused here, where it is counted and logged as every other refusal is: Triton counts one
@@ -116,7 +119,6 @@ class TritonPythonModel:
         self._room = threading.Semaphore(max_running + int(context.parameters["max_waiting"]))
         self._places = Places(max_running)
         self._running: set[Job] = set()
-        self._changed = threading.Condition()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         end_with_parent()
 
@@ -178,17 +180,13 @@ class TritonPythonModel:
             options=options,
             asked=asked,
             deadline=read_deadline(kept, self._limits, is_cancelled=is_cancelled),
-            is_cancelled=is_cancelled,
             cancellation=cancellation,
         )
 
     def _work(self, job: Job) -> None:
-        with self._changed:
-            self._running.add(job)
-            self._changed.notify()
+        self._running.add(job)
         result = attempt(self._answer, job)
-        with self._changed:
-            self._running.discard(job)
+        self._running.discard(job)
         # Before the answer: who has it may ask again at once.
         self._room.release()
         self._finish(job.request, job.started, result)
@@ -231,9 +229,6 @@ class TritonPythonModel:
     def _watch(self) -> None:
         """Ask for each request whether it was cancelled: nobody else does while a model works."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._running)
-                running = list(self._running)
-            for job in running:
-                job.is_cancelled()
             time.sleep(POLL_SECONDS)
+            for job in list(self._running):
+                attempt(job.deadline.check)

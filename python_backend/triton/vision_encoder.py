@@ -16,7 +16,7 @@ from python_backend.triton._cancellation import cancellation_of
 from python_backend.triton._context import ModelContext
 from python_backend.triton._heap import keep_heap
 from python_backend.triton._io import answer, attempt, read_deadline, read_tensors
-from python_backend.triton._merge import EncodeRequest, encode_merged
+from python_backend.triton._merge import encode_merged
 from python_backend.triton._tensors import Tensors
 from python_backend.warm_up import warm_up_encoder
 
@@ -45,14 +45,13 @@ class TritonPythonModel:
         results = [item if isinstance(item, Exception) else next(encoded) for item in items]
         return [answer(*pair) for pair in zip(requests, results, strict=True)]
 
-    def _read(self, request: Any) -> tuple[EncodeRequest, Deadline]:
+    def _read(self, request: Any) -> tuple[Tensors, Deadline]:
         deadline = read_deadline(request, self._limits, is_cancelled=cancellation_of(request))
         # Plan inputs come to the host, where they are compared.
-        tensors = read_tensors(request, stay_on_gpu=self._inputs.stream_names)
-        return EncodeRequest.from_batch(tensors, self._inputs), deadline
+        return read_tensors(request, stay_on_gpu=self._inputs.stream_names), deadline
 
     def _encode(
-        self, calls: Sequence[EncodeRequest], deadlines: Sequence[Deadline]
+        self, calls: Sequence[Tensors], deadlines: Sequence[Deadline]
     ) -> Sequence[Tensors | Exception]:
         features = attempt(self._pass, calls, deadlines)
         if isinstance(features, Exception):
@@ -60,12 +59,12 @@ class TritonPythonModel:
             return [features] * len(calls)
         return [{"FEATURES": part} for part in features]
 
-    def _pass(self, calls: Sequence[EncodeRequest], deadlines: Sequence[Deadline]) -> list[Array]:
+    def _pass(self, calls: Sequence[Tensors], deadlines: Sequence[Deadline]) -> list[Array]:
         # It goes on as long as anybody waits for it.
         last = max(deadlines, key=Deadline.remaining_seconds)
         together = replace(last, is_cancelled=lambda: all(map(_is_cancelled, deadlines)))
         with ending_with(together):
-            return encode_merged(calls, self._encoder.encode, names=self._inputs.names)
+            return encode_merged(calls, self._encoder.encode, self._inputs)
 
 
 def _is_cancelled(deadline: Deadline) -> bool:

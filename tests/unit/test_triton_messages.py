@@ -51,14 +51,6 @@ PREFIXES = (
 )
 
 
-class Failure:
-    """What tritonclient raises."""
-
-    def __init__(self, status: str, message: str) -> None:
-        self.status = lambda: f"StatusCode.{status}"
-        self.message = lambda: message
-
-
 def said_by_an_inner_model(text: str) -> tuple[str, str]:
     return code_and_message(from_classed_message("video_decode", text))
 
@@ -70,7 +62,7 @@ def test_unknown_failures_become_our_text(prefix, message):
     assert said_by_an_inner_model(text) == ("INTERNAL", INTERNAL_MESSAGE)
     assert code_and_message(RuntimeError(text)) == ("INTERNAL", INTERNAL_MESSAGE)
     for status in ("INTERNAL", "UNKNOWN"):
-        error = typed_error(Failure(status, text), "grpc://host:8001")
+        error = typed_error(status, text, "grpc://host:8001")
         assert type(error) is GroundserveError
         assert str(error) == INTERNAL_MESSAGE
 
@@ -83,7 +75,7 @@ def test_failures_that_pass_are_unavailable(prefix, message, ours):
     assert said_by_an_inner_model(text) == ("UNAVAILABLE", ours)
     assert code_and_message(RuntimeError(text)) == ("UNAVAILABLE", ours)
     for status in ("INTERNAL", "UNAVAILABLE", "NOT_FOUND", "INVALID_ARGUMENT"):
-        error = typed_error(Failure(status, text), "grpc://host:8001")
+        error = typed_error(status, text, "grpc://host:8001")
         assert type(error) is UnavailableError
         assert str(error) == ours
 

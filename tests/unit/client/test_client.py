@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import signal
 import threading
@@ -151,19 +150,6 @@ def test_server_is_ready_where_front_and_all_others_are(
         ready = SimpleNamespace(ready=is_server_ready)
         monkeypatch.setattr(server, "ServerReady", lambda *_: ready)
         assert client.is_ready() == (is_model_ready and is_server_ready)
-
-
-def test_thread_ends_with_the_client_that_nobody_closed():
-    before = set(threading.enumerate())
-    client = Client("grpc://127.0.0.1:9")
-    with pytest.raises(UnavailableError, match="failed to connect"):
-        client.score(b"x", "x")
-    started = set(threading.enumerate()) - before
-    (thread,) = (one for one in started if one.name == "groundserve-calls")
-    del client, started
-    gc.collect()
-    thread.join(60)
-    assert not thread.is_alive()
 
 
 def test_interrupt_neither_ends_the_beginning_of_a_call_nor_leaves_it_running(monkeypatch):

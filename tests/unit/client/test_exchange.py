@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from types import SimpleNamespace
 
 import pytest
@@ -22,24 +21,19 @@ BROKE = UnavailableError("broke")
 
 
 class Script:
-    """A connection, and a way to wait for it: calls fail as the script says."""
+    """A connection: calls fail as the script says."""
 
     def __init__(self, *failures: Exception) -> None:
         self.calls: list[dict] = []
-        self.waits: list[float] = []
         self._failures = list(failures)
-        self._slept = 0.0
 
     def check_open(self):
         pass
 
     def call(self, tensors, **named):
         self.calls.append(named)
-        if self._slept:
-            self.waits.append(self._slept)
-        self._slept = 0.0
 
-    def read(self, answer):
+    def read(self, call, on_piece):
         if self._failures:
             raise self._failures.pop(0)
         return {}
@@ -47,28 +41,25 @@ class Script:
     def broke(self, error):
         return error is BROKE
 
-    async def answer(self, prepare):
-        return prepare(None)
-
-    async def run(self, function):
-        return function()
-
-    async def sleep(self, seconds):
-        assert seconds <= 0.5
-        self._slept += seconds
-
-    def ask(self, *, retries=0, timeout_seconds=600.0, head="frames", on_text=None):
-        exchange = Exchange(
+    def ask(self, *, retries=0, timeout_seconds=600.0, head="frames"):
+        return Exchange(
             connection=self,
-            waiting=self,
             deadline=Deadline.after(timeout_seconds),
             retries=retries,
-            on_text=on_text,
+            is_streamed=False,
+            deliver=None,
             request=SimpleNamespace(
                 head=head, request_id="id", to_tensors=dict, to_result=lambda answer: answer
             ),
-        )
-        return asyncio.run(exchange.result())
+        ).result()
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """How long it waits before each next try; no time passes."""
+    waits = []
+    monkeypatch.setattr(Exchange, "_wait", lambda self, seconds: waits.append(seconds))
+    return waits
 
 
 def test_an_answer_in_text_has_time_left_to_come_back():
@@ -80,20 +71,10 @@ def test_an_answer_in_text_has_time_left_to_come_back():
         assert least <= named["seconds"] - named["server_seconds"] <= 1
 
 
-def test_what_python_lets_pass_through_no_coroutine_is_an_error_of_on_text():
-    def stop(number, text):
-        raise StopIteration
-
-    script = Script()
-    script.ask(on_text=stop)
-    with pytest.raises(RuntimeError, match="on_text raised StopIteration"):
-        script.calls[0]["on_text"](0, "text")
-
-
-def test_call_whose_connection_broke_is_made_once_more_at_once():
+def test_call_whose_connection_broke_is_made_once_more_at_once(waits):
     script = Script(BROKE)
     assert script.ask() == {}
-    assert script.waits == []
+    assert waits == []
     first, second = (named["seconds"] for named in script.calls)
     assert second <= first  # of one deadline
 
@@ -116,15 +97,15 @@ def test_nothing_is_retried_by_default():
     assert len(script.calls) == 1
 
 
-def test_retries_come_after_growing_waits():
+def test_retries_come_after_growing_waits(waits):
     script = Script(*[REFUSED] * 6)
     assert script.ask(retries=6) == {}
     limits = [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
-    assert all(m / 2 <= wait <= m for wait, m in zip(script.waits, limits, strict=True))
-    assert len(set(script.waits[-2:])) == 2, "no two clients wait alike"
+    assert all(m / 2 <= wait <= m for wait, m in zip(waits, limits, strict=True))
+    assert len(set(waits[-2:])) == 2, "no two clients wait alike"
 
 
-def test_error_says_how_many_tries_were_made():
+def test_error_says_how_many_tries_were_made(waits):
     script = Script(*[REFUSED] * 9)
     with pytest.raises(UnavailableError) as caught:
         script.ask(retries=2)

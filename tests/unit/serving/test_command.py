@@ -8,7 +8,6 @@ import pytest
 from groundserve.limits import Limits
 from groundserve.serving import TritonServer
 from groundserve.serving.command import largest_http_body, server_command
-from groundserve.serving.ports import port_holder
 from tests.unit.serving.test_memory import needs_of
 
 
@@ -58,7 +57,3 @@ def test_port_of_the_metrics_that_nobody_chose_may_be_taken_before_a_restart(tmp
         server._reserve_ports()
     assert server.grpc_address == grpc
     assert server.metrics_address != metrics
-
-
-def test_holder_of_a_port_that_may_not_be_seen_is_said_to_be_so():
-    assert port_holder(1) == "a process that this user cannot see"

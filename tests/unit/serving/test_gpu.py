@@ -65,11 +65,12 @@ def no_library(name: str) -> Any:
 
 
 @pytest.mark.parametrize("profile", ["torch", "gpu", "gpu-trtllm"])
-def test_missing_driver_is_named(profile):
+def test_missing_driver_is_named(profile, monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", no_library)
     with pytest.raises(
         EngineMismatchError, match=rf"profile {profile}\) .* no driver \(libcuda\.so\.1\).*--gpus"
     ):
-        check_gpu(manifest(profile, "cuda"), CONTAINER, load_library=no_library)
+        check_gpu(manifest(profile, "cuda"), CONTAINER)
 
 
 @pytest.mark.parametrize(
@@ -80,15 +81,17 @@ def test_missing_driver_is_named(profile):
     ],
     ids=["hidden", "driver_too_old"],
 )
-def test_driver_without_a_gpu_is_refused(driver, match):
+def test_driver_without_a_gpu_is_refused(driver, match, monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", lambda name: driver)
     with pytest.raises(EngineMismatchError, match=match):
-        check_gpu(manifest("gpu", "cuda"), CONTAINER, load_library=lambda name: driver)
+        check_gpu(manifest("gpu", "cuda"), CONTAINER)
 
 
 @pytest.mark.parametrize("profile", ["torch", "gpu"])
-def test_wheels_server_is_refused_for_a_gpu(profile):
+def test_wheels_server_is_refused_for_a_gpu(profile, monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", lambda name: FakeDriver(1))
     with pytest.raises(EngineMismatchError, match=r"wheel has no TensorRT backend.*Dockerfile"):
-        check_gpu(manifest(profile, "cuda"), WHEEL, load_library=lambda name: FakeDriver(1))
+        check_gpu(manifest(profile, "cuda"), WHEEL)
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from groundserve.errors import EngineMismatchError, MissingExtraError
 from groundserve.serving.installation import (
     TritonInstallation,
-    check_wheel_numpy,
     find_installation,
     server_environment,
     wheel_installation,
@@ -66,10 +66,14 @@ def test_wheel_without_this_interpreters_stub_is_refused(tmp_path):
         wheel_installation(make_wheel(tmp_path, "2.7"))
 
 
-def test_numpy_2_is_refused_with_the_fix():
-    check_wheel_numpy("1.26.4")
+def test_numpy_2_is_refused_with_the_fix(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: SimpleNamespace(origin="/pytriton/__init__.py")
+    )
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.3.0")
     with pytest.raises(EngineMismatchError, match=r"needs numpy < 2, got 2\.3\.0.*pip install"):
-        check_wheel_numpy("2.3.0")
+        find_installation()
 
 
 def test_environment_puts_this_interpreter_first(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def needs_of(model=REFERENCE_MODEL, **changes: str) -> MemoryNeeds:
 
 
 def test_needs_of_the_released_model_on_a_gpu():
-    """The sums in the module's docstring: both P and F are whole MiB."""
+    """Both a chunk's frames and a video's features are whole MiB."""
     chunk, features = 27, 36
     assert chunk * MIB == 64 * 384 * 384 * 3
     assert features * MIB == 16_384 * 1152 * 2

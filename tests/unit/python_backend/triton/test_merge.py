@@ -4,7 +4,7 @@ import numpy as np
 
 from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.vision_inputs import VisionInputs
-from python_backend.triton._merge import EncodeRequest, encode_merged
+from python_backend.triton._merge import encode_merged
 
 
 def test_frames_of_different_sizes_are_not_one_call():
@@ -15,8 +15,10 @@ def test_frames_of_different_sizes_are_not_one_call():
         return np.full((len(frames), 1, 1), frames.shape[1], np.float32)
 
     arrays = [np.zeros((num, side, 4, 3), np.uint8) for num, side in ((2, 3), (1, 5), (3, 3))]
-    requests = [EncodeRequest({"RAW": frames}, {}) for frames in arrays]
-    merged = encode_merged(requests, encode, names=["RAW"])
+    inputs = VisionInputs(
+        streams=(FrameStream(name="RAW", size=None, frames=(0,)),), plan_inputs=()
+    )
+    merged = encode_merged([{"RAW": frames} for frames in arrays], encode, inputs)
     assert sizes == [(5, 3, 4, 3), (1, 5, 4, 3)]
     assert [part[:, 0, 0].tolist() for part in merged] == [[3, 3], [5], [3, 3, 3]]
 
@@ -62,7 +64,6 @@ def test_streams_and_plan_inputs_of_units_are_merged_unit_by_unit():
         segments(30, 2, num_times=3),
         segments(40, 1, SCALE=np.ones((1, 1), np.float32)),
     ]
-    requests = [EncodeRequest.from_batch(one, SEGMENTS) for one in tensors]
-    features = encode_merged(requests, encode, names=SEGMENTS.names)
+    features = encode_merged(tensors, encode, SEGMENTS)
     assert shapes == [(3, 3, (3, 2), (1, 1)), (2, 2, (2, 3), (1, 1)), (1, 1, (1, 2), (1, 1))]
     assert [part.ravel().tolist() for part in features] == [[0, 10], [200], [300, 310], [40]]
