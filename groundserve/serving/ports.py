@@ -1,15 +1,19 @@
-"""The ports that a server listens at."""
+"""The ports that a server listens at, and who has one that is taken."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+
+import psutil
 
 from groundserve.errors import InvalidRequestError, UnavailableError
 
 _MAX_PORT = 65535
+_NUM_WORDS = 3
 
 
 def check_ports(**ports: int | None) -> None:
@@ -43,13 +47,27 @@ def listen(name: str, host: str, port: int, backlog: int = 1) -> socket.socket:
     """Return a socket that listens at an IPv4 address; `name` is for the message.
 
     Raises:
-        UnavailableError: The port is taken, or cannot be had.
+        UnavailableError: The port is taken, by the process that is named, or cannot be had.
     """
     try:
         return socket.create_server((host, port), backlog=backlog)
     except OSError as error:
+        # Not `strerror`: in what `socket.create_server` raises, it repeats the address.
+        reason = os.strerror(error.errno or 0)
+        if error.errno == errno.EADDRINUSE:
+            reason += f" by {port_holder(port)}"
         raise UnavailableError(
-            # Not `strerror`: in what `socket.create_server` raises, it repeats the address.
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; choose another "
-            f"{name}_port (--{name}-port) or host (--host)"
+            f"cannot listen on {host}:{port}: {reason}; choose another {name}_port "
+            f"(--{name}-port) or host (--host)"
         ) from error
+
+
+def port_holder(port: int) -> str:
+    """Return who listens at a port, in words: its process id and how its command begins."""
+    for one in psutil.net_connections("tcp"):
+        if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,) and one.pid is not None:
+            with suppress(psutil.Error):
+                # Not all: a server's secrets may stand among its options.
+                words = psutil.Process(one.pid).cmdline()[:_NUM_WORDS]
+                return f"process {one.pid} ({' '.join(words)})"
+    return "a process that this user cannot see"

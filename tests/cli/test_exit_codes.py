@@ -345,7 +345,7 @@ def test_port_in_use_is_1_and_named_with_its_option(run, places, name):
         options = [text for key, port in ports.items() for text in (f"--{key}-port", port)]
         code, out, err = run("serve", "--engines", places["engines"], *options)
     assert (code, out) == (1, "")
-    refused = f"cannot listen on 127.0.0.1:{ports[name]}: Address already in use; choose"
+    refused = f"cannot listen on 127.0.0.1:{ports[name]}: Address already in use by process"
     assert_one_error(err, f"{refused} {os.getpid()} (")
     assert f"); choose another {name}_port (--{name}-port)" in err
 
