@@ -21,7 +21,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(tmp_path):
     manifest = write_manifest(tmp_path, rows)
     quiet = Killed(manifest, tmp_path / "quiet")
     assert quiet.run([], random.Random(0), max_seconds=0) == []
-    killed = Killed(manifest, tmp_path / "killed", "--seconds", "0.5")
+    killed = Killed(manifest, tmp_path / "killed", "--seconds", "1.5")
     # The run goes on by itself but after the last two.
     left = killed.run(["worker", "worker", "ray", "driver"], random.Random(1), max_seconds=6)
     assert not left
