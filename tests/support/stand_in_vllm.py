@@ -7,7 +7,9 @@ from pathlib import Path
 
 _SERVER = """
 import http.server, os, socketserver, subprocess, sys
-fails = {fails!r}
+fails = {fails!r} or (os.environ.get("VLLM_API_KEY") and "PermissionError: a key is wanted")
+if "groundserve" not in os.environ.get("VLLM_PLUGINS", "groundserve").split(","):
+    fails = "ValueError: no decoder"
 if fails:
     print("(EngineCore pid=7) ERROR 11-24 15:06:40 [core.py:1] " + fails)
     sys.exit("RuntimeError: Engine core initialization failed. See root cause above.")
