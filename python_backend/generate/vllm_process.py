@@ -225,6 +225,9 @@ class VllmEngine(Closing):
         # Python's tracker removes it once all others have ended.
         trackers = set(filter(is_resource_tracker, alive))
         kill_processes(set(alive) - trackers)
+        for tracker in trackers:
+            with suppress(psutil.NoSuchProcess):
+                tracker.resume()  # where all were stopped (SIGSTOP)
         psutil.wait_procs(trackers, _STOP_SECONDS)
         kill_processes(family | session_tree(self._process.pid))
         self._process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -75,6 +76,18 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(engines, tmp_path, log):
         "vLLM ended before it was ready; its log says why: ValueError: no such model"
     )
     assert psutil.Process().children(recursive=True) == before
+
+
+def test_shared_memory_goes_also_where_all_were_stopped(engines, tmp_path):
+    log = tmp_path / "log"
+    with VllmEngine.start(engines, python=make_stand_in(tmp_path), log_file=log) as engine:
+        wait_until(lambda: "memory:" in log.read_text())
+        memory = Path("/dev/shm", re.search(r"memory: (\w+)", log.read_text())[1])
+        assert memory.exists()
+        root = psutil.Process(engine.pid)
+        for process in [root, *root.children(recursive=True)]:
+            process.suspend()
+    assert not memory.exists()
 
 
 def test_what_is_set_for_another_vllm_does_not_stop_ours(engines, tmp_path, monkeypatch):
