@@ -34,7 +34,7 @@ _VLLM_LOOK_SECONDS = 0.5  # while it loads
 _VLLM_LOAD_SECONDS = 600.0
 
 MAX_UNANSWERED = 6
-"""Looks in a row at which the server has not answered before it is killed."""
+"""Looks in a row at which the server, or vLLM, has not answered before it is killed."""
 
 _SERVER, _ENGINES, _VLLM = "server", "engines", "vllm"  # no model has these names
 
@@ -54,6 +54,7 @@ class Supervisor:
         self._vllm_give_up_at: float | None = None
         """Until when vLLM may take to load; None while it is not being started."""
         self._num_unanswered = 0
+        self._num_unanswered_by_vllm = 0
         self._look_at = 0.0
 
     def run(self) -> None:
@@ -122,6 +123,8 @@ class Supervisor:
                 log_event("engines_changed", level=logging.WARNING, reason=str(error))
             # Ready as long as everything that was loaded lives.
             self.board.report(_ENGINES, str(error), blocks=False)
+        if self._server.vllm is not None and self._vllm_give_up_at is None:
+            self._look_at_vllm(self._server.vllm)
         held, most = self._server.memory_bytes(), self._server.max_memory_bytes
         self._num_unanswered = 0 if self._server.ping() else self._num_unanswered + 1
         if self._num_unanswered >= MAX_UNANSWERED:
@@ -134,6 +137,15 @@ class Supervisor:
             log_event("server_memory_exceeded", level=logging.ERROR, mib=held // MIB)
             self.board.count("memory_restarts")
             self._restart(f"it held {held // MIB} MiB of memory, and may hold {most // MIB}")
+
+    def _look_at_vllm(self, vllm: VllmEngine) -> None:
+        """End vLLM where it lives and does not answer; the next look finds that it has ended."""
+        is_silent = vllm.is_running() and not vllm.is_ready()
+        self._num_unanswered_by_vllm = self._num_unanswered_by_vllm + 1 if is_silent else 0
+        if self._num_unanswered_by_vllm >= MAX_UNANSWERED:
+            self._num_unanswered_by_vllm = 0
+            log_event("vllm_stalled", level=logging.ERROR, pid=vllm.pid)
+            vllm.end()
 
     def _is_due(self, subject: str, problem: str) -> bool:
         """Tell whether something that failed may be started; the first look at it plans that."""

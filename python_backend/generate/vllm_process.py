@@ -35,11 +35,16 @@ ARGUMENTS_VARIABLE = "GROUNDSERVE_VLLM_ARGUMENTS"
 MODEL_NAME = "groundserve"
 """Under which requests name the decoder."""
 
+_FOLDER_PREFIX = "groundserve-vllm-"
+_MAX_FOLDER_BYTES = 70
+"""vLLM makes sockets below its folder whose names are a UUID; 107 bytes are the most."""
 _START_SECONDS = 600.0
 _STOP_SECONDS = 5.0
 _HEALTH_SECONDS = 5.0
 _POLL_SECONDS = 0.2
 _TAIL_BYTES = 64 * 1024
+_PLUGIN = "groundserve"
+"""Name of the entry point of `python_backend.vllm_plugin`."""
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 # "(EngineCore pid=123) ERROR 11-24 15:06:40 [core.py:1] ValueError: WHY"
 _ERROR_LINE = re.compile(r"^(?:\(.*?\) )?(?:ERROR .*?\] )?(\w+(?:Error|Exception): .+)", re.M)
@@ -94,7 +99,7 @@ class VllmEngine(Closing):
         manifest = Manifest.load(directory)
         self._process: subprocess.Popen[bytes] | None = None
         arguments = _arguments(directory, manifest)
-        self._folder = Path(tempfile.mkdtemp(prefix="groundserve-vllm-"))
+        self._folder = _make_folder()
         self._log_file = self._folder / "log" if log_file is None else Path(log_file)
         self._log_start = 0
         self.socket = self._folder / "socket"
@@ -220,6 +225,9 @@ class VllmEngine(Closing):
         # Python's tracker removes it once all others have ended.
         trackers = set(filter(is_resource_tracker, alive))
         kill_processes(set(alive) - trackers)
+        for tracker in trackers:
+            with suppress(psutil.NoSuchProcess):
+                tracker.resume()  # where all were stopped (SIGSTOP)
         psutil.wait_procs(trackers, _STOP_SECONDS)
         kill_processes(family | session_tree(self._process.pid))
         self._process.wait()
@@ -275,6 +283,24 @@ def find_python(python: str | Path | None = None) -> Path:
     return path
 
 
+def _make_folder() -> Path:
+    """Return a new private folder, in /tmp where sockets in the usual place had too long names."""
+    folder = tempfile.mkdtemp(prefix=_FOLDER_PREFIX)
+    if len(os.fsencode(folder)) > _MAX_FOLDER_BYTES:
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir="/tmp")
+    return Path(folder)
+
+
+def _more_arguments() -> list[str]:
+    try:
+        return shlex.split(os.environ.get(ARGUMENTS_VARIABLE, ""))
+    except ValueError as error:
+        raise InvalidRequestError(
+            f"{ARGUMENTS_VARIABLE} must be as a shell reads it: {error}"
+        ) from error
+
+
 def _arguments(directory: Path, manifest: Manifest) -> list[str]:
     arguments: dict[str, object] = {
         "model": directory / DECODER_NAME,
@@ -294,7 +320,7 @@ def _arguments(directory: Path, manifest: Manifest) -> list[str]:
     return [
         *(f"--{name}={value}" for name, value in arguments.items()),
         *(f"--{flag}" for flag in flags),
-        *shlex.split(os.environ.get(ARGUMENTS_VARIABLE, "")),
+        *_more_arguments(),
     ]
 
 
@@ -307,6 +333,7 @@ def _cpu_cache_bytes(decoder: Path) -> int:
 
 def _environment(folder: Path) -> Mapping[str, str]:
     """Return the environment of vLLM's processes; what the operator set wins."""
+    named = os.environ.get("VLLM_PLUGINS")
     return {
         "VLLM_LOGGING_LEVEL": "WARNING",
         # Left to itself it binds threads to cores, and uses one core less than there are.
@@ -318,4 +345,8 @@ def _environment(folder: Path) -> Mapping[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_HOST_IP": "127.0.0.1",
         "VLLM_RPC_BASE_PATH": str(folder),
+        # Of another vLLM: nobody here sends a key, and the socket is this user's alone.
+        "VLLM_API_KEY": "",
+        # Without this variable all are loaded.
+        **({"VLLM_PLUGINS": f"{named},{_PLUGIN}"} if named is not None else {}),
     }

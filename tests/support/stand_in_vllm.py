@@ -7,12 +7,14 @@ from pathlib import Path
 
 _SERVER = """
 import http.server, os, socketserver, subprocess, sys
-fails = {fails!r}
+fails = {fails!r} or (os.environ.get("VLLM_API_KEY") and "PermissionError: a key is wanted")
+if "groundserve" not in os.environ.get("VLLM_PLUGINS", "groundserve").split(","):
+    fails = "ValueError: no decoder"
 if fails:
     print("(EngineCore pid=7) ERROR 11-24 15:06:40 [core.py:1] " + fails)
     sys.exit("RuntimeError: Engine core initialization failed. See root cause above.")
 (path,) = [one.removeprefix("--uds=") for one in sys.argv if one.startswith("--uds=")]
-subprocess.Popen([{python!r}, "-c", "import time; time.sleep(60)"])
+subprocess.Popen([{python!r}, "-c", {child!r}])
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -24,6 +26,13 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 with socketserver.ThreadingUnixStreamServer(path, Answer) as server:
     server.serve_forever()
+"""
+_CHILD = """
+import time
+from multiprocessing.shared_memory import SharedMemory
+memory = SharedMemory(create=True, size=1)
+print("memory:", memory.name, flush=True)
+time.sleep(60)
 """
 _INTERPRETER = """#!{python}
 import sys
@@ -37,7 +46,7 @@ def make_stand_in(folder: Path, *, fails: str = "") -> Path:
     """Return an interpreter whose vLLM answers `/health`, or ends at once with an error."""
     package = folder / "vllm" / "entrypoints" / "openai"
     package.mkdir(parents=True)
-    text = _SERVER.format(python=sys.executable, fails=fails)
+    text = _SERVER.format(python=sys.executable, fails=fails, child=_CHILD)
     (package / "api_server.py").write_text(text)
     interpreter = folder / "stand-in"
     interpreter.write_text(_INTERPRETER.format(python=sys.executable, folder=str(folder)))

@@ -228,8 +228,11 @@ def _read(value: Any) -> Reply:
             )
         choice = value["choices"][0]
         message, finish_reason = choice["message"], choice.get("finish_reason")
+        text = message.get("content") or ""
+        if not isinstance(text, str):  # a list of parts, as some endpoints have it
+            raise TypeError
         return Reply(
-            text=message.get("content") or "",
+            text=text,
             is_refused=bool(message.get("refusal")) or finish_reason in (_FILTERED, "refusal"),
             finish_reason=None if finish_reason is None else str(finish_reason),
             usage=_usage(value.get("usage")),

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
 
 from groundserve.errors import InvalidRequestError, UnavailableError
-from python_backend.generate.vllm_process import PYTHON_VARIABLE, VllmEngine, find_python
+from python_backend.generate.vllm_process import (
+    ARGUMENTS_VARIABLE,
+    PYTHON_VARIABLE,
+    VllmEngine,
+    find_python,
+)
 from tests.support.processes import is_alive
 from tests.support.stand_in_vllm import make_stand_in
 from tests.unit.python_backend.manifest import MANIFEST
@@ -68,6 +76,42 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(engines, tmp_path, log):
         "vLLM ended before it was ready; its log says why: ValueError: no such model"
     )
     assert psutil.Process().children(recursive=True) == before
+
+
+def test_shared_memory_goes_also_where_all_were_stopped(engines, tmp_path):
+    log = tmp_path / "log"
+    with VllmEngine.start(engines, python=make_stand_in(tmp_path), log_file=log) as engine:
+        wait_until(lambda: "memory:" in log.read_text())
+        memory = Path("/dev/shm", re.search(r"memory: (\w+)", log.read_text())[1])
+        assert memory.exists()
+        root = psutil.Process(engine.pid)
+        for process in [root, *root.children(recursive=True)]:
+            process.suspend()
+    assert not memory.exists()
+
+
+def test_what_is_set_for_another_vllm_does_not_stop_ours(engines, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "sk-of-another")
+    monkeypatch.setenv("VLLM_PLUGINS", "another")
+    with VllmEngine.start(engines, python=make_stand_in(tmp_path)) as engine:
+        assert engine.is_ready()
+
+
+def test_sockets_have_room_where_the_temporary_folder_has_a_long_name(
+    engines, tmp_path, monkeypatch
+):
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with VllmEngine.start(engines, python=make_stand_in(tmp_path)) as engine:
+        assert len(str(engine.socket.parent / str(uuid4()))) <= 107
+        assert not [*folder.iterdir()]
+
+
+def test_arguments_that_no_shell_reads_are_refused(engines, tmp_path, monkeypatch):
+    monkeypatch.setenv(ARGUMENTS_VARIABLE, "--reasoning-parser 'x")
+    with pytest.raises(InvalidRequestError, match=f"{ARGUMENTS_VARIABLE}.*No closing quotation"):
+        VllmEngine(engines, python=make_stand_in(tmp_path))
 
 
 def test_it_is_started_again_at_the_same_place(engines, tmp_path):

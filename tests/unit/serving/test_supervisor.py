@@ -250,6 +250,25 @@ def look_for(seconds: float, supervisor: Supervisor, clock: Clock) -> None:
         clock.now += LOOK_SECONDS
 
 
+def test_vllm_that_does_not_answer_is_killed_and_started_again(server, supervisor, clock, events):
+    vllm = server.vllm = FakeVllm()
+    vllm.ready = False
+    look_for((MAX_UNANSWERED - 1) * LOOK_SECONDS, supervisor, clock)
+    vllm.ready = True
+    look_for(LOOK_SECONDS, supervisor, clock)
+    vllm.ready = False
+    look_for((MAX_UNANSWERED - 1) * LOOK_SECONDS, supervisor, clock)
+    assert vllm.actions == []  # it was busy, twice
+    look_for(2 * LOOK_SECONDS, supervisor, clock)
+    assert vllm.actions == ["end", "end", "launch"]
+    look_for(2 * MAX_UNANSWERED * LOOK_SECONDS, supervisor, clock)  # it loads
+    assert vllm.actions == ["end", "end", "launch"]
+    vllm.ready = True
+    look_for(LOOK_SECONDS, supervisor, clock)
+    assert events() == ["vllm_stalled", "vllm_ended", "vllm_restarted"]
+    assert server.actions == []
+
+
 def test_server_that_does_not_answer_is_killed_and_started_again(server, supervisor, clock, events):
     server.answers = False
     look_for((MAX_UNANSWERED - 1) * LOOK_SECONDS, supervisor, clock)

@@ -76,6 +76,11 @@ def test_what_may_pass_is_tried_again(bad, kind):
     [
         pytest.param(Act(body=b'{"choices": [{'), "broken", id="broken_json"),
         pytest.param(Act(body=b'{"choices": []}'), "broken", id="no_choice"),
+        pytest.param(
+            Act(body=b'{"choices": [{"message": {"content": [{"text": "B"}]}}]}'),
+            "broken",
+            id="parts",
+        ),
         pytest.param(Act(body=b'{"error": {"message": "cuda"}}'), "server_error", id="error_200"),
         pytest.param(Act("A" * 2**20), "broken", id="endless"),
         pytest.param(Act("B", seconds=1), "timeout", id="late"),
