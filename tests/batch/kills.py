@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from groundserve.batch.status import read_status
+from tests.batch.scripted import RELEASED
 
 KINDS: dict[str, Callable[[psutil.Process], bool]] = {
     "driver": lambda process: "tests.batch.drive" in process.cmdline(),
@@ -50,6 +51,8 @@ class Killed:
     def run(self, kinds: Sequence[str], rng: random.Random, *, max_seconds: float) -> list[str]:
         """Start or resume, kill one of each kind in turn, and go on until all rows are answered.
 
+        Held videos beside `out` are released once all were killed.
+
         Args:
             kinds: What to kill, in order.
             rng: Draws when.
@@ -66,6 +69,7 @@ class Killed:
                     continue
                 if left.pop(0) in _ENDS:
                     driver = self._start()
+            self.out.with_name(RELEASED).touch()
             for _ in range(_MAX_RESUMES):
                 assert driver.wait(_GIVE_UP_SECONDS) == 0, self._log.read_text()
                 status = read_status(str(self.out))

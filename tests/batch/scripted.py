@@ -34,6 +34,8 @@ IDENTITY = EngineIdentity(
 )
 BAD_QUERY = "bad"
 """A question that holds this is refused."""
+RELEASED = "released"
+"""The file beside a held video that lets it go on."""
 NUM_FRAMES = 16
 
 
@@ -175,6 +177,11 @@ def _die_once(video: str, seconds: float) -> None:
         _die(video, seconds)
 
 
+def _wait_for_release(video: str, seconds: float) -> None:
+    while not Path(video).with_name(RELEASED).exists():
+        time.sleep(0.05)
+
+
 def _end_decoder(video: str, seconds: float) -> None:
     raise UnavailableError(f"{DECODER_DIED}; the next request gets a new one")
 
@@ -203,6 +210,7 @@ ACTS: dict[str, Callable[[str, float], None]] = {
     "dieonce": _die_once,
     "decoder": _end_decoder,
     "decoderonce": _end_decoder_once,
+    "held": _wait_for_release,
     "unavailable": _unavailable,
     "fault": _fault,
 }
