@@ -16,7 +16,7 @@ from python_backend.generate.torch import TorchDecoder, TorchFront
 from python_backend.ground.torch import TorchGrounder
 
 
-def open_torch_encoder(
+def open_encoder(
     checkpoint: FamilyCheckpoint | TextCheckpoint, manifest: Manifest, *, num_threads: int
 ) -> TorchEncoder:
     """Read a checkpoint's vision stage in the manifest's arithmetic."""
@@ -26,7 +26,7 @@ def open_torch_encoder(
     return TorchEncoder(model, device=manifest.device)
 
 
-def open_torch_grounder(
+def open_grounder(
     checkpoint: FamilyCheckpoint, manifest: Manifest, *, num_threads: int
 ) -> TorchGrounder:
     """Read a checkpoint's grounding stage in the manifest's arithmetic."""
@@ -36,7 +36,7 @@ def open_torch_grounder(
     return TorchGrounder(model, device=manifest.device)
 
 
-def open_torch_generator(
+def open_generator(
     checkpoint: TextCheckpoint, manifest: Manifest, *, num_threads: int
 ) -> Generator:
     """Read a checkpoint's front and decoder in the manifest's arithmetic."""
@@ -50,7 +50,7 @@ def open_torch_generator(
     )
 
 
-def open_torch_front(checkpoint: TextCheckpoint, table: Path, manifest: Manifest) -> TorchFront:
+def open_front(checkpoint: TextCheckpoint, table: Path, manifest: Manifest) -> TorchFront:
     """Read a checkpoint's front, and the table of text embeddings that a build wrote."""
     dtype, device = torch_dtype(manifest.precision), manifest.device
     rows = torch.from_numpy(np.load(table, allow_pickle=False)).to(dtype)

@@ -1,14 +1,15 @@
-"""All commands, put together when the command line runs: to import them takes a while."""
+"""All commands; the module of each is imported when it is called, since that takes a while."""
 
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from groundserve._version import __version__
-from groundserve.cli import ask, batch, build, compare, doctor, eval, export, score, serve, train
 from groundserve.cli._output import stderr
 from groundserve.errors import InvalidRequestError
 
@@ -20,10 +21,36 @@ _EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not matc
 and SIGTERM; `train` has 75, go on with --resume. docs/score.md"""
 
 
+_COMMANDS = {
+    "score": "Score a video's frames for one or more questions.",
+    "ask": "Ask a model that answers in text about a video: when something happens, or what.",
+    "build": "Build the engine directory that `serve`, `score --engines` and `ask --engines` load.",
+    "serve": "Serve an engine directory until Ctrl-C or SIGTERM; what dies meanwhile is started "
+    "again.",
+    "doctor": "Check this machine; with --checkpoint, say what decides a checkpoint's scores or "
+    "answers.",
+    "compare": "Compare two JSONL files of scored frames, or of answers in text.",
+    "export": "Hand the frames of scored questions over to a Video-LLM.",
+    "batch": "Score a corpus, as a run that resumes; batch status DIR: how far one is.",
+    "eval": "Measure how well frames are ranked, spans found and absent things told.",
+    "train": "Train one stage and write a checkpoint that `build` and `score` take.",
+}
+"""By module, which is the command's name, the first sentence of its help."""
+
+
+class _Commands(TyperGroup):
+    """Lists the commands as `_COMMANDS` has them, and imports the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, name and load_command(name), rest
+
+
 def make_command() -> Any:
     """Return the whole command line as typer runs it, told nothing yet."""
     _begin()
     app = typer.Typer(
+        cls=_Commands,
         name="groundserve",
         help="Ask a video a question; get the frames and moments that matter.",
         no_args_is_help=True,
@@ -33,11 +60,22 @@ def make_command() -> Any:
         epilog=_EPILOG,
     )
     app.callback()(_root)
-    for module in (score, ask, build, serve, doctor, compare, export):
-        app.command(module.NAME)(module.command)
-    for group in (batch, eval, train):
-        app.add_typer(group.app, name=group.NAME)
+    for name, summary in _COMMANDS.items():
+        app.command(name, help=summary)(lambda: None)
     command = typer.main.get_command(app)
+    _offer_speech(command)
+    return command
+
+
+def load_command(name: str) -> Any:
+    """Return a command as typer runs it: a module's function, or the group that it has."""
+    module = import_module(f"groundserve.cli.{name}")
+    if hasattr(module, "app"):
+        command: Any = typer.main.get_group(module.app)
+    else:
+        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        alone.command(name)(module.command)
+        command = typer.main.get_command(alone)
     _offer_speech(command)
     return command
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from groundserve.families import get_frames_family, get_text_family, open_checkpoint
 from groundserve.families.base import FindingRow
 from groundserve.families.default_video import default_plan
 from groundserve.scoring.noise import NoiseRequest, TextRequest
 from groundserve.scoring.torch_stages import encode, open_encoder, open_generator, open_grounder
-
-if TYPE_CHECKING:
-    from torch import nn
 
 _PROBE_FRAMES, _PROBE_TOKENS = 4, 8
 _FP16_MAX = 65504.0
@@ -72,8 +72,6 @@ def check_checkpoint(
 
 def _watch(*models: nn.Module) -> list[float]:
     """Return what will hold the largest magnitude of each output of their modules."""
-    import torch
-
     peaks: list[float] = []
 
     def note(_: object, __: object, output: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,11 @@ from groundserve.scoring.comparison import (
 )
 from groundserve.scoring.gate_report import Check, GateReport
 from groundserve.scoring.noise import NoiseRequest, usual_request
+from groundserve.scoring.rounded_models import encode_rounded
 from groundserve.scoring.text_gate import measure_text
 from groundserve.scoring.torch_stages import encode, open_encoder, open_grounder
-
-if TYPE_CHECKING:
-    from python_backend.engine import EngineDirectory
-    from python_backend.ground import Grounder
+from python_backend.engine import EngineDirectory
+from python_backend.ground import Grounder
 
 MAX_CPU_TFLOP = 5.0
 """Arithmetic of one pass at the optimum above which a CPU leaves that check out: a minute or so for
@@ -80,8 +79,6 @@ def check_engines(
             too coarse for the checkpoint.
         GroundserveError: PyTorch's are not what `groundserve.families.base` says of them.
     """
-    from python_backend.engine import EngineDirectory
-
     engine = EngineDirectory.load(engine_dir)
     _, opened = open_checkpoint(checkpoint, vision_tower=vision_tower, family=family, parts=parts)
     if engine.manifest.head == "text":
@@ -198,8 +195,6 @@ def _int8_bound(
     Raises:
         EngineMismatchError: 8 bits are too coarse for the checkpoint, whatever the engine does.
     """
-    from groundserve.scoring.rounded_models import encode_rounded
-
     rounded = encode_rounded(opened.load_vision(), inputs)
     error = relative_error(rounded, features, floor=1e-6)
     most = TOLERANCES["int8"].feature_error

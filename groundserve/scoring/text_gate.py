@@ -5,8 +5,6 @@ Shape letters: U units, P tokens a unit, D their width, Q questions, n steps, V 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,10 +14,9 @@ from groundserve.families.contract import check_features
 from groundserve.scoring.comparison import TOLERANCES, fill_between, free_memory, relative_error
 from groundserve.scoring.gate_report import GateReport
 from groundserve.scoring.noise import TextRequest
+from groundserve.scoring.rounded_models import round_decoder
 from groundserve.scoring.torch_stages import encode, open_encoder, open_generator
-
-if TYPE_CHECKING:
-    from python_backend.engine import EngineDirectory
+from python_backend.engine import EngineDirectory
 
 _INT4_FACTOR = 2.0
 """Error of an engine in int4 over that of the same roundings in PyTorch, at most. A value next to
@@ -92,8 +89,6 @@ def _run_reference(
         logits -= logits.max(-1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
     if manifest.precision == "int4":
-        from groundserve.scoring.rounded_models import round_decoder
-
         round_decoder(model)
         rounded = request.generate(generator, features, forced=logits.argmax(-1))
         bound += _INT4_FACTOR * relative_error(rounded, logits, floor=1.0)
