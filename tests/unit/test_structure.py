@@ -58,7 +58,7 @@ class Block(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         allowed = {"numpy", "groundserve", "python_backend", *sys.stdlib_module_names}
         if name.split(".")[0] not in allowed:
-            raise ImportError(name + " is blocked")
+            raise ModuleNotFoundError(name + " is blocked", name=name)
 sys.meta_path.insert(0, Block())
 """
 NO_CLIENT = """
