@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from groundserve.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    import anyio.from_thread
     import google.protobuf.text_format
     import grpc
+    import httpx2
     import huggingface_hub.errors
     import matplotlib.figure
     import onnxruntime
+    import openai
     import PIL.Image
-    import psutil
     import tokenizers.decoders
     import tokenizers.processors
     import torch
@@ -29,13 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PIL",
+    "anyio",
     "google",
     "grpc",
+    "httpx2",
     "huggingface_hub",
     "load",
     "matplotlib",
     "onnxruntime",
-    "psutil",
+    "openai",
     "tokenizers",
     "torch",
     "tritonclient",
@@ -44,12 +48,14 @@ __all__ = [
 
 _MODULES = {
     "PIL": ("serve", "PIL.Image"),
+    "anyio": ("serve", "anyio.from_thread"),
     "google": ("client", "google.protobuf.text_format"),
     "grpc": ("client", "grpc"),
+    "httpx2": ("serve", "httpx2"),
     "huggingface_hub": ("build", "huggingface_hub.errors"),
     "matplotlib": ("serve", "matplotlib.figure"),
     "onnxruntime": ("serve", "onnxruntime"),
-    "psutil": ("serve", "psutil"),
+    "openai": ("serve", "openai"),
     "tokenizers": ("serve", "tokenizers.decoders", "tokenizers.processors"),
     "torch": ("build", "torch"),
     "tritonclient": ("client", "tritonclient.grpc.model_config_pb2", "tritonclient.utils"),

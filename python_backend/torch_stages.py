@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from groundserve.engines.manifest import Manifest
 from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
+from groundserve.families.modules import FrontModule
 from groundserve.weights.tensors import torch_dtype
 from python_backend.encode.torch import TorchEncoder
 from python_backend.generate import Generator
@@ -44,6 +46,11 @@ def open_generator(
     dtype, device = torch_dtype(manifest.precision), manifest.device
     decoder = checkpoint.load_decoder(dtype=dtype, device=device)
     front = checkpoint.load_front(dtype=dtype, device=device)
+    return make_generator(front, decoder, device=device)
+
+
+def make_generator(front: FrontModule, decoder: PreTrainedModel, *, device: str) -> Generator:
+    """Return the generation stage of what makes the video's block, and transformers' decoder."""
     return Generator(
         front=TorchFront(front, decoder.get_input_embeddings(), device=device),
         decoder=TorchDecoder(decoder, device=device),

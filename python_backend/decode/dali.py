@@ -170,7 +170,7 @@ class DaliDecoder:
             return frames
         # DLPack shares DALI's memory; `cat` copies out of it, also where there is one sample.
         torch = extras.torch
-        return torch.cat([torch.from_dlpack(samples[i]) for i in range(len(samples))])
+        return torch.cat([torch.utils.dlpack.from_dlpack(samples[i]) for i in range(len(samples))])
 
     def _build(self) -> Any:
         # Most of DALI's names are made when it is imported, so no type checker knows them.
