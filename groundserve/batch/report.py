@@ -57,7 +57,7 @@ def render_report(facts: ReportFacts, *, made: str) -> str:
     stages = sorted(facts.stages.items(), key=lambda stage: -stage[1])
     shares = [(name, seconds) for name, seconds in stages if seconds > 0]
     whole = sum(seconds for _, seconds in shares)
-    return template.render(
+    page: str = template.render(
         facts=facts,
         made=made,
         state=_STATES.get(status.state, status.state),
@@ -71,6 +71,7 @@ def render_report(facts: ReportFacts, *, made: str) -> str:
         workers=[worker for _, worker in sorted(facts.workers.items())],
         settings=list(_flat({"manifest": status.manifest, **(status.fingerprint or {})})),
     )
+    return page
 
 
 def clock(seconds: float) -> str:
