@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from groundserve import extras
 from groundserve._version import __version__
 from groundserve.cli._output import stderr
 from groundserve.errors import InvalidRequestError
@@ -69,7 +69,7 @@ def make_command() -> Any:
 
 def load_command(name: str) -> Any:
     """Return a command as typer runs it: a module's function, or the group that it has."""
-    module = import_module(f"groundserve.cli.{name}")
+    module = extras.load(f"groundserve.cli.{name}", "serve")
     if hasattr(module, "app"):
         command: Any = typer.main.get_group(module.app)
     else:
