@@ -91,7 +91,7 @@ class VllmGenerator(Generator):
 
 
 @dataclass(kw_only=True, eq=False)
-class _Work:
+class _Asked:
     """The questions of one request, some of them at vLLM, and the tokens that came."""
 
     calls: Iterator[Call]
@@ -229,7 +229,7 @@ class VllmDecoder:
             Call(self._socket, asked, _checked(concatenate([shared, suffix])))
             for suffix in suffixes
         )
-        work = _Work(calls=calls, deadline=deadline, end_ids=end_ids, on_token=on_token)
+        work = _Asked(calls=calls, deadline=deadline, end_ids=end_ids, on_token=on_token)
         try:
             work.run()
         except DeadlineExceededError:
