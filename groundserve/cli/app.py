@@ -19,23 +19,43 @@ _PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
 _EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not match, ...);
 2 the command or its input is wrong; 130 Ctrl-C. `serve` ends with 0 on Ctrl-C
 and SIGTERM; `train` has 75, go on with --resume. docs/score.md"""
-
-
 _COMMANDS = {
-    "score": "Score a video's frames for one or more questions.",
-    "ask": "Ask a model that answers in text about a video: when something happens, or what.",
-    "build": "Build the engine directory that `serve`, `score --engines` and `ask --engines` load.",
-    "serve": "Serve an engine directory until Ctrl-C or SIGTERM; what dies meanwhile is started "
-    "again.",
-    "doctor": "Check this machine; with --checkpoint, say what decides a checkpoint's scores or "
-    "answers.",
-    "compare": "Compare two JSONL files of scored frames, or of answers in text.",
-    "export": "Hand the frames of scored questions over to a Video-LLM.",
-    "batch": "Score a corpus, as a run that resumes; batch status DIR: how far one is.",
-    "eval": "Measure how well frames are ranked, spans found and absent things told.",
-    "train": "Train one stage and write a checkpoint that `build` and `score` take.",
+    "score": ("score:command", "Score a video's frames for one or more questions."),
+    "ask": (
+        "ask:command",
+        "Ask a model that answers in text about a video: when something happens, or what.",
+    ),
+    "build": (
+        "build:command",
+        "Build the engine directory that `serve`, `score --engines` and `ask --engines` load.",
+    ),
+    "serve": (
+        "serve:command",
+        "Serve an engine directory until Ctrl-C or SIGTERM; what dies meanwhile is started again.",
+    ),
+    "doctor": (
+        "doctor:command",
+        "Check this machine; with --checkpoint, say what decides a checkpoint's scores or answers.",
+    ),
+    "compare": (
+        "compare:command",
+        "Compare two JSONL files of scored frames, or of answers in text.",
+    ),
+    "export": ("export:command", "Hand the frames of scored questions over to a Video-LLM."),
+    "batch": (
+        "batch:app",
+        "Score a corpus, as a run that resumes; batch status DIR: how far one is.",
+    ),
+    "eval": (
+        "eval:app",
+        "Measure how well frames are ranked, spans found and absent things told.",
+    ),
+    "train": (
+        "train:app",
+        "Train one stage and write a checkpoint that `build` and `score` take.",
+    ),
 }
-"""By module, which is the command's name, the first sentence of its help."""
+"""By name where a command is, in which module of this package, and the start of its help."""
 
 
 class _Commands(TyperGroup):
@@ -60,7 +80,7 @@ def make_command() -> Any:
         epilog=_EPILOG,
     )
     app.callback()(_root)
-    for name, summary in _COMMANDS.items():
+    for name, (_, summary) in _COMMANDS.items():
         app.command(name, help=summary)(lambda: None)
     command = typer.main.get_command(app)
     _offer_speech(command)
@@ -68,13 +88,14 @@ def make_command() -> Any:
 
 
 def load_command(name: str) -> Any:
-    """Return a command as typer runs it: a module's function, or the group that it has."""
-    module = extras.load(f"groundserve.cli.{name}", "serve")
-    if hasattr(module, "app"):
-        command: Any = typer.main.get_group(module.app)
+    """Return a command as typer runs it."""
+    module, _, attribute = _COMMANDS[name][0].partition(":")
+    found = getattr(extras.load(f"groundserve.cli.{module}", "serve"), attribute)
+    if isinstance(found, typer.Typer):
+        command: Any = typer.main.get_group(found)
     else:
         alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        alone.command(name)(module.command)
+        alone.command(name)(found)
         command = typer.main.get_command(alone)
     _offer_speech(command)
     return command

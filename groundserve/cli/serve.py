@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ from groundserve.serving.events import JsonFormatter, log_event, logger
 from groundserve.serving.installation import check_host, find_installation
 from groundserve.serving.ports import check_ports
 from groundserve.serving.status import StatusBoard
+from python_backend.sources import parse_allowed_roots
 
 
 def command(
@@ -72,13 +74,15 @@ def command(
     # Of these three ports one is opened here, before the server looks at the others and the host.
     check_ports(http=http_port, grpc=grpc_port, metrics=metrics_port)
     check_host(find_installation(), host)
+    roots = [str(root.absolute()) for root in allow_root or []]
+    parse_allowed_roots(os.fsencode(os.pathsep.join(roots)))
     server = TritonServer(
         engines,
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
         metrics_port=0,
-        allowed_roots=allow_root or (),
+        allowed_roots=roots,
         cache_dir=cache_dir,
         cache_bytes=cache_bytes,
         max_server_memory=max_server_memory,
