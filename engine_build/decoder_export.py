@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import io
 import logging
 import sys
@@ -26,9 +25,10 @@ from torch import nn
 from torch.export import Dim
 
 from engine_build.onnx_export import export_graph
+from groundserve import extras
 from groundserve.engines.manifest import DECODER_GRAPH_NAME, ROTARY_SWITCH_KEY
 from groundserve.engines.profiles import Precision
-from groundserve.errors import MissingExtraError, UnsupportedError
+from groundserve.errors import UnsupportedError
 from groundserve.families.plans import PlanInput
 from groundserve.families.rotary import RotaryTables
 
@@ -200,11 +200,8 @@ def _example(one: PlanInput) -> Iterator[int]:
 def _import_builders() -> ModuleType:
     """Import the builders, which find each other by plain names."""
     with _contained():
-        try:
-            importlib.import_module("onnxruntime_genai.models")  # makes the names known
-            return importlib.import_module("builders")
-        except ImportError as error:
-            raise MissingExtraError("build", error.name or "onnxruntime_genai") from error
+        extras.load("onnxruntime_genai.models", "build")  # makes the names known
+        return extras.load("builders", "build")
 
 
 @contextmanager

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import warnings
@@ -25,6 +24,7 @@ from groundserve.engines.manifest import ROW_BYTES_KEY
 from groundserve.errors import GroundserveError
 from groundserve.families.plans import PlanInput
 from groundserve.families.vision_inputs import VisionInputs
+from groundserve.runtime.quiet import errors_alone
 
 if TYPE_CHECKING:
     from groundserve.families.modules import GroundingModule, VisionModule
@@ -155,7 +155,7 @@ def export_graph(
     Raises:
         GroundserveError: The exporter gave no program, or one for the example's sizes alone.
     """
-    with warnings.catch_warnings(), _quiet_exporter():
+    with warnings.catch_warnings(), errors_alone("torch.onnx"):
         # The exporter warns about its own internals (deprecated tree helpers, absent torchvision).
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -282,14 +282,3 @@ def _exportable_attention(model: VisionModule | GroundingModule) -> Iterator[Non
         yield
     finally:
         config._attn_implementation = previous
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -12,7 +12,8 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, TensorProto
 
-from groundserve.errors import GroundserveError, MissingExtraError
+from groundserve import extras
+from groundserve.errors import GroundserveError
 
 
 def quantize_vision_encoder(path: Path) -> None:
@@ -48,12 +49,7 @@ def quantize_products(model: ModelProto, path: Path, *, behind_norm: bool) -> No
         MissingExtraError: ONNX Runtime is not installed.
         GroundserveError: There are none.
     """
-    try:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-        from onnxruntime.quantization.quant_utils import add_pre_process_metadata
-    except ImportError as error:
-        raise MissingExtraError("serve", "onnxruntime") from error
-
+    quantization = extras.load("onnxruntime.quantization", "serve")
     names = _name_products(model, behind_norm=behind_norm)
     if not names:
         raise GroundserveError(f"{path.name} has no linear layers to quantize; build it in fp32")
@@ -61,13 +57,13 @@ def quantize_products(model: ModelProto, path: Path, *, behind_norm: bool) -> No
     del model.graph.value_info[:]
     # Its pre-processing optimises the graph, as the session does that opens it; this keeps the
     # quantizer from advising that.
-    add_pre_process_metadata(model)
-    quantize_dynamic(
+    quantization.quant_utils.add_pre_process_metadata(model)
+    quantization.quantize_dynamic(
         model,
         path,
         op_types_to_quantize=["MatMul"],
         per_channel=True,
-        weight_type=QuantType.QInt8,
+        weight_type=quantization.QuantType.QInt8,
         nodes_to_quantize=names,
         # Behind ONNX Runtime's own operators nothing can be inferred; all activations are float32.
         extra_options={"DefaultTensorType": TensorProto.FLOAT},

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from groundserve._version import __version__
+from groundserve.runtime.own_packages import require_own
 
 if TYPE_CHECKING:
     from groundserve.answers import Answer, AnswerResult, GenerationInfo, Moment
@@ -59,9 +60,9 @@ __all__ = [
 
 
 _PLACES = {
-    "answers": ("Answer", "AnswerResult", "GenerationInfo", "Moment"),
-    "client": ("AsyncClient", "Client"),
-    "errors": (
+    "groundserve.answers": ("Answer", "AnswerResult", "GenerationInfo", "Moment"),
+    "groundserve.client": ("AsyncClient", "Client"),
+    "groundserve.errors": (
         "DeadlineExceededError",
         "EngineMismatchError",
         "GroundserveError",
@@ -72,28 +73,26 @@ _PLACES = {
         "UnavailableError",
         "UnsupportedError",
     ),
-    "options": ("AnswerOptions", "ScoreOptions"),
-    "results": ("QueryResult", "ScoreResult", "VideoInfo"),
-    "scorer": ("Answerer", "Scorer"),
-    "spans": ("Span",),
+    "groundserve.options": ("AnswerOptions", "ScoreOptions"),
+    "groundserve.results": ("QueryResult", "ScoreResult", "VideoInfo"),
+    "groundserve.scorer": ("Answerer", "Scorer"),
+    "groundserve.spans": ("Span",),
+    "python_backend.pipeline": ("Pipeline",),
 }
 """By module the names that are loaded when they are asked for: the command line begins before
-anything is imported that takes long, and so answers to Ctrl-C from the start."""
+anything is imported that takes long, and so answers to Ctrl-C from the start. `Pipeline` is one of
+the stages, which the library never imports."""
 
 if not TYPE_CHECKING:  # for a type checker, any name would be one of this module's
 
     def __getattr__(name: str) -> Any:
-        """Load a public name; `Pipeline` is one of the stages, which the library never imports."""
-        if name == "Pipeline":
-            from groundserve.runtime.own_packages import require_own
-
-            require_own("python_backend")
-            from python_backend.pipeline import Pipeline
-
-            return Pipeline
+        """Load a public name."""
         for module, names in _PLACES.items():
             if name in names:
-                value = getattr(import_module(f"groundserve.{module}"), name)
+                package = module.partition(".")[0]
+                if package != __name__:
+                    require_own(package)
+                value = getattr(import_module(module), name)
                 globals()[name] = value
                 return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

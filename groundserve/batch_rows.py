@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve import extras
+from groundserve.errors import InvalidRequestError
 
 _ROWS_TOGETHER = 64
 """At 512 frames a row some 800 kB."""
@@ -17,11 +18,8 @@ def batch_rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict
 
     The rows are those of every file below the folder that ends in `.parquet`, by the files' names.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("batch", "pyarrow") from error
+    pyarrow = extras.load("pyarrow", "batch")
+    parquet = extras.load("pyarrow.parquet", "batch")
     paths = sorted(folder.rglob("*.parquet"))
     if not paths:
         raise InvalidRequestError(
@@ -30,7 +28,7 @@ def batch_rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict
         )
     for path in paths:
         try:
-            with pyarrow.parquet.ParquetFile(path) as file:
+            with parquet.ParquetFile(path) as file:
                 missing = [name for name in columns if name not in file.schema_arrow.names]
                 if missing:
                     raise InvalidRequestError(

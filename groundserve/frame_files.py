@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve import extras
 from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.files import append_whole, locked
 from groundserve.frames import iterate_frames
@@ -260,10 +261,8 @@ def encode_image(
     frame: NDArray[np.uint8], image_format: ImageFormat, *, quality: int = DEFAULT_QUALITY
 ) -> bytes:
     """Return the file of a picture, uint8 (H, W, 3), RGB; `quality` is a JPEG's, 1 to 100."""
-    from PIL import Image
-
     buffer = io.BytesIO()
     # PNG takes no quality, and does not mind one.
     options = _SAVE_OPTIONS[image_format] | {"quality": quality}
-    Image.fromarray(frame).save(buffer, image_format.upper(), **options)
+    extras.PIL.Image.fromarray(frame).save(buffer, image_format.upper(), **options)
     return buffer.getvalue()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve import extras
 from groundserve.arguments import Video, check_video
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import GIB, MIB, Limits
@@ -140,10 +141,8 @@ def iterate_frames(
 
 def as_jpeg(frame: NDArray[np.uint8], *, quality: int = 90) -> bytes:
     """Return the file of a frame, uint8 (H, W, 3), RGB; the quality is Pillow's."""
-    from PIL import Image
-
     buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=quality)
+    extras.PIL.Image.fromarray(frame).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
@@ -178,11 +177,10 @@ def _num_together(index: VideoIndex, limits: Limits) -> int:
 def _shrink(frame: NDArray[np.uint8], longest_side: int | None) -> NDArray[np.uint8]:
     if longest_side is None or max(frame.shape[:2]) <= longest_side:
         return frame
-    from PIL import Image
-
-    image = Image.fromarray(frame)
+    pillow = extras.PIL.Image
+    image = pillow.fromarray(frame)
     # Without a reducing gap it is the exact filter, as for the model's input.
-    image.thumbnail((longest_side, longest_side), Image.Resampling.BICUBIC, reducing_gap=None)
+    image.thumbnail((longest_side, longest_side), pillow.Resampling.BICUBIC, reducing_gap=None)
     return np.asarray(image)
 
 

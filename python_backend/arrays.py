@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve import extras
+
 if TYPE_CHECKING:
     import torch
 
@@ -25,9 +27,7 @@ def to_host(array: Array) -> NDArray[Any]:
 
 def to_torch(array: Array, device: torch.device) -> torch.Tensor:
     """Return the array as a tensor on a device, copied only where it lies elsewhere."""
-    import torch
-
-    tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
+    tensor = extras.torch.from_numpy(array) if isinstance(array, np.ndarray) else array
     return tensor.to(device)
 
 
@@ -58,6 +58,4 @@ def concatenate(parts: Sequence[Array]) -> Array:
     devices = [part.device for part in parts if not isinstance(part, np.ndarray)]
     if not devices:
         return np.concatenate(parts)
-    import torch
-
-    return torch.cat([to_torch(part, devices[0]) for part in parts])
+    return extras.torch.cat([to_torch(part, devices[0]) for part in parts])

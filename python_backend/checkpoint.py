@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
+from groundserve import extras
 from groundserve._version import __version__
 from groundserve.engines.manifest import FORMAT_VERSION, TOKENIZER_NAME, Manifest
 from groundserve.engines.profiles import Device, get_profile
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
     from python_backend.encode.torch import TorchEncoder
     from python_backend.ground.torch import TorchGrounder
+
+
+def torch_stages() -> Any:
+    """Return the module that opens stages in PyTorch, which it imports."""
+    return extras.load("python_backend.torch_stages", "build")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,25 +95,26 @@ class CheckpointStages:
 
     def open_encoder(self, *, num_threads: int) -> TorchEncoder:
         """Open the vision stage."""
-        from python_backend.torch_stages import open_torch_encoder
-
-        return open_torch_encoder(self.checkpoint, self.manifest, num_threads=num_threads)
+        opened: TorchEncoder = torch_stages().open_encoder(
+            self.checkpoint, self.manifest, num_threads=num_threads
+        )
+        return opened
 
     def open_grounder(self, *, num_threads: int) -> TorchGrounder:
         """Open the grounding stage."""
-        from python_backend.torch_stages import open_torch_grounder
-
         _ = self.manifest.frames_seam  # or it is refused
-        checkpoint = cast(FamilyCheckpoint, self.checkpoint)
-        return open_torch_grounder(checkpoint, self.manifest, num_threads=num_threads)
+        opened: TorchGrounder = torch_stages().open_grounder(
+            self.checkpoint, self.manifest, num_threads=num_threads
+        )
+        return opened
 
     def open_generator(self, *, num_threads: int) -> Generator:
         """Open the generation stage."""
-        from python_backend.torch_stages import open_torch_generator
-
         _ = self.manifest.text_seam  # or it is refused
-        checkpoint = cast(TextCheckpoint, self.checkpoint)
-        return open_torch_generator(checkpoint, self.manifest, num_threads=num_threads)
+        opened: Generator = torch_stages().open_generator(
+            self.checkpoint, self.manifest, num_threads=num_threads
+        )
+        return opened
 
     def open_tokenizer(self) -> QueryTokenizer:
         """Open the tokenizer of a family that scores frames."""

@@ -37,6 +37,7 @@ from groundserve.families.base import (
 from groundserve.families.vision_inputs import VisionInputs
 from groundserve.media import MediaWorkers
 from python_backend.answers import Room
+from python_backend.checkpoint import torch_stages
 from python_backend.decode import DaliDecoder, FrameDecoder, PyAVDecoder
 from python_backend.encode import OnnxRuntimeEncoder, VisionEncoder
 from python_backend.generate import Front, Generator, OnnxRuntimeDecoder, OnnxRuntimeFront
@@ -118,10 +119,10 @@ class EngineDirectory:
         with self._unchanged():
             match self.manifest.stages.encoder:
                 case "torch":
-                    from python_backend.torch_stages import open_torch_encoder
-
-                    checkpoint = self._open_checkpoint()
-                    return open_torch_encoder(checkpoint, self.manifest, num_threads=num_threads)
+                    encoder: VisionEncoder = torch_stages().open_encoder(
+                        self._open_checkpoint(), self.manifest, num_threads=num_threads
+                    )
+                    return encoder
                 case "tensorrt":
                     from python_backend.encode.tensorrt import TensorRTEncoder
 
@@ -136,11 +137,10 @@ class EngineDirectory:
         with self._unchanged():
             match self.manifest.stages.grounder:
                 case "torch":
-                    from python_backend.torch_stages import open_torch_grounder
-
-                    return open_torch_grounder(
-                        self._open_frames_checkpoint(), self.manifest, num_threads=num_threads
+                    grounder: Grounder = torch_stages().open_grounder(
+                        self._open_checkpoint(), self.manifest, num_threads=num_threads
                     )
+                    return grounder
                 case "onnxruntime":
                     path = self.path / GROUNDING_ONNX_NAME
                     return OnnxRuntimeGrounder(path, num_threads=num_threads)
@@ -159,11 +159,10 @@ class EngineDirectory:
         with self._unchanged():
             match self.manifest.stages.grounder:
                 case "torch":
-                    from python_backend.torch_stages import open_torch_generator
-
-                    return open_torch_generator(
-                        self._open_text_checkpoint(), self.manifest, num_threads=num_threads
+                    generator: Generator = torch_stages().open_generator(
+                        self._open_checkpoint(), self.manifest, num_threads=num_threads
                     )
+                    return generator
                 case "onnxruntime":
                     decoder = OnnxRuntimeDecoder(
                         self.path / DECODER_NAME / DECODER_GRAPH_NAME, num_threads=num_threads
@@ -200,9 +199,8 @@ class EngineDirectory:
         """Open what makes embeddings, where the decoder itself is not in PyTorch."""
         table = self.path / TOKEN_EMBEDDINGS_NAME
         if self.manifest.stages.encoder == "torch":
-            from python_backend.torch_stages import open_torch_front
-
-            return open_torch_front(self._open_text_checkpoint(), table, self.manifest)
+            front: Front = torch_stages().open_front(self._open_checkpoint(), table, self.manifest)
+            return front
         return OnnxRuntimeFront(self.path / FRONT_ONNX_NAME, table, num_threads=num_threads)
 
     def _open_scorer(self) -> TokenScorer:
@@ -222,15 +220,9 @@ class EngineDirectory:
 
     def _open_checkpoint(self) -> FamilyCheckpoint | TextCheckpoint:
         if self.manifest.head == "text":
-            return self._open_text_checkpoint()
-        return self._open_frames_checkpoint()
-
-    def _open_frames_checkpoint(self) -> FamilyCheckpoint:
+            return self.manifest.text_seam.open_checkpoint(self.path / CHECKPOINT_NAME)
         # As `engine_build` lays it out; without the folder the checkpoint's own copy is meant.
         tower = self.path / "vision_tower"
         return self.manifest.frames_seam.open_checkpoint(
             self.path / CHECKPOINT_NAME, vision_tower=tower if tower.is_dir() else None
         )
-
-    def _open_text_checkpoint(self) -> TextCheckpoint:
-        return self.manifest.text_seam.open_checkpoint(self.path / CHECKPOINT_NAME)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from groundserve import extras
 from groundserve.errors import GroundserveError
 from groundserve.runtime.deadline import POLL_SECONDS, Deadline
 
@@ -37,9 +38,7 @@ def run_session(run: Callable[..., T], *arguments: Any) -> T:
     deadline: Deadline | None = getattr(_of_thread, "deadline", None)
     if deadline is None:
         return run(*arguments)
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
+    options = extras.onnxruntime.RunOptions()
     has_ended = threading.Event()
     reasons: list[GroundserveError] = []
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from groundserve.errors import EngineMismatchError, MissingExtraError
+from groundserve import extras
+from groundserve.errors import EngineMismatchError
 from groundserve.runtime.instructions import int8_instructions
 
 if TYPE_CHECKING:
@@ -14,12 +15,8 @@ if TYPE_CHECKING:
 
 def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSession:
     """Open a graph on the CPU, with cores / instances that run side by side as threads."""
-    try:
-        import onnxruntime  # not in a container that serves plans only
-    except ImportError as error:
-        raise MissingExtraError("serve", "onnxruntime") from error
-
-    options = onnxruntime.SessionOptions()
+    library = extras.onnxruntime  # not in a container that serves plans only
+    options = library.SessionOptions()
     options.intra_op_num_threads = num_threads
     # Used by the parallel execution mode alone, which is not asked for.
     options.inter_op_num_threads = 1
@@ -35,10 +32,10 @@ def open_session(path: Path, *, num_threads: int) -> onnxruntime.InferenceSessio
     # Chunks and questions vary in size; an arena would keep the largest of everything.
     options.enable_cpu_mem_arena = False
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return library.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     # ONNX Runtime's errors are classes of its C++ module without a public base.
     except Exception as error:
         raise EngineMismatchError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name}; "
+            f"ONNX Runtime {library.__version__} cannot load {path.name}; "
             "rebuild the engine directory"
         ) from error

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from groundserve.engines.manifest import Manifest
 from groundserve.families.base import FamilyCheckpoint, TextCheckpoint
+from groundserve.families.modules import FrontModule
 from groundserve.weights.tensors import torch_dtype
 from python_backend.encode.torch import TorchEncoder
 from python_backend.generate import Generator
@@ -16,7 +18,7 @@ from python_backend.generate.torch import TorchDecoder, TorchFront
 from python_backend.ground.torch import TorchGrounder
 
 
-def open_torch_encoder(
+def open_encoder(
     checkpoint: FamilyCheckpoint | TextCheckpoint, manifest: Manifest, *, num_threads: int
 ) -> TorchEncoder:
     """Read a checkpoint's vision stage in the manifest's arithmetic."""
@@ -26,7 +28,7 @@ def open_torch_encoder(
     return TorchEncoder(model, device=manifest.device)
 
 
-def open_torch_grounder(
+def open_grounder(
     checkpoint: FamilyCheckpoint, manifest: Manifest, *, num_threads: int
 ) -> TorchGrounder:
     """Read a checkpoint's grounding stage in the manifest's arithmetic."""
@@ -36,7 +38,7 @@ def open_torch_grounder(
     return TorchGrounder(model, device=manifest.device)
 
 
-def open_torch_generator(
+def open_generator(
     checkpoint: TextCheckpoint, manifest: Manifest, *, num_threads: int
 ) -> Generator:
     """Read a checkpoint's front and decoder in the manifest's arithmetic."""
@@ -44,13 +46,18 @@ def open_torch_generator(
     dtype, device = torch_dtype(manifest.precision), manifest.device
     decoder = checkpoint.load_decoder(dtype=dtype, device=device)
     front = checkpoint.load_front(dtype=dtype, device=device)
+    return make_generator(front, decoder, device=device)
+
+
+def make_generator(front: FrontModule, decoder: PreTrainedModel, *, device: str) -> Generator:
+    """Return the generation stage of what makes the video's block, and transformers' decoder."""
     return Generator(
         front=TorchFront(front, decoder.get_input_embeddings(), device=device),
         decoder=TorchDecoder(decoder, device=device),
     )
 
 
-def open_torch_front(checkpoint: TextCheckpoint, table: Path, manifest: Manifest) -> TorchFront:
+def open_front(checkpoint: TextCheckpoint, table: Path, manifest: Manifest) -> TorchFront:
     """Read a checkpoint's front, and the table of text embeddings that a build wrote."""
     dtype, device = torch_dtype(manifest.precision), manifest.device
     rows = torch.from_numpy(np.load(table, allow_pickle=False)).to(dtype)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from groundserve.errors import MissingExtraError
+from groundserve import extras
 from groundserve.runtime.closing import Closing
 
 METRICS_NAME = "metrics.jsonl"
@@ -52,12 +52,9 @@ class RunLog(Closing):
 
     def __init__(self, out: Path, *, step: int) -> None:
         # First: where TensorBoard is missing, nothing of the run has been touched.
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError("train", "tensorboard") from error
+        tensorboard = extras.load("torch.utils.tensorboard", "train")
         # TensorBoard hides what an earlier file of events says from this step on.
-        self._writer = SummaryWriter(str(out / _TENSORBOARD_NAME), purge_step=step + 1)
+        self._writer = tensorboard.SummaryWriter(str(out / _TENSORBOARD_NAME), purge_step=step + 1)
         path = out / METRICS_NAME
         _drop_later_lines(path, step=step)
         self._file = path.open("a", encoding="utf-8")

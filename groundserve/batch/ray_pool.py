@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from groundserve import extras
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.limits import MIB
 from groundserve.runtime.cpus import available_cpus
@@ -110,8 +111,7 @@ def started_ray(workers: Workers) -> Iterator[Pool]:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     on_terminate = signal.getsignal(signal.SIGTERM)
-    import ray
-
+    ray = extras.load("ray", "batch")
     with _reaped() as (mark, folders), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -119,7 +119,7 @@ def started_ray(workers: Workers) -> Iterator[Pool]:
             with _quiet(), _environment(TMPDIR=folders[0], **{_MARK_VARIABLE: mark}):
                 _init(folders[-1], is_local=is_local)
             signal.signal(signal.SIGTERM, on_terminate)  # for which Ray has a handler of its own
-            total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            total = ray.cluster_resources()
             yield _pool(workers, total, is_local=is_local)
         finally:
             ray.shutdown()
@@ -127,8 +127,6 @@ def started_ray(workers: Workers) -> Iterator[Pool]:
 
 
 def _init(folder: str, *, is_local: bool) -> None:
-    import ray
-
     local: dict[str, Any] = {
         "address": "local",
         "num_cpus": available_cpus(),
@@ -138,6 +136,7 @@ def _init(folder: str, *, is_local: bool) -> None:
         "_temp_dir": os.path.join(folder, "r"),
     }
     options = local if is_local else {}
+    ray = extras.load("ray", "batch")
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
     except Exception as error:  # it has many, and plain ones of Python's

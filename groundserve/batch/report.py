@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from groundserve import extras
 from groundserve.batch.report_facts import Bar, ReportFacts, gather_facts
 from groundserve.batch.status import read_status
 from groundserve.batch.storage import open_storage
-from groundserve.errors import MissingExtraError
 
 REPORT_NAME = "report.html"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -48,11 +48,7 @@ def write_report(place: str, *, price_per_hour: float | None = None) -> str:
 
 def render_report(facts: ReportFacts, *, made: str) -> str:
     """Return the report as one HTML page: no script, nothing to fetch, light and dark."""
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ImportError as error:
-        raise MissingExtraError("batch", "jinja2") from error
+    jinja2 = extras.load("jinja2", "batch")
     environment = jinja2.Environment(autoescape=True, finalize=_printable, trim_blocks=True)
     environment.filters |= {"clock": clock, "utc": _utc}
     environment.tests["hash"] = lambda text: _HASH.fullmatch(text) is not None
@@ -61,7 +57,7 @@ def render_report(facts: ReportFacts, *, made: str) -> str:
     stages = sorted(facts.stages.items(), key=lambda stage: -stage[1])
     shares = [(name, seconds) for name, seconds in stages if seconds > 0]
     whole = sum(seconds for _, seconds in shares)
-    return template.render(
+    page: str = template.render(
         facts=facts,
         made=made,
         state=_STATES.get(status.state, status.state),
@@ -70,11 +66,12 @@ def render_report(facts: ReportFacts, *, made: str) -> str:
             (kind, number, facts.first_failures.get(kind, []))
             for kind, number in sorted(status.failures.items(), key=lambda it: (-it[1], it[0]))
         ],
-        chart=Markup(_throughput_chart(facts)) if facts.bars else "",
+        chart=jinja2.utils.markupsafe.Markup(_throughput_chart(facts)) if facts.bars else "",
         stages=[(name, seconds, seconds / whole) for name, seconds in shares],
         workers=[worker for _, worker in sorted(facts.workers.items())],
         settings=list(_flat({"manifest": status.manifest, **(status.fingerprint or {})})),
     )
+    return page
 
 
 def clock(seconds: float) -> str:
@@ -108,23 +105,20 @@ def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str, str]]:
 
 def _throughput_chart(facts: ReportFacts) -> str:
     """Draw rows a second over the time that the run took, without pauses, as SVG."""
-    try:
-        from matplotlib import dates, rc_context
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MissingExtraError("batch", "matplotlib") from error
+    matplotlib = extras.load("matplotlib", "batch")
+    dates = extras.load("matplotlib.dates", "batch")
+    figures = extras.load("matplotlib.figure", "batch")
     end = max(bar.start_seconds + bar.seconds for bar in facts.bars)
     highest = max((bar.num_scored + bar.num_failed) / bar.seconds for bar in facts.bars)
-    rates = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, highest or 1)
+    rates = dates.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, highest or 1)
     # The first day of dates stands for the time that a run took: it has round hours and minutes.
-    untyped: Any = dates
-    locator = untyped.AutoDateLocator(minticks=4, maxticks=8)
-    days = locator.tick_values(untyped.num2date(0), untyped.num2date(end / _DAY))
+    locator = dates.AutoDateLocator(minticks=4, maxticks=8)
+    days = locator.tick_values(dates.num2date(0), dates.num2date(end / _DAY))
     times = [day * _DAY for day in days if 0 <= day * _DAY <= end]
     # The id of an object in the SVG is made its class, and what it tells under the pointer.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "groundserve", "font.size": 12}):
-        figure = Figure(figsize=(880 / 72, 240 / 72), dpi=72)
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "groundserve", "font.size": 12}
+    with matplotlib.rc_context(settings):
+        figure = figures.Figure(figsize=(880 / 72, 240 / 72), dpi=72)
         axes = figure.add_axes((52 / 880, 40 / 240, 816 / 880, 182 / 240), frameon=False)
         axes.set(xlim=(0, end), ylim=(0, rates[-1]))
         axes.set_xlabel("time running", labelpad=3)

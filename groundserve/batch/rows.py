@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import IO, Any, cast
 
+from groundserve import extras
 from groundserve.batch.row import (
     COLUMNS,
     BadRow,
@@ -199,9 +200,7 @@ def _read_csv(place: str, parser: RowParser) -> Iterator[Row | BadRow | None]:
 
 
 def _read_parquet(place: str, parser: RowParser) -> Iterator[Row | BadRow | None]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = (extras.load(name, "batch") for name in ("pyarrow", "pyarrow.parquet"))
     with _opened(place) as file:
         try:
             with pq.ParquetFile(file) as source:
@@ -228,8 +227,7 @@ def _rows_of(batch: Any) -> Iterator[dict[str, Any]]:
 
 
 def _cells_of(column: Any) -> list[Any]:
-    import pyarrow as pa
-
+    pa = extras.load("pyarrow", "batch")
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return cast("list[Any]", column.to_pylist())
     # What is not UTF-8 becomes lone surrogates, which no row may have.

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from groundserve import extras
 from groundserve.answers import AnswerResult
 from groundserve.arguments import Video
 from groundserve.batch.row_options import RowOptions
@@ -19,7 +20,6 @@ from groundserve.client import Client
 from groundserve.errors import (
     DeadlineExceededError,
     EngineMismatchError,
-    MissingExtraError,
     UnavailableError,
 )
 from groundserve.options import AnswerOptions, ScoreOptions
@@ -189,10 +189,7 @@ def _probe(client: Client, video: bytes, options: RowOptions | None) -> VideoInf
 
 def _small_video() -> bytes:
     """Return a video of two grey frames."""
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtraError("serve", "av") from error
+    av = extras.load("av", "serve")
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=1, width=64, height=64, pix_fmt="yuv420p")

@@ -14,6 +14,7 @@ from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from groundserve import extras
 from groundserve.answers import Answer, AnswerResult
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.events import RowFailed, UnitDone, VideoTime
@@ -35,8 +36,7 @@ _NUM_SLOWEST = 3
 @cache
 def schema() -> pa.Schema:
     """Return the columns of every Parquet file of a run; docs/batch.md explains each."""
-    import pyarrow as pa
-
+    pa = extras.load("pyarrow", "batch")
     span = [
         ("start_seconds", pa.float64()),
         ("end_seconds", pa.float64()),
@@ -175,9 +175,7 @@ class Unit:
 
 def encode_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Return rows as a Parquet file; columns that a row lacks are null in it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = (extras.load(name, "batch") for name in ("pyarrow", "pyarrow.parquet"))
     file = io.BytesIO()
     table = pa.Table.from_pylist(list(rows), schema=schema())
     # Checksums, so that a reader finds what a disk has broken since.
@@ -192,9 +190,7 @@ def shard_name(folder: str, sha256: str) -> str:
 
 def read_shard(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a file of the final set, after a look at all of its bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = (extras.load(name, "batch") for name in ("pyarrow", "pyarrow.parquet"))
     data = storage.read(name)
     if not name.endswith(shard_name("", hashlib.sha256(data).hexdigest())):
         raise ValueError(f"its {len(data)} bytes are not those that were written")

@@ -14,6 +14,7 @@ import typer
 
 from groundserve.options import Sampling, ScoreOptions, Seek, Selector, Task
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from python_backend.generate.vllm_process import PYTHON_VARIABLE
 
 _Kind = TypeVar("_Kind")
 _DEFAULTS = ScoreOptions()
@@ -78,8 +79,6 @@ Seed: TypeAlias = Annotated[int, typer.Option(help="Of the intervals.")]
 def _name_vllm(python: Path | None) -> Path | None:
     """Tell all that starts vLLM below this process."""
     if python is not None:
-        from python_backend.generate.vllm_process import PYTHON_VARIABLE
-
         os.environ[PYTHON_VARIABLE] = str(python)
     return python
 

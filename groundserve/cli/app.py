@@ -1,4 +1,4 @@
-"""All commands, put together when the command line runs: to import them takes a while."""
+"""All commands; the module of each is imported when it is called, since that takes a while."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from groundserve import extras
 from groundserve._version import __version__
-from groundserve.cli import ask, batch, build, compare, doctor, eval, export, score, serve, train
 from groundserve.cli._output import stderr
 from groundserve.errors import InvalidRequestError
 
@@ -18,12 +19,58 @@ _PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
 _EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not match, ...);
 2 the command or its input is wrong; 130 Ctrl-C. `serve` ends with 0 on Ctrl-C
 and SIGTERM; `train` has 75, go on with --resume. docs/score.md"""
+_COMMANDS = {
+    "score": ("score:command", "Score a video's frames for one or more questions."),
+    "ask": (
+        "ask:command",
+        "Ask a model that answers in text about a video: when something happens, or what.",
+    ),
+    "build": (
+        "build:command",
+        "Build the engine directory that `serve`, `score --engines` and `ask --engines` load.",
+    ),
+    "serve": (
+        "serve:command",
+        "Serve an engine directory until Ctrl-C or SIGTERM; what dies meanwhile is started again.",
+    ),
+    "doctor": (
+        "doctor:command",
+        "Check this machine; with --checkpoint, say what decides a checkpoint's scores or answers.",
+    ),
+    "compare": (
+        "compare:command",
+        "Compare two JSONL files of scored frames, or of answers in text.",
+    ),
+    "export": ("export:command", "Hand the frames of scored questions over to a Video-LLM."),
+    "batch": (
+        "batch:app",
+        "Score a corpus, as a run that resumes; batch status DIR: how far one is.",
+    ),
+    "eval": (
+        "eval:app",
+        "Measure how well frames are ranked, spans found and absent things told.",
+    ),
+    "train": (
+        "train:app",
+        "Train one stage and write a checkpoint that `build` and `score` take.",
+    ),
+}
+"""By name where a command is, in which module of this package, and the start of its help."""
+
+
+class _Commands(TyperGroup):
+    """Lists the commands as `_COMMANDS` has them, and imports the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, name and load_command(name), rest
 
 
 def make_command() -> Any:
     """Return the whole command line as typer runs it, told nothing yet."""
     _begin()
     app = typer.Typer(
+        cls=_Commands,
         name="groundserve",
         help="Ask a video a question; get the frames and moments that matter.",
         no_args_is_help=True,
@@ -33,11 +80,23 @@ def make_command() -> Any:
         epilog=_EPILOG,
     )
     app.callback()(_root)
-    for module in (score, ask, build, serve, doctor, compare, export):
-        app.command(module.NAME)(module.command)
-    for group in (batch, eval, train):
-        app.add_typer(group.app, name=group.NAME)
+    for name, (_, summary) in _COMMANDS.items():
+        app.command(name, help=summary)(lambda: None)
     command = typer.main.get_command(app)
+    _offer_speech(command)
+    return command
+
+
+def load_command(name: str) -> Any:
+    """Return a command as typer runs it."""
+    module, _, attribute = _COMMANDS[name][0].partition(":")
+    found = getattr(extras.load(f"groundserve.cli.{module}", "serve"), attribute)
+    if isinstance(found, typer.Typer):
+        command: Any = typer.main.get_group(found)
+    else:
+        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        alone.command(name)(found)
+        command = typer.main.get_command(alone)
     _offer_speech(command)
     return command
 

@@ -46,7 +46,6 @@ from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.scoring.opener import check_answerer, open_answerer
 
-NAME = "ask"
 _DEFAULTS = AnswerOptions()
 
 
@@ -127,7 +126,7 @@ def command(
         if limits:
             most = max(limits.max_request_seconds, timeout_seconds)
             limits = dataclasses.replace(limits, max_request_seconds=most)
-    check_video(video, command=NAME)
+    check_video(video, command="ask")
     check_outputs({"--srt": srt, "--plot": plot}, inputs=[video])
     parts = parse_parts(part or [], checkpoint=checkpoint)
     sources: dict[str, Any] = {"family": family, "parts": parts, "device": device}

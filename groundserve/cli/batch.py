@@ -14,7 +14,6 @@ from groundserve.cli.batch_job import BatchJob
 from groundserve.cli.batch_options import BatchOptions
 from groundserve.cli.batch_run import run_batch
 
-NAME = "batch"
 _RUN = "run"
 _SPEECH = ("--quiet", "--verbose")
 

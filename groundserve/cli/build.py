@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from groundserve import extras
 from groundserve.cli._checks import parse_parts
 from groundserve.cli._options import AsJson, FamilyName, PartValues, VllmPython
 from groundserve.cli._output import print_json, print_line, progress
@@ -17,12 +18,9 @@ from groundserve.engines.manifest import MANIFEST_NAME
 from groundserve.engines.profiles import PROFILES, get_profile
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.runtime.gpu import current_gpu_arch
-from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.checkpoint_family import checkpoint_family
-from groundserve.scoring.gate import check_engines
 from groundserve.scoring.gate_report import GateReport
-
-NAME = "build"
+from python_backend.generate.vllm_process import find_python
 
 
 def command(
@@ -86,11 +84,8 @@ def command(
     sources: dict[str, Any] = {"vision_tower": vision_tower, "family": family, "parts": parts}
     checkpoint_family(checkpoint, **sources)
     _check_out(out)
-    require_own("engine_build")
-    require_own("python_backend")  # what compares the engines with PyTorch
-    from engine_build import build
-    from python_backend.generate.vllm_process import find_python
-
+    gate = extras.load("groundserve.scoring.gate", "build")
+    builder = extras.load("engine_build", "build")
     if stages.grounder == "vllm" and not unchecked:
         find_python()  # for what compares them
     if gpu_arch and not unchecked and current_gpu_arch() not in gpu_arch:
@@ -102,14 +97,14 @@ def command(
 
         def check(engine_dir: Path) -> None:
             step("checking the engines against PyTorch")
-            check_engines(engine_dir, checkpoint, **sources).save(engine_dir)
+            gate.check_engines(engine_dir, checkpoint, **sources).save(engine_dir)
 
-        manifest = build(
+        manifest = builder.build(
             checkpoint,
             out,
             profile=profile,
-            device=device,  # type: ignore[arg-type] # checked above
-            precision=precision,  # type: ignore[arg-type] # checked above
+            device=device,
+            precision=precision,
             **sources,
             gpu_archs=gpu_arch or (),
             num_nvdec=nvdec_engines,
@@ -119,8 +114,8 @@ def command(
         )
     report = GateReport.load(out)
     if as_json:
-        gate = None if report is None else asdict(report)
-        print_json({"out": str(out), "engine": manifest.identity, "gate": gate})
+        found = None if report is None else asdict(report)
+        print_json({"out": str(out), "engine": manifest.identity, "gate": found})
         return
     print_line(
         f"engine directory {out}: {manifest.family}, {manifest.profile}, {manifest.precision} on "

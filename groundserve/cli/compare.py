@@ -19,7 +19,6 @@ from groundserve.records import (
     holds_answers,
 )
 
-NAME = "compare"
 _TOP_K = 32
 
 

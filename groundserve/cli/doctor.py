@@ -7,17 +7,15 @@ from typing import Annotated
 
 import typer
 
+from groundserve import extras
 from groundserve.cli._checks import check_input, parse_parts
 from groundserve.cli._options import AsJson, FamilyName, PartValues
 from groundserve.cli._output import cell, plain_table, print_json, progress, stdout
-from groundserve.cli.doctor_checkpoint import check_checkpoint
 from groundserve.cli.doctor_checks import check_engines, check_machine, check_records
 from groundserve.engines.manifest import Manifest
 from groundserve.errors import InvalidRequestError
-from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.checkpoint_family import checkpoint_family
 
-NAME = "doctor"
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -48,8 +46,6 @@ def command(
     for option, value in given.items():
         if value and checkpoint is None:
             raise InvalidRequestError(f"{option} goes with --checkpoint")
-    if activations:
-        require_own("python_backend")
     parts = parse_parts(part or [], checkpoint=checkpoint)
     if checkpoint is not None:
         checkpoint_family(checkpoint, family=family, parts=parts, vision_tower=vision_tower)
@@ -59,9 +55,10 @@ def command(
         check_input(results)
     rows = list(check_machine())
     if checkpoint is not None:
+        look = extras.load("groundserve.cli.doctor_checkpoint", "build").check_checkpoint
         sources = {"vision_tower": vision_tower, "family": family, "parts": parts}
         with progress("reading the checkpoint"):
-            rows += check_checkpoint(checkpoint, sources, activations=activations)
+            rows += look(checkpoint, sources, activations=activations)
     if engines is not None:
         rows += check_engines(engines)
     if results is not None:

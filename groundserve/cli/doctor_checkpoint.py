@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from groundserve.families import get_frames_family, get_text_family, open_checkpoint
 from groundserve.families.base import FindingRow
 from groundserve.families.default_video import default_plan
 from groundserve.scoring.noise import NoiseRequest, TextRequest
-from groundserve.scoring.torch_stages import encode, open_encoder, open_generator, open_grounder
-
-if TYPE_CHECKING:
-    from torch import nn
+from python_backend.arrays import to_host
+from python_backend.encode.torch import TorchEncoder
+from python_backend.ground.torch import TorchGrounder
+from python_backend.torch_stages import make_generator
 
 _PROBE_FRAMES, _PROBE_TOKENS = 4, 8
 _FP16_MAX = 65504.0
@@ -57,23 +60,21 @@ def check_checkpoint(
         if found.head == "text":
             text_family = get_text_family(found.name)
             asked = TextRequest.make(text_family, spec, **size, device="cpu")
-            features = encode(open_encoder(vision), asked.inputs)
-            asked.generate(open_generator(*behind), features)
+            features = to_host(TorchEncoder(vision).encode(*asked.inputs))
+            asked.generate(make_generator(*behind, device="cpu"), features)
         else:
             frames_family, lengths = get_frames_family(found.name), (_PROBE_TOKENS,)
             request = NoiseRequest.make(
                 frames_family, spec, **size, num_frames=_PROBE_FRAMES, text_lengths=lengths
             )
-            features = encode(open_encoder(vision), request.inputs)
-            open_grounder(*behind).ground(features, request.text_ids[0])
+            features = to_host(TorchEncoder(vision).encode(*request.inputs))
+            TorchGrounder(*behind).ground(features, request.text_ids[0])
         detail = f"largest magnitude {max(peaks):.4g} on noise; fp16 holds {_FP16_MAX:.0f}"
         yield "activations", "ok" if max(peaks) < _FP16_MAX else "warn", detail
 
 
 def _watch(*models: nn.Module) -> list[float]:
     """Return what will hold the largest magnitude of each output of their modules."""
-    import torch
-
     peaks: list[float] = []
 
     def note(_: object, __: object, output: object) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from groundserve import extras
 from groundserve.engines.manifest import REPOSITORY_NAME, Manifest
 from groundserve.errors import (
     GroundserveError,
@@ -27,6 +28,7 @@ from groundserve.runtime.instructions import int8_instructions
 from groundserve.serving.installation import TritonInstallation, count_gpus, find_installation
 from groundserve.serving.memory import check_room, free_bytes, memory_needs, read_configs
 from groundserve.serving.run_folder import SHM_DIR
+from python_backend.generate.vllm_process import find_python
 
 # Extra -> the modules it brings.
 _EXTRAS = {
@@ -165,8 +167,6 @@ def _backends_row(installation: TritonInstallation, *, num_gpus: int) -> Finding
 
 
 def _vllm_row() -> FindingRow:
-    from python_backend.generate.vllm_process import find_python
-
     try:
         python = find_python()
     except GroundserveError as error:
@@ -193,8 +193,7 @@ def _cuda_row() -> FindingRow:
         return "CUDA", "fail", detail
     if importlib.util.find_spec("torch") is None:
         return "CUDA", "ok", f"{count} GPUs"
-    import torch
-
+    torch = extras.torch
     if not torch.cuda.is_available():
         detail = f"{count} GPUs, of which PyTorch {torch.__version__} sees none: install a build "
         return "CUDA", "warn", detail + "of it for the driver's CUDA"

@@ -20,8 +20,6 @@ from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.scored_records import OPTIONS
 from groundserve.scoring.opener import check_scorer
 
-NAME = "eval"
-
 app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
 for name, subcommand in {
     "moments": eval_answers.moments,

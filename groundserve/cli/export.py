@@ -29,7 +29,6 @@ from groundserve.exports.formats import BENCHMARK_SAMPLING
 from groundserve.exports.options import ImageForm, Order
 from groundserve.options import Selector
 
-NAME = "export"
 _DEFAULTS = ExportOptions()
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 """With one slash: a path has lost the other."""

@@ -11,7 +11,9 @@ from io import TextIOWrapper
 from itertools import takewhile
 from typing import Any
 
-from groundserve.errors import GroundserveError, InvalidRequestError, MissingExtraError
+from groundserve import extras
+from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.runtime.own_packages import require_own
 
 EXIT_FAILURE = 1
 """The command was right, and it failed."""
@@ -85,16 +87,13 @@ def _drop_unwritten() -> None:
 
 def _run() -> int:
     """Run the command that the arguments name; returns the exit code."""
-    try:
-        import typer
-    except ImportError as error:
-        raise MissingExtraError("serve", "typer") from error
-    from groundserve.cli.app import make_command
-
+    for package in ("engine_build", "python_backend"):
+        require_own(package)
+    app = extras.load("groundserve.cli.app", "serve")
     # The root of all that is wrong with a command line; typer does not export it by its own name.
-    usage_error: Any = typer.BadParameter.__base__
+    usage_error: Any = app.typer.BadParameter.__base__
     try:
-        code: int | None = make_command().main(prog_name=PROGRAM, standalone_mode=False)
+        code: int | None = app.make_command().main(prog_name=PROGRAM, standalone_mode=False)
     except usage_error as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # which has printed the help
             message = error.format_message()

@@ -29,8 +29,6 @@ from groundserve.options import DEFAULT_NUM_FRAMES
 from groundserve.scoring.opener import check_scorer, open_scorer
 from groundserve.spans import check_span_options
 
-NAME = "score"
-
 
 @grouped
 def command(

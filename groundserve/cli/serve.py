@@ -13,7 +13,6 @@ import typer
 from groundserve.cli._options import VllmPython
 from groundserve.cli._output import print_json, print_line, progress, say_error
 from groundserve.engines.manifest import Manifest
-from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.gate_report import GateReport
 from groundserve.serving import (
     Supervisor,
@@ -25,8 +24,7 @@ from groundserve.serving.events import JsonFormatter, log_event, logger
 from groundserve.serving.installation import check_host, find_installation
 from groundserve.serving.ports import check_ports
 from groundserve.serving.status import StatusBoard
-
-NAME = "serve"
+from python_backend.sources import parse_allowed_roots
 
 
 def command(
@@ -70,9 +68,6 @@ def command(
 
     Example: [bold]groundserve serve --engines ./engines --allow-root /data/videos[/bold]
     """
-    require_own("python_backend")
-    from python_backend.sources import parse_allowed_roots
-
     _log_events_to_stderr()
     if Manifest.load(engines).device == "cuda" and GateReport.load(engines) is None:
         say_error("warning: these engines were never compared with PyTorch (--unchecked)")

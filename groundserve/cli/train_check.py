@@ -1,16 +1,19 @@
-"""What `groundserve train check` prints."""
+"""What `groundserve train check` runs and prints."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
+import torch
 from rich.text import Text
 
-from groundserve.cli._output import cell, plain_table, stdout
+from groundserve.cli._output import cell, plain_table, print_json, progress, stdout
+from train.check import CheckReport, Cost, GpuNeeds, check
+from train.config import Stage
+from train.config_file import read_config
 
-if TYPE_CHECKING:
-    from train.check import CheckReport, Cost, GpuNeeds
+_LINE_SECONDS = 10.0
 
 _NO_GPU = (
     "ok",
@@ -21,17 +24,37 @@ _NO_GPU = (
 _MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
 
 
-def as_fields(report: CheckReport) -> dict[str, Any]:
-    """Return the report as JSON will have it."""
-    return {"usable": report.is_usable, **asdict(report)}
-
-
-def print_report(report: CheckReport, *, num_gpus: int | None) -> None:
-    """Print a line for each thing that was looked at, and the verdict; without GPUs, of a CPU."""
+def check_run(
+    stage: Stage | None,
+    config: Path,
+    *,
+    num_sampled: int,
+    num_gpus: int | None,
+    gpu_tflops: float,
+    utilisation: float,
+    as_json: bool,
+) -> bool:
+    """Print a line for each thing that was looked at, and the verdict, which is returned."""
+    run = read_config(stage, config)
+    if num_gpus is None:
+        num_gpus = torch.cuda.device_count() or None
+    with progress("", every_seconds=_LINE_SECONDS) as show:
+        report = check(
+            run,
+            num_sampled=num_sampled,
+            num_gpus=num_gpus,
+            gpu_tflops=gpu_tflops,
+            utilisation=utilisation,
+            on_progress=lambda what, done, total: show(f"{what}: {done} of {total}"),
+        )
+    if as_json:
+        print_json({"usable": report.is_usable, **asdict(report)})
+        return report.is_usable
     table = plain_table("", "subject", "found")
     for mark, subject, found in _rows(report, num_gpus):
         table.add_row(_MARKS[mark], subject, Text("\n").join(map(cell, found.split("\n"))))
     stdout.print(table)
+    return report.is_usable
 
 
 def _rows(report: CheckReport, num_gpus: int | None) -> list[tuple[str, str, str]]:

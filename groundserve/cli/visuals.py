@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from groundserve import extras
 from groundserve.answers import Answer, AnswerResult, Moment
-from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.errors import InvalidRequestError
 from groundserve.frames import iterate_frames
 from groundserve.results import ScoreResult
 
@@ -177,11 +178,7 @@ def _shortened(text: str, *, width: int) -> str:
 
 
 def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("serve", "matplotlib") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return extras.matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
 
 
 def _save(figure: Any, path: Path) -> None:

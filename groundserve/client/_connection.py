@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve import extras
 from groundserve.arguments import described, parse_url
 from groundserve.client._failures import BROKE, typed_error
 from groundserve.errors import (
     InvalidRequestError,
-    MissingExtraError,
     RequestCancelledError,
     UnavailableError,
 )
@@ -62,24 +62,17 @@ class Connection:
     ) -> None:
         """Connect lazily; for the arguments and errors see `BaseClient`."""
         address, is_encrypted = parse_url("url", url)
-        try:
-            import grpc
-            import tritonclient.grpc
-            import tritonclient.utils
-        except ImportError as error:
-            raise MissingExtraError("client", "tritonclient") from error
+        self._triton, self._utils = extras.tritonclient.grpc, extras.tritonclient.utils
+        self._grpc = grpc = extras.grpc
         trusted = _read_certificates(root_certificates, url=url, is_encrypted=is_encrypted)
         self.url = f"grpc{'s' * is_encrypted}://{address}"
-        self._grpc = grpc
-        self._triton = tritonclient.grpc
-        self._utils = tritonclient.utils
         self._metadata = _checked_headers(headers)
         if is_encrypted:
             credentials = grpc.ssl_channel_credentials(trusted)
             self._channel = grpc.secure_channel(address, credentials, _CHANNEL_OPTIONS)
         else:
             self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
-        self._server = tritonclient.grpc.service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._server = self._triton.service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._process_id = os.getpid()
         self._is_closed = False
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve import extras
 from groundserve.answers import Moment
-from groundserve.errors import MissingExtraError
 from groundserve.families.parts import GivenParts
 from groundserve.families.plans import (
     DEFAULT_LIMITS,
@@ -283,9 +282,6 @@ class TextFamily(Family[SpecT, AnswerOptions]):
             parts: Of `part_names` those that are not to be looked for.
         """
         check_transformers(self.name)
-        try:
-            checkpoint = import_module(f"{type(self).__module__}.checkpoint").Checkpoint
-        except ImportError as error:
-            raise MissingExtraError("build", error.name or "torch") from error
-        opened: TextCheckpoint = checkpoint.open(path, parts=parts or {})
+        module = extras.load(f"{type(self).__module__}.checkpoint", "build")
+        opened: TextCheckpoint = module.Checkpoint.open(path, parts=parts or {})
         return opened

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
+from groundserve.runtime.quiet import errors_alone
 from groundserve.strict_json import shown
 from groundserve.weights.tensors import all_weight_files, check_num_layers
 
@@ -96,7 +95,8 @@ def read_decoder_config(
             for key, value in scaling.items()
         }
     try:
-        with _quiet_rotary():
+        # It advises how to write the lengths of a config that is not ours.
+        with errors_alone("transformers.modeling_rope_utils"):
             return kind.from_dict(values)
     except Exception as error:  # of transformers, whose kinds differ from version to version
         raise no_decoder(where, name, error) from error
@@ -118,15 +118,3 @@ def no_decoder(where: str, name: str, error: Exception) -> InvalidRequestError:
     """Return an error of transformers or PyTorch as one of ours, in one line."""
     reason = " ".join(str(error).split())
     return InvalidRequestError(f"{where}: config.json describes no {name}: {reason}")
-
-
-@contextmanager
-def _quiet_rotary() -> Iterator[None]:
-    """Keep transformers from advising how to write the lengths of a config that is not ours."""
-    logger = logging.getLogger("transformers.modeling_rope_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

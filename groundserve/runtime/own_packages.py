@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-import groundserve
 from groundserve.errors import GroundserveError
 
 
@@ -20,7 +19,7 @@ def require_own(package: Literal["engine_build", "python_backend", "train"]) -> 
         GroundserveError: An import would find another module.
     """
     # All our packages lie side by side, in a checkout and when installed.
-    own = Path(groundserve.__file__).parent.parent / package
+    own = Path(__file__).parents[2] / package
     spec = find_spec(package)
     found = (
         # A namespace package, a folder without __init__.py, has places and no origin.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve import extras
 from groundserve.engines.profiles import Device, Precision
 from groundserve.errors import EngineMismatchError
 
@@ -58,11 +59,9 @@ def fill_between(features: NDArray[np.float32], units: NDArray[np.int64]) -> NDA
 
 def free_memory(device: Device) -> None:
     """Give back what models took that nobody holds any more."""
-    import torch
-
     gc.collect()
     if device == "cuda":
-        torch.cuda.empty_cache()
+        extras.torch.cuda.empty_cache()
 
 
 def relative_error(got: NDArray[Any], expected: NDArray[np.float32], *, floor: float) -> float:

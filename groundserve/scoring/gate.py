@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,13 @@ from groundserve.scoring.comparison import (
 )
 from groundserve.scoring.gate_report import Check, GateReport
 from groundserve.scoring.noise import NoiseRequest, usual_request
+from groundserve.scoring.rounded_models import encode_rounded
 from groundserve.scoring.text_gate import measure_text
-from groundserve.scoring.torch_stages import encode, open_encoder, open_grounder
-
-if TYPE_CHECKING:
-    from python_backend.engine import EngineDirectory
-    from python_backend.ground import Grounder
+from python_backend.arrays import to_host
+from python_backend.encode.torch import TorchEncoder
+from python_backend.engine import EngineDirectory
+from python_backend.ground import Grounder
+from python_backend.ground.torch import TorchGrounder
 
 MAX_CPU_TFLOP = 5.0
 """Arithmetic of one pass at the optimum above which a CPU leaves that check out: a minute or so for
@@ -80,8 +81,6 @@ def check_engines(
             too coarse for the checkpoint.
         GroundserveError: PyTorch's are not what `groundserve.families.base` says of them.
     """
-    from python_backend.engine import EngineDirectory
-
     engine = EngineDirectory.load(engine_dir)
     _, opened = open_checkpoint(checkpoint, vision_tower=vision_tower, family=family, parts=parts)
     if engine.manifest.head == "text":
@@ -162,8 +161,8 @@ def run_reference(
     family, device, precision = manifest.frames_seam, manifest.device, manifest.precision
     units = [compared_units(len(request.plan.units), device) for request in requests]
     inputs = [request.of_units(numbers) for request, numbers in zip(requests, units, strict=True)]
-    encoder = open_encoder(opened.load_vision(), device=device)
-    encoded = [encode(encoder, one) for one in inputs]
+    encoder = TorchEncoder(opened.load_vision(), device=device)
+    encoded = [to_host(encoder.encode(*one)) for one in inputs]
     for one, numbers in zip(encoded, units, strict=True):
         check_features(family, manifest.model, one, num_units=len(numbers))
     del encoder
@@ -174,7 +173,9 @@ def run_reference(
             for request, one, exact in zip(requests, inputs, encoded, strict=True)
         ]
     features = list(map(fill_between, encoded, units))
-    grounder = open_grounder(opened.load_grounding(), device=device)
+    # One layer of the decoder at a time on a GPU.
+    in_turn = device != "cpu"
+    grounder = TorchGrounder(opened.load_grounding(), device=device, in_turn=in_turn)
     expected = []
     for request, one, numbers, bound in zip(requests, features, units, bounds, strict=True):
         logits = [grounder.ground(one, text_ids) for text_ids in request.text_ids]
@@ -198,8 +199,6 @@ def _int8_bound(
     Raises:
         EngineMismatchError: 8 bits are too coarse for the checkpoint, whatever the engine does.
     """
-    from groundserve.scoring.rounded_models import encode_rounded
-
     rounded = encode_rounded(opened.load_vision(), inputs)
     error = relative_error(rounded, features, floor=1e-6)
     most = TOLERANCES["int8"].feature_error
@@ -219,7 +218,7 @@ def _measure(
     encoder, grounder = engine.open_encoder(num_threads=2), engine.open_grounder(num_threads=2)
     checks = []
     for request, wanted in zip(requests, expected, strict=True):
-        features = encode(encoder, request.inputs)
+        features = to_host(encoder.encode(*request.inputs))
         check_shape(features, wanted.features)
         shape = f"{request.num_frames} frames of {features.shape[1]} tokens"
         error = relative_error(features[wanted.units], wanted.features[wanted.units], floor=1e-6)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine_build.trtllm.limits import opt_num_tokens
 from groundserve.engines.manifest import CHUNK_FRAMES
 from groundserve.engines.profiles import Device
 from groundserve.families.base import FramesFamily, ModelSpec, TextFamily
@@ -22,9 +23,7 @@ from groundserve.families.vision_inputs import VisionInputs, take_units
 from groundserve.runtime.deadline import Deadline
 from groundserve.scoring.comparison import compared_units
 from groundserve.scoring.gate_report import Check
-
-if TYPE_CHECKING:
-    from python_backend.generate import Generator
+from python_backend.generate import Generator, Prefix, embed_prompt
 
 _SEED = 20251121
 _TEXT_SEED = 20261123
@@ -124,8 +123,6 @@ def usual_request(
     The visual budget and 1,024 tokens of text, or as many as the checkpoint takes where that is
     fewer; with as many frames as fill the budget in one run of the vision stage.
     """
-    from engine_build.trtllm.limits import opt_num_tokens
-
     num_tokens = opt_num_tokens(spec)
     counts = range(1, min(CHUNK_FRAMES, spec.max_feature_tokens) + 1)
     visual = {count: short_plan(family, spec, count).num_visual_tokens for count in counts}
@@ -204,8 +201,6 @@ class TextRequest(_Request):
             past_switch: Whether the last step is rotated as in the longest sequences, which these
                 are far from; an engine may not let itself be told.
         """
-        from python_backend.generate import Prefix, embed_prompt
-
         front, decoder = generator.front, generator.decoder
         block = front.embed_video(features, self.front_inputs)
         prefix = Prefix.compute(

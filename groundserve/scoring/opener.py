@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from groundserve.arguments import check_head, parse_url
 from groundserve.client import Client
@@ -15,13 +15,11 @@ from groundserve.families import get_text_family
 from groundserve.families.base import Family, TextFamily
 from groundserve.limits import Limits
 from groundserve.runtime.gpu import current_gpu_arch
-from groundserve.runtime.own_packages import require_own
 from groundserve.scorer import Model
 from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.scoring.shipped import shipped_engine_dir
-
-if TYPE_CHECKING:
-    from python_backend.cache import Features
+from python_backend.cache import Features
+from python_backend.pipeline import Pipeline
 
 Parts = Mapping[str, Sequence[str]]
 
@@ -54,9 +52,6 @@ def open_model(
             "--device cuda: PyTorch finds no GPU on this machine; leave --device out to run on "
             "the CPU, and see nvidia-smi and CUDA_VISIBLE_DEVICES"
         )
-    require_own("python_backend")
-    from python_backend.pipeline import Pipeline
-
     if checkpoint is not None:
         return Pipeline.from_checkpoint(
             checkpoint,

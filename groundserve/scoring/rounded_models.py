@@ -17,7 +17,8 @@ from torch.nn.functional import pad
 
 from groundserve.families.modules import VisionModule
 from groundserve.families.vision_inputs import take_units
-from groundserve.scoring.torch_stages import encode, open_encoder
+from python_backend.arrays import to_host
+from python_backend.encode.torch import TorchEncoder
 
 _BLOCK = 32
 """Values of int4 that share a scale, along what a product sums over."""
@@ -36,9 +37,10 @@ def encode_rounded(vision: VisionModule, inputs: Sequence[NDArray[Any]]) -> NDAr
         inputs: As `VisionEncoder.encode` takes them.
     """
     _round_layers(vision, _weight_in_8_bits, _input_in_8_bits)
-    encoder = open_encoder(vision)
+    encoder = TorchEncoder(vision)
     features = [  # one unit at a time
-        encode(encoder, take_units(inputs, slice(unit, unit + 1))) for unit in range(len(inputs[0]))
+        to_host(encoder.encode(*take_units(inputs, slice(unit, unit + 1))))
+        for unit in range(len(inputs[0]))
     ]
     return np.concatenate(features)
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import groundserve
+from groundserve import extras
 from groundserve.errors import MissingExtraError
-from groundserve.runtime.own_packages import require_own
 from groundserve.weights.checkpoint_place import SHIPPED_CHECKPOINT as SHIPPED_CHECKPOINT
 
 
@@ -18,17 +18,15 @@ def shipped_engine_dir() -> Path:
 
     Raises:
         MissingExtraError: It must be built and the `build` extra is not installed.
-        GroundserveError: Another module than groundserve's own would build it.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groundserve"
     base.mkdir(parents=True, exist_ok=True)
     out = base / f"{SHIPPED_CHECKPOINT.name}-cpu-{groundserve.__version__}"
-    require_own("engine_build")
     try:
-        from engine_build import build
-    except ImportError as error:
+        builder = extras.load("engine_build", "build")
+    except MissingExtraError:
         if (out / "manifest.json").is_file():
             return out
-        raise MissingExtraError("build", error.name or "torch") from error
-    build(SHIPPED_CHECKPOINT, out, profile="cpu")
+        raise
+    builder.build(SHIPPED_CHECKPOINT, out, profile="cpu")
     return out

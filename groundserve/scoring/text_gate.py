@@ -5,8 +5,6 @@ Shape letters: U units, P tokens a unit, D their width, Q questions, n steps, V 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,10 +14,11 @@ from groundserve.families.contract import check_features
 from groundserve.scoring.comparison import TOLERANCES, fill_between, free_memory, relative_error
 from groundserve.scoring.gate_report import GateReport
 from groundserve.scoring.noise import TextRequest
-from groundserve.scoring.torch_stages import encode, open_encoder, open_generator
-
-if TYPE_CHECKING:
-    from python_backend.engine import EngineDirectory
+from groundserve.scoring.rounded_models import round_decoder
+from python_backend.arrays import to_host
+from python_backend.encode.torch import TorchEncoder
+from python_backend.engine import EngineDirectory
+from python_backend.torch_stages import make_generator
 
 _INT4_FACTOR = 2.0
 """Error of an engine in int4 over that of the same roundings in PyTorch, at most. A value next to
@@ -47,7 +46,7 @@ def measure_text(engine: EngineDirectory, opened: TextCheckpoint) -> GateReport:
     expected, wanted, bound = _run_reference(opened, request, manifest)
     free_memory(manifest.device)
     encoder = engine.open_encoder(num_threads=2)
-    features = encode(encoder, request.inputs)
+    features = to_host(encoder.encode(*request.inputs))
     del encoder
     generator = engine.open_generator(num_threads=2)
     try:
@@ -81,19 +80,19 @@ def _run_reference(
         logits (Q, n, V); and how far an engine's logits may be from them.
     """
     device, bound = manifest.device, TOLERANCES[manifest.precision].logit_error
-    encoded = encode(open_encoder(opened.load_vision(), device=device), request.inputs)
+    encoder = TorchEncoder(opened.load_vision(), device=device)
+    encoded = to_host(encoder.encode(*request.inputs))
+    del encoder
     check_features(manifest.seam, manifest.model, encoded, num_units=len(request.units))
     features = fill_between(encoded, request.units)
     model = opened.load_decoder()
-    generator = open_generator(opened.load_front(), model, device=device)
+    generator = make_generator(opened.load_front(), model, device=device)
     is_vllm = manifest.stages.grounder == "vllm"
     logits = request.generate(generator, features, past_switch=not is_vllm)
     if is_vllm:  # which tells their log-probabilities
         logits -= logits.max(-1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
     if manifest.precision == "int4":
-        from groundserve.scoring.rounded_models import round_decoder
-
         round_decoder(model)
         rounded = request.generate(generator, features, forced=logits.argmax(-1))
         bound += _INT4_FACTOR * relative_error(rounded, logits, floor=1.0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from groundserve import extras
 from groundserve.errors import UnavailableError
 from groundserve.serving.command import ADMIN_HEADER
 from groundserve.serving.signals import signals_deferred
@@ -35,15 +36,12 @@ class ServerApi:
     """One server process, over one connection."""
 
     def __init__(self, address: str, admin_secret: str) -> None:
-        # Here: what only finds or describes a server needs no gRPC.
-        import grpc
-        from tritonclient.grpc import service_pb2, service_pb2_grpc
-
-        self._errors = grpc.RpcError
-        self._messages = service_pb2
+        triton = extras.tritonclient.grpc
+        self._errors = extras.grpc.RpcError
+        self._messages = triton.service_pb2
         with signals_deferred():
-            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-            self._server = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+            self._channel = extras.grpc.insecure_channel(address, options=_OPTIONS)
+            self._server = triton.service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._metadata = ((f"triton-grpc-protocol-{ADMIN_HEADER}", admin_secret),)
 
     @signals_deferred()

@@ -23,12 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groundserve import extras
 from groundserve.engines.manifest import CHUNK_FRAMES
 from groundserve.errors import EngineMismatchError, UnavailableError
 from groundserve.families.base import Family, ModelSpec
 from groundserve.families.vision_inputs import max_chunk_bytes
 from groundserve.limits import GIB, MIB, Limits
 from groundserve.serving.run_folder import SHM_DIR
+from python_backend.chunks import NUM_SERVED_ENCODES
+from python_backend.decode.memory import decode_memory
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -84,9 +87,6 @@ def memory_needs(
     family: Family[Any, Any], model: ModelSpec, configs: Mapping[str, ModelConfig], limits: Limits
 ) -> MemoryNeeds:
     """Add up what the engines of a family take, within the limits."""
-    from python_backend.chunks import NUM_SERVED_ENCODES
-    from python_backend.decode.memory import decode_memory
-
     streams = family.streams(model)
     stream_names = {stream.name for stream in streams}
     chunk = sum(max_chunk_bytes(stream, limits) for stream in streams)
@@ -142,13 +142,12 @@ def memory_needs(
 
 def read_configs(model_repository: Path) -> dict[str, ModelConfig]:
     """Return the configuration of every model by name, or say which one cannot be read."""
-    from google.protobuf import text_format
-    from tritonclient.grpc.model_config_pb2 import ModelConfig
-
+    make = extras.tritonclient.grpc.model_config_pb2.ModelConfig
+    text_format = extras.google.protobuf.text_format
     configs = {}
     for path in sorted(model_repository.glob("*/config.pbtxt")):
         try:
-            configs[path.parent.name] = text_format.Parse(path.read_text("utf-8"), ModelConfig())
+            configs[path.parent.name] = text_format.Parse(path.read_text("utf-8"), make())
         except (text_format.ParseError, OSError, UnicodeDecodeError) as error:  # changed in place
             raise EngineMismatchError(
                 f"{path} is no readable model configuration; rebuild the engine directory"
@@ -189,8 +188,7 @@ def _tensor_names(config: ModelConfig) -> set[str]:
 
 def _feature_bytes(config: ModelConfig) -> int:
     """Return the bytes of one number in a model's FEATURES, 0 where it has none."""
-    from tritonclient.grpc.model_config_pb2 import DataType
-
-    sizes = {DataType.Value("TYPE_FP16"): 2, DataType.Value("TYPE_FP32"): 4}
+    kinds = extras.tritonclient.grpc.model_config_pb2.DataType
+    sizes = {kinds.Value("TYPE_FP16"): 2, kinds.Value("TYPE_FP32"): 4}
     tensors = (one for one in [*config.input, *config.output] if one.name == "FEATURES")
     return max((sizes[one.data_type] for one in tensors), default=0)

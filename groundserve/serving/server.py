@@ -31,11 +31,10 @@ from groundserve.serving.processes import Stub
 from groundserve.serving.run_folder import RunFolder, remove_dead
 from groundserve.serving.settings import model_environment, open_log, reason_in_log
 from groundserve.serving.signals import signals_deferred
+from python_backend.generate.vllm_process import SOCKET_VARIABLE, VllmEngine
 
 if TYPE_CHECKING:
     import grpc
-
-    from python_backend.generate.vllm_process import VllmEngine
 
 _START_TIMEOUT_SECONDS = 600.0
 # With what follows the wait, a stop takes less than the 10 s that container runtimes allow.
@@ -296,9 +295,6 @@ class TritonServer:
             raise
 
     def _prepare_vllm(self) -> None:
-        # Inside functions, as applications import the stages: see tests/unit/test_structure.py.
-        from python_backend.generate.vllm_process import SOCKET_VARIABLE, VllmEngine
-
         self.vllm = VllmEngine(self._engine_dir, log_file=self._log_file)
         self._model_variables = {**self._model_variables, SOCKET_VARIABLE: str(self.vllm.socket)}
 

@@ -17,6 +17,9 @@ from typing import BinaryIO
 
 from groundserve.errors import InvalidRequestError
 from groundserve.serving.events import log_event
+from python_backend.cache import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE, CacheConfig
+from python_backend.engine import ENGINE_ID_VARIABLE
+from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots
 
 _TAIL_BYTES, _TAIL_LINES = 64 * 1024, 20
 
@@ -29,11 +32,6 @@ def model_environment(
     cache_bytes: int | None,
 ) -> dict[str, str]:
     """Return what a server's models are told, as variables of its environment, after a check."""
-    # Inside functions, as applications import the stages: see tests/unit/test_structure.py.
-    from python_backend.cache import CACHE_BYTES_VARIABLE, CACHE_DIR_VARIABLE, CacheConfig
-    from python_backend.engine import ENGINE_ID_VARIABLE
-    from python_backend.sources import ALLOWED_ROOTS_VARIABLE, parse_allowed_roots
-
     roots = os.pathsep.join(map(str, allowed_roots))
     parse_allowed_roots(os.fsencode(roots))
     variables = {ALLOWED_ROOTS_VARIABLE: roots, ENGINE_ID_VARIABLE: engine_id}

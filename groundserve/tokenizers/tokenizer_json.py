@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groundserve import extras
 from groundserve.errors import (
     EngineMismatchError,
     GroundserveError,
     InvalidRequestError,
-    MissingExtraError,
     UnsupportedError,
 )
 from groundserve.strict_json import shown
@@ -50,9 +50,7 @@ def read_tokenizer_json(directory: Path) -> Tokenizer:
     Source: transformers v4.40.1, `src/transformers/tokenization_utils_fast.py` and
     `src/transformers/models/llama/tokenization_llama_fast.py`.
     """
-    from tokenizers import Tokenizer
-
-    from groundserve.weights.tensors import read_json
+    from groundserve.weights.tensors import read_json  # needs PyTorch
 
     config = read_json(directory / "tokenizer_config.json")
     path = directory / "tokenizer.json"
@@ -61,7 +59,7 @@ def read_tokenizer_json(directory: Path) -> Tokenizer:
             f"checkpoint {directory.name}: {path.name} is missing; download it completely"
         )
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = extras.tokenizers.Tokenizer.from_file(str(path))
         _add_tokens(tokenizer, config)
         _put_beginning(tokenizer, config)
         if tokenizer.decoder is None:
@@ -78,12 +76,9 @@ def read_tokenizer_json(directory: Path) -> Tokenizer:
 
 def load_tokenizer_json(path: Path) -> Tokenizer:
     """Load a `tokenizer.json` as `groundserve build` writes it."""
+    library = extras.tokenizers
     try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise MissingExtraError("serve", "tokenizers") from error
-    try:
-        return Tokenizer.from_file(str(path))
+        return library.Tokenizer.from_file(str(path))
     except Exception as error:  # of no kind of its own
         raise EngineMismatchError(
             f"{path.name} cannot be read; rebuild the engine directory"
@@ -97,15 +92,13 @@ class MarkedTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        from tokenizers import AddedToken, Tokenizer
-
         # Drawn anew each time, so that no caller can write it.
         self.mark = f"\ufdd0{secrets.token_hex(8)}"
-        self._tokenizer = Tokenizer(tokenizer.model)
+        self._tokenizer = extras.tokenizers.Tokenizer(tokenizer.model)
         self._tokenizer.normalizer = tokenizer.normalizer
         self._tokenizer.pre_tokenizer = tokenizer.pre_tokenizer
         marked = {
-            token_id: AddedToken(
+            token_id: extras.tokenizers.AddedToken(
                 f"{self.mark}{token.content}", **{name: getattr(token, name) for name in _FLAGS}
             )
             for token_id, token in tokenizer.get_added_tokens_decoder().items()
@@ -146,13 +139,11 @@ class TokenWriter:
 
 def _add_tokens(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
     """Add what the configuration lists; what is there already stays, or has its flags changed."""
-    from tokenizers import AddedToken
-
     listed = config.get("added_tokens_decoder", {})
     for token_id in sorted(listed, key=int):
         entry = listed[token_id]
         flags = {name: entry[name] for name in _FLAGS if name in entry}
-        token = AddedToken(entry["content"], **flags)
+        token = extras.tokenizers.AddedToken(entry["content"], **flags)
         add = tokenizer.add_special_tokens if token.special else tokenizer.add_tokens
         add([token])
         if tokenizer.token_to_id(token.content) != int(token_id):
@@ -165,17 +156,16 @@ def _add_tokens(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
 
 def _put_beginning(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
     """Have a tokenizer of Llama's class put in front what its configuration says, and no end."""
-    from tokenizers.processors import TemplateProcessing
-
     if not str(config.get("tokenizer_class")).startswith("LlamaTokenizer"):
         return
     if config.get("add_eos_token", False):
         raise UnsupportedError("a tokenizer that adds an end token is not supported")
+    template = extras.tokenizers.processors.TemplateProcessing
     if not config.get("add_bos_token", True):
-        tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+        tokenizer.post_processor = template(single="$A", special_tokens=[])
         return
     begin = _content(config.get("bos_token", "<s>"))
-    tokenizer.post_processor = TemplateProcessing(
+    tokenizer.post_processor = template(
         single=f"{begin} $A", special_tokens=[(begin, tokenizer.token_to_id(begin))]
     )
 
@@ -185,9 +175,8 @@ def _clean_up(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
 
     Once in the file, it holds wherever the file is read.
     """
-    from tokenizers import decoders
-
     if config.get("clean_up_tokenization_spaces", True):
+        decoders = extras.tokenizers.decoders
         tokenizer.decoder = decoders.Sequence(
             [
                 tokenizer.decoder,

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve import extras
 from groundserve.errors import EngineMismatchError, MissingExtraError
 from groundserve.limits import Limits
 from groundserve.media import Segments
@@ -167,11 +168,9 @@ class DaliDecoder:
             # (m, S, S, 3): samples (f, S, S, 3) of all segments, in order; concatenate copies.
             frames: Array = np.concatenate([samples.at(i) for i in range(len(samples))])
             return frames
-        import torch
-        from torch.utils.dlpack import from_dlpack
-
         # DLPack shares DALI's memory; `cat` copies out of it, also where there is one sample.
-        return torch.cat([from_dlpack(samples[i]) for i in range(len(samples))])
+        torch = extras.torch
+        return torch.cat([torch.utils.dlpack.from_dlpack(samples[i]) for i in range(len(samples))])
 
     def _build(self) -> Any:
         # Most of DALI's names are made when it is imported, so no type checker knows them.

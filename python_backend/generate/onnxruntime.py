@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve import extras
 from groundserve.engines.manifest import ROTARY_SWITCH_KEY
 from groundserve.errors import EngineMismatchError
 from python_backend.arrays import Array, to_host
@@ -140,11 +141,9 @@ class OnnxRuntimePast:
 
     def __init__(self, shapes: Mapping[str, tuple[int, int]], max_positions: int) -> None:
         """Set aside C positions of (H_kv, d) each; memory is given when it is written to."""
-        import onnxruntime
-
         self.num_positions = 0
         self.values: dict[str, onnxruntime.OrtValue] = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(
+            name: extras.onnxruntime.OrtValue.ortvalue_from_numpy(
                 np.empty((1, num_heads, max_positions, head_size), np.float32)
             )
             for name, (num_heads, head_size) in shapes.items()

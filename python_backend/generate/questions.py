@@ -60,6 +60,26 @@ class Generation:
         return sum(len(answer.token_ids) for answer in self.answers)
 
 
+@dataclass(kw_only=True, eq=False)
+class Work:
+    """The questions of one request, and what is answered of them."""
+
+    embeddings: Array
+    """(S, H), of what all prompts have in front."""
+    prompts: Sequence[Prompt]
+    options: AnswerOptions
+    seed: int | None
+    end_ids: frozenset[int]
+    deadline: Deadline
+    meter: Meter
+    others_wait: Callable[[], bool]
+    on_token: OnToken | None
+    answers: dict[int, Generated] = field(default_factory=dict)
+    """By the question's number."""
+    prefix_positions: dict[int, int] = field(default_factory=dict)
+    """By regime."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Generator:
     """The generation stage: a decoder, and what makes its embeddings."""
@@ -95,21 +115,21 @@ class Generator:
             EngineMismatchError: A token id is none of the model's.
             GroundserveError: The decoder returned logits that are not finite.
         """
-        seed = choose_seed(options)
+        self.check(options)
         deadline.check()
-        work = _Work(
-            generator=self,
+        work = Work(
             embeddings=self._embed_shared(features, inputs, prompts),
             prompts=prompts,
             options=options,
-            generate=partial(generate, options=options, seed=seed, end_ids=end_ids, meter=meter),
+            seed=choose_seed(options),
+            end_ids=end_ids,
             deadline=deadline,
             meter=meter,
             others_wait=others_wait,
             on_token=on_token,
         )
         try:
-            yield from work.run()
+            yield from self.run(work)
         except DeadlineExceededError:
             if not work.answers:
                 raise
@@ -118,8 +138,55 @@ class Generator:
             answers=tuple(work.answers.get(number, unanswered) for number in range(len(prompts))),
             prefix_tokens=sum(work.prefix_positions.values()),
             prompt_tokens=sum(len(prompt.suffix_ids) for prompt in prompts),
-            seed=seed,
+            seed=work.seed,
         )
+
+    def check(self, options: AnswerOptions) -> None:
+        """Refuse options that this decoder does not have: none, in this process."""
+
+    def run(self, work: Work) -> Turns[None]:
+        """Answer one question after another; between two it stops where others wait.
+
+        The prefix is let go of for them, and computed again afterwards: one is held at a time.
+        """
+        num_shared, prompts = len(work.embeddings), work.prompts
+        regimes = [self.decoder.regime(num_shared + len(prompt.suffix_ids)) for prompt in prompts]
+        for regime in sorted(set(regimes)):
+            numbers = [number for number, one in enumerate(regimes) if one == regime]
+            # Nothing follows the last token of an answer, so it needs no place.
+            longest = max(len(prompts[number].suffix_ids) for number in numbers)
+            room = longest + work.options.max_new_tokens - 1
+            prefix: Prefix | None = None  # one after another: no two are held at a time
+            for number in numbers:
+                if work.answers and work.others_wait():
+                    prefix = None
+                    yield
+                prefix = prefix or self._prefix(work, regime, room)
+                work.answers[number] = generate(
+                    prefix,
+                    prompts[number],
+                    work.options,
+                    seed=work.seed,
+                    end_ids=work.end_ids,
+                    meter=work.meter,
+                    on_token=work.on_token and partial(work.on_token, number),
+                )
+            del prefix
+
+    def _prefix(self, work: Work, regime: int, room: int) -> Prefix:
+        told = work.prompts[0].position_ids
+        prefix = Prefix.compute(
+            work.embeddings,
+            room=room,
+            regime=regime,
+            decoder=self.decoder,
+            front=self.front,
+            deadline=work.deadline,
+            position_ids=None if told is None else told[:, : len(work.embeddings)],
+        )
+        work.meter.add("prefix_tokens", prefix.num_positions)
+        work.prefix_positions[regime] = prefix.num_positions
+        return prefix
 
     def _embed_shared(
         self, features: Array, inputs: Sequence[NDArray[np.float32]], prompts: Sequence[Prompt]
@@ -129,64 +196,6 @@ class Generator:
             assert np.array_equal(prompt.prefix_ids, first.prefix_ids), "one video, one prefix"
         blocks = parts_of_block(self.front.embed_video(features, inputs), first.num_blocks)
         return embed_prompt(first.prefix_ids, blocks, self.front)
-
-
-@dataclass(kw_only=True, eq=False)
-class _Work:
-    """The questions of one request, and what is answered of them."""
-
-    generator: Generator
-    embeddings: Array
-    prompts: Sequence[Prompt]
-    options: AnswerOptions
-    generate: Callable[..., Generated]
-    deadline: Deadline
-    meter: Meter
-    others_wait: Callable[[], bool]
-    on_token: OnToken | None
-    answers: dict[int, Generated] = field(default_factory=dict)
-    prefix_positions: dict[int, int] = field(default_factory=dict)
-    """By regime."""
-
-    def run(self) -> Turns[None]:
-        """Answer one after another; between two it stops where others wait.
-
-        The prefix is let go of for them, and computed again afterwards: one is held at a time.
-        """
-        num_shared, regime_of = len(self.embeddings), self.generator.decoder.regime
-        regimes = [regime_of(num_shared + len(prompt.suffix_ids)) for prompt in self.prompts]
-        for regime in sorted(set(regimes)):
-            numbers = [number for number, one in enumerate(regimes) if one == regime]
-            # Nothing follows the last token of an answer, so it needs no place.
-            longest = max(len(self.prompts[number].suffix_ids) for number in numbers)
-            room = longest + self.options.max_new_tokens - 1
-            prefix: Prefix | None = None  # one after another: no two are held at a time
-            for number in numbers:
-                if self.answers and self.others_wait():
-                    prefix = None
-                    yield
-                prefix = prefix or self._prefix(regime, room)
-                self.answers[number] = self.generate(
-                    prefix,
-                    self.prompts[number],
-                    on_token=self.on_token and partial(self.on_token, number),
-                )
-            del prefix
-
-    def _prefix(self, regime: int, room: int) -> Prefix:
-        told = self.prompts[0].position_ids
-        prefix = Prefix.compute(
-            self.embeddings,
-            room=room,
-            regime=regime,
-            decoder=self.generator.decoder,
-            front=self.generator.front,
-            deadline=self.deadline,
-            position_ids=None if told is None else told[:, : len(self.embeddings)],
-        )
-        self.meter.add("prefix_tokens", prefix.num_positions)
-        self.prefix_positions[regime] = prefix.num_positions
-        return prefix
 
 
 def finish(turns: Turns[T]) -> T:

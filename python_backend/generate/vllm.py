@@ -23,16 +23,13 @@ from groundserve.errors import (
     GroundserveError,
     UnsupportedError,
 )
-from groundserve.families.plans import Prompt
 from groundserve.options import AnswerOptions
 from groundserve.runtime.deadline import Deadline
 from python_backend.arrays import Array, concatenate, is_finite
 from python_backend.generate.base import Front
-from python_backend.generate.questions import Generated, Generation, Generator, OnToken, Turns
-from python_backend.generate.sampling import choose_seed
+from python_backend.generate.questions import Generated, Generator, OnToken, Turns, Work
 from python_backend.generate.vllm_call import Call
 from python_backend.generate.vllm_process import SOCKET_VARIABLE, VllmEngine
-from python_backend.meter import Meter
 
 MAX_TOGETHER = 4
 """Questions of one request that vLLM has at one time; others' come in between."""
@@ -64,52 +61,37 @@ class VllmGenerator(Generator):
         if self.engine is not None:
             self.engine.close()
 
-    def answer(
-        self,
-        features: Array,
-        inputs: Sequence[NDArray[np.float32]],
-        prompts: Sequence[Prompt],
-        options: AnswerOptions,
-        *,
-        end_ids: frozenset[int],
-        deadline: Deadline,
-        meter: Meter,
-        others_wait: object = None,
-        on_token: OnToken | None = None,
-    ) -> Turns[Generation]:
-        """Answer Q >= 1 questions as `Generator.answer`, without a stop for others.
+    def check(self, options: AnswerOptions) -> None:
+        """Refuse a temperature at which vLLM does not draw."""
+        _check_temperature(options.temperature)
+
+    def run(self, work: Work) -> Turns[None]:
+        """Have vLLM answer, without a stop for others.
 
         Raises:
-            UnsupportedError: vLLM does not draw at such a temperature.
             UnavailableError: vLLM does not answer, or ended meanwhile.
             GroundserveError: Embeddings are not finite, or vLLM refuses them.
         """
         yield from ()
-        _check_temperature(options.temperature)
-        seed = choose_seed(options)
-        deadline.check()
-        shared = self._embed_shared(features, inputs, prompts)
-        suffixes = [prompt.suffix_ids for prompt in prompts]
-        meter.add("prefix_tokens", len(shared))
+        suffixes = [prompt.suffix_ids for prompt in work.prompts]
+        work.prefix_positions[0] = len(work.embeddings)
+        work.meter.add("prefix_tokens", len(work.embeddings))
         answers = self.decoder.complete(
-            shared,
+            work.embeddings,
             [self.front.embed_text(suffix) for suffix in suffixes],
-            options,
-            seed=seed,
-            end_ids=end_ids,
-            deadline=deadline,
-            on_token=on_token,
+            work.options,
+            seed=work.seed,
+            end_ids=work.end_ids,
+            deadline=work.deadline,
+            on_token=work.on_token,
         )
-        num_prompt = sum(map(len, suffixes))
-        meter.add("prompt_tokens", num_prompt)
-        meter.add("generated_tokens", sum(len(answer.token_ids) for answer in answers))
-        return Generation(
-            answers=tuple(answers), prefix_tokens=len(shared), prompt_tokens=num_prompt, seed=seed
-        )
+        work.meter.add("prompt_tokens", sum(map(len, suffixes)))
+        work.meter.add("generated_tokens", sum(len(answer.token_ids) for answer in answers))
+        work.answers.update(enumerate(answers))
 
 
 @dataclass(kw_only=True, eq=False)
-class _Work:
+class _Asked:
     """The questions of one request, some of them at vLLM, and the tokens that came."""
 
     calls: Iterator[Call]
@@ -247,7 +229,7 @@ class VllmDecoder:
             Call(self._socket, asked, _checked(concatenate([shared, suffix])))
             for suffix in suffixes
         )
-        work = _Work(calls=calls, deadline=deadline, end_ids=end_ids, on_token=on_token)
+        work = _Asked(calls=calls, deadline=deadline, end_ids=end_ids, on_token=on_token)
         try:
             work.run()
         except DeadlineExceededError:

@@ -22,10 +22,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
+import psutil
+
 from groundserve.engines.manifest import DECODER_NAME, Manifest
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.runtime.closing import Closing
 from groundserve.runtime.cpus import available_cpus
+from groundserve.runtime.processes import is_resource_tracker, kill_processes, session_tree
 
 SOCKET_VARIABLE = "GROUNDSERVE_VLLM_SOCKET"
 """Where the models of a server find vLLM."""
@@ -207,15 +210,6 @@ class VllmEngine(Closing):
         """End all its processes; `launch` starts it again."""
         if self._process is None:
             return
-        # Here: what only looks for an interpreter needs no psutil.
-        import psutil
-
-        from groundserve.runtime.processes import (
-            is_resource_tracker,
-            kill_processes,
-            session_tree,
-        )
-
         # Asked first, each of them: what is killed leaves shared memory behind.
         family = session_tree(self._process.pid)
         for process in family:

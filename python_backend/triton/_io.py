@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from groundserve import extras
 from groundserve.errors import GroundserveError
 from groundserve.limits import Limits
 from groundserve.runtime.deadline import Deadline
@@ -217,9 +218,7 @@ def _from_triton(tensor: Any) -> Array:
     if tensor.is_cpu():
         array: Array = tensor.as_numpy()
         return array
-    import torch
-
-    return torch.from_dlpack(tensor)  # type: ignore[attr-defined]
+    return extras.torch.from_dlpack(tensor)  # type: ignore[attr-defined]
 
 
 def _to_triton(tensors: Mapping[str, Array]) -> list[Any]:

@@ -173,7 +173,7 @@ def test_engines_replaced_while_a_stage_opens_them_are_refused(
 
     for module, name in (
         *((engine_module, name) for name in ("OnnxRuntimeEncoder", "OnnxRuntimeGrounder")),
-        *((torch_stages, name) for name in ("open_torch_encoder", "open_torch_grounder")),
+        *((torch_stages, name) for name in ("open_encoder", "open_grounder")),
     ):
         monkeypatch.setattr(module, name, replacing(getattr(module, name)))
     with pytest.raises(EngineMismatchError, match="rebuilt while it was in use"):

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from groundserve.batch.engines import EngineSource
 from groundserve.options import AnswerOptions
+from tests.cli import recorded
 from tests.cli.command import part_options, run_cli
+from tests.cli.recorded import ask, doctor
 from tests.cli.steps import assert_one_error
 from tests.support.batch_rows import answer_rows
 from tests.support.grounded_cases import CASES, MAX_NEW_TOKENS, PARTS, WEIGHTS
@@ -19,34 +21,15 @@ from tests.support.grounded_cases import CASES, MAX_NEW_TOKENS, PARTS, WEIGHTS
 FAMILY = ("--family", "grounded_videollm")
 
 
-def ask(case, clips, *source):
-    """Ask as whoever checks from outside does."""
-    finished = run_cli(
-        *("ask", case.path(clips), "--task", case.task, "--raw", "--query", case.query, "--json"),
-        *("--max-new-tokens", MAX_NEW_TOKENS, *source),
-    )
-    assert finished.code == 0, finished.stderr
-    assert finished.stdout.count("\n") == 1
-    return json.loads(finished.stdout)
-
-
 def check(case, found):
-    (answer,) = found["answers"]
-    assert found["family"] == "grounded_videollm"
-    assert found["frame_indices"] == case.frame_indices
-    assert answer["prompt_token_ids"] == case.input_ids
-    num_sure = case.num_sure(1e-4)
-    assert answer["token_ids"][:num_sure] == case.token_ids[:num_sure]
-    if num_sure == len(case.token_ids):
-        assert answer["text"] == case.text
-        assert answer["stop_reason"] == ("eos" if case.stopped_by_eos else "length")
+    recorded.check(case, found, num_sure=case.num_sure(1e-4))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_recorded_cases_in_pytorch(case, clips):
     found = ask(case, clips, *FAMILY, "--checkpoint", WEIGHTS, *part_options(PARTS[case.model]))
     check(case, found)
-    assert found["engine"]["profile"] == "torch"
+    assert (found["family"], found["engine"]["profile"]) == ("grounded_videollm", "torch")
 
 
 WIDTH = 32
@@ -187,13 +170,8 @@ def test_of_two_decoders_one_is_to_be_named(clips):
 
 
 def test_doctor_says_what_it_found():
-    finished = run_cli(
-        *("doctor", "--checkpoint", WEIGHTS, *FAMILY, *part_options(PARTS["phi3.5"]), "--json")
-    )
-    assert finished.code == 0, finished.stderr
-    found = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
-    said = found["family"]["detail"]
-    assert said == "grounded_videollm; a long video gives 96 frames, in segments of 8"
+    found = doctor("--checkpoint", WEIGHTS, *FAMILY, *part_options(PARTS["phi3.5"]))
+    assert found["family"] == ("grounded_videollm; a long video gives 96 frames, in segments of 8")
     # Those for times are tokens as any other.
-    assert "<300>" not in found["special tokens"]["detail"]
-    assert found["vocabulary"]["detail"] == "793 tokens, 846 embedding rows"
+    assert "<300>" not in found["special tokens"]
+    assert found["vocabulary"] == "793 tokens, 846 embedding rows"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from groundserve.engines.manifest import Manifest
 from tests.cli.command import part_options, run_cli
+from tests.cli.recorded import ask, check, doctor
 from tests.cli.steps import assert_one_error
 from tests.support.reference import VTGLLM
 from tests.support.vtgllm_cases import CASES, MAX_NEW_TOKENS, RELEASED
@@ -15,35 +14,12 @@ from tests.support.vtgllm_cases import CASES, MAX_NEW_TOKENS, RELEASED
 FAMILY = ("--family", "vtgllm")
 
 
-def ask(case, clips, *source):
-    """Ask as whoever checks from outside does."""
-    finished = run_cli(
-        *("ask", case.path(clips), "--task", case.task, "--raw", "--query", case.query, "--json"),
-        *("--max-new-tokens", MAX_NEW_TOKENS, *source),
-        *(() if case.num_frames is None else ("--num-frames", case.num_frames)),
-    )
-    assert finished.code == 0, finished.stderr
-    assert finished.stdout.count("\n") == 1
-    return json.loads(finished.stdout)
-
-
-def check(case, found):
-    (answer,) = found["answers"]
-    assert found["family"] == "vtgllm"
-    assert found["frame_indices"] == case.frame_indices
-    assert answer["prompt_token_ids"] == case.input_ids
-    assert answer["token_ids"] == case.token_ids
-    assert answer["text"] == case.text
-    assert answer["stop_reason"] == ("eos" if case.ended_by_eos else "length")
-    assert (answer["query"], answer["task"]) == (case.query, case.task)
-    assert answer["moments"] == case.moments == []
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_recorded_cases_in_pytorch(case, clips):
     found = ask(case, clips, *FAMILY, "--checkpoint", VTGLLM, *part_options(case.parts))
     check(case, found)
-    assert found["engine"]["profile"] == "torch"
+    assert (found["family"], found["engine"]["profile"]) == ("vtgllm", "torch")
+    assert found["answers"][0]["moments"] == case.moments == []
 
 
 def test_a_recorded_case_with_engines(clips, vtgllm_engines):
@@ -86,12 +62,6 @@ def test_a_configuration_is_to_be_named(clips):
 
 
 def test_doctor_says_what_it_found():
-    case = CASES[0]
-    finished = run_cli(
-        "doctor", "--checkpoint", VTGLLM, *FAMILY, *part_options(case.parts), "--json"
-    )
-    assert finished.code == 0, finished.stderr
-    found = {row["subject"]: row for row in json.loads(finished.stdout)["findings"]}
-    said = found["family"]["detail"]
-    assert said == "vtgllm; a long video gives 96 frames, each told its time"
-    assert found["vocabulary"]["detail"] == "612 tokens, 612 embedding rows"
+    found = doctor("--checkpoint", VTGLLM, *FAMILY, *part_options(CASES[0].parts))
+    assert found["family"] == "vtgllm; a long video gives 96 frames, each told its time"
+    assert found["vocabulary"] == "612 tokens, 612 embedding rows"

@@ -27,7 +27,6 @@ WORK = (
     "groundserve.families.videoitg.checkpoint",
     "groundserve.families.videoitg.decoder",
     "onnxruntime",
-    "python_backend.pipeline",
     "torch",
     "train.check",
     "train.loop",
@@ -365,6 +364,7 @@ def test_engines_that_do_not_match_are_1(run, tmp_path, places):
 def test_missing_extra_is_1(run, monkeypatch, tmp_path):
     (tmp_path / "run.toml").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "train.loop", None)
+    monkeypatch.delitem(sys.modules, "groundserve.cli.train_run", raising=False)
     code, out, err = run("train", "grounding", "--config", "run.toml")
     assert (code, out) == (1, "")
     assert_one_error(err, "pip install 'groundserve[train]'")

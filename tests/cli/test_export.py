@@ -19,6 +19,7 @@ from tests.unit.exports.made import (
     write_answers,
     write_batch,
     write_records,
+    write_shard,
 )
 
 SCORE_ORDER = (
@@ -28,7 +29,9 @@ SCORE_ORDER = (
 
 @pytest.fixture
 def run(tmp_path):
-    write_batch(tmp_path / "scored", BIKES, FAILED, TALK)
+    scored = write_batch(tmp_path / "scored", BIKES, FAILED, TALK)
+    # What a worker has not published yet is no part of it.
+    write_shard(scored / "staging" / "0001" / "unit.partial", TALK)
     return partial(run_cli, "export", cwd=tmp_path)
 
 

@@ -296,7 +296,7 @@ def test_vtgllm(opened, clips, case):
     assert answer.prompt_token_ids.tolist() == case.input_ids
     assert answer.token_ids.tolist() == case.token_ids
     assert answer.text == case.text
-    assert answer.stop_reason == ("eos" if case.ended_by_eos else "length")
+    assert answer.stop_reason == ("eos" if case.stopped_by_eos else "length")
 
 
 @pytest.mark.parametrize(

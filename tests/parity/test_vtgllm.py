@@ -92,7 +92,7 @@ def test_every_stage_is_the_references(case, way, pipelines, clips):
     assert answer.token_ids.tolist() == case.token_ids
     assert answer.text == case.text
     assert_moments(answer.moments, case.moments)
-    assert answer.stop_reason == ("eos" if case.ended_by_eos else "length")
+    assert answer.stop_reason == ("eos" if case.stopped_by_eos else "length")
     assert result.to_json()["family"] == "vtgllm"
 
 

@@ -47,7 +47,7 @@ class VtgCase:
     text: str
     moments: list[dict[str, Any]]
     """As the reference's parsers read the text."""
-    ended_by_eos: bool
+    stopped_by_eos: bool
 
     @property
     def options(self) -> AnswerOptions:
@@ -108,7 +108,7 @@ def _load() -> list[VtgCase]:
                 gaps=decoded["top1_minus_top2"],
                 text=decoded["text"],
                 moments=_moments(turn["runs"]["fp32"]["parsed"]),
-                ended_by_eos=decoded["ended_by_eos"],
+                stopped_by_eos=decoded["ended_by_eos"],
             )
         )
     return found

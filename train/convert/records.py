@@ -11,8 +11,9 @@ from typing import Any
 import ijson
 from PIL import Image
 
+from groundserve import extras
 from groundserve.data_record import parse_record
-from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.errors import InvalidRequestError
 from train.config import Stage
 from train.convert.parts import Outcome, bad, copy_to
 from train.data.reader import IMAGE_FORMATS
@@ -94,13 +95,10 @@ def _name_of(fields: Any, place: int) -> str:
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    pyarrow = extras.load("pyarrow", "train")  # here, since JSON lists need none
+    parquet = extras.load("pyarrow.parquet", "train")
     try:
-        import pyarrow  # here, since JSON lists need none
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("train", "pyarrow") from error
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             missing = set(PARQUET_COLUMNS) - set(file.schema_arrow.names)
             if missing:
                 raise InvalidRequestError(

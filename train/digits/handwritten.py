@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from groundserve.errors import MissingExtraError
+from groundserve import extras
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -54,9 +54,5 @@ def split_of_samples() -> NDArray[np.int64]:
 
 @cache
 def _source() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingExtraError("train", "scikit-learn") from error
-    source = load_digits()
+    source = extras.load("sklearn.datasets", "train").load_digits()
     return source.images.astype(np.float32) / np.float32(_SOURCE_MAXIMUM), source.target

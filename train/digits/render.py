@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -55,8 +56,6 @@ def _background(seed: int) -> NDArray[np.float32]:
 
 def write_video(world: World, path: Path) -> None:
     """Encode a world as H.264 in MP4, `VIDEO_FPS` frames for each of its seconds."""
-    import av
-
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=VIDEO_FPS)
         stream.width = stream.height = SIDE

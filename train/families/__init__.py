@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 
-from groundserve.errors import MissingExtraError
+from groundserve import extras
 from train.families.base import TrainingFamily
 
 _MODULES = {
@@ -34,8 +33,5 @@ def find_family(init: Path | None) -> TrainingFamily:
 
 
 def _open(name: str) -> TrainingFamily:
-    try:
-        family: TrainingFamily = import_module(_MODULES[name]).FAMILY
-    except ImportError as error:
-        raise MissingExtraError("train", error.name or "torch") from error
+    family: TrainingFamily = extras.load(_MODULES[name], "train").FAMILY
     return family

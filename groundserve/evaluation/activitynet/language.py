@@ -16,8 +16,10 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
-from groundserve.errors import GroundserveError, MissingExtraError
+from groundserve import extras
+from groundserve.errors import GroundserveError
 from groundserve.runtime.closing import Closing
 
 Pair = tuple[str, str]
@@ -62,8 +64,6 @@ class JavaLanguage(Closing):
 
         What is not ASCII counts as spaces.
         """
-        from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
-
         lines = {caption: _NOT_TEXT.sub(" ", caption).strip() for caption in captions}
         texts = list(dict.fromkeys(filter(None, lines.values())))
         if not texts:
@@ -80,8 +80,9 @@ class JavaLanguage(Closing):
             raise _failed("the tokenizer", ran.stderr)
         if len(tokenized) != len(texts):
             raise _failed("the tokenizer", f"{len(tokenized)} lines for {len(texts)} captions")
+        punctuation = _library(".tokenizer.ptbtokenizer").PUNCTUATIONS
         words = {
-            text: " ".join(word for word in line.split() if word not in PUNCTUATIONS)
+            text: " ".join(word for word in line.split() if word not in punctuation)
             for text, line in zip(texts, tokenized, strict=True)
         }
         return {caption: words.get(text, "") for caption, text in lines.items()}
@@ -139,19 +140,15 @@ class JavaLanguage(Closing):
 
 def ngram_scores(pairs: Sequence[Pair]) -> dict[str, float]:
     """Return all `LANGUAGE_FIGURES` but METEOR, of a pair or more together; needs no Java."""
-    _folder("cider")
-    from pycocoevalcap.bleu.bleu import Bleu
-    from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.rouge.rouge import Rouge
-
+    cider, rouge, bleu = (_library(f".{name}.{name}") for name in ("cider", "rouge", "bleu"))
     if not any(reference for _, reference in pairs):  # CIDEr has no documents to count in
         return dict.fromkeys(LANGUAGE_FIGURES[1:], 0.0)
     hypotheses = {number: [pair[0]] for number, pair in enumerate(pairs)}
     references = {number: [pair[1]] for number, pair in enumerate(pairs)}
-    cider, _ = Cider().compute_score(references, hypotheses)
-    rouge_l, _ = Rouge().compute_score(references, hypotheses)
-    bleu, _ = Bleu(4).compute_score(references, hypotheses, verbose=0)
-    return dict(zip(LANGUAGE_FIGURES[1:], map(float, (cider, rouge_l, *bleu)), strict=True))
+    alike, _ = cider.Cider().compute_score(references, hypotheses)
+    rouge_l, _ = rouge.Rouge().compute_score(references, hypotheses)
+    bleus, _ = bleu.Bleu(4).compute_score(references, hypotheses, verbose=0)
+    return dict(zip(LANGUAGE_FIGURES[1:], map(float, (alike, rouge_l, *bleus)), strict=True))
 
 
 def _failed(program: str, said: str) -> GroundserveError:
@@ -165,8 +162,8 @@ def _jar(part: str) -> str:
 
 
 def _folder(part: str) -> Path:
-    try:
-        import pycocoevalcap
-    except ImportError as error:
-        raise MissingExtraError("captions", "pycocoevalcap") from error
-    return Path(pycocoevalcap.__path__[0], part)
+    return Path(_library().__path__[0], part)
+
+
+def _library(module: str = "") -> ModuleType:
+    return extras.load(f"pycocoevalcap{module}", "captions")

@@ -9,10 +9,10 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from groundserve import extras
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
-    MissingExtraError,
     RequestCancelledError,
 )
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
@@ -68,12 +68,7 @@ class Endpoint(Closing):
 
     def __init__(self, options: EndpointOptions, *, max_connections: int) -> None:
         """Connect lazily."""
-        try:
-            import httpx2
-            import openai
-            from anyio.from_thread import start_blocking_portal
-        except ImportError as error:
-            raise MissingExtraError("serve", "openai") from error
+        openai, httpx2 = extras.openai, extras.httpx2
         self._options = options
         seconds = options.timeout_seconds
         try:
@@ -101,7 +96,7 @@ class Endpoint(Closing):
             raise InvalidRequestError(f"endpoint is no URL: {error}") from error
         self._is_closed = False
         self._loop = ExitStack()
-        self._portal = self._loop.enter_context(start_blocking_portal())
+        self._portal = self._loop.enter_context(extras.anyio.from_thread.start_blocking_portal())
 
     def ask(self, content: Sequence[Mapping[str, Any]]) -> Reply:
         """Return the reply to one message.
@@ -131,14 +126,11 @@ class Endpoint(Closing):
         self._loop.close()
 
     async def _ask(self, request: Mapping[str, Any]) -> Reply:
-        import anyio
-        import openai
-
-        options = self._options
+        openai, options = extras.openai, self._options
         tries: list[str] = []
         _failed_tries.set(tries)
         try:
-            with anyio.fail_after(
+            with extras.anyio.fail_after(
                 options.max_attempts * (options.timeout_seconds + _MAX_WAIT_SECONDS)
             ):
                 value = await self._client.post("/chat/completions", body=request, cast_to=object)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundserve.errors import MissingExtraError
+from groundserve import extras
 from groundserve.families.base import EngineFamily
 from groundserve.families.plans import FrameStream, PlanInput
 from groundserve.families.videoitg.plan import POOLING_INPUT, VideoITGSpec, plan_video
@@ -56,11 +56,9 @@ class VideoITG:
         self, path: str | Path, *, vision_tower: str | Path | None = None
     ) -> Checkpoint:
         """Open a local directory or a hub id; imports PyTorch."""
-        try:
-            from groundserve.families.videoitg.checkpoint import Checkpoint
-        except ImportError as error:
-            raise MissingExtraError("build", error.name or "torch") from error
-        return Checkpoint.open(path, vision_tower=vision_tower)
+        module = extras.load("groundserve.families.videoitg.checkpoint", "build")
+        opened: Checkpoint = module.Checkpoint.open(path, vision_tower=vision_tower)
+        return opened
 
     def describe(self, facts: Mapping[str, int]) -> str:
         """Say what each frame becomes."""

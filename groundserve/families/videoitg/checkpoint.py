@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen2TokenizerFast
 
+from groundserve import extras
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
 from groundserve.families.base import FindingRow
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
@@ -277,17 +278,16 @@ def _local_directory(name: str | Path) -> Path:
     directory = find_checkpoint(name)
     if directory is not None:
         return directory
-    from huggingface_hub import errors, snapshot_download
-
+    hub = extras.huggingface_hub
     try:
-        return Path(snapshot_download(str(name), allow_patterns=_HUB_FILES))
-    except (errors.HFValidationError, errors.RepositoryNotFoundError) as error:
+        return Path(hub.snapshot_download(str(name), allow_patterns=_HUB_FILES))
+    except (hub.errors.HFValidationError, hub.errors.RepositoryNotFoundError) as error:
         raise InvalidRequestError(
             f"checkpoint {name}: no such directory, and the hub has no model of that id, or none "
             "that you may read; correct the id, or log in with: hf auth login"
         ) from error
     except OSError as error:  # the hub's other errors are of this kind
-        cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else None
+        cause = error.__cause__ if isinstance(error, hub.errors.LocalEntryNotFoundError) else None
         reason = str(cause or error).partition("\n")[0]
         raise UnavailableError(
             f"checkpoint {name}: no such directory, and not to be had from the hub: {reason}"

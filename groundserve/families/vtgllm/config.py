@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from groundserve.errors import InvalidRequestError, MissingExtraError, UnsupportedError
+from groundserve import extras
+from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.strict_json import shown
 
 Sampler = Literal["slot", "cross", "none"]
@@ -59,10 +60,7 @@ class VTGLLMConfig:
     @classmethod
     def read(cls, path: Path) -> VTGLLMConfig:
         """Read a file."""
-        try:
-            import yaml
-        except ImportError as error:
-            raise MissingExtraError("build", "yaml") from error
+        yaml = extras.yaml
         try:
             if not path.is_file():  # of a pipe or a device there is no end
                 raise FileNotFoundError(path)
@@ -82,15 +80,13 @@ class VTGLLMConfig:
 
     def write(self, path: Path) -> None:
         """Write a file that `read` takes for the same."""
-        import yaml
-
         fixed = {
             "arch": _MODEL,
             "lora": True,
             "use_video_qformer": False,
             "added_time_token": self.special_time_token,
         }
-        path.write_text(yaml.safe_dump({"model": {**fixed, **asdict(self)}}), "utf-8")
+        path.write_text(extras.yaml.safe_dump({"model": {**fixed, **asdict(self)}}), "utf-8")
 
     @classmethod
     def _of(cls, values: _Values) -> VTGLLMConfig:

@@ -12,7 +12,6 @@ from tests.unit.exports.made import (
     FAILED,
     TALK,
     answer_of,
-    write_answers,
     write_batch,
     write_records,
     write_shard,
@@ -24,33 +23,6 @@ def out(tmp_path):
     return tmp_path / "frames.jsonl"
 
 
-def rows_of(path):
-    return list(open_source(path).rows())
-
-
-def test_all_parquet_below_the_folder_is_read_and_nothing_else(tmp_path):
-    run = write_batch(tmp_path / "run", BIKES, FAILED)
-    write_shard(run / "staging" / "0001" / "unit.partial", TALK)
-    (run / "records.jsonl").write_text("{}")
-    bikes, failed = sorted(rows_of(run), key=lambda row: isinstance(row, str))
-    assert (bikes.id, bikes.video, bikes.query) == (7, BIKES["video"], BIKES["query"])
-    assert bikes.ranking.tolist() == [25, 50, 0, 75]
-    assert failed == "Missing"
-
-
-@pytest.mark.parametrize("kind", ["batch", "answers"])
-def test_what_was_scored_is_read_whole(kind, tmp_path):
-    path = tmp_path / "source"
-    row, other = rows_of((write_batch if kind == "batch" else write_answers)(path, TALK, BIKES))
-    assert other.query == BIKES["query"]
-    assert row.scored is not None
-    for name in ("num_source_frames", "fps", "duration_seconds"):
-        assert getattr(row.scored, name) == TALK[name]
-    for name in ("frame_indices", "pts_seconds", "frame_logits", "frame_scores", "selected_frames"):
-        assert getattr(row.scored, name).tolist() == TALK[name]
-    assert row.scored.spans == [(0.0, 2.0, 0.75), (4.0, 5.0, 0.9375)]
-
-
 def test_records_are_ranked_as_they_stand(tmp_path):
     """Their scores are rounded, so the order of `index` alone counts."""
     path = tmp_path / "records.jsonl"
@@ -58,7 +30,7 @@ def test_records_are_ranked_as_they_stand(tmp_path):
         '{"index": [9, 3, 6], "logits": [1.0, 1.0, 1.0], "num_frames": 1, "contexts": "When?", '
         '"video_path": "a.mp4", "doc_id": "12"}\n'
     )
-    (row,) = rows_of(path)
+    (row,) = open_source(path).rows()
     assert (row.id, row.ranking.tolist(), row.scored) == (12, [9, 3, 6], None)
 
 

@@ -1,8 +1,5 @@
 """The file appears whole, or not at all; options that are of no use are refused."""
 
-import os
-import stat
-
 import pytest
 
 from groundserve.errors import InvalidRequestError
@@ -24,16 +21,6 @@ def test_the_source_is_never_written_over(tmp_path):
     assert records.read_bytes() == before
 
 
-def test_replaced_files_keep_their_permissions(scored, tmp_path):
-    out = tmp_path / "out.jsonl"
-    out.write_text("mine")
-    out.chmod(0o640)
-    export(scored, out, "lmms-eval", replace=True)
-    assert out.read_text().startswith('{"doc_id": 2')
-    assert stat.S_IMODE(out.stat().st_mode) == 0o640
-    assert sorted(tmp_path.iterdir()) == [out, scored]
-
-
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
     out = tmp_path / "out.jsonl"
     out.write_text("theirs")
@@ -41,20 +28,6 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
         write_lines(out, [b"{}"], is_list=False, replace=False)
     assert out.read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [out]
-
-
-def test_a_full_disk_leaves_the_old_file(scored, tmp_path, monkeypatch):
-    out = tmp_path / "out.jsonl"
-    out.write_text("mine")
-
-    def full(descriptor):
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        export(scored, out, "lmms-eval", replace=True)
-    assert out.read_text() == "mine"
-    assert sorted(tmp_path.iterdir()) == [out, scored]
 
 
 @pytest.mark.parametrize("name", ["no/such/out.jsonl", "scored"])

@@ -117,6 +117,8 @@ def test_a_meteor_that_dies_is_an_error(java, meteor, message):
 
 
 def test_without_the_extra(monkeypatch):
+    for module in [name for name in sys.modules if name.startswith("pycocoevalcap.")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
     for needs in (require_language, lambda: ngram_scores([("a", "b")])):
         with pytest.raises(MissingExtraError, match=r"groundserve\[captions\]"):
