@@ -68,12 +68,10 @@ class UnitDone:
 
 @dataclass(frozen=True, kw_only=True)
 class UnitLost:
-    """A worker died, or its node, while it had a unit."""
+    """A worker died, or its node; its video is tried once more."""
 
     unit: int
     num_rows: int
-    is_alone: bool
-    """Whether it was the second time, the video alone: its rows have failed then."""
     message: str
 
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.storage import split_place
 from groundserve.errors import DeadlineExceededError
 from groundserve.limits import MIB, Limits
 from groundserve.runtime.deadline import Deadline
+from groundserve.storage import split_place
 
 _WAITS_SECONDS = (0.5, 1.0, None)
 """After each try."""

@@ -11,7 +11,7 @@ from typing import cast
 
 from groundserve.answers import AnswerResult
 from groundserve.batch.engines import EngineSource
-from groundserve.batch.errors import ErrorKind, RunDirectoryError, kind_of
+from groundserve.batch.errors import ErrorKind, kind_of
 from groundserve.batch.fetch import FetchError, local_file
 from groundserve.batch.frame_output import FrameOutput, frame_entries, write_frames
 from groundserve.batch.keys import require_unchanged
@@ -29,6 +29,7 @@ from groundserve.results import ScoreResult
 from groundserve.runtime.deadline import Deadline
 from groundserve.scorer import Answerer, Scorer
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from groundserve.storage import RunDirectoryError
 from groundserve.triton_messages import is_decoder_death
 
 DEFAULT_DEADLINE_SECONDS = 600.0

@@ -291,12 +291,9 @@ class _Job:
             message = f"the process that scored it died, {_MAX_DEATHS} times in a row"
             self._end(seat, ErrorKind.WORKER_DIED, message)
             return
-        num_rows = len(seat.group.rows)
         message = f"its worker died, with the video {seat.group.place}"
-        lost = UnitLost(
-            unit=seat.unit.done.unit, num_rows=num_rows, is_alone=False, message=message
-        )
-        self._tell(lost)
+        num_rows = len(seat.group.rows)
+        self._tell(UnitLost(unit=seat.unit.done.unit, num_rows=num_rows, message=message))
         self._reopen(seat)
 
     def _end(self, seat: _Seat, kind: ErrorKind, message: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from groundserve.cli._checks import check_outputs, parse_parts
-from groundserve.cli._options import DeviceName, FamilyName, MaxNewTokens, PartValues
+from groundserve.cli._options import DeviceName, FamilyName, MaxNewTokens, PartValues, VllmPython
 from groundserve.cli._output import print_note
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.activitynet.annotations import find_videos
@@ -35,6 +35,7 @@ class AskedModel:
     engines: Annotated[
         Path | None, typer.Option(help="Ask in this process with an engine directory.")
     ] = None
+    vllm_python: VllmPython = None
     server: Annotated[str | None, typer.Option(help="Ask a running server: grpc://HOST:PORT.")] = (
         None
     )

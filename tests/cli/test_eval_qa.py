@@ -305,8 +305,8 @@ def test_another_model_needs_another_folder(run):
         assert run(server.url).code == 0
         code, _, err = run(server.url, "--model", "n", "--top-k", 2)
     assert code == 2
-    assert "top_k was 3, is 2" in err
-    assert 'model was "m", is "n"' in err
+    assert "top_k: 3 before, 2 now" in err
+    assert "model: m before, n now" in err
 
 
 @pytest.mark.parametrize(
@@ -390,4 +390,4 @@ def test_runs_make_the_papers_table(run, tmp_path):
     assert answer["runs"][0]["report"]["differences"]["selected"]["value"] == 1.0
     code, _, err = table(tmp_path)
     assert code == 2
-    assert_one_error(err, "is no folder of a run")
+    assert_one_error(err, "has no run of groundserve")

@@ -18,7 +18,7 @@ class Bench:
         self.folder = folder
         self.work = Work(
             source=ScriptedSource(),
-            engine_id=IDENTITY.engine_id,
+            engine_id=IDENTITY["id"],
             deadline_seconds=0.5,
             hang_seconds=0.5,
         )

@@ -14,7 +14,7 @@ from groundserve.batch.events import Started
 from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
-from groundserve.batch.storage import Storage
+from groundserve.storage import Storage
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, work
 
 

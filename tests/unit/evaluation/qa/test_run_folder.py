@@ -81,7 +81,7 @@ def test_a_damaged_line_is_named(tmp_path, line, message):
 def test_one_process_at_a_time(tmp_path):
     with (
         RunFolder(tmp_path, PARTS, QUESTIONS),
-        pytest.raises(UnavailableError, match="another process answers questions into"),
+        pytest.raises(UnavailableError, match="another process works on"),
     ):
         RunFolder(tmp_path, PARTS, QUESTIONS)
     RunFolder(tmp_path, PARTS, QUESTIONS).close()
@@ -99,8 +99,8 @@ def test_another_engine_selects_nothing_for_this_run(tmp_path):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "notes").touch()
-    with pytest.raises(InvalidRequestError, match="is not empty and holds no run"):
+    with pytest.raises(InvalidRequestError, match="has no run of groundserve and is not empty"):
         RunFolder(tmp_path, PARTS, QUESTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
-    with pytest.raises(InvalidRequestError, match="is no folder of a run"):
+    with pytest.raises(InvalidRequestError, match="has no run of groundserve"):
         read_run(tmp_path)
