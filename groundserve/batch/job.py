@@ -90,44 +90,33 @@ def run_job(
         _Job(plan.groups(), work, pool, publish=publish, tell=tell).run()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Opened:
-    """A worker's scorer is open."""
-
-    host: str
-    pid: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Broken:
-    """A scorer failed in a way that nobody foresaw, nor knows in which state it is."""
-
-    message: str
-
-
 class _Worker:
-    """What runs in an actor's process; its methods are streams of what happens."""
+    """What runs in an actor's process; its methods are streams of what happens.
+
+    Where they raise, nobody knows in which state the process is: it is ended.
+    """
 
     def __init__(self, work: Work) -> None:
         self._work = work
 
-    def open(self) -> Iterator[_Opened | JobError]:
+    def open(self) -> Iterator[tuple[str, int] | JobError]:
+        """Say the host and the process once a scorer is open."""
         try:
             work = self._work
             source = work.source.open(num_threads=work.num_threads, limits=work.limits)
             self._scorer = source.__enter__()  # as long as the process lives
-            yield _Opened(host=socket.gethostname(), pid=os.getpid())
+            yield socket.gethostname(), os.getpid()
         except Exception as error:
             yield JobError(f"a worker cannot open its engines: {_worded(error)}")
             raise
 
-    def score(self, group: Group) -> Iterator[Outcome | JobError | _Broken]:
+    def score(self, group: Group) -> Iterator[Outcome | JobError]:
         try:
             yield from score_group(self._scorer, group, self._work)
         except JobError as error:
             yield error
         except Exception as error:
-            yield _Broken(message=_worded(error))
+            yield Unanswered(kind=ErrorKind.INTERNAL, message=_worded(error))
             raise
 
 
@@ -251,7 +240,7 @@ class _Job:
         match said:
             case JobError():
                 raise said
-            case _Opened(host=host, pid=pid):
+            case (host, pid):
                 seat.unit = Unit(next(self._numbers), host=host, pid=pid)
             case Answered(options=options, result=result):
                 seat.note(seat.unit.add(seat.group, options, result))
@@ -259,9 +248,6 @@ class _Job:
             case Unanswered():
                 seat.fail(said)
                 self._count_unavailable(seat, said)
-            case _Broken(message=message):
-                del self._streams[stream]
-                self._end(seat, ErrorKind.INTERNAL, message)
 
     def _go_on(self, seat: _Seat) -> None:
         """Give a worker what comes next, its engines being open or its video done."""
@@ -284,6 +270,9 @@ class _Job:
         if seat.num_openings:
             if seat.num_openings == _MAX_OPENINGS:
                 raise _not_opened(f"died {_MAX_OPENINGS} times in a row")
+            self._reopen(seat)
+            return
+        if not seat.group.rows:  # it has said why
             self._reopen(seat)
             return
         seat.num_deaths += 1
