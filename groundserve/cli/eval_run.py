@@ -17,12 +17,8 @@ from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.comparison import Comparison, make_comparison
 from groundserve.evaluation.grounding_records import GroundingRecord, read_grounding_records
 from groundserve.evaluation.report import ControlReport, Report, make_control_report, make_report
-from groundserve.evaluation.scored_records import (
-    OPTIONS,
-    ScoredRecords,
-    require_videos,
-    score_records,
-)
+from groundserve.evaluation.scored_records import OPTIONS, ScoredRecords, score_records
+from groundserve.evaluation.videos import require_files
 from groundserve.families import open_checkpoint
 from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.opener import open_scorer
@@ -103,7 +99,7 @@ def open_records(path: Path, media_root: Path) -> Source:
             f"{path}: frame_num of all {len(records)} records is empty, so there is nothing to "
             "rank; give questions that some frame answers"
         )
-    require_videos(records, media_root)
+    require_files((record.video for record in records), media_root)
     return Source(
         path=path,
         media_root=media_root,

@@ -238,14 +238,6 @@ def test_an_endpoint_that_rejects_everything_ends_the_run(run, monkeypatch):
     assert json.loads(out)["failures"] == {"rejected": 11}
 
 
-def test_a_key_that_is_refused_ends_the_run(run):
-    with chat_server(in_turn(Act("bad key", status=401))) as server:
-        code, _, err = run(server.url, "--concurrency", 1)
-        assert len(server.requests) == 1
-    assert code == 2
-    assert_one_error(err, "bad key; is the API key in the environment the right one?")
-
-
 def test_the_key_is_nowhere(run, tmp_path):
     """The endpoint repeats it in replies and errors, and logging says all that it can."""
     key = "sk-very-secret"

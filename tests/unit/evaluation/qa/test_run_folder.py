@@ -2,7 +2,7 @@
 
 import pytest
 
-from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.evaluation.qa.replies import Reply, Usage
 from groundserve.evaluation.qa.run_folder import Answer, RunFolder, read_run
 from tests.unit.evaluation.qa.questions import question
@@ -76,15 +76,6 @@ def test_a_damaged_line_is_named(tmp_path, line, message):
     path.write_bytes(first + (first if line is None else line + b"\n"))
     with pytest.raises(InvalidRequestError, match=message):
         RunFolder(tmp_path, PARTS, QUESTIONS)
-
-
-def test_one_process_at_a_time(tmp_path):
-    with (
-        RunFolder(tmp_path, PARTS, QUESTIONS),
-        pytest.raises(UnavailableError, match="another process works on"),
-    ):
-        RunFolder(tmp_path, PARTS, QUESTIONS)
-    RunFolder(tmp_path, PARTS, QUESTIONS).close()
 
 
 def test_another_engine_selects_nothing_for_this_run(tmp_path):
