@@ -13,12 +13,14 @@ class Started:
     """An attempt has planned its work."""
 
     num_rows: int
+    """The sum of the three below it."""
     num_done: int
     """Rows answered before."""
     num_failed: int
     """Rows that will not be tried: broken, missing, too large, or tried often enough."""
     num_to_do: int
     num_groups: int
+    """Videos of those, each with its sampling options."""
     workers: int
     manifest: str
     failures: Mapping[str, int] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.events import Event, Started, UnitLost
+from groundserve.batch.events import Event, UnitLost
 from groundserve.batch.group_scorer import (
     Answered,
     JobError,
@@ -73,20 +73,15 @@ def run_job(
         directory.write(event)
         on_event(event)
 
-    def start(number: int) -> None:
-        failures = plan.failures_by_kind()
-        counts = plan.counts._asdict()
-        tell(Started(**counts, workers=number, manifest=manifest, failures=failures))
-
     def publish(units: list[Unit]) -> None:
         for event in directory.publish(units):
             on_event(event)
 
-    if not plan.counts.num_to_do:
-        start(0)
+    if not plan.started().num_to_do:
+        tell(plan.started(manifest=manifest))
         return
     with started_ray(workers) as pool:
-        start(pool.number)
+        tell(plan.started(workers=pool.number, manifest=manifest))
         _Job(plan.groups(), work, pool, publish=publish, tell=tell).run()
 
 

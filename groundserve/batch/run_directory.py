@@ -170,11 +170,11 @@ class RunDirectory(Closing):
         self._journal.flush()
         plan.mark_failed(_failures(self._storage, self._claim.number))
         failures = plan.failures_by_kind()
-        counts = plan.counts
-        num_done, num_failed = counts.num_done + self._num_published, sum(failures.values())
-        if num_done + num_failed != counts.num_rows:
+        planned = plan.started()
+        num_done, num_failed = planned.num_done + self._num_published, sum(failures.values())
+        if num_done + num_failed != planned.num_rows:
             raise RunDirectoryError(
-                f"{counts.num_rows} rows were planned, {num_done} have an answer and {num_failed} "
+                f"{planned.num_rows} rows were planned, {num_done} have an answer and {num_failed} "
                 "an error; resume the run"
             )
         require_newest(self._storage, self._claim)

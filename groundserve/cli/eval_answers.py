@@ -217,11 +217,9 @@ def highlights(
             ask=partial(ask_highlights, truths=truths),
             step=step,
         )
-        told = read_highlight_answers(answers, truths)
+        told, num_unread = read_highlight_answers(answers, truths)
         step("comparing")
-        report = make_highlight_report(
-            told.clip_scores, truths, num_unread=told.num_unread, seed=seed
-        )
+        report = make_highlight_report(told, truths, num_unread=num_unread, seed=seed)
     counts = {
         "answers without times and scores that can be read, whose clips all score 0": (
             report.num_unread

@@ -118,20 +118,15 @@ _Told = tuple[QueryId, NDArray[np.float64], bool]
 """Query, scores of its clips, and whether the answer could be read."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class HighlightAnswers:
-    """All answers of a file."""
-
-    clip_scores: Mapping[QueryId, NDArray[np.float64]]
-    """By query float64 (C,), of its last answer."""
-    num_unread: int
-    """Answers to queries of the ground truth that tell no times with scores."""
-
-
 def read_highlight_answers(
     path: str | PathLike[str], truths: Mapping[QueryId, GroundTruth]
-) -> HighlightAnswers:
-    """Read the answers of a file as above, or of a batch's folder; other tasks are passed over."""
+) -> tuple[dict[QueryId, NDArray[np.float64]], int]:
+    """Read the answers of a file as above, or of a batch's folder; other tasks are passed over.
+
+    Returns:
+        By query float64 (C,), of its last answer; and how many answers to queries of the ground
+        truth tell no times with scores.
+    """
     by_name = {str(query): query for query in truths}
     asked = {(truth.video, _plain(truth.query)): query for query, truth in truths.items()}
     told: dict[QueryId, _Told] = {}
@@ -148,10 +143,8 @@ def read_highlight_answers(
             raise InvalidRequestError(f"{where}: {error.args[0]} is missing") from error
     if not told:
         raise InvalidRequestError(f"{path} holds no answer of the task highlights")
-    return HighlightAnswers(
-        clip_scores={query: scores for query, scores, _ in told.values()},
-        num_unread=sum(not is_read and query in truths for query, _, is_read in told.values()),
-    )
+    num_unread = sum(not is_read and query in truths for query, _, is_read in told.values())
+    return {query: scores for query, scores, _ in told.values()}, num_unread
 
 
 def ask_highlights(

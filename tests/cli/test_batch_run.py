@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from groundserve.batch import frame_output
-from groundserve.batch.events import Started
 from groundserve.batch.group_scorer import Answered, Unanswered, score_group
 from groundserve.batch.shards import Unit
 from groundserve.errors import MediaError
@@ -43,7 +42,7 @@ class Here:
             directory.write(event)
             on_event(event)
 
-        tell(Started(**plan.counts._asdict(), workers=1, manifest=manifest))
+        tell(plan.started(workers=1, manifest=manifest))
         with work.source.open(num_threads=1, limits=work.limits) as scorer:
             for number, group in enumerate(plan.groups()):
                 if number == self.stop_after:

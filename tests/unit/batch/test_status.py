@@ -10,7 +10,6 @@ from dataclasses import asdict
 
 import pytest
 
-from groundserve.batch.events import Started
 from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import read_status
@@ -34,7 +33,7 @@ def half(out, rows, fails=lambda query: False):
     with Plan.make(
         rows, fingerprint=FINGERPRINT, done=directory.done(), failures=directory.failures()
     ) as plan:
-        directory.write(Started(**plan.counts._asdict(), workers=1, manifest="m.jsonl"))
+        directory.write(plan.started(workers=1, manifest="m.jsonl"))
         for group in [*plan.groups()][:-1]:
             directory.publish([work(group, fails=fails)])
     return directory

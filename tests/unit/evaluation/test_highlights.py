@@ -61,8 +61,8 @@ def test_clips_score_what_the_reference_recorded(vector):
 
 
 def read(path, truths):
-    found = read_highlight_answers(path, truths)
-    return {query: scores.tolist() for query, scores in found.clip_scores.items()}, found.num_unread
+    found, num_unread = read_highlight_answers(path, truths)
+    return {query: scores.tolist() for query, scores in found.items()}, num_unread
 
 
 def test_lines_of_ask(tmp_path, truths):
@@ -76,7 +76,7 @@ def test_lines_of_ask(tmp_path, truths):
     }
     path = write(tmp_path / "a.jsonl", line)
     assert read(path, truths) == ({7: [0.0] * 5 + [4.1] + [0.0] * 4}, 0)
-    report = make_highlight_report(read_highlight_answers(path, truths).clip_scores, truths)
+    report = make_highlight_report(read_highlight_answers(path, truths)[0], truths)
     assert report.num_unanswered == 1
     assert report.as_dict()["highlight_map_very_good"]["value"] == pytest.approx(2 / 3)
 
