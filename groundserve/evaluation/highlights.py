@@ -2,7 +2,7 @@
 
 - VTG-LLM's evaluation writes a JSON list of `{"vname", "generated_cap", "query", "id"}`, whose text
   is read by its rules, and of it one of `{"qid", "query", "vid", "pred_saliency_scores"}`.
-- The latter, one a line, are QVHighlights' predictions. Lines that `ask_highlights` adds are such,
+- The latter, one a line, are QVHighlights' predictions. Lines that a model adds are such,
   too, with the answer, its `moments` and the `model` beside them.
 - Lines of `ask --json` and rows of a batch are about the query that they asked in the video that
   their file is named after.
@@ -14,10 +14,9 @@ Source: gyxxyg/VTG-LLM ce13f3e, `evaluate.py` and `utils/format_vhd.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from groundserve.answers import Answer, AnswerResult
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.asking import ask_left
+from groundserve.evaluation.asking import Asked
 from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_means
 from groundserve.evaluation.line_file import read_answer_lines, told_answers
 from groundserve.evaluation.qvhighlights import (
@@ -36,8 +35,6 @@ from groundserve.evaluation.qvhighlights import (
     read_clip_scores,
 )
 from groundserve.families.vtgllm.answer import read_highlights
-from groundserve.options import AnswerOptions
-from groundserve.scorer import Answerer
 from groundserve.strict_json import is_finite_number, shown
 
 
@@ -147,30 +144,20 @@ def read_highlight_answers(
     return {query: scores for query, scores, _ in told.values()}, num_unread
 
 
-def ask_highlights(
-    answerer: Answerer,
-    truths: Mapping[QueryId, GroundTruth],
-    videos: Mapping[str, Path],
-    path: Path,
-    *,
-    model: str,
-    max_new_tokens: int,
-    on_video: Callable[[int, int], None] = lambda number, total: None,
-) -> None:
-    """Ask for the highlights that a file lacks, of all queries whose video is there.
-
-    Arguments and errors are those of `ask_left`; a query without words is an error, too.
-    """
-    asked: dict[str, list[str]] = {}
+def highlight_questions(truths: Mapping[QueryId, GroundTruth]) -> Asked[str]:
+    """Return what to ask for the highlights of each query, which goes by its id as a text."""
     by_name = {str(query): query for query in truths}
+    questions: dict[str, list[str]] = {}
     for name, query in by_name.items():
-        if truths[query].video in videos:
-            if not (truths[query].query or "").strip(". \t\r\n"):
-                raise InvalidRequestError(
-                    f"qid {query} of the ground truth has no words: its highlights cannot be asked "
-                    "for"
-                )
-            asked.setdefault(truths[query].video, []).append(name)
+        questions.setdefault(truths[query].video, []).append(name)
+
+    def query_of(name: str) -> str:
+        words = truths[by_name[name]].query or ""
+        if not words.strip(". \t\r\n"):
+            raise InvalidRequestError(
+                f"qid {name} of the ground truth has no words: its highlights cannot be asked for"
+            )
+        return words
 
     def line_of(name: str, answer: Answer, result: AnswerResult) -> dict[str, Any]:
         truth = truths[by_name[name]]
@@ -182,23 +169,13 @@ def ask_highlights(
             "pred_saliency_scores": clip_scores(told, _duration(truth)).tolist(),
         }
 
-    ask_left(
-        answerer,
-        asked,
-        videos,
-        path,
-        options=AnswerOptions(task="highlights", max_new_tokens=max_new_tokens),
-        model=model,
-        question_of=query_of_line,
-        query_of=lambda name: truths[by_name[name]].query,
+    return Asked(
+        task="highlights",
+        questions=questions,
+        question_of=lambda line: str(_query_id(line, "qid")),
+        query_of=query_of,
         line_of=line_of,
-        on_video=on_video,
     )
-
-
-def query_of_line(line: Mapping[str, Any]) -> str:
-    """Return what a line that `ask_highlights` added answers: the query, as text."""
-    return str(_query_id(line, "qid"))
 
 
 def _told(

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from groundserve.errors import DeadlineExceededError, InvalidRequestError
+from groundserve.evaluation.asking import ask_left
 from groundserve.evaluation.highlights import (
-    ask_highlights,
     clip_scores,
+    highlight_questions,
     make_highlight_report,
     read_highlight_answers,
 )
@@ -101,8 +102,8 @@ def test_what_cannot_be_asked_or_was_cut_is_not_kept(tmp_path, truths):
     path, videos = tmp_path / "mine.jsonl", {"w": tmp_path / "w.mp4"}
     given = {"model": "m", "max_new_tokens": 9}
     with pytest.raises(DeadlineExceededError):
-        ask_highlights(Told("deadline"), truths, videos, path, **given)
+        ask_left(Told("deadline"), highlight_questions(truths), videos, path, **given)
     assert path.read_text("utf-8") == ""
     blank = {9: GroundTruth(video="w", windows=np.zeros((1, 2)), saliency=None, query=" . ")}
     with pytest.raises(InvalidRequestError, match="qid 9 of the ground truth has no words"):
-        ask_highlights(Told(), blank, videos, path, **given)
+        ask_left(Told(), highlight_questions(blank), videos, path, **given)
