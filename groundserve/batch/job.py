@@ -55,7 +55,6 @@ def run_job(
     work: Work,
     *,
     workers: Workers,
-    manifest: str,
     on_event: Callable[[Event], None],
 ) -> None:
     """Do all that a plan has left, and publish the answers as they come.
@@ -73,16 +72,12 @@ def run_job(
         directory.write(event)
         on_event(event)
 
-    def publish(units: list[Unit]) -> None:
-        for event in directory.publish(units):
-            on_event(event)
-
     if not plan.started().num_to_do:
-        tell(plan.started(manifest=manifest))
+        tell(plan.started(manifest=directory.manifest))
         return
     with started_ray(workers) as pool:
-        tell(plan.started(workers=pool.number, manifest=manifest))
-        _Job(plan.groups(), work, pool, publish=publish, tell=tell).run()
+        tell(plan.started(workers=pool.number, manifest=directory.manifest))
+        _Job(plan.groups(), directory, work, pool, on_event).run()
 
 
 class _Worker:
@@ -155,11 +150,10 @@ class _Job:
     def __init__(
         self,
         groups: Iterator[Group],
+        directory: RunDirectory,
         work: Work,
         pool: Pool,
-        *,
-        publish: Callable[[list[Unit]], None],
-        tell: Callable[[Event], None],
+        on_event: Callable[[Event], None],
     ) -> None:
         import ray
         import ray.exceptions
@@ -167,10 +161,10 @@ class _Job:
         self._ray = ray
         self._node = ray.get_runtime_context().get_node_id()
         self._groups = groups
+        self._directory = directory
         self._work = work
         self._pool = pool
-        self._publish_units = publish
-        self._tell = tell
+        self._on_event = on_event
         self._streams: dict[Any, _Seat] = {}
         """What an actor says -> its seat."""
         self._ended: list[Unit] = []
@@ -277,7 +271,9 @@ class _Job:
             return
         message = f"its worker died, with the video {seat.group.place}"
         num_rows = len(seat.group.rows)
-        self._tell(UnitLost(unit=seat.unit.done.unit, num_rows=num_rows, message=message))
+        lost = UnitLost(unit=seat.unit.done.unit, num_rows=num_rows, message=message)
+        self._directory.write(lost)
+        self._on_event(lost)
         self._reopen(seat)
 
     def _end(self, seat: _Seat, kind: ErrorKind, message: str) -> None:
@@ -341,7 +337,8 @@ class _Job:
                 seat.unit = Unit(next(self._numbers), after=seat.unit)
         # Nothing is held any more: what is interrupted here is not published a second time.
         if units := [unit for unit in units if unit.num_rows]:
-            self._publish_units(units)
+            for event in self._directory.publish(units):
+                self._on_event(event)
 
 
 def _not_opened(what: str) -> JobError:

@@ -82,6 +82,8 @@ class RunDirectory(Closing):
             before = Fingerprint.from_json(run[FINGERPRINT])
             require_same(place, before.settings, fingerprint.settings)
 
+        self.manifest = manifest
+        """Where this attempt has its rows from."""
         self._started = time.time()
         self._num_published = 0
         self._has_taken_back = False

@@ -97,13 +97,12 @@ def _run(
         job.check_questions(family)
         rows = (admit(row, family, None if job.is_folder else job.given.manifest) for row in rows)
     fingerprint = Fingerprint.of(engine, **job.settings)
-    manifest = open_storage(job.given.manifest).place
 
     def opened() -> RunDirectory:
         return RunDirectory(
             job.given.out,
             fingerprint,
-            manifest=manifest,
+            manifest=open_storage(job.given.manifest).place,
             is_resumed=job.given.resume,
             note=engine.get("note"),
         )
@@ -136,7 +135,6 @@ def _run(
             directory,
             job.work(fingerprint.engine_id),
             workers=job.workers,
-            manifest=manifest,
             on_event=on_event,
         )
         on_event(directory.finish(plan))

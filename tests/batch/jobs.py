@@ -79,7 +79,6 @@ class Job:
                     **self.settings,
                 ),
                 workers=self.workers,
-                manifest=manifest,
                 on_event=hear,
             )
             directory.finish(plan)

@@ -36,13 +36,13 @@ class Here:
         self.stop_after: int | None = None
         """Videos after which a signal comes."""
 
-    def __call__(self, plan, directory, work, *, manifest, workers, on_event):
+    def __call__(self, plan, directory, work, *, workers, on_event):
 
         def tell(event):
             directory.write(event)
             on_event(event)
 
-        tell(plan.started(workers=1, manifest=manifest))
+        tell(plan.started(workers=1, manifest=directory.manifest))
         with work.source.open(num_threads=1, limits=work.limits) as scorer:
             for number, group in enumerate(plan.groups()):
                 if number == self.stop_after:
