@@ -174,13 +174,11 @@ def _read_answers(folder: Path) -> list[Answer]:
                 text=line["reply"],
                 is_refused=line["is_refused"],
                 finish_reason=line["finish_reason"],
-                usage=None if line["usage"] is None else Usage(**line["usage"]),
+                usage=line["usage"] and Usage(**line["usage"]),
                 retries=tuple(line["retries"]),
             )
-            frame_indices = tuple(line["frame_indices"])
-            answer = Answer(
-                key=line["key"], arm=line["arm"], reply=reply, frame_indices=frame_indices
-            )
+            frames = tuple(line["frame_indices"])
+            answer = Answer(key=line["key"], arm=line["arm"], reply=reply, frame_indices=frames)
         except (KeyError, TypeError) as error:
             raise InvalidRequestError(f"{where}: not an answer of a run") from error
         if answers.setdefault((answer.key, answer.arm), answer) is not answer:
