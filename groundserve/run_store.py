@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -16,21 +16,19 @@ Run: TypeAlias = dict[str, Any]
 """What the file holds."""
 
 
-def find_run(storage: Storage, key: str, *, leftovers: Collection[str] = ()) -> Run | None:
+def find_run(storage: Storage, key: str) -> Run | None:
     """Return what run.json holds; None where there is nothing, or a run that is just beginning.
 
     Args:
         storage: The folder.
         key: What run.json has an object under: the settings that decide the results.
-        leftovers: Files that a run which was killed as it began may have left.
 
     Raises:
         InvalidRequestError: There is something else.
     """
     # Listed before run.json is read: that of a run which begins meanwhile is nothing else.
-    known = {LOCK_NAME, *leftovers}
     names = [
-        name for name in storage.names() if name not in known and not name.endswith(PARTIAL_SUFFIX)
+        name for name in storage.names() if name != LOCK_NAME and not name.endswith(PARTIAL_SUFFIX)
     ]
     try:
         run = parse_object(storage.read(RUN_NAME), RUN_NAME)
@@ -52,15 +50,14 @@ def find_run(storage: Storage, key: str, *, leftovers: Collection[str] = ()) -> 
 
 @contextmanager
 def held_run(
-    place: str, key: str, *, check: Callable[[Run | None], None], leftovers: Collection[str] = ()
+    place: str, key: str, *, check: Callable[[Run], None]
 ) -> Iterator[tuple[Storage, Run | None]]:
     """Make a folder where it is missing, and keep other processes away from it, and its run.
 
     Args:
         place: A path, or an fsspec URL.
-        key: As `find_run` takes it with the last.
+        key: As `find_run` takes it.
         check: Refuses a run that is not to be gone on with.
-        leftovers: Of `find_run`.
 
     Raises:
         InvalidRequestError: See `find_run`; or the folder cannot be made or written to.
@@ -68,11 +65,16 @@ def held_run(
     """
     storage = open_storage(place)
     storage.make()
-    check(find_run(storage, key, leftovers=leftovers))  # nothing is left in another's
+
+    def found() -> Run | None:
+        run = find_run(storage, key)
+        if run is not None:
+            check(run)
+        return run
+
+    found()  # before the lock, so that nothing is left in another's folder
     with storage.locked():
-        run = find_run(storage, key, leftovers=leftovers)  # another may have begun one meanwhile
-        check(run)
-        yield storage, run
+        yield storage, found()
 
 
 def require_same(place: str, before: Mapping[str, object], now: Mapping[str, object]) -> None:

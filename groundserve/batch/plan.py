@@ -110,15 +110,13 @@ class Plan(Closing):
             fingerprint: Has its part in each row's key.
             done: A file that has a row of another is set aside.
             failures: Those of earlier attempts, in order.
-            max_attempts: How often a row is tried over all attempts.
+            max_attempts: How often a row is tried over all attempts, at least once.
 
         Raises:
             InvalidRequestError: An id stands in the manifest twice; or a row that is done is gone,
                 or was edited, or its video has changed.
             GroundserveError: There is no room for the temporary file.
         """
-        if max_attempts < 1:
-            raise InvalidRequestError(f"max_attempts must be >= 1, got {max_attempts}")
         plan = cls()
         try:
             plan._db.execute("BEGIN")

@@ -72,9 +72,7 @@ class RunDirectory(Closing):
             UnavailableError: Another driver works on it.
         """
 
-        def check(run: Run | None) -> None:
-            if run is None:
-                return
+        def check(run: Run) -> None:
             if not is_resumed:
                 raise InvalidRequestError(
                     f"{place} has a run; go on with --resume, or name another folder"

@@ -19,7 +19,7 @@ from groundserve.batch.group_scorer import Work
 from groundserve.batch.journal import LOG
 from groundserve.batch.keys import SCHEMA_VERSION, Fingerprint
 from groundserve.batch.ray_pool import Workers, uses_external_ray
-from groundserve.batch.row_options import RowOptions, check_repeatable
+from groundserve.batch.row_options import RowOptions
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
 from groundserve.batch.shards import ERRORS, SCORES
 from groundserve.batch.status import read_status
@@ -144,7 +144,6 @@ class BatchJob:
         given = self.given
         if not self.source.servers:  # which have limits of their own
             self.options.check(Limits())
-        check_repeatable(self.options)
         check_span_options(given.rules.span_threshold, given.rules.span_gap_seconds)
         self._check_workers()
         if given.max_attempts < 1:

@@ -74,15 +74,13 @@ class RunFolder(Closing):
         self._lock = threading.Lock()
         settings = json.loads(json.dumps(parts))  # as JSON gives it back: a tuple is a list
 
-        def check(run: RunFile | None) -> None:
+        def check(run: RunFile) -> None:
             # A run that has kept nothing, as of a model's name with a slip in it, binds nobody.
-            if run is not None and _has_kept(folder):
+            if _has_kept(folder):
                 require_same(str(folder), _parts_of(run, folder), settings)
 
         with ExitStack() as files:
-            storage, _ = files.enter_context(
-                held_run(str(folder), _PARTS, check=check, leftovers=(_QUESTIONS,))
-            )
+            storage, _ = files.enter_context(held_run(str(folder), _PARTS, check=check))
             if not _has_kept(folder):
                 _begin(storage, settings, questions)
             self._answers = files.enter_context(open_lines(folder / _ANSWERS))
@@ -145,8 +143,8 @@ class RunFolder(Closing):
 
 def read_run(folder: Path) -> Run:
     """Read a run, finished or not, that another process may be writing."""
-    run = find_run(open_storage(str(folder)), _PARTS, leftovers=(_QUESTIONS,))
-    if run is None:
+    run = find_run(open_storage(str(folder)), _PARTS)
+    if run is None or not (folder / _QUESTIONS).exists():
         raise InvalidRequestError(f"{folder} is no folder of a run")
     parts = _parts_of(run, folder)
     known = {"layout": parts["layout"], "text": "", "options": ()}
@@ -195,8 +193,8 @@ def _has_kept(folder: Path) -> bool:
 
 
 def _begin(storage: Storage, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
-    lines = [{name: getattr(question, name) for name in _QUESTION_FIELDS} for question in questions]
-    storage.write(_QUESTIONS, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     run = {"version": _VERSION, "fingerprint": fingerprint, _PARTS: parts}
-    storage.write(RUN_NAME, json.dumps(run, indent=2).encode() + b"\n")  # last: else it is no run
+    storage.write(RUN_NAME, json.dumps(run, indent=2).encode() + b"\n")
+    lines = [{name: getattr(question, name) for name in _QUESTION_FIELDS} for question in questions]
+    storage.write(_QUESTIONS, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
