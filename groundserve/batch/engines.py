@@ -45,8 +45,9 @@ class EngineSource:
     @property
     def starts_vllm(self) -> bool:
         """Whether each worker starts a vLLM."""
-        is_given = self.engines is not None and self.checkpoint is None
-        return is_given and Manifest.load(self.engines).profile == "vllm"
+        if self.engines is None or self.checkpoint is not None:
+            return False
+        return Manifest.load(self.engines).profile == "vllm"
 
     @property
     def is_shared(self) -> bool:

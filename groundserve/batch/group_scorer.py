@@ -5,9 +5,9 @@ A `Scorer`, or an `Answerer` where the rows ask for text, is all that is known o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from groundserve.answers import AnswerResult
 from groundserve.batch.engines import EngineSource
@@ -24,7 +24,7 @@ from groundserve.errors import (
     UnavailableError,
 )
 from groundserve.limits import Limits
-from groundserve.options import AnswerOptions
+from groundserve.options import ScoreOptions
 from groundserve.results import ScoreResult
 from groundserve.runtime.deadline import Deadline
 from groundserve.scorer import Answerer, Scorer
@@ -99,7 +99,7 @@ def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator
         yield None
         deadline = Deadline.after(work.deadline_seconds)
         with local_file(group.place, limits=work.limits, deadline=deadline) as path:
-            outcomes = (
+            outcomes: Iterator[Outcome] = (
                 outcome
                 for options, queries in group.calls(work.limits.max_queries)
                 for outcome in _ask(scorer, group, path, options, queries, work)
@@ -212,15 +212,15 @@ def _call(
     work: Work,
 ) -> ScoreResult | AnswerResult:
     asked: dict[str, Any] = {"timeout_seconds": work.deadline_seconds}
-    call: Callable[..., ScoreResult | AnswerResult]
-    if isinstance(options, AnswerOptions):
-        call = cast(Answerer, scorer).ask  # `EngineSource.check` has looked at that
-    else:
-        call = cast(Scorer, scorer).score
+    model: Any = scorer  # `EngineSource.check` has looked at which of the two it is
+    call = model.ask
+    if isinstance(options, ScoreOptions):
+        call = model.score
         asked |= {
             "span_threshold": work.span_threshold,
             "span_gap_seconds": work.span_gap_seconds,
         }
+    result: ScoreResult | AnswerResult
     try:
         result = call(path, list(queries), options, **asked)
     except UnavailableError as error:
