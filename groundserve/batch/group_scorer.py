@@ -213,13 +213,14 @@ def _call(
 ) -> ScoreResult | AnswerResult:
     asked: dict[str, Any] = {"timeout_seconds": work.deadline_seconds}
     model: Any = scorer  # `EngineSource.check` has looked at which of the two it is
-    call = model.ask
     if isinstance(options, ScoreOptions):
         call = model.score
         asked |= {
             "span_threshold": work.span_threshold,
             "span_gap_seconds": work.span_gap_seconds,
         }
+    else:
+        call = model.ask
     result: ScoreResult | AnswerResult
     try:
         result = call(path, list(queries), options, **asked)

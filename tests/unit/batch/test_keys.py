@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundserve.batch.keys import (
@@ -63,6 +63,7 @@ def key_of(decides, rest):
     return row_key(identity, row, fingerprint=fingerprint)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(first=DECIDES, second=DECIDES, rests=st.tuples(REST, REST))
 def test_keys_are_equal_where_all_that_decides_is(first, second, rests):
     keys = [key_of(one, rest) for one, rest in zip((first, second), rests, strict=True)]
