@@ -2,6 +2,6 @@
 
 `rows` reads manifests, `keys` tells what decides a row's result, `plan` finds what is left to do,
 `job` has it done by Ray's actors, `run_directory` holds what is done, `shards` its Parquet files,
-`storage` the file systems below, `journal` and `events` what happened, `records` the reference's
-lines, and `status` is a look from outside.
+`journal` and `events` what happened, `records` the reference's lines, and `status` is a look from
+outside.
 """

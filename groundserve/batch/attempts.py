@@ -9,8 +9,7 @@ import re
 import socket
 from typing import Any, NamedTuple
 
-from groundserve.batch.errors import RunDirectoryError
-from groundserve.batch.storage import Storage
+from groundserve.storage import RunDirectoryError, Storage
 
 ATTEMPTS = "attempts"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from groundserve.arguments import parse_url
 from groundserve.batch.row_options import RowOptions
@@ -18,29 +19,6 @@ from groundserve.options import Head
 from groundserve.scorer import Answerer, Scorer
 from groundserve.scoring.opener import check_answerer, check_scorer, open_answerer, open_scorer
 from groundserve.scoring.shipped import shipped_engine_dir
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineIdentity:
-    """Which engines answer."""
-
-    engine_id: str
-    model: str
-    family: str
-    precision: str
-    note: str | None = None
-    """What the checkpoint's author says of its scores."""
-
-    @classmethod
-    def of(cls, identity: dict[str, Any]) -> Self:
-        """Read `Manifest.identity`, which each answer has as `VideoInfo.engine`."""
-        return cls(
-            engine_id=str(identity["id"]),
-            model=str(identity["checkpoint"]),
-            family=str(identity["family"]),
-            precision=str(identity["precision"]),
-            note=identity.get("note"),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +39,15 @@ class EngineSource:
     family: str | None = None
     """`--family`, which goes with a checkpoint of head "text"."""
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    vllm_python: Path | None = None
+    """Of the environment that has vLLM; None: as GROUNDSERVE_VLLM_PYTHON or the usual place has."""
+
+    @property
+    def starts_vllm(self) -> bool:
+        """Whether each worker starts a vLLM."""
+        if self.engines is None or self.checkpoint is not None:
+            return False
+        return Manifest.load(self.engines).profile == "vllm"
 
     @property
     def is_shared(self) -> bool:
@@ -90,10 +77,10 @@ class EngineSource:
             raise InvalidRequestError(f"--server {min(twice)} is given twice; give each once")
         return family
 
-    def identity(self, options: RowOptions | None = None) -> EngineIdentity:
-        """Tell which engines these are, once `check` has passed; servers are asked."""
+    def identity(self, options: RowOptions | None = None) -> dict[str, Any]:
+        """Return `Manifest.identity` of the engines, once `check` has passed; servers are asked."""
         if self.servers:
-            return EngineIdentity.of(common_engine(self.servers, options))
+            return common_engine(self.servers, options)
         if self.checkpoint is not None:
             from python_backend.checkpoint import CheckpointStages
 
@@ -104,8 +91,8 @@ class EngineSource:
                 parts=self.parts,
                 device=self.device,  # type: ignore[arg-type]  # `check` has looked at it
             )
-            return EngineIdentity.of(stages.manifest.identity)
-        return EngineIdentity.of(Manifest.load(self.engines or shipped_engine_dir()).identity)
+            return stages.manifest.identity
+        return Manifest.load(self.engines or shipped_engine_dir()).identity
 
     def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
         """Open engines in this process, or connect to the servers, to be used as a context.
@@ -118,6 +105,10 @@ class EngineSource:
         from python_backend.cache import LastVideo
         from python_backend.meter import Counts
 
+        if self.vllm_python is not None:
+            from python_backend.generate.vllm_process import PYTHON_VARIABLE
+
+            os.environ[PYTHON_VARIABLE] = str(self.vllm_python)
         common: dict[str, Any] = {
             "device": self.device,
             "limits": limits,

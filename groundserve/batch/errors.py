@@ -6,15 +6,10 @@ from enum import StrEnum
 
 from groundserve.errors import (
     DeadlineExceededError,
-    GroundserveError,
     InvalidRequestError,
     MediaError,
     UnavailableError,
 )
-
-
-class RunDirectoryError(GroundserveError):
-    """The run directory cannot be written to, or no longer belongs to this driver."""
 
 
 class ErrorKind(StrEnum):

@@ -13,12 +13,14 @@ class Started:
     """An attempt has planned its work."""
 
     num_rows: int
+    """The sum of the three below it."""
     num_done: int
     """Rows answered before."""
     num_failed: int
     """Rows that will not be tried: broken, missing, too large, or tried often enough."""
     num_to_do: int
     num_groups: int
+    """Videos of those, each with its sampling options."""
     workers: int
     manifest: str
     failures: Mapping[str, int] = field(default_factory=dict)
@@ -68,12 +70,10 @@ class UnitDone:
 
 @dataclass(frozen=True, kw_only=True)
 class UnitLost:
-    """A worker died, or its node, while it had a unit."""
+    """A worker died, or its node; its video is tried once more."""
 
     unit: int
     num_rows: int
-    is_alone: bool
-    """Whether it was the second time, the video alone: its rows have failed then."""
     message: str
 
 

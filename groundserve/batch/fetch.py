@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.storage import split_place
 from groundserve.errors import DeadlineExceededError
 from groundserve.limits import MIB, Limits
 from groundserve.runtime.deadline import Deadline
-
-_WAITS_SECONDS = (0.5, 1.0, None)
-"""After each try."""
+from groundserve.storage import split_place
 
 
 class FetchError(Exception):
@@ -46,29 +42,23 @@ def local_file(place: str, *, limits: Limits, deadline: Deadline) -> Iterator[st
         return
     # Its ending tells nobody anything: what a file is, is seen from its content.
     with tempfile.NamedTemporaryFile(prefix="groundserve-video-") as file:
-        for wait_seconds in _WAITS_SECONDS:
-            try:
-                _copy(filesystem, path, place, file, limits=limits, deadline=deadline)
-                break
-            except FileNotFoundError:
-                raise gone from None
-            except PermissionError:
-                raise FetchError(ErrorKind.MISSING, f"{place!r} may not be read") from None
-            except (FetchError, DeadlineExceededError):
-                raise
-            except Exception as error:  # each store has classes of its own
-                if wait_seconds is None:
-                    message = f"{place!r} cannot be read: {type(error).__name__}: {error}"
-                    raise FetchError(ErrorKind.UNAVAILABLE, message) from error
-                time.sleep(wait_seconds)
+        try:
+            _copy(filesystem, path, place, file, limits=limits, deadline=deadline)
+        except FileNotFoundError:
+            raise gone from None
+        except PermissionError:
+            raise FetchError(ErrorKind.MISSING, f"{place!r} may not be read") from None
+        except (FetchError, DeadlineExceededError):
+            raise
+        except Exception as error:  # each store's client has classes of its own, and tries again
+            message = f"{place!r} cannot be read: {type(error).__name__}: {error}"
+            raise FetchError(ErrorKind.UNAVAILABLE, message) from error
         yield file.name
 
 
 def _copy(
     filesystem: Any, path: str, place: str, file: IO[bytes], *, limits: Limits, deadline: Deadline
 ) -> None:
-    file.seek(0)
-    file.truncate()
     # Read once from front to back: a cache of blocks would only hold memory.
     with filesystem.open(path, "rb", cache_type="none") as source:
         while block := source.read(4 * MIB):

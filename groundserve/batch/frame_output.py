@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.batch.shards import scored_rows
-from groundserve.batch.storage import PARTIAL_SUFFIX, Storage, open_storage
 from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import (
     DEFAULT_QUALITY,
@@ -35,6 +34,7 @@ from groundserve.frames import iterate_frames
 from groundserve.limits import Limits
 from groundserve.results import QueryResult
 from groundserve.runtime.deadline import Deadline
+from groundserve.storage import PARTIAL_SUFFIX, Storage, open_storage
 
 INDEX_NAME = "index.jsonl"
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any
 
 from groundserve.answers import AnswerResult
 from groundserve.batch.engines import EngineSource
-from groundserve.batch.errors import ErrorKind, RunDirectoryError, kind_of
+from groundserve.batch.errors import ErrorKind, kind_of
 from groundserve.batch.fetch import FetchError, local_file
 from groundserve.batch.frame_output import FrameOutput, frame_entries, write_frames
 from groundserve.batch.keys import require_unchanged
@@ -24,11 +24,12 @@ from groundserve.errors import (
     UnavailableError,
 )
 from groundserve.limits import Limits
-from groundserve.options import AnswerOptions
+from groundserve.options import ScoreOptions
 from groundserve.results import ScoreResult
 from groundserve.runtime.deadline import Deadline
 from groundserve.scorer import Answerer, Scorer
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
+from groundserve.storage import RunDirectoryError
 from groundserve.triton_messages import is_decoder_death
 
 DEFAULT_DEADLINE_SECONDS = 600.0
@@ -67,11 +68,6 @@ class Work:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """Something that takes time begins."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Answered:
     """One call was answered."""
 
@@ -92,17 +88,22 @@ class Unanswered:
     """Whether a scorer was asked; False where the video could not be had."""
 
 
-Outcome = Step | Answered | Unanswered
+Outcome = Answered | Unanswered | None
+"""None: something that takes time begins."""
 
 
 def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator[Outcome]:
     """Ask all that the rows of a group ask."""
     path = group.place
     try:
-        yield Step()
+        yield None
         deadline = Deadline.after(work.deadline_seconds)
         with local_file(group.place, limits=work.limits, deadline=deadline) as path:
-            outcomes = _ask_all(scorer, group, path, work)
+            outcomes: Iterator[Outcome] = (
+                outcome
+                for options, queries in group.calls(work.limits.max_queries)
+                for outcome in _ask(scorer, group, path, options, queries, work)
+            )
             if work.frames is not None:
                 outcomes = _with_frames(outcomes, work.frames, group, path, work)
             yield from outcomes
@@ -115,11 +116,6 @@ def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator
         kind = ErrorKind.WORKER_DIED if is_poison else kind_of(error)
         # A copy has another name each time.
         yield Unanswered(kind=kind, message=str(error).replace(path, group.place))
-
-
-def _ask_all(scorer: Scorer | Answerer, group: Group, path: str, work: Work) -> Iterator[Outcome]:
-    for options, queries in group.calls(work.limits.max_queries):
-        yield from _ask(scorer, group, path, options, queries, work)
 
 
 def _with_frames(
@@ -151,7 +147,7 @@ def _with_frames(
         for entry in frame_entries(frames, row.id, row.video, query, answer.result.frame_indices)
     ]
     if entries:
-        yield Step()
+        yield None
         try:
             write_frames(frames, path, entries, timeout_seconds=work.deadline_seconds)
         except RunDirectoryError as error:
@@ -177,7 +173,7 @@ def _ask(
     encoded once for all parts, see `EngineSource.open`.
     """
     try:
-        yield Step()
+        yield None
         result = _call(scorer, path, options, queries, work)
         # What was read may not be what the rows' keys say.
         require_unchanged(group.place, group.identity)
@@ -215,25 +211,24 @@ def _call(
     queries: Sequence[str],
     work: Work,
 ) -> ScoreResult | AnswerResult:
-    def call() -> ScoreResult | AnswerResult:
-        if isinstance(options, AnswerOptions):
-            answerer = cast(Answerer, scorer)  # `EngineSource.check` has looked at that
-            return answerer.ask(path, list(queries), options, timeout_seconds=work.deadline_seconds)
-        return cast(Scorer, scorer).score(
-            path,
-            list(queries),
-            options,
-            span_threshold=work.span_threshold,
-            span_gap_seconds=work.span_gap_seconds,
-            timeout_seconds=work.deadline_seconds,
-        )
-
+    asked: dict[str, Any] = {"timeout_seconds": work.deadline_seconds}
+    model: Any = scorer  # `EngineSource.check` has looked at which of the two it is
+    if isinstance(options, ScoreOptions):
+        call = model.score
+        asked |= {
+            "span_threshold": work.span_threshold,
+            "span_gap_seconds": work.span_gap_seconds,
+        }
+    else:
+        call = model.ask
+    result: ScoreResult | AnswerResult
     try:
-        result = call()
+        result = call(path, list(queries), options, **asked)
     except UnavailableError as error:
         if not is_decoder_death(error):
             raise
-        result = call()  # by a fresh decoder: memory may have run out for all
+        # By a fresh decoder: memory may have run out for all.
+        result = call(path, list(queries), options, **asked)
     engine_id = result.info.engine.get("id")
     if engine_id != work.engine_id:
         raise JobError(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.events import Event, Started, UnitLost
+from groundserve.batch.events import Event, UnitLost
 from groundserve.batch.group_scorer import (
     Answered,
     JobError,
@@ -55,7 +55,6 @@ def run_job(
     work: Work,
     *,
     workers: Workers,
-    manifest: str,
     on_event: Callable[[Event], None],
 ) -> None:
     """Do all that a plan has left, and publish the answers as they come.
@@ -73,61 +72,41 @@ def run_job(
         directory.write(event)
         on_event(event)
 
-    def start(number: int) -> None:
-        failures = plan.failures_by_kind()
-        counts = plan.counts._asdict()
-        tell(Started(**counts, workers=number, manifest=manifest, failures=failures))
-
-    def publish(units: list[Unit]) -> None:
-        for event in directory.publish(units):
-            on_event(event)
-
-    if not plan.counts.num_to_do:
-        start(0)
+    if not plan.started().num_to_do:
+        tell(plan.started(manifest=directory.manifest))
         return
     with started_ray(workers) as pool:
-        start(pool.number)
-        _Job(plan.groups(), work, pool, publish=publish, tell=tell).run()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Opened:
-    """A worker's scorer is open."""
-
-    host: str
-    pid: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Broken:
-    """A scorer failed in a way that nobody foresaw, nor knows in which state it is."""
-
-    message: str
+        tell(plan.started(workers=pool.number, manifest=directory.manifest))
+        _Job(plan.groups(), directory, work, pool, on_event).run()
 
 
 class _Worker:
-    """What runs in an actor's process; its methods are streams of what happens."""
+    """What runs in an actor's process; its methods are streams of what happens.
+
+    Where they raise, nobody knows in which state the process is: it is ended.
+    """
 
     def __init__(self, work: Work) -> None:
         self._work = work
 
-    def open(self) -> Iterator[_Opened | JobError]:
+    def open(self) -> Iterator[tuple[str, int] | JobError]:
+        """Say the host and the process once a scorer is open."""
         try:
             work = self._work
             source = work.source.open(num_threads=work.num_threads, limits=work.limits)
             self._scorer = source.__enter__()  # as long as the process lives
-            yield _Opened(host=socket.gethostname(), pid=os.getpid())
+            yield socket.gethostname(), os.getpid()
         except Exception as error:
             yield JobError(f"a worker cannot open its engines: {_worded(error)}")
             raise
 
-    def score(self, group: Group) -> Iterator[Outcome | JobError | _Broken]:
+    def score(self, group: Group) -> Iterator[Outcome | JobError]:
         try:
             yield from score_group(self._scorer, group, self._work)
         except JobError as error:
             yield error
         except Exception as error:
-            yield _Broken(message=_worded(error))
+            yield Unanswered(kind=ErrorKind.INTERNAL, message=_worded(error))
             raise
 
 
@@ -171,11 +150,10 @@ class _Job:
     def __init__(
         self,
         groups: Iterator[Group],
+        directory: RunDirectory,
         work: Work,
         pool: Pool,
-        *,
-        publish: Callable[[list[Unit]], None],
-        tell: Callable[[Event], None],
+        on_event: Callable[[Event], None],
     ) -> None:
         import ray
         import ray.exceptions
@@ -183,10 +161,10 @@ class _Job:
         self._ray = ray
         self._node = ray.get_runtime_context().get_node_id()
         self._groups = groups
+        self._directory = directory
         self._work = work
         self._pool = pool
-        self._publish_units = publish
-        self._tell = tell
+        self._on_event = on_event
         self._streams: dict[Any, _Seat] = {}
         """What an actor says -> its seat."""
         self._ended: list[Unit] = []
@@ -251,7 +229,7 @@ class _Job:
         match said:
             case JobError():
                 raise said
-            case _Opened(host=host, pid=pid):
+            case (host, pid):
                 seat.unit = Unit(next(self._numbers), host=host, pid=pid)
             case Answered(options=options, result=result):
                 seat.note(seat.unit.add(seat.group, options, result))
@@ -259,9 +237,6 @@ class _Job:
             case Unanswered():
                 seat.fail(said)
                 self._count_unavailable(seat, said)
-            case _Broken(message=message):
-                del self._streams[stream]
-                self._end(seat, ErrorKind.INTERNAL, message)
 
     def _go_on(self, seat: _Seat) -> None:
         """Give a worker what comes next, its engines being open or its video done."""
@@ -286,17 +261,19 @@ class _Job:
                 raise _not_opened(f"died {_MAX_OPENINGS} times in a row")
             self._reopen(seat)
             return
+        if not seat.group.rows:  # it has said why
+            self._reopen(seat)
+            return
         seat.num_deaths += 1
         if seat.num_deaths == _MAX_DEATHS:
             message = f"the process that scored it died, {_MAX_DEATHS} times in a row"
             self._end(seat, ErrorKind.WORKER_DIED, message)
             return
-        num_rows = len(seat.group.rows)
         message = f"its worker died, with the video {seat.group.place}"
-        lost = UnitLost(
-            unit=seat.unit.done.unit, num_rows=num_rows, is_alone=False, message=message
-        )
-        self._tell(lost)
+        num_rows = len(seat.group.rows)
+        lost = UnitLost(unit=seat.unit.done.unit, num_rows=num_rows, message=message)
+        self._directory.write(lost)
+        self._on_event(lost)
         self._reopen(seat)
 
     def _end(self, seat: _Seat, kind: ErrorKind, message: str) -> None:
@@ -360,7 +337,8 @@ class _Job:
                 seat.unit = Unit(next(self._numbers), after=seat.unit)
         # Nothing is held any more: what is interrupted here is not published a second time.
         if units := [unit for unit in units if unit.num_rows]:
-            self._publish_units(units)
+            for event in self._directory.publish(units):
+                self._on_event(event)
 
 
 def _not_opened(what: str) -> JobError:

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from groundserve.batch import events
-from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.events import Event
-from groundserve.batch.storage import Storage
+from groundserve.storage import RunDirectoryError, Storage
 
 LOG = "log"
 HEARTBEAT_SECONDS = 10.0

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from threading import Event
@@ -15,7 +16,6 @@ from typing import Any, NamedTuple, Self
 from groundserve._version import __version__
 from groundserve.batch.row import Row
 from groundserve.batch.row_options import RowOptions, options_json, read_options
-from groundserve.batch.storage import split_place
 from groundserve.errors import (
     GroundserveError,
     InvalidRequestError,
@@ -23,6 +23,7 @@ from groundserve.errors import (
     UnavailableError,
 )
 from groundserve.limits import MIB
+from groundserve.storage import split_place
 
 SCHEMA_VERSION = 1
 """Changes with the columns and the layout of a run directory."""
@@ -33,7 +34,7 @@ _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modificationTime
 _NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 """What a path that no video can be at is refused with; it does not help to try again."""
 _REFUSED = (PermissionError, NotADirectoryError, IsADirectoryError, ValueError)
-# What `Fingerprint.differences` calls its fields.
+# What `Fingerprint.settings` calls its fields.
 _NAMES = {
     "engine_id": "engines (--checkpoint, --engines or --server)",
     "span_threshold": "--span-threshold",
@@ -83,18 +84,20 @@ class Fingerprint:
                 "the run's fingerprint is of another version of groundserve; use that one"
             ) from error
 
-    def differences(self, other: Fingerprint) -> list[str]:
-        """Say what differs by the options' names, such as "--top-k: 32 before, 8 now"."""
-        before, now = (one._settings() for one in (self, other))
-        return [
-            f"{name}: {_said(before[name])} before, {_said(now[name])} now"
-            for name in before
-            # Options of the other head have other names; then the engines differ, too.
-            if name in now and before[name] != now[name]
-        ]
+    @classmethod
+    def of(cls, engine: Mapping[str, Any], **settings: Any) -> Self:
+        """Return that of engines as `Manifest.identity` tells of them, and of the other fields."""
+        return cls(
+            engine_id=str(engine["id"]),
+            model=str(engine["checkpoint"]),
+            family=str(engine["family"]),
+            precision=str(engine["precision"]),
+            **settings,
+        )
 
-    def _settings(self) -> dict[str, object]:
-        """Return all values by the names that users know them by."""
+    @property
+    def settings(self) -> dict[str, object]:
+        """All values by the names that users know them by, such as "--top-k"."""
         values = asdict(self)
         options = values.pop("defaults")
         return {_NAMES.get(name, name): value for name, value in values.items()} | {
@@ -112,10 +115,6 @@ class Fingerprint:
             float(self.span_gap_seconds),
             self.version,
         )
-
-
-def _said(value: object) -> str:
-    return "none" if value == "" else str(value)
 
 
 def find_video(place: str, *, hash_content: bool, is_over: Event | None = None) -> VideoFile:

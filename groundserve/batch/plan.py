@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any, NamedTuple, Self
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.events import RowFailed
+from groundserve.batch.events import RowFailed, Started
 from groundserve.batch.keys import Fingerprint, find_video, line_id, request_hash, row_key
 from groundserve.batch.row import BadRow, Group, Row
 from groundserve.batch.row_options import options_json, read_options, sampling_json
@@ -84,20 +84,6 @@ class DoneShard:
     """Called where they cannot be used, with the reason."""
 
 
-class Counts(NamedTuple):
-    """Rows of a plan."""
-
-    num_rows: int
-    """The sum of the three below it."""
-    num_done: int
-    """Have an answer from an earlier attempt."""
-    num_failed: int
-    """Are not tried: broken lines, missing videos, files past the limit, or tried often enough."""
-    num_to_do: int
-    num_groups: int
-    """Videos of those, each with its sampling options."""
-
-
 class Plan(Closing):
     """The manifest's rows in a temporary file, with what is known of each; see `make`."""
 
@@ -124,15 +110,13 @@ class Plan(Closing):
             fingerprint: Has its part in each row's key.
             done: A file that has a row of another is set aside.
             failures: Those of earlier attempts, in order.
-            max_attempts: How often a row is tried over all attempts.
+            max_attempts: How often a row is tried over all attempts, at least once.
 
         Raises:
             InvalidRequestError: An id stands in the manifest twice; or a row that is done is gone,
                 or was edited, or its video has changed.
             GroundserveError: There is no room for the temporary file.
         """
-        if max_attempts < 1:
-            raise InvalidRequestError(f"max_attempts must be >= 1, got {max_attempts}")
         plan = cls()
         try:
             plan._db.execute("BEGIN")
@@ -148,19 +132,21 @@ class Plan(Closing):
             raise
         return plan
 
-    @property
-    def counts(self) -> Counts:
-        """How many rows are in which state."""
+    def started(self, *, workers: int = 0, manifest: str = "") -> Started:
+        """Return how many rows are in which state, as an attempt tells it that begins."""
         by_state = dict(self._db.execute("SELECT state, count(*) FROM rows GROUP BY state"))
         (num_groups,) = self._db.execute(
             "SELECT count(DISTINCT group_number) FROM rows WHERE state = 'todo'"
         ).fetchone()
-        return Counts(
+        return Started(
             num_rows=sum(by_state.values()),
             num_done=by_state.get("done", 0),
             num_failed=by_state.get("failed", 0),
             num_to_do=by_state.get("todo", 0),
             num_groups=num_groups,
+            workers=workers,
+            manifest=manifest,
+            failures=self.failures_by_kind(),
         )
 
     def groups(self, *, max_rows: int = MAX_GROUP_ROWS) -> Iterator[Group]:

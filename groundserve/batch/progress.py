@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
-from operator import itemgetter
 
-from groundserve.batch.errors import ErrorKind
-from groundserve.batch.events import Event, Finished, Started, UnitDone, UnitLost
+from groundserve.batch.events import Event, Finished, Started, UnitDone
 
-_MAX_SAMPLES = 1000
+_SAMPLES_EACH = 12
+"""Publications of each worker that a rate is of: of a job's first quarter of an hour the last half,
+as it publishes more and more seldom."""
 
 
 class Tally:
     """Counts of one attempt.
 
-    Rates are those of the last half of the time since all workers are at work, up to this moment:
-    they follow a job that becomes slower, and fall while nothing comes back. The first answer of
-    each worker took as long as its start, and counts for none.
+    Rates are those of the latest publications up to this moment: they follow a job that becomes
+    slower, and fall while nothing comes back. The first answer of each worker took as long as its
+    start, and counts for none.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Start the clock; all counts are 0 until `Started` is added."""
         self._clock = clock
         self._start = clock()
-        self._first = self._start
-        """When the workers had started: the first sample's moment."""
-        self._samples: list[tuple[float, int, float]] = []
-        """Seconds since then, rows answered, and durations of their videos."""
+        self._samples: deque[tuple[float, int, float]] = deque()
+        """Moments, rows answered and durations of their videos until then."""
         self._num_starting = 1
         self._num_before = 0
         self.step = "starting"
@@ -38,6 +35,8 @@ class Tally:
         """Rows of the manifest; None until they are counted."""
         self.num_done = 0
         """Rows with an answer, those of earlier attempts too."""
+        self.num_scored = 0
+        """Rows that this attempt gave an answer."""
         self.num_answered = 0
         """Rows that this attempt gave an answer or an error."""
         self.failures: Counter[str] = Counter()
@@ -47,26 +46,28 @@ class Tally:
 
     def add(self, event: Event) -> None:
         """Count what has happened."""
-        if isinstance(event, Started):
-            self._start = self._clock()
-            self._num_starting = max(1, event.workers)
-            self.num_rows = event.num_rows
-            self.num_done = event.num_done
-            self.failures = Counter(event.failures)
-            self._num_before = event.num_done + event.num_failed
-        elif isinstance(event, UnitDone):
-            self.num_done += event.num_rows
-            self.failures.update(event.failures)
-            self.num_answered += event.num_rows + sum(event.failures.values())
-            self.video_seconds += event.video_seconds
-            self._sample()
-        elif isinstance(event, UnitLost) and event.is_alone:
-            self.failures[ErrorKind.WORKER_DIED] += event.num_rows
-            self.num_answered += event.num_rows
-        elif isinstance(event, Finished):
-            self.num_rows = event.num_done + event.num_failed
-            self.num_done = event.num_done
-            self.failures = Counter(event.failures)
+        match event:
+            case Started():
+                self._start = self._clock()
+                self._num_starting = max(1, event.workers)
+                self._samples = deque(maxlen=_SAMPLES_EACH * self._num_starting)
+                self.num_rows = event.num_rows
+                self.num_done = event.num_done
+                self.failures = Counter(event.failures)
+                self._num_before = event.num_done + event.num_failed
+            case UnitDone():
+                self.num_done += event.num_rows
+                self.num_scored += event.num_rows
+                self.failures.update(event.failures)
+                self.num_answered += event.num_rows + sum(event.failures.values())
+                self.video_seconds += event.video_seconds
+                self._num_starting -= 1
+                if self._num_starting <= 0:
+                    self._samples.append((self._clock(), self.num_answered, self.video_seconds))
+            case Finished():
+                self.num_rows = event.num_done + event.num_failed
+                self.num_done = event.num_done
+                self.failures = Counter(event.failures)
 
     @property
     def num_finished(self) -> int:
@@ -96,28 +97,11 @@ class Tally:
             return None
         return (self.num_rows - self.num_finished) / rate
 
-    def _sample(self) -> None:
-        if self._num_starting:
-            self._num_starting -= 1
-            if self._num_starting:
-                return
-            self._first = self._clock()
-        now = self._clock() - self._first
-        self._samples.append((now, self.num_answered, self.video_seconds))
-        if len(self._samples) > _MAX_SAMPLES:
-            # Another list: whoever shows the tally reads it in a thread of its own.
-            self._samples = self._samples[::2]
-
     def _rates(self) -> tuple[float, float] | tuple[None, None]:
-        samples = self._samples
         if self.num_rows is not None and self.num_finished >= self.num_rows:
             begun, num_rows, video_seconds = self._start, 0, 0.0
-        elif samples:
-            half = (self._clock() - self._first) / 2
-            # The newest sample from before the half began; the first one is at its start.
-            place = bisect_right(samples, half, key=itemgetter(0)) - 1
-            begun, num_rows, video_seconds = samples[max(place, 0)]
-            begun += self._first
+        elif self._samples:
+            begun, num_rows, video_seconds = self._samples[0]
         else:
             return None, None
         seconds = self._clock() - begun

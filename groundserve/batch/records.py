@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from groundserve.batch.plan import Plan
 from groundserve.batch.shards import scored_rows
-from groundserve.batch.storage import Storage
 from groundserve.batch.temporary import no_room, open_temporary
 from groundserve.records.reading import as_read
 from groundserve.records.record import rank_frames
+from groundserve.storage import Storage
 
 RECORDS_NAME = "records.jsonl"
 

@@ -13,7 +13,7 @@ from typing import Any
 from groundserve import extras
 from groundserve.batch.report_facts import Bar, ReportFacts, gather_facts
 from groundserve.batch.status import read_status
-from groundserve.batch.storage import open_storage
+from groundserve.storage import open_storage
 
 REPORT_NAME = "report.html"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")

@@ -5,28 +5,19 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundserve.batch.attempts import read_attempts
-from groundserve.batch.events import (
-    Event,
-    Finished,
-    RowFailed,
-    Started,
-    UnitDone,
-    UnitLost,
-    VideoTime,
-)
-from groundserve.batch.journal import read_journal
-from groundserve.batch.shards import ERRORS, final_names
-from groundserve.batch.status import Status
-from groundserve.batch.storage import Storage
+from groundserve.batch.events import Event, RowFailed, UnitDone, VideoTime
+from groundserve.batch.shards import ERRORS, final_names, read_shard
+from groundserve.batch.status import Attempt, Status
+from groundserve.storage import Storage
 
 _NUM_BARS = 120
 _LEAST_BAR_SECONDS = 0.5
@@ -36,24 +27,8 @@ _NO_STAGE = "outside: opening engines, fetching, writing"
 _NUM_SLOWEST = 10
 _NUM_FIRST = 5
 
-FirstFailures: TypeAlias = dict[str, list[tuple[str, str, str]]]
+FirstFailures: TypeAlias = dict[str, list[tuple[str, ...]]]
 """Kind -> row id, video and message of the first ones."""
-
-
-@dataclass(kw_only=True)
-class Attempt:
-    """One run of the command on the directory."""
-
-    number: int
-    host: str
-    started: float | None = None
-    """Seconds since the epoch."""
-    seconds: float = 0.0
-    """From its start to the last sign of it."""
-    num_scored: int = 0
-    num_failed: int = 0
-    """Rows that had an error at its end, also those that it did not try."""
-    end: str = "ended before it was done"
 
 
 @dataclass(kw_only=True)
@@ -67,8 +42,7 @@ class Worker:
     busy_seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bar:
+class Bar(NamedTuple):
     """What happened between two moments."""
 
     start_seconds: float
@@ -129,10 +103,22 @@ def gather_facts(
     facts = ReportFacts(status=status, price_per_hour=price_per_hour)
     # When the work on rows began and ended, how many were scored and how many failed.
     units = array("d")
+
+    def hear(started: float, now: float, event: Event) -> None:
+        if isinstance(event, RowFailed):
+            _keep_first(facts.first_failures, event.kind, event.id, event.video, event.message)
+        elif isinstance(event, UnitDone):
+            # Workers' clocks may differ, and a clock may be set back.
+            end = max(0.0, now - started)
+            start = max(0.0, end - event.wall_seconds)
+            before, num_failed = facts.running_seconds, sum(event.failures.values())
+            units.extend((before + start, before + end, event.num_rows, num_failed))
+            facts.add_unit(event)
+
     for number, driver in read_attempts(storage).items():
-        _read_attempt(facts, number, driver, read_journal(storage, number), units)
-    if facts.attempts and status.state == "running":
-        facts.attempts[-1].end = "running"
+        facts.first_failures = {}  # what failed before was tried again
+        facts.attempts.append(Attempt(storage, number, driver, hear))
+        facts.running_seconds += facts.attempts[-1].seconds
     # Rows that were not tried at all stand in the files alone, and these are there at rest alone.
     facts.first_failures = _errors_at_rest(storage) or facts.first_failures
     facts.bars = _bars(np.array(units).reshape(-1, 4), facts.running_seconds)
@@ -140,47 +126,6 @@ def gather_facts(
     # Stages may overlap; then they have more seconds than there are.
     facts.stages[_NO_STAGE] = max(0.0, busy - facts.stages.pop(_ALL_STAGES, 0.0))
     return facts
-
-
-def _read_attempt(
-    facts: ReportFacts,
-    number: int,
-    driver: Mapping[str, Any],
-    entries: Iterable[tuple[float, Event | None]],
-    units: array[float],
-) -> None:
-    attempt = Attempt(number=number, host=driver.get("host", ""), started=driver.get("started"))
-    facts.attempts.append(attempt)
-    facts.first_failures = {}  # what failed before was tried again
-
-    def count(now: float, took: float, num_scored: int, num_failed: int) -> None:
-        attempt.num_scored += num_scored
-        attempt.num_failed += num_failed
-        # Workers' clocks may differ, and a clock may be set back.
-        end = max(0.0, now - (attempt.started or now))
-        start = max(0.0, end - took)
-        before = facts.running_seconds
-        units.extend((before + start, before + end, num_scored, num_failed))
-
-    for now, event in entries:
-        if attempt.started is None:
-            attempt.started = now
-        attempt.seconds = max(attempt.seconds, now - attempt.started)
-        match event:
-            case Started(num_failed=num_failed):
-                attempt.num_failed = num_failed
-            case RowFailed() as row:
-                _keep_first(facts.first_failures, row.kind, row.id, row.video, row.message)
-            case Finished(num_failed=num_failed):
-                attempt.end = "finished"
-                attempt.num_failed = num_failed
-            case UnitLost(is_alone=True, num_rows=num_rows):
-                count(now, 0.0, 0, num_rows)
-            case UnitDone() as unit:
-                num_failed = sum(unit.failures.values())
-                count(now, unit.wall_seconds, unit.num_rows, num_failed)
-                facts.add_unit(unit)
-    facts.running_seconds += attempt.seconds
 
 
 def _bars(units: NDArray[np.float64], end: float) -> list[Bar]:
@@ -196,36 +141,28 @@ def _bars(units: NDArray[np.float64], end: float) -> list[Bar]:
     took = np.maximum(ends - starts, 1e-9)
     before = np.array([np.clip((edge - starts) / took, 0, 1) @ counts for edge in edges])
     bars = []
-    for start, (num_scored, num_failed) in zip(
-        edges, np.diff(before, axis=0).tolist(), strict=False
-    ):
+    for start, numbers in zip(edges, np.diff(before, axis=0).tolist(), strict=False):
         # The last one ends where the run does.
         seconds = max(end - start, width / 4) if start + width > end > start else width
-        bars.append(
-            Bar(start_seconds=start, seconds=seconds, num_scored=num_scored, num_failed=num_failed)
-        )
+        bars.append(Bar(start, seconds, *numbers))
     return bars
 
 
 def _keep_first(first: FirstFailures, kind: str, *about: str) -> None:
     messages = first.setdefault(kind, [])
     if len(messages) < _NUM_FIRST:
-        row_id, video, message = about
-        messages.append((row_id, video, message))
+        messages.append(about)
 
 
 def _errors_at_rest(storage: Storage) -> FirstFailures:
     """Return the first errors of each kind that stand in files."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = ["error_kind", "id", "video", "error_message"]
+    columns = ("error_kind", "id", "video", "error_message")
     first: FirstFailures = {}
     for name in final_names(storage, ERRORS):
         try:
-            data = storage.read(name)
-        except FileNotFoundError:  # taken back meanwhile
+            rows = read_shard(storage, name, columns).to_pylist()
+        except (FileNotFoundError, ValueError):  # taken back meanwhile, or damaged
             continue
-        for row in pq.read_table(pa.BufferReader(data), columns=columns).to_pylist():
+        for row in rows:
             _keep_first(first, *(str(row[column] or "") for column in columns))
     return first

@@ -11,12 +11,12 @@ from functools import lru_cache
 from typing import Any
 
 from groundserve.batch.row_options import RowOptions, option_names, parse_row_options
-from groundserve.batch.storage import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
 from groundserve.errors import InvalidRequestError
 from groundserve.families import check_asked
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
+from groundserve.storage import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
 from groundserve.strict_json import parse_object, shown
 
 COLUMNS = ("id", "video", "query", "options")

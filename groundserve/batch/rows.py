@@ -23,9 +23,9 @@ from groundserve.batch.row import (
     check_text,
 )
 from groundserve.batch.row_options import RowOptions
-from groundserve.batch.storage import LOCAL_PROTOCOLS, scheme_of, split_place
 from groundserve.errors import InvalidRequestError
 from groundserve.options import ScoreOptions
+from groundserve.storage import LOCAL_PROTOCOLS, scheme_of, split_place
 from groundserve.strict_json import parse_object, shown
 
 __all__ = ["COLUMNS", "VIDEO_SUFFIXES", "BadRow", "Row", "admit", "read_manifest", "rows_of_folder"]

@@ -21,10 +21,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 from groundserve.batch.attempts import claim_attempt, require_newest
-from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.events import Event, Finished, RowFailed, Said
 from groundserve.batch.journal import Journal, read_journal
 from groundserve.batch.keys import Fingerprint, request_hash
@@ -39,16 +37,15 @@ from groundserve.batch.shards import (
     read_shard,
     shard_name,
 )
-from groundserve.batch.storage import LOCK_NAME, PARTIAL_SUFFIX, Storage, open_storage
 from groundserve.errors import InvalidRequestError
+from groundserve.run_store import RUN_NAME, Run, held_run, require_same
 from groundserve.runtime.closing import Closing
+from groundserve.storage import PARTIAL_SUFFIX, RunDirectoryError, Storage
 
-RUN_NAME = "run.json"
-"""What makes a folder a run directory."""
-RETRIED, DAMAGED = ".retried", ".damaged"
+FINGERPRINT = "fingerprint"
+"""What run.json has it under."""
+DAMAGED = ".damaged"
 """What follows .parquet in the name of a file that no longer counts."""
-STAGING = "staging"
-"""Where workers of earlier versions wrote."""
 _ERRORS_PER_FILE = 50_000
 
 
@@ -74,23 +71,32 @@ class RunDirectory(Closing):
                 folder cannot be made or written to.
             UnavailableError: Another driver works on it.
         """
-        self._storage = storage = open_storage(place)
+
+        def check(run: Run) -> None:
+            if not is_resumed:
+                raise InvalidRequestError(
+                    f"{place} has a run; go on with --resume, or name another folder"
+                )
+            before = Fingerprint.from_json(run[FINGERPRINT])
+            require_same(place, before.settings, fingerprint.settings)
+
+        self.manifest = manifest
+        """Where this attempt has its rows from."""
         self._started = time.time()
         self._num_published = 0
         self._has_taken_back = False
         self._said: list[str] = []
-        storage.make()
-        _check_run(storage, fingerprint, is_resumed=is_resumed)  # nothing is left in another's
         with ExitStack() as stack:
-            storage.lock()
-            stack.callback(storage.unlock)
-            if _check_run(storage, fingerprint, is_resumed=is_resumed):
-                run = {"fingerprint": asdict(fingerprint), "manifest": manifest}
+            storage, run = stack.enter_context(held_run(place, FINGERPRINT, check=check))
+            if run is None:
+                run = {FINGERPRINT: asdict(fingerprint), "manifest": manifest}
                 storage.write(RUN_NAME, json.dumps(run | {"checkpoint_note": note}).encode())
+            self._storage = storage
             self._claim = claim_attempt(storage, manifest=manifest, started=self._started)
-            storage.delete(STAGING)
             for folder in ("", SCORES, ERRORS):
-                self._clear(folder, PARTIAL_SUFFIX)
+                for name in storage.names(folder):
+                    if name.endswith(PARTIAL_SUFFIX):
+                        storage.delete(f"{folder}/{name}".lstrip("/"))
             self._journal = Journal(storage, self._claim.number)
             stack.callback(self._journal.close)
             self._held = stack.pop_all()
@@ -164,11 +170,11 @@ class RunDirectory(Closing):
         self._journal.flush()
         plan.mark_failed(_failures(self._storage, self._claim.number))
         failures = plan.failures_by_kind()
-        counts = plan.counts
-        num_done, num_failed = counts.num_done + self._num_published, sum(failures.values())
-        if num_done + num_failed != counts.num_rows:
+        planned = plan.started()
+        num_done, num_failed = planned.num_done + self._num_published, sum(failures.values())
+        if num_done + num_failed != planned.num_rows:
             raise RunDirectoryError(
-                f"{counts.num_rows} rows were planned, {num_done} have an answer and {num_failed} "
+                f"{planned.num_rows} rows were planned, {num_done} have an answer and {num_failed} "
                 "an error; resume the run"
             )
         require_newest(self._storage, self._claim)
@@ -186,7 +192,6 @@ class RunDirectory(Closing):
         )
         self._journal.write(finished)
         self._journal.flush()
-        self._clear(ERRORS, RETRIED)
         return finished
 
     def close(self) -> None:
@@ -197,7 +202,7 @@ class RunDirectory(Closing):
         """Let no error row count any more, before one of the rows has an answer."""
         if not self._has_taken_back:
             for name in final_names(self._storage, ERRORS):
-                self._storage.move(name, name + RETRIED)
+                self._storage.delete(name)
             self._has_taken_back = True
 
     def _set_aside(self, name: str, problem: str) -> None:
@@ -205,62 +210,6 @@ class RunDirectory(Closing):
         message = f"{name} was set aside, its rows are computed anew: {problem}"
         self._said.append(message)
         self._journal.write(Said(message=message))
-
-    def _clear(self, folder: str, ending: str) -> None:
-        for name in self._storage.names(folder):
-            if name.endswith(ending):
-                self._storage.delete(f"{folder}/{name}".lstrip("/"))
-
-
-def find_run(storage: Storage) -> dict[str, Any] | None:
-    """Return what run.json holds; None where there is nothing, or a run that is just beginning.
-
-    Raises:
-        InvalidRequestError: There is something else.
-    """
-    # Listed before run.json is read: that of a run which begins meanwhile is nothing else.
-    others = [
-        name for name in storage.names() if name != LOCK_NAME and not name.endswith(PARTIAL_SUFFIX)
-    ]
-    try:
-        values = json.loads(storage.read(RUN_NAME))
-        Fingerprint.from_json(values["fingerprint"])
-    except FileNotFoundError:
-        if others:
-            raise InvalidRequestError(
-                f"{storage.place} has no run of groundserve and is not empty ({others[0]} is in "
-                "it); name another folder"
-            ) from None
-        return None
-    except InvalidRequestError:
-        raise
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidRequestError(
-            f"{storage.place}/{RUN_NAME} is not of a run of groundserve; name another folder"
-        ) from error
-    return dict(values)
-
-
-def _check_run(storage: Storage, fingerprint: Fingerprint, *, is_resumed: bool) -> bool:
-    """Return whether the run is a new one."""
-    run = find_run(storage)
-    if run is None:
-        return True
-    if not is_resumed:
-        raise InvalidRequestError(
-            f"{storage.place} has a run; go on with --resume, or name another folder"
-        )
-    require_same(storage.place, Fingerprint.from_json(run["fingerprint"]), fingerprint)
-    return False
-
-
-def require_same(place: str, before: Fingerprint, now: Fingerprint) -> None:
-    """Refuse to go on with a run of another fingerprint."""
-    if differences := before.differences(now):
-        raise InvalidRequestError(
-            f"{place} has another run, and answers of two must not be mixed: "
-            f"{'; '.join(differences)}. Undo that, or name another folder"
-        )
 
 
 def _failures(storage: Storage, attempt: int) -> Iterator[RowFailed]:

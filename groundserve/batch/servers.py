@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import numpy as np
 
@@ -34,7 +34,6 @@ _LATE_FACTOR = 10.0
 """How many times as long as it was waited for a server comes after the others."""
 _TIMEOUT_SECONDS = 600.0
 _PROBE_SECONDS = 60.0
-_Result = TypeVar("_Result")
 
 
 class ServerPool(Closing):
@@ -63,36 +62,22 @@ class ServerPool(Closing):
         self._clock = clock
         self._sleep = sleep
 
-    def score(
-        self,
-        video: Video,
-        *arguments: Any,
-        timeout_seconds: float | None = None,
-        **settings: Any,
-    ) -> ScoreResult:
-        """Have the video's server score it; all else is as for `Scorer.score`."""
+    def score(self, *asked: Any, **settings: Any) -> ScoreResult:
+        """Have the video's server score it, as `Scorer.score`."""
+        return cast(ScoreResult, self._send("score", *asked, **settings))
 
-        def call(server: Client, seconds: float) -> ScoreResult:
-            return server.score(video, *arguments, timeout_seconds=seconds, **settings)
-
-        return self._send(video, call, timeout_seconds)
-
-    def ask(
-        self, video: Video, *arguments: Any, timeout_seconds: float | None = None
-    ) -> AnswerResult:
-        """Have the video's server answer; all else is as for `Answerer.ask`."""
-
-        def call(server: Client, seconds: float) -> AnswerResult:
-            return server.ask(video, *arguments, timeout_seconds=seconds)
-
-        return self._send(video, call, timeout_seconds)
+    def ask(self, *asked: Any, **settings: Any) -> AnswerResult:
+        """Have the video's server answer, as `Answerer.ask`."""
+        return cast(AnswerResult, self._send("ask", *asked, **settings))
 
     def _send(
         self,
+        method: str,
         video: Video,
-        call: Callable[[Client, float], _Result],
-        timeout_seconds: float | None,
-    ) -> _Result:
+        *asked: Any,
+        timeout_seconds: float | None = None,
+        **settings: Any,
+    ) -> Any:
         """Call the video's server, or the next."""
         begun = self._clock()
         order = sorted(rank(video, self._servers), key=lambda url: self._late_until[url] > begun)
@@ -108,9 +93,10 @@ class ServerPool(Closing):
                     )
                 if (self._backoffs[url].due or 0.0) > self._clock():
                     continue
-                asked = self._clock()
+                called = self._clock()
                 try:
-                    result = call(self._servers[url], remaining)
+                    call = getattr(self._servers[url], method)
+                    result = call(video, *asked, timeout_seconds=remaining, **settings)
                 except UnavailableError as error:
                     if is_decoder_death(error):  # by the video, which no other server would survive
                         raise
@@ -118,7 +104,7 @@ class ServerPool(Closing):
                     failure = error
                 except DeadlineExceededError:  # the video's fault, or the server's
                     now = self._clock()
-                    self._late_until[url] = now + _LATE_FACTOR * (now - asked)
+                    self._late_until[url] = now + _LATE_FACTOR * (now - called)
                     raise
                 else:
                     self._late_until[url] = 0.0

@@ -20,8 +20,8 @@ from groundserve.batch.errors import ErrorKind
 from groundserve.batch.events import RowFailed, UnitDone, VideoTime
 from groundserve.batch.row import Group, Row
 from groundserve.batch.row_options import RowOptions, options_json
-from groundserve.batch.storage import Storage
 from groundserve.results import QueryResult, ScoreResult
+from groundserve.storage import Storage
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from groundserve.batch.attempts import process_mark, read_attempts
-from groundserve.batch.events import Finished
-from groundserve.batch.journal import (
-    HEARTBEAT_SECONDS,
-    REMOTE_HEARTBEAT_SECONDS,
-    read_journal,
-)
+from groundserve.batch.events import Event, Finished
+from groundserve.batch.journal import HEARTBEAT_SECONDS, REMOTE_HEARTBEAT_SECONDS, read_journal
+from groundserve.batch.keys import Fingerprint
 from groundserve.batch.progress import Tally
-from groundserve.batch.run_directory import find_run
-from groundserve.batch.storage import Storage, open_storage
+from groundserve.batch.run_directory import FINGERPRINT
+from groundserve.run_store import find_run
+from groundserve.storage import Storage, open_storage
 
 State = Literal["empty", "running", "silent", "stopped", "finished"]
 
@@ -71,29 +69,28 @@ def read_status(place: str) -> Status:
         RunDirectoryError: It cannot be read.
     """
     storage = open_storage(place)
-    run = find_run(storage)
+    run = find_run(storage, FINGERPRINT)
     if run is None:
         return Status(place=storage.place, state="empty")
-    attempts = read_attempts(storage)
-    attempt = max(attempts, default=0)
-    driver = attempts.get(attempt, {})
-    logs = [_Log(storage, number) for number in attempts or [0]]
-    planned = (log.tally for log in reversed(logs) if log.tally.num_rows is not None)
-    num_done = next(planned, logs[-1].tally).num_done
-    log, tally = logs[-1], logs[-1].tally
-    heartbeat = log.now or None
+    Fingerprint.from_json(run[FINGERPRINT])
+    drivers = read_attempts(storage)
+    attempts = [Attempt(storage, *driver) for driver in (drivers or {0: {}}).items()]
+    planned = [one.tally for one in attempts if one.tally.num_rows is not None]
+    last = attempts[-1]
+    num_done = (planned or [last.tally])[-1].num_done
+    driver, tally, heartbeat = last.driver, last.tally, last.now or None
     state: State = "stopped"
-    if attempt:
-        state = "finished" if log.is_finished else _state(storage, driver, heartbeat)
+    if drivers:
+        state = "finished" if last.is_finished else _state(storage, driver, heartbeat)
     if state == "running":
-        log.now = max(log.now, time.time())
+        last.now = max(last.now, time.time())
     num_left = None
     if tally.num_rows is not None:
         num_left = max(tally.num_rows - num_done - tally.num_failed, 0)
     return Status(
         place=storage.place,
         state=state,
-        attempt=attempt,
+        attempt=last.number,
         host=driver.get("host"),
         pid=driver.get("pid"),
         started=driver.get("started"),
@@ -108,21 +105,41 @@ def read_status(place: str) -> Status:
         eta_seconds=tally.eta_seconds if num_left and state == "running" else None,
         manifest=driver.get("manifest", run.get("manifest")),
         checkpoint_note=run.get("checkpoint_note"),
-        fingerprint=run["fingerprint"],
+        fingerprint=run[FINGERPRINT],
     )
 
 
-class _Log:
-    """An attempt's journal, counted as the bar counts: the same events at the same moments."""
+class Attempt:
+    """One run of the command on a directory, counted as the bar counts: the same events."""
 
-    def __init__(self, storage: Storage, attempt: int) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        number: int,
+        driver: Mapping[str, Any],
+        hear: Callable[[float, float, Event], None] = lambda started, now, event: None,
+    ) -> None:
+        """Read its journal; `hear` is called with its start, the moment and each event."""
+        self.number = number
+        self.driver = driver
+        self.started: float | None = driver.get("started")
+        """Seconds since the epoch."""
         self.now = 0.0
+        """The last sign of it."""
         self.is_finished = False
         self.tally = Tally(clock=lambda: self.now)
-        for self.now, event in read_journal(storage, attempt):
+        for self.now, event in read_journal(storage, number):
+            if self.started is None:
+                self.started = self.now
             if event is not None:
                 self.tally.add(event)
-            self.is_finished |= isinstance(event, Finished)
+                self.is_finished |= isinstance(event, Finished)
+                hear(self.started, self.now, event)
+
+    @property
+    def seconds(self) -> float:
+        """From its start to the last sign of it; a clock may have been set back meanwhile."""
+        return max(0.0, self.now - (self.started or self.now))
 
 
 def _state(storage: Storage, driver: Mapping[str, Any], last: float | None) -> State:

@@ -58,12 +58,15 @@ def command(ctx: typer.Context, *, given: BatchOptions) -> None:
     the name status is ./status)
     """
     source = given.source(ctx)
+    count = given.workers
+    if count is None and source.starts_vllm and given.gpus_per_worker < 1:
+        count = 1
     job = BatchJob(
         given=given,
         source=source,
         options=given.row_options(source.head),
         workers=Workers(
-            count=given.workers,
+            count=count,
             cpus_each=given.cpus_per_worker,
             gpus_each=given.gpus_per_worker,
         ),

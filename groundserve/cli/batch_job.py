@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from groundserve._version import __version__
 from groundserve.batch.attempts import ATTEMPTS
-from groundserve.batch.engines import EngineIdentity, EngineSource
+from groundserve.batch.engines import EngineSource
 from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.group_scorer import Work
 from groundserve.batch.journal import LOG
-from groundserve.batch.keys import Fingerprint
+from groundserve.batch.keys import SCHEMA_VERSION, Fingerprint
 from groundserve.batch.ray_pool import Workers, uses_external_ray
-from groundserve.batch.row_options import RowOptions, check_repeatable
+from groundserve.batch.row_options import RowOptions
 from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
-from groundserve.batch.run_directory import STAGING, require_same
 from groundserve.batch.shards import ERRORS, SCORES
 from groundserve.batch.status import read_status
-from groundserve.batch.storage import open_storage, split_place
 from groundserve.cli.batch_options import BatchOptions
 from groundserve.cli.batch_status import check_price
 from groundserve.errors import InvalidRequestError, MissingExtraError
@@ -31,8 +30,10 @@ from groundserve.families import check_asked, takes_query
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
+from groundserve.run_store import require_same
 from groundserve.runtime.cpus import available_cpus
 from groundserve.spans import check_span_options
+from groundserve.storage import open_storage, split_place
 
 MAX_TIMEOUT_SECONDS = 7 * 86_400.0
 """More than any video takes; clocks overflow far above."""
@@ -64,19 +65,18 @@ class BatchJob:
         self._check_places()
         return rows
 
-    def fingerprint(self, engine: EngineIdentity | Fingerprint) -> Fingerprint:
-        """Return what decides the results of the job."""
-        return Fingerprint(
-            engine_id=engine.engine_id,
-            model=engine.model,
-            family=engine.family,
-            precision=engine.precision,
-            defaults=self.options,
-            span_threshold=self.given.rules.span_threshold,
-            span_gap_seconds=self.given.rules.span_gap_seconds,
-            hash_content=self.given.hash_content,
-            frames="" if self.frames is None else self.frames.description,
-        )
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the results of the job beside its engines, as fields of a `Fingerprint`."""
+        return {
+            "defaults": self.options,
+            "span_threshold": self.given.rules.span_threshold,
+            "span_gap_seconds": self.given.rules.span_gap_seconds,
+            "hash_content": self.given.hash_content,
+            "frames": "" if self.frames is None else self.frames.description,
+            "version": __version__,
+            "schema_version": SCHEMA_VERSION,
+        }
 
     def work(self, engine_id: str) -> Work:
         """Return how rows of the job are scored."""
@@ -129,7 +129,7 @@ class BatchJob:
                 )
             # All but the engines, which take longer to look at.
             before = Fingerprint.from_json(status.fingerprint)
-            require_same(status.place, before, self.fingerprint(before))
+            require_same(status.place, before.settings, replace(before, **self.settings).settings)
         if self.frames is not None:
             frames = self.frames.directory
             _check_folder("--frames", frames)
@@ -144,7 +144,6 @@ class BatchJob:
         given = self.given
         if not self.source.servers:  # which have limits of their own
             self.options.check(Limits())
-        check_repeatable(self.options)
         check_span_options(given.rules.span_threshold, given.rules.span_gap_seconds)
         self._check_workers()
         if given.max_attempts < 1:
@@ -165,6 +164,12 @@ class BatchJob:
             raise InvalidRequestError("--out must name a folder, got -")
 
     def _check_workers(self) -> None:
+        if self.source.starts_vllm and self.workers.gpus_each < 1 < (self.workers.count or 1):
+            raise InvalidRequestError(
+                f"--workers {self.workers.count}: with engines of the profile vllm each worker "
+                "starts a vLLM; take one, give each a GPU (--gpus-per-worker 1), or ask a server "
+                "(--server)"
+            )
         # What another's Ray has is not known, and with servers workers do little but wait.
         if uses_external_ray() or self.source.servers:
             return
@@ -198,7 +203,7 @@ def _check_apart(out: str, frames: str) -> None:
         os.path.realpath(storage.place) if storage.is_local else storage.place
         for storage in map(open_storage, (out, frames))
     )
-    own = [f"{outer}/{name}/" for name in (ATTEMPTS, ERRORS, LOG, SCORES, STAGING)]
+    own = [f"{outer}/{name}/" for name in (ATTEMPTS, ERRORS, LOG, SCORES)]
     if inner == outer or f"{inner}/".startswith(tuple(own)):
         raise InvalidRequestError(
             f"--frames {frames} is where the run keeps files of its own; name another folder"

@@ -12,7 +12,6 @@ from groundserve.batch.engines import EngineSource
 from groundserve.batch.frame_output import FrameOutput
 from groundserve.batch.group_scorer import DEFAULT_DEADLINE_SECONDS
 from groundserve.batch.row_options import RowOptions
-from groundserve.batch.storage import open_storage
 from groundserve.cli._checks import parse_clip, parse_parts
 from groundserve.cli._options import (
     AsJson,
@@ -27,6 +26,7 @@ from groundserve.cli._options import (
     Raw,
     TaskName,
     VisionTower,
+    VllmPython,
     is_given,
     made_of,
 )
@@ -35,6 +35,7 @@ from groundserve.errors import InvalidRequestError
 from groundserve.frame_files import DEFAULT_QUALITY
 from groundserve.options import DEFAULT_NUM_FRAMES, AnswerOptions, Head
 from groundserve.scoring.checkpoint_family import checkpoint_family
+from groundserve.storage import open_storage
 
 _DEFAULTS = AnswerOptions()
 _OF_FRAMES = (
@@ -78,6 +79,7 @@ class BatchOptions:
     engines: Annotated[
         Path | None, typer.Option(help="Score in the workers with an engine directory.")
     ] = None
+    vllm_python: VllmPython = None
     server: Annotated[
         list[str] | None,
         typer.Option(

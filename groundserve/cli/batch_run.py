@@ -14,6 +14,7 @@ import typer
 from groundserve.batch.events import Event, Said
 from groundserve.batch.frame_output import write_index
 from groundserve.batch.job import run_job
+from groundserve.batch.keys import Fingerprint
 from groundserve.batch.plan import Plan
 from groundserve.batch.progress import Tally
 from groundserve.batch.records import RECORDS_NAME
@@ -21,13 +22,13 @@ from groundserve.batch.report import write_report
 from groundserve.batch.rows import BadRow, Row, admit
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import Status, read_status
-from groundserve.batch.storage import open_storage
 from groundserve.cli._output import print_json, print_line, say_error
 from groundserve.cli.batch_job import BatchJob
 from groundserve.cli.batch_progress import batch_progress
 from groundserve.cli.batch_status import print_counts
 from groundserve.families import get_text_family
 from groundserve.options import AnswerOptions
+from groundserve.storage import open_storage
 
 
 def run_batch(job: BatchJob, rows: Iterable[Row | BadRow]) -> None:
@@ -92,19 +93,18 @@ def _run(
     tally.step = "looking at the engines"
     engine = job.source.identity(job.options)
     if isinstance(job.options, AnswerOptions):
-        family = get_text_family(engine.family)  # which servers have said only now
+        family = get_text_family(engine["family"])  # which servers have said only now
         job.check_questions(family)
         rows = (admit(row, family, None if job.is_folder else job.given.manifest) for row in rows)
-    fingerprint = job.fingerprint(engine)
-    manifest = open_storage(job.given.manifest).place
+    fingerprint = Fingerprint.of(engine, **job.settings)
 
     def opened() -> RunDirectory:
         return RunDirectory(
             job.given.out,
             fingerprint,
-            manifest=manifest,
+            manifest=open_storage(job.given.manifest).place,
             is_resumed=job.given.resume,
-            note=engine.note,
+            note=engine.get("note"),
         )
 
     with ExitStack() as stack:
@@ -133,9 +133,8 @@ def _run(
         run_job(
             plan,
             directory,
-            job.work(engine.engine_id),
+            job.work(fingerprint.engine_id),
             workers=job.workers,
-            manifest=manifest,
             on_event=on_event,
         )
         on_event(directory.finish(plan))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -15,8 +14,8 @@ from groundserve.cli.eval_asked import AskedModel, ReferenceModel
 from groundserve.cli.eval_tables import print_figures
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
-from groundserve.evaluation.activitynet.answer_log import ask_annotated, question_of, read_answers
-from groundserve.evaluation.activitynet.answers import TASKS, Answers, LogTask
+from groundserve.evaluation.activitynet.answer_log import annotated_questions, read_answers
+from groundserve.evaluation.activitynet.answers import Answers, LogTask
 from groundserve.evaluation.activitynet.captions import make_caption_report
 from groundserve.evaluation.activitynet.language import JavaLanguage, require_language
 from groundserve.evaluation.activitynet.moments import (
@@ -26,9 +25,8 @@ from groundserve.evaluation.activitynet.moments import (
 )
 from groundserve.evaluation.bootstrap import require_seed
 from groundserve.evaluation.highlights import (
-    ask_highlights,
+    highlight_questions,
     make_highlight_report,
-    query_of_line,
     ratings_of,
     read_highlight_answers,
 )
@@ -209,19 +207,10 @@ def highlights(
         truths = read_ground_truth(ground_truth)
         for query in truths:
             ratings_of(query, truths)
-        given.ask(
-            answers,
-            {truth.video for truth in truths.values()},
-            task="highlights",
-            question_of=query_of_line,
-            ask=partial(ask_highlights, truths=truths),
-            step=step,
-        )
-        told = read_highlight_answers(answers, truths)
+        given.ask(answers, highlight_questions(truths), step=step)
+        told, num_unread = read_highlight_answers(answers, truths)
         step("comparing")
-        report = make_highlight_report(
-            told.clip_scores, truths, num_unread=told.num_unread, seed=seed
-        )
+        report = make_highlight_report(told, truths, num_unread=num_unread, seed=seed)
     counts = {
         "answers without times and scores that can be read, whose clips all score 0": (
             report.num_unread
@@ -242,14 +231,7 @@ def _collect(
 ) -> tuple[Answers, dict[str, Annotation]]:
     """Read the annotations, ask the model where one is named, and read all answers."""
     known = read_annotations(annotations)
-    model.ask(
-        answers,
-        known,
-        task=TASKS[task],
-        question_of=question_of,
-        ask=partial(ask_annotated, annotations=known, task=task),
-        step=step,
-    )
+    model.ask(answers, annotated_questions(known, task=task), step=step)
     return read_answers(answers, known, task=task), known
 
 

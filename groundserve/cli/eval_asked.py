@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from groundserve.cli._checks import check_outputs, parse_parts
-from groundserve.cli._options import DeviceName, FamilyName, MaxNewTokens, PartValues
+from groundserve.cli._options import DeviceName, FamilyName, MaxNewTokens, PartValues, VllmPython
 from groundserve.cli._output import print_note
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.activitynet.annotations import find_videos
-from groundserve.evaluation.activitynet.answer_log import REFERENCE_NEW_TOKENS
-from groundserve.evaluation.asking import find_answered
-from groundserve.options import DEFAULT_NEW_TOKENS, Task
+from groundserve.evaluation.asking import Asked, ask_left, find_answered
+from groundserve.options import DEFAULT_NEW_TOKENS
 from groundserve.scoring.opener import check_answerer, open_answerer
 
 
@@ -35,6 +34,7 @@ class AskedModel:
     engines: Annotated[
         Path | None, typer.Option(help="Ask in this process with an engine directory.")
     ] = None
+    vllm_python: VllmPython = None
     server: Annotated[str | None, typer.Option(help="Ask a running server: grpc://HOST:PORT.")] = (
         None
     )
@@ -54,21 +54,8 @@ class AskedModel:
             if field.name != "max_new_tokens" and getattr(self, field.name):
                 raise InvalidRequestError(f"--{field.name.replace('_', '-')} {why}")
 
-    def ask(
-        self,
-        path: Path,
-        annotated: Collection[str],
-        *,
-        task: Task,
-        question_of: Callable[[Mapping[str, Any]], Any],
-        ask: Callable[..., None],
-        step: Callable[[str], None],
-    ) -> None:
-        """Ask what a file does not answer, and add it; nothing where no model is named.
-
-        The videos are named by `annotated`, the questions known to `ask`: `ask_annotated` or
-        `ask_highlights`. What `question_of` is, `find_answered` says.
-        """
+    def ask(self, path: Path, asked: Asked[Any], *, step: Callable[[str], None]) -> None:
+        """Ask what a file does not answer, and add it; nothing where no model is named."""
         if self.name is None:
             self.refuse("goes with --checkpoint, --engines or --server: a model to be asked")
             return
@@ -81,23 +68,25 @@ class AskedModel:
         options = {name: getattr(self, name) for name in names}
         options["parts"] = parse_parts(self.part or (), checkpoint=self.checkpoint)
         family = check_answerer(**options)
-        if family is not None and task not in family.tasks:
+        if family is not None and asked.task not in family.tasks:
             raise UnsupportedError(
-                f"{family.name} has the tasks {', '.join(family.tasks)}, and not {task}"
+                f"{family.name} has the tasks {', '.join(family.tasks)}, and not {asked.task}"
             )
-        find_answered(path, question_of, model=self.name)
-        videos = find_videos(annotated, self.media_root)
-        if len(videos) < len(annotated):
+        find_answered(path, asked, model=self.name)
+        videos = find_videos(asked.questions, self.media_root)
+        num_videos = len(asked.questions)
+        if len(videos) < num_videos:
             print_note(
-                f"{len(annotated) - len(videos)} of {len(annotated)} annotated videos are not in "
+                f"{num_videos - len(videos)} of {num_videos} annotated videos are not in "
                 f"{self.media_root}: left out"
             )
         step("loading")
         with open_answerer(**options) as answerer:
-            ask(
+            ask_left(
                 answerer,
-                videos=videos,
-                path=path,
+                asked,
+                videos,
+                path,
                 model=self.name,
                 max_new_tokens=self.max_new_tokens,
                 on_video=lambda number, total: step(f"asking about video {number} of {total}"),
@@ -108,4 +97,4 @@ class AskedModel:
 class ReferenceModel(AskedModel):
     """The same, with answers as long as the references' evaluations allow."""
 
-    max_new_tokens: MaxNewTokens = REFERENCE_NEW_TOKENS
+    max_new_tokens: MaxNewTokens = 1024

@@ -335,8 +335,8 @@ def _open_selector(
     """Open what selects frames; None where the folder knows all that is selected."""
     if "selected" not in given.arms or all(it.key in selections for it in questions):
         return None
-    if given.records is not None:
-        return RecordedSelector(given.records, questions, num_selected=given.top_k)
+    if given.lines is not None:
+        return RecordedSelector(given.lines, questions, num_selected=given.top_k)
     asked: Asked = _one_of("--asked", given.asked, get_args(Asked))
     step("loading the selector")
     scorer = stack.enter_context(open_scorer(given.checkpoint, given.engines, given.server))

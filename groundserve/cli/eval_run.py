@@ -17,14 +17,11 @@ from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.comparison import Comparison, make_comparison
 from groundserve.evaluation.grounding_records import GroundingRecord, read_grounding_records
 from groundserve.evaluation.report import ControlReport, Report, make_control_report, make_report
-from groundserve.evaluation.scored_records import (
-    OPTIONS,
-    ScoredRecords,
-    require_videos,
-    score_records,
-)
+from groundserve.evaluation.scored_records import OPTIONS, ScoredRecords, score_records
+from groundserve.evaluation.videos import require_files
 from groundserve.families import open_checkpoint
 from groundserve.runtime.own_packages import require_own
+from groundserve.scorer import Scorer
 from groundserve.scoring.opener import open_scorer
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 
@@ -103,7 +100,7 @@ def open_records(path: Path, media_root: Path) -> Source:
             f"{path}: frame_num of all {len(records)} records is empty, so there is nothing to "
             "rank; give questions that some frame answers"
         )
-    require_videos(records, media_root)
+    require_files((record.video for record in records), media_root)
     return Source(
         path=path,
         media_root=media_root,
@@ -213,32 +210,28 @@ def evaluate(
         # Now, without its weights, and not after the hours that the other one may take.
         open_checkpoint(given.baseline)
     others = downstream = None
+
+    def score(scorer: Scorer, source: Source, with_whom: str = "", **others: Any) -> ScoredRecords:
+        return score_records(
+            scorer,
+            source.records,
+            media_root=source.media_root,
+            seed=given.seed,
+            on_video=lambda number, total: step(f"scoring video {number} of {total}{with_whom}"),
+            **others,
+        )
+
     with TemporaryDirectory(prefix="groundserve-eval-") as scratch:
         with open_scorer(checkpoint, given.engines, given.server) as scorer:
             if source is None:
                 step(f"drawing {given.num_videos} videos")
                 source = _draw_digits(given, Path(scratch))
-            scored = score_records(
-                scorer,
-                source.records,
-                media_root=source.media_root,
-                seed=given.seed,
-                jsonl=given.jsonl,
-                on_video=lambda number, total: step(f"scoring video {number} of {total}"),
-            )
+            scored = score(scorer, source, jsonl=given.jsonl)
         # When the first model is closed: two of them need no more memory than one.
         if given.baseline is not None:
             step("loading the baseline")
             with open_scorer(given.baseline, None, None) as scorer:
-                others = score_records(
-                    scorer,
-                    source.records,
-                    media_root=source.media_root,
-                    seed=given.seed,
-                    on_video=lambda number, total: step(
-                        f"scoring video {number} of {total} with the baseline"
-                    ),
-                )
+                others = score(scorer, source, " with the baseline")
         if checkpoint is None and given.engines is None and given.server is None:
             checkpoint = str(SHIPPED_CHECKPOINT)
         if is_drawn and checkpoint is not None:

@@ -19,10 +19,6 @@ _COMPARED_LABELS = {
     "shuffled_ap": "shuffled AP",
     "ap_over_shuffled": "AP - shuffled",
     "hit_at_1": "hit@1",
-    "r1_at_03": "R1@0.3",
-    "r1_at_05": "R1@0.5",
-    "r1_at_07": "R1@0.7",
-    "miou": "mIoU",
     "absent_auc": "absent AUC",
 }
 _FIGURE_LABELS = {
@@ -125,7 +121,7 @@ def print_downstream(downstream: Mapping[str, Any]) -> None:
 
 def print_comparison(comparison: Comparison, *, baseline: str) -> None:
     """Print each figure of both models and their difference, by type, and what follows."""
-    labels = {"recall_at_k": f"recall@{comparison.top_k}", **_COMPARED_LABELS}
+    labels = {"recall_at_k": f"recall@{comparison.top_k}", **_FIGURE_LABELS, **_COMPARED_LABELS}
     groups = {**comparison.by_type, _ALL: comparison.overall}
     for name, group in groups.items():
         if group.figures:

@@ -13,7 +13,6 @@ from typing import Annotated, get_args
 
 import typer
 
-from groundserve.batch.storage import open_storage, scheme_of, split_place
 from groundserve.cli._options import AsJson, made_of
 from groundserve.cli._output import print_json, print_line, print_note, progress
 from groundserve.errors import InvalidRequestError, UnavailableError, UnsupportedError
@@ -28,6 +27,7 @@ from groundserve.exports import (
 from groundserve.exports.formats import BENCHMARK_SAMPLING
 from groundserve.exports.options import ImageForm, Order
 from groundserve.options import Selector
+from groundserve.storage import open_storage, scheme_of, split_place
 
 _DEFAULTS = ExportOptions()
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)

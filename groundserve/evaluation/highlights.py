@@ -2,7 +2,7 @@
 
 - VTG-LLM's evaluation writes a JSON list of `{"vname", "generated_cap", "query", "id"}`, whose text
   is read by its rules, and of it one of `{"qid", "query", "vid", "pred_saliency_scores"}`.
-- The latter, one a line, are QVHighlights' predictions. Lines that `ask_highlights` adds are such,
+- The latter, one a line, are QVHighlights' predictions. Lines that a model adds are such,
   too, with the answer, its `moments` and the `model` beside them.
 - Lines of `ask --json` and rows of a batch are about the query that they asked in the video that
   their file is named after.
@@ -14,10 +14,9 @@ Source: gyxxyg/VTG-LLM ce13f3e, `evaluate.py` and `utils/format_vhd.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from groundserve.answers import Answer, AnswerResult
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.asking import ask_left
+from groundserve.evaluation.asking import Asked
 from groundserve.evaluation.bootstrap import AsDict, Estimate, bootstrap_means
 from groundserve.evaluation.line_file import read_answer_lines, told_answers
 from groundserve.evaluation.qvhighlights import (
@@ -36,8 +35,6 @@ from groundserve.evaluation.qvhighlights import (
     read_clip_scores,
 )
 from groundserve.families.vtgllm.answer import read_highlights
-from groundserve.options import AnswerOptions
-from groundserve.scorer import Answerer
 from groundserve.strict_json import is_finite_number, shown
 
 
@@ -118,20 +115,15 @@ _Told = tuple[QueryId, NDArray[np.float64], bool]
 """Query, scores of its clips, and whether the answer could be read."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class HighlightAnswers:
-    """All answers of a file."""
-
-    clip_scores: Mapping[QueryId, NDArray[np.float64]]
-    """By query float64 (C,), of its last answer."""
-    num_unread: int
-    """Answers to queries of the ground truth that tell no times with scores."""
-
-
 def read_highlight_answers(
     path: str | PathLike[str], truths: Mapping[QueryId, GroundTruth]
-) -> HighlightAnswers:
-    """Read the answers of a file as above, or of a batch's folder; other tasks are passed over."""
+) -> tuple[dict[QueryId, NDArray[np.float64]], int]:
+    """Read the answers of a file as above, or of a batch's folder; other tasks are passed over.
+
+    Returns:
+        By query float64 (C,), of its last answer; and how many answers to queries of the ground
+        truth tell no times with scores.
+    """
     by_name = {str(query): query for query in truths}
     asked = {(truth.video, _plain(truth.query)): query for query, truth in truths.items()}
     told: dict[QueryId, _Told] = {}
@@ -148,36 +140,24 @@ def read_highlight_answers(
             raise InvalidRequestError(f"{where}: {error.args[0]} is missing") from error
     if not told:
         raise InvalidRequestError(f"{path} holds no answer of the task highlights")
-    return HighlightAnswers(
-        clip_scores={query: scores for query, scores, _ in told.values()},
-        num_unread=sum(not is_read and query in truths for query, _, is_read in told.values()),
-    )
+    num_unread = sum(not is_read and query in truths for query, _, is_read in told.values())
+    return {query: scores for query, scores, _ in told.values()}, num_unread
 
 
-def ask_highlights(
-    answerer: Answerer,
-    truths: Mapping[QueryId, GroundTruth],
-    videos: Mapping[str, Path],
-    path: Path,
-    *,
-    model: str,
-    max_new_tokens: int,
-    on_video: Callable[[int, int], None] = lambda number, total: None,
-) -> None:
-    """Ask for the highlights that a file lacks, of all queries whose video is there.
-
-    Arguments and errors are those of `ask_left`; a query without words is an error, too.
-    """
-    asked: dict[str, list[str]] = {}
+def highlight_questions(truths: Mapping[QueryId, GroundTruth]) -> Asked[str]:
+    """Return what to ask for the highlights of each query, which goes by its id as a text."""
     by_name = {str(query): query for query in truths}
+    questions: dict[str, list[str]] = {}
     for name, query in by_name.items():
-        if truths[query].video in videos:
-            if not (truths[query].query or "").strip(". \t\r\n"):
-                raise InvalidRequestError(
-                    f"qid {query} of the ground truth has no words: its highlights cannot be asked "
-                    "for"
-                )
-            asked.setdefault(truths[query].video, []).append(name)
+        questions.setdefault(truths[query].video, []).append(name)
+
+    def query_of(name: str) -> str:
+        words = truths[by_name[name]].query or ""
+        if not words.strip(". \t\r\n"):
+            raise InvalidRequestError(
+                f"qid {name} of the ground truth has no words: its highlights cannot be asked for"
+            )
+        return words
 
     def line_of(name: str, answer: Answer, result: AnswerResult) -> dict[str, Any]:
         truth = truths[by_name[name]]
@@ -189,23 +169,13 @@ def ask_highlights(
             "pred_saliency_scores": clip_scores(told, _duration(truth)).tolist(),
         }
 
-    ask_left(
-        answerer,
-        asked,
-        videos,
-        path,
-        options=AnswerOptions(task="highlights", max_new_tokens=max_new_tokens),
-        model=model,
-        question_of=query_of_line,
-        query_of=lambda name: truths[by_name[name]].query,
+    return Asked(
+        task="highlights",
+        questions=questions,
+        question_of=lambda line: str(_query_id(line, "qid")),
+        query_of=query_of,
         line_of=line_of,
-        on_video=on_video,
     )
-
-
-def query_of_line(line: Mapping[str, Any]) -> str:
-    """Return what a line that `ask_highlights` added answers: the query, as text."""
-    return str(_query_id(line, "qid"))
 
 
 def _told(

@@ -13,7 +13,7 @@ import numpy as np
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.grounding_records import GroundingRecord
 from groundserve.evaluation.report import ScoredQuestion, borrow_questions
-from groundserve.evaluation.videos import find_files
+from groundserve.evaluation.videos import require_files
 from groundserve.families.videoitg.sampling import sample_frames
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
@@ -70,7 +70,7 @@ def score_records(
         video: [record for record in members if record.positive_frames]
         for video, members in by_video.items()
     }
-    require_videos(records, media_root)  # hours before the last is scored
+    require_files(by_video, media_root)  # hours before the last is scored
     if jsonl is not None:
         check_records(jsonl, [record.number for record in records])
     borrowed = borrow_questions(
@@ -104,19 +104,6 @@ def score_records(
         num_left_out=len(records) - len(scored),
         engine=engine,
     )
-
-
-def require_videos(records: Sequence[GroundingRecord], media_root: Path) -> None:
-    """Refuse records whose videos are not all there, before any of them is scored."""
-    names = list(dict.fromkeys(record.video for record in records))
-    found = find_files(names, media_root, ("",))
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise InvalidRequestError(
-            f"{len(missing)} of {len(names)} videos are missing, the first is "
-            f"{media_root / missing[0]}; --media-root is the folder that the records' paths start "
-            "from"
-        )
 
 
 def score_texts(

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groundserve.batch.engines import EngineIdentity
 from groundserve.batch.events import Event
 from groundserve.batch.group_scorer import Work
 from groundserve.batch.job import run_job
@@ -34,17 +33,14 @@ class Job:
     manifest: Path
     out: Path
     source: Any
-    identity: EngineIdentity = IDENTITY
+    identity: Mapping[str, Any] = field(default_factory=lambda: IDENTITY)
     workers: Workers = field(default_factory=lambda: Workers(count=2))
     settings: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        return Fingerprint(
-            engine_id=self.identity.engine_id,
-            model=self.identity.model,
-            family=self.identity.family,
-            precision=self.identity.precision,
+        return Fingerprint.of(
+            self.identity,
             defaults=DEFAULTS,
             span_threshold=DEFAULT_SPAN_THRESHOLD,
             span_gap_seconds=DEFAULT_SPAN_GAP_SECONDS,
@@ -79,11 +75,10 @@ class Job:
                 directory,
                 Work(
                     source=self.source,
-                    engine_id=self.identity.engine_id,
+                    engine_id=self.identity["id"],
                     **self.settings,
                 ),
                 workers=self.workers,
-                manifest=manifest,
                 on_event=hear,
             )
             directory.finish(plan)

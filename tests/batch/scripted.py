@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from groundserve.batch.engines import EngineIdentity
 from groundserve.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -29,9 +28,12 @@ from groundserve.selection import select_frames, sigmoid
 from groundserve.triton_messages import DECODER_DIED
 from tests.support.results import make_info
 
-IDENTITY = EngineIdentity(
-    engine_id="scripted", model="scripted", family="videoitg", precision="fp32"
-)
+IDENTITY = {
+    "id": "scripted",
+    "checkpoint": "scripted",
+    "family": "videoitg",
+    "precision": "fp32",
+}
 BAD_QUERY = "bad"
 """A question that holds this is refused."""
 RELEASED = "released"
@@ -49,7 +51,7 @@ class ScriptedSource:
     """File that gets a line for each call: pid, video, questions, "decoded" or "cached"."""
     is_shared: bool = False
     """As `EngineSource` has it."""
-    engine_id: str = IDENTITY.engine_id
+    engine_id: str = IDENTITY["id"]
     """What answers say."""
 
     def open(self, *, num_threads: int, limits: Limits) -> ScriptedScorer:

@@ -98,4 +98,4 @@ def test_ray_is_the_pinned_one():
     pins = (REPOSITORY / "constraints.txt").read_text("utf-8")
     (version,) = re.findall(r"^ray==([\d.]+)", pins, re.MULTILINE)
     assert MANIFEST["spec"]["rayClusterSpec"]["rayVersion"] == version
-    assert f"ray[data,default]=={version}" in DEPLOY_DOCS
+    assert f"ray[default]=={version}" in DEPLOY_DOCS

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from groundserve.batch.engines import EngineIdentity
+from groundserve.families import get_text_family
 from tests.cli.command import run_cli
 from tests.cli.steps import assert_one_error
 
-IDENTITY = EngineIdentity(engine_id="e", model="m", family="videoitg", precision="fp32")
+IDENTITY = {"id": "e", "checkpoint": "m", "family": "videoitg", "precision": "fp32"}
 ROW = {"id": "a", "video": "a.mp4", "query": "When?"}
 
 
@@ -67,7 +67,7 @@ REFUSED = [
     ("m.jsonl --max-attempts 0", "--max-attempts must be >= 1, got 0"),
     ("m.jsonl --price-per-hour 0", "--price-per-hour must be a number > 0, got 0.0"),
     ("m.jsonl --frames full", "--frames must name an empty or new folder"),
-    ("m.jsonl --out new --frames ./new/staging/x", "is where the run keeps files of its own"),
+    ("m.jsonl --out new --frames ./new/scores/x", "is where the run keeps files of its own"),
     ("m.jsonl --frames new --frames-format png --frames-quality 9", "quality goes with"),
     ("m.jsonl --frames-format png", "--frames-format goes with --frames"),
     ("status none", "none holds no run"),
@@ -88,6 +88,33 @@ def test_refused_at_once_with_one_line_and_2(run, tmp_path, args, message):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("args", "workers"),
+    [
+        ("", 1),
+        ("--workers 1", 1),
+        ("--workers 2 --gpus-per-worker 1", 2),
+        ("--gpus-per-worker 1", None),
+        ("--workers 2", "--workers 2: with engines of the profile vllm each worker starts a vLLM"),
+        ("--workers 2 --gpus-per-worker 0.5", "or ask a server (--server)"),
+    ],
+)
+def test_engines_of_vllm_have_one_worker_or_a_gpu_each(run, tmp_path, monkeypatch, args, workers):
+    manifest = SimpleNamespace(profile="vllm", seam=get_text_family("vtimellm"))
+    monkeypatch.setattr("groundserve.engines.manifest.Manifest.load", lambda _: manifest)
+    jobs = []
+    monkeypatch.setattr("groundserve.cli.batch.run_batch", lambda job, rows: jobs.append(job))
+    options = ("--engines", "e", "--vllm-python", "p", "--out", "out", *args.split())
+    code, _, err = run("m.jsonl", *options)
+    if isinstance(workers, str):
+        assert code == 2
+        assert_one_error(err, workers)
+        return
+    assert code == 0, err
+    assert [job.workers.count for job in jobs] == [workers]
+    assert jobs[0].source.vllm_python == Path("p")
+
+
 def test_rows_that_the_family_cannot_be_asked_are_broken_ones(run, tmp_path, monkeypatch):
     """Which family it is, servers say only when they are asked; there is nothing left to do."""
     rows = [{}, {"options": {"task": "summary"}, "query": "a"}, {"options": {"task": "question"}}]
@@ -95,7 +122,7 @@ def test_rows_that_the_family_cannot_be_asked_are_broken_ones(run, tmp_path, mon
     (tmp_path / "m.jsonl").write_text("".join(lines))
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    family = replace(IDENTITY, family="vtgllm")
+    family = IDENTITY | {"family": "vtgllm"}
     monkeypatch.setattr("groundserve.batch.engines.EngineSource.identity", lambda *_: family)
     asked = ("m.jsonl", "--task", "highlights", "--server", "grpc://a:1", "--out", "out", "--json")
     code, out, err = run_cli("batch", *asked)

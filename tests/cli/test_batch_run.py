@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from groundserve.batch import frame_output
-from groundserve.batch.events import Started
 from groundserve.batch.group_scorer import Answered, Unanswered, score_group
 from groundserve.batch.shards import Unit
 from groundserve.errors import MediaError
@@ -37,13 +36,13 @@ class Here:
         self.stop_after: int | None = None
         """Videos after which a signal comes."""
 
-    def __call__(self, plan, directory, work, *, manifest, workers, on_event):
+    def __call__(self, plan, directory, work, *, workers, on_event):
 
         def tell(event):
             directory.write(event)
             on_event(event)
 
-        tell(Started(**plan.counts._asdict(), workers=1, manifest=manifest))
+        tell(plan.started(workers=1, manifest=directory.manifest))
         with work.source.open(num_threads=1, limits=work.limits) as scorer:
             for number, group in enumerate(plan.groups()):
                 if number == self.stop_after:
@@ -155,24 +154,6 @@ def test_ctrl_c_stops_it_and_resume_goes_on(batch, here, tmp_path, monkeypatch):
     assert "ended before it was done" in report
 
 
-def test_resume_with_other_options_says_what_differs_before_any_work(batch):
-    assert batch().code == 0
-    code, out, err = batch("--resume", "--top-k", "7", "--frames", "frames")
-    assert (code, out) == (2, "")
-    assert_one_error(err, "--top-k: 32 before, 7 now")
-    assert read_steps(err) == []
-    assert "--frames: none before, jpeg of quality 95 in " in err
-
-
-def test_a_run_that_is_finished_is_left_as_it_is(batch, tmp_path):
-    assert batch("--max-attempts", "1").code == 0
-    rows = rows_of(tmp_path / "run")
-    code, out, _ = batch("--resume", "--max-attempts", "1", "--json")
-    assert code == 0
-    assert json.loads(out)["num_rows_this_attempt"] == 0
-    assert rows_of(tmp_path / "run") == rows
-
-
 def test_frames_of_each_row_and_each_video_decoded_once(batch, tmp_path, monkeypatch):
     decoded = []
 
@@ -234,8 +215,9 @@ def test_video_whose_frames_cannot_be_had_is_an_error_and_no_answer(batch, tmp_p
     assert {json.loads(line)["id"] for line in lines} == {"0/0", "0/1"}
 
 
-def test_tables_and_status_and_the_report_again(batch, tmp_path):
-    code, out, err = batch()
+def test_a_run_that_is_finished(batch, tmp_path):
+    """Its tables, its status, its report again; and a resume, which leaves it as it is."""
+    code, out, err = batch("--max-attempts", "1")
     assert code == 0
     assert out.splitlines()[:2] == [
         "rows      8: 4 done, 4 failed",
@@ -257,6 +239,15 @@ def test_tables_and_status_and_the_report_again(batch, tmp_path):
     assert code == 0
     assert out.splitlines()[-1] == f"report    {report}"
     assert "at 3 an hour" in report.read_text("utf-8")
+    code, out, err = batch("--resume", "--top-k", "7", "--frames", "frames")
+    assert (code, out) == (2, "")
+    assert_one_error(err, "--top-k: 32 before, 7 now")
+    assert read_steps(err) == []
+    assert "--frames: none before, jpeg of quality 95 in " in err
+    rows = rows_of(run)
+    code, out, _ = batch("--resume", "--max-attempts", "1", "--json")
+    assert (code, json.loads(out)["num_rows_this_attempt"]) == (0, 0)
+    assert rows_of(run) == rows
 
 
 def test_the_checkpoints_note_is_said(corpus, here):

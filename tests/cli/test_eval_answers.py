@@ -20,7 +20,7 @@ from tests.unit.evaluation.activitynet.recorded import (
     RecordedLanguage,
     cases,
 )
-from tests.unit.evaluation.activitynet.told import Told
+from tests.unit.evaluation.activitynet.told import Alike, Told
 
 FILES = ("--annotations", ANNOTATION, "--answers", LOG)
 RECORDED = cases()["log_metrics"]
@@ -72,7 +72,8 @@ def test_moments_as_json(run):
     assert code == 0, err
     value = json.loads(out)
     assert (value["seed"], value["num_unread"], value["num_restated"]) == (5, 1, 0)
-    for name, label in (("miou", "mIoU"), ("r1_at_05", "R1@0.5")):
+    names = {"miou": "mIoU", "r1_at_03": "R1@0.3", "r1_at_05": "R1@0.5", "r1_at_07": "R1@0.7"}
+    for name, label in names.items():
         assert 100 * value[name]["value"] == pytest.approx(RECORDED["grounding"][label], rel=1e-9)
         assert value[name]["low"] <= value[name]["value"] <= value[name]["high"]
 
@@ -102,7 +103,7 @@ def test_captions(run, no_java):
 
 
 def test_answers_of_another_reference(run, no_java, monkeypatch, tmp_path):
-    monkeypatch.setattr(eval_answers, "JavaLanguage", lambda: nullcontext(HalfAlike()))
+    monkeypatch.setattr(eval_answers, "JavaLanguage", lambda: nullcontext(Alike(0.5)))
     annotations, answers = tmp_path / "val.caption_coco_format.json", tmp_path / "result.json"
     moment = {"image_id": "a.mp4", "caption": "A dog.", "timestamp": [0, 10], "id": 0}
     told = {"vname": "a.mp4", "generated_cap": "0.0 - 5.0 seconds, a dog.", "prompt": ""}
@@ -138,7 +139,7 @@ def test_captions_without_java(run, tmp_path):
 def test_a_model_is_asked_what_the_file_does_not_answer(
     run, told, no_java, tmp_path, task, count, monkeypatch
 ):
-    monkeypatch.setattr(eval_answers, "JavaLanguage", lambda: nullcontext(HalfAlike()))
+    monkeypatch.setattr(eval_answers, "JavaLanguage", lambda: nullcontext(Alike(0.5)))
     for name in ("clip_a.mp4", "clip_b.webm", "clip_c.mkv"):
         (tmp_path / name).touch()
     log = tmp_path / "log.jsonl"
@@ -149,13 +150,20 @@ def test_a_model_is_asked_what_the_file_does_not_answer(
     lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     assert len(lines) == count
     assert {line["model"] for line in lines} == {"grpc://127.0.0.1:8001"}
+    told_all = {"answer", "moments", "duration_seconds", "video_id", "task", "query_id", "model"}
+    assert all(told_all | ({"info"} if task == "moments" else set()) == {*it} for it in lines)
     assert {options.max_new_tokens for *_, options in told.asked} == {9}
     assert "1 of 4 annotated videos are not in" in first.stderr
     assert "asking about video 3 of 3" in first.stderr
-    asked = len(told.asked)
-    second = run(*given, *model)
-    assert (second.code, second.stdout) == (0, first.stdout)
-    assert len(told.asked) == asked
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-3])  # all of the last answer but its end was written
+    asked = [queries for _, queries, _ in told.asked]
+    for num_asked in (1, 0):
+        told.asked.clear()
+        second = run(*given, *model, "--max-new-tokens", 9)
+        assert (second.code, second.stdout) == (0, first.stdout)
+        assert [queries for _, queries, _ in told.asked] == [asked[-1][-1:]] * num_asked
+        assert log.read_bytes() == whole
     assert run(*given).stdout == first.stdout
     other = run(*given[:-1], "--checkpoint", "mine", "--media-root", tmp_path)
     refused(other, "name another file for this model's answers")
@@ -182,7 +190,7 @@ def test_a_checkpoint_answers_as_the_reference(
     run, no_java, monkeypatch, tmp_path, clips, command, case_name, annotation
 ):
     """In the wording of its evaluation, which the sentence is put into."""
-    monkeypatch.setattr(eval_answers, "JavaLanguage", lambda: nullcontext(HalfAlike()))
+    monkeypatch.setattr(eval_answers, "JavaLanguage", lambda: nullcontext(Alike(0.5)))
     (case,) = (case for case in cases()["cases"] if case["name"] == case_name)
     source = clips[case["video"]]
     annotations, log = tmp_path / "annotations.json", tmp_path / "log.jsonl"
@@ -194,16 +202,6 @@ def test_a_checkpoint_answers_as_the_reference(
     assert code == 0, err
     (line,) = (json.loads(line) for line in log.read_text("utf-8").splitlines())
     assert line["answer"] == case["runs"]["fp32"]["greedy_text"]
-
-
-class HalfAlike:
-    """Takes every two captions for half alike."""
-
-    def tokenize(self, captions):
-        return {caption: caption.lower() for caption in captions}
-
-    def meteor(self, pairs):
-        return 0.5, [0.5] * len(pairs)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,12 @@ def test_answers_of_vtgllm(ground_truth, tmp_path):
     assert out.splitlines()[-1] == "2 answers, 2 videos"
     for note in ("whose clips all score 0: 1", "do not count: 1", "left out: 1"):
         assert f"{note}\n" in err
+    # What its evaluation makes of them, as the benchmark's predictions.
+    scores = ((1, [0, 4.0, 0, 1.0]), (2, [0.0] * 4))
+    made = [{"qid": query, "pred_saliency_scores": each} for query, each in scores]
+    answers.write_text(json.dumps(made), "utf-8")
+    again = json.loads(run(ground_truth, answers, "--json", "--seed", 3).stdout)
+    assert again == {**value, "num_unread": 0, "num_strangers": 0}
 
 
 def test_a_model_is_asked_what_the_file_does_not_answer(monkeypatch, ground_truth, tmp_path):

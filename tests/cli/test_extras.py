@@ -19,7 +19,7 @@ def test_every_extra_imports_in_one_process():
         "pyarrow.parquet",
         "pycocoevalcap.cider.cider",
         "pytriton",
-        "ray.data",
+        "ray",
         "rich",
         "safetensors",
         "sklearn",

@@ -29,22 +29,10 @@ def answer_rows(
     manifest = folder / "m.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     identity = source.identity(AnswerOptions())
-    fingerprint = Fingerprint(
-        engine_id=identity.engine_id,
-        model=identity.model,
-        family=identity.family,
-        precision=identity.precision,
-        defaults=AnswerOptions(),
-        span_threshold=0.5,
-        span_gap_seconds=0.0,
+    fingerprint = Fingerprint.of(
+        identity, defaults=AnswerOptions(), span_threshold=0.5, span_gap_seconds=0.0
     )
-    work = Work(
-        source=source,
-        engine_id=identity.engine_id,
-        num_threads=1,
-        span_threshold=0.5,
-        span_gap_seconds=0.0,
-    )
+    work = Work(source=source, engine_id=fingerprint.engine_id)
     found: dict[str, Answer] = {}
     planned = read_manifest(str(manifest), defaults=AnswerOptions())
     with (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from groundserve import Client
-from groundserve.batch.engines import EngineIdentity, EngineSource
+from groundserve.batch.engines import EngineSource
 from groundserve.batch.servers import ServerPool, rank
 from groundserve.engines.manifest import Manifest
 from groundserve.errors import MediaError, UnavailableError
@@ -45,7 +45,7 @@ def test_a_bad_video_is_no_reason_to_ask_another(url, nobody, tmp_path):
 
 
 def test_the_servers_say_which_engines_they_have(url, nobody, engine_dirs):
-    expected = EngineIdentity.of(Manifest.load(engine_dirs["cpu"]).identity)
+    expected = Manifest.load(engine_dirs["cpu"]).identity
     assert EngineSource(servers=(url, nobody)).identity() == expected
     assert EngineSource(engines=engine_dirs["cpu"]).identity() == expected
     with EngineSource(servers=(url,)).open(num_threads=1, limits=Limits()) as scorer:

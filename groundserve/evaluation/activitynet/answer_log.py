@@ -1,7 +1,7 @@
 """Answers about annotated videos: a reference's file, lines of `ask --json`, a batch's folder.
 
 A line of the log is `{"video_id", "task", "query_id", "answer"}`; of a question for a moment also
-`"info": {"sentence_id", "iou"}`. Lines that `ask_annotated` adds say in `moments` and
+`"info": {"sentence_id", "iou"}`. Lines that a model adds say in `moments` and
 `duration_seconds` what times the answer tells, and in `model` who told them; without those the text
 is read as one of VTimeLLM's.
 
@@ -10,9 +10,8 @@ Source: huangb23/VTimeLLM c34ae56, `vtimellm/eval/eval.py` and `metric.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from groundserve.answers import Answer, AnswerResult
@@ -31,14 +30,9 @@ from groundserve.evaluation.activitynet.answers import (
 )
 from groundserve.evaluation.activitynet.moments import grounding_iou
 from groundserve.evaluation.activitynet.vtgllm_files import is_vtgllm, read_vtgllm
-from groundserve.evaluation.asking import ask_left
+from groundserve.evaluation.asking import Asked
 from groundserve.evaluation.line_file import read_answer_lines, told_answers
-from groundserve.options import AnswerOptions
-from groundserve.scorer import Answerer
 from groundserve.strict_json import is_finite_number, shown
-
-REFERENCE_NEW_TOKENS = 1024
-"""Most tokens of an answer in the reference's evaluation."""
 
 _Question = tuple[str, LogTask, int]
 
@@ -83,32 +77,21 @@ def read_answers(
     return Answers(groundings=tuple(groundings), captions=captions)
 
 
-def ask_annotated(
-    answerer: Answerer,
-    annotations: Mapping[str, Annotation],
-    videos: Mapping[str, Path],
-    path: Path,
-    *,
-    task: LogTask,
-    model: str,
-    max_new_tokens: int = REFERENCE_NEW_TOKENS,
-    on_video: Callable[[int, int], None] = lambda number, total: None,
-) -> None:
-    """Ask for the moment of each sentence, or the captions of each video, that a log lacks.
-
-    Arguments and errors are those of `ask_left`; a sentence without words is an error, too.
-    """
+def annotated_questions(
+    annotations: Mapping[str, Annotation], *, task: LogTask
+) -> Asked[_Question]:
+    """Return what to ask for the moment of each sentence, or the captions of each video."""
     is_grounding = task == "grounding"
-    asked: dict[str, list[_Question]] = {}
-    for video in videos:
-        asked[video] = []
-        for number, sentence in enumerate(annotations[video].sentences if is_grounding else [""]):
-            if is_grounding and not plain_sentence(sentence):
-                raise InvalidRequestError(
-                    f"sentence {number} of the video {video} has no words: its moment cannot be "
-                    "asked for"
-                )
-            asked[video].append((video, task, number))
+
+    def query_of(question: _Question) -> str:
+        video, _, number = question
+        sentence = annotations[video].sentences[number] if is_grounding else ""
+        if is_grounding and not plain_sentence(sentence):
+            raise InvalidRequestError(
+                f"sentence {number} of the video {video} has no words: its moment cannot be asked "
+                "for"
+            )
+        return sentence
 
     def line_of(question: _Question, answer: Answer, result: AnswerResult) -> dict[str, Any]:
         video, _, number = question
@@ -120,17 +103,15 @@ def ask_annotated(
             line["info"] = {"sentence_id": number, "iou": iou}
         return line
 
-    ask_left(
-        answerer,
-        asked,
-        videos,
-        path,
-        options=AnswerOptions(task=TASKS[task], max_new_tokens=max_new_tokens),
-        model=model,
+    return Asked(
+        task=TASKS[task],
+        questions={
+            video: [(video, task, k) for k in range(len(one.sentences) if is_grounding else 1)]
+            for video, one in annotations.items()
+        },
         question_of=question_of,
-        query_of=lambda one: annotations[one[0]].sentences[one[2]] if is_grounding else None,
+        query_of=query_of,
         line_of=line_of,
-        on_video=on_video,
     )
 
 

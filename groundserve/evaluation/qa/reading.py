@@ -12,7 +12,7 @@ from groundserve.data_record import media_path, require_text
 from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.evaluation.line_file import read_lines
 from groundserve.evaluation.qa.question import BENCHMARKS, Layout, Question, Seconds
-from groundserve.evaluation.videos import find_files
+from groundserve.evaluation.videos import find_files, require_files
 from groundserve.strict_json import is_finite_number, shown
 
 _VIDEO_SUFFIXES = ("", ".mp4", ".MP4", ".mkv")
@@ -48,18 +48,12 @@ def read_questions(path: Path, *, layout: Layout) -> list[Question]:
 def find_videos(
     questions: Iterable[Question], media_root: Path, *, skip_missing: bool = False
 ) -> dict[str, Path]:
-    """Return the file of each video that a question names."""
+    """Return the file of each video that a question names; skipping, of those that are there."""
     names = dict.fromkeys(question.video for question in questions)
-    found = find_files(names, media_root, _VIDEO_SUFFIXES)
-    missing = [name for name in names if name not in found]
-    if missing and not (skip_missing and found):
-        skip = "" if skip_missing else ", and --skip-missing leaves out those that are not there"
-        raise InvalidRequestError(
-            f"{len(missing)} of {len(names)} videos are missing, the first is "
-            f"{media_root / missing[0]}; --media-root is the folder that the records' videos "
-            f"start from{skip}"
-        )
-    return found
+    if skip_missing and (found := find_files(names, media_root, _VIDEO_SUFFIXES)):
+        return found
+    hint = "" if skip_missing else ", and --skip-missing leaves out those that are not there"
+    return require_files(names, media_root, _VIDEO_SUFFIXES, what="videos", hint=hint)
 
 
 def file_digest(path: Path) -> str:

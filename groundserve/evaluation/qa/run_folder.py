@@ -22,14 +22,16 @@ from groundserve.evaluation.line_file import append_lines, open_lines, read_ende
 from groundserve.evaluation.qa.arms import Arm
 from groundserve.evaluation.qa.question import Question
 from groundserve.evaluation.qa.replies import Reply, Usage, is_right
-from groundserve.files import whole_file
+from groundserve.run_store import RUN_NAME, find_run, held_run, require_same
+from groundserve.run_store import Run as RunFile
 from groundserve.runtime.closing import Closing
-from groundserve.strict_json import parse_object, shown
+from groundserve.storage import Storage, open_storage
+from groundserve.strict_json import shown
 
 _VERSION = 1
 """Raised whenever a folder of before cannot be gone on with."""
-_RUN, _QUESTIONS = "run.json", "questions.jsonl"
-_ANSWERS, _SELECTIONS = "answers.jsonl", "selections.jsonl"
+_QUESTIONS, _ANSWERS, _SELECTIONS = "questions.jsonl", "answers.jsonl", "selections.jsonl"
+_PARTS = "parts"
 _QUESTION_FIELDS = ("key", "video", "group", "answer", "num_choices", "spans")
 
 
@@ -69,20 +71,20 @@ class RunFolder(Closing):
         """
         self._path = folder
         self._questions = {question.key: question for question in questions}
-        if (folder / _RUN).exists():
-            _read_parts(folder)
-        else:
-            _require_new(folder)
         self._lock = threading.Lock()
+        settings = json.loads(json.dumps(parts))  # as JSON gives it back: a tuple is a list
+
+        def check(run: RunFile) -> None:
+            # A run that has kept nothing, as of a model's name with a slip in it, binds nobody.
+            if _has_kept(folder):
+                require_same(str(folder), _parts_of(run, folder), settings)
+
         with ExitStack() as files:
+            storage, _ = files.enter_context(held_run(str(folder), _PARTS, check=check))
+            if not _has_kept(folder):
+                _begin(storage, settings, questions)
             self._answers = files.enter_context(open_lines(folder / _ANSWERS))
             self._selections = files.enter_context(open_lines(folder / _SELECTIONS))
-            # Under the lock: another process may have begun a run here meanwhile. One that has kept
-            # nothing, as of a model's name with a slip in it, binds nobody.
-            if any((folder / name).stat().st_size for name in (_ANSWERS, _SELECTIONS)):
-                _require_same(folder, parts)
-            else:
-                _begin(folder, parts, questions)
             self.answers = {(answer.key, answer.arm): answer for answer in _read_answers(folder)}
             """By question and arm."""
             self.selections: dict[str, tuple[int, ...]] = {}
@@ -141,7 +143,10 @@ class RunFolder(Closing):
 
 def read_run(folder: Path) -> Run:
     """Read a run, finished or not, that another process may be writing."""
-    parts = _read_parts(folder)
+    run = find_run(open_storage(str(folder)), _PARTS)
+    if run is None or not (folder / _QUESTIONS).exists():
+        raise InvalidRequestError(f"{folder} is no folder of a run")
+    parts = _parts_of(run, folder)
     known = {"layout": parts["layout"], "text": "", "options": ()}
     questions = [
         Question(**{**line, "spans": tuple(map(tuple, line["spans"]))}, **known, number=number)
@@ -150,19 +155,13 @@ def read_run(folder: Path) -> Run:
     return Run(parts=parts, questions=questions, answers=_read_answers(folder))
 
 
-def _read_parts(folder: Path) -> dict[str, Any]:
-    try:
-        text = (folder / _RUN).read_bytes()
-    except OSError as error:
-        raise InvalidRequestError(f"{folder} is no folder of a run: {error.strerror}") from error
-    run = parse_object(text, str(folder / _RUN))
-    parts = run.get("parts")
-    if run.get("version") != _VERSION or not isinstance(parts, dict):
+def _parts_of(run: RunFile, folder: Path) -> dict[str, Any]:
+    if run.get("version") != _VERSION:
         raise InvalidRequestError(
             f"{folder} is a run of version {shown(run.get('version'))}, this is {_VERSION}; "
             "answer into a new folder"
         )
-    return parts
+    return dict(run[_PARTS])
 
 
 def _read_answers(folder: Path) -> list[Answer]:
@@ -173,13 +172,11 @@ def _read_answers(folder: Path) -> list[Answer]:
                 text=line["reply"],
                 is_refused=line["is_refused"],
                 finish_reason=line["finish_reason"],
-                usage=None if line["usage"] is None else Usage(**line["usage"]),
+                usage=line["usage"] and Usage(**line["usage"]),
                 retries=tuple(line["retries"]),
             )
-            frame_indices = tuple(line["frame_indices"])
-            answer = Answer(
-                key=line["key"], arm=line["arm"], reply=reply, frame_indices=frame_indices
-            )
+            frames = tuple(line["frame_indices"])
+            answer = Answer(key=line["key"], arm=line["arm"], reply=reply, frame_indices=frames)
         except (KeyError, TypeError) as error:
             raise InvalidRequestError(f"{where}: not an answer of a run") from error
         if answers.setdefault((answer.key, answer.arm), answer) is not answer:
@@ -190,35 +187,14 @@ def _read_answers(folder: Path) -> list[Answer]:
     return list(answers.values())
 
 
-def _require_new(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        # What a run that was killed as it began leaves is no reason to refuse.
-        is_left = path.name == _QUESTIONS or path.suffix == ".partial"
-        is_empty = path.name in (_ANSWERS, _SELECTIONS) and not path.stat().st_size
-        if not is_left and not is_empty:
-            raise InvalidRequestError(
-                f"{folder} is not empty and holds no run.json; name a new folder, or that of a run"
-            )
+def _has_kept(folder: Path) -> bool:
+    files = (folder / name for name in (_ANSWERS, _SELECTIONS))
+    return any(file.exists() and file.stat().st_size for file in files)
 
 
-def _begin(folder: Path, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
-    with whole_file(folder / _QUESTIONS) as file:
-        for question in questions:
-            line = {name: getattr(question, name) for name in _QUESTION_FIELDS}
-            file.write(json.dumps(line).encode() + b"\n")
+def _begin(storage: Storage, parts: Mapping[str, Any], questions: Sequence[Question]) -> None:
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    run = {"version": _VERSION, "fingerprint": fingerprint, "parts": parts}
-    with whole_file(folder / _RUN) as file:  # last: a folder without it is no run
-        file.write(json.dumps(run, indent=2).encode() + b"\n")
-
-
-def _require_same(folder: Path, parts: Mapping[str, Any]) -> None:
-    there = _read_parts(folder)
-    here = json.loads(json.dumps(parts))  # as JSON gives it back: a tuple is a list
-    names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
-    if names:
-        said = "; ".join(
-            f"{name} was {shown(there.get(name))}, is {shown(here.get(name))}" for name in names
-        )
-        raise InvalidRequestError(f"{folder} is another run's: {said}; name another folder")
+    run = {"version": _VERSION, "fingerprint": fingerprint, _PARTS: parts}
+    storage.write(RUN_NAME, json.dumps(run, indent=2).encode() + b"\n")
+    lines = [{name: getattr(question, name) for name in _QUESTION_FIELDS} for question in questions]
+    storage.write(_QUESTIONS, b"".join(json.dumps(line).encode() + b"\n" for line in lines))

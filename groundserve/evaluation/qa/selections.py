@@ -78,22 +78,20 @@ class RecordedSelector:
         reference's harness counts), or else whose own id. Where it says what was asked (`contexts`)
         that must hold the question.
 
-        The path is a file of records, or a folder that `groundserve batch` wrote; the first K
-        frames of each `index` count, which is best first.
+        The first K frames of each `index` count, which is best first.
         """
-        place = path / BATCH_RECORDS if path.is_dir() else path
         by_number = {question.number: question for question in questions}
         by_key = {question.key: question for question in questions}
         self._found: dict[str, tuple[int, ...]] = {}
-        for line in locked_lines(place):
+        for line in locked_lines(path):
             question = _question_of(line, by_number, by_key)
             # The first of a `doc_id` counts, as for all readers.
             if question is not None and question.key not in self._found:
-                self._found[question.key] = _first(line, num_selected, place)
+                self._found[question.key] = _first(line, num_selected, path)
         missing = [question for question in questions if question.key not in self._found]
         if missing:
             raise InvalidRequestError(
-                f"{place} has no record of {len(missing)} of {len(questions)} questions, the first "
+                f"{path} has no record of {len(missing)} of {len(questions)} questions, the first "
                 f"is number {missing[0].number}, id {shown(missing[0].key)}; a doc_id counts "
                 "questions from 0, or is their id, and `contexts` holds the question"
             )

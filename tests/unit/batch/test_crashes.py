@@ -94,7 +94,7 @@ def killed(out: Path, rows, step: int, **options) -> bool:
 
 
 def test_killed_before_each_step_of_a_resume(corpus, tmp_path):
-    """Whose first attempt has errors at rest, a damaged shard and staged leftovers."""
+    """Whose first attempt has errors at rest, a damaged shard and leftovers of a kill."""
     rows, expected, failed = corpus
 
     def begun(name: str) -> Path:
@@ -102,8 +102,6 @@ def test_killed_before_each_step_of_a_resume(corpus, tmp_path):
         run(out, rows, fails=fails_q1)
         damaged = sorted((out / "scores").glob("*.parquet"))[0]
         damaged.write_bytes(damaged.read_bytes()[:-1])
-        (out / "staging" / "0001").mkdir(parents=True)
-        (out / "staging" / "0001" / "unit-000000-0.staged").touch()
         (out / ".records.jsonl.1.partial").touch()
         return out
 

@@ -10,7 +10,7 @@ from groundserve.batch import events
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.rows import COLUMNS
 from groundserve.batch.shards import schema
-from groundserve.batch.storage import REMOTE_PROTOCOLS
+from groundserve.storage import REMOTE_PROTOCOLS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "batch.md").read_text("utf-8")
 EVENTS = [re.sub("(?<!^)([A-Z])", r"_\1", kind.__name__).lower() for kind in get_args(events.Event)]

@@ -29,8 +29,7 @@ def store():
 
 
 @pytest.fixture(autouse=True)
-def no_waits(monkeypatch, tmp_path):
-    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
+def copies(monkeypatch, tmp_path):
     monkeypatch.setattr(fetch.tempfile, "tempdir", str(tmp_path / "copies"))
     (tmp_path / "copies").mkdir()
 
@@ -55,18 +54,6 @@ def test_copying_ends_with_its_time(store):
         local_file("memory://videos/a.mp4", limits=Limits(), deadline=Deadline.after(0)).__enter__()
 
 
-class Flaky:
-    """Opens files whose first readings break off halfway."""
-
-    def __init__(self, num_faults):
-        self.num_faults = num_faults
-        self.num_tries = 0
-
-    def __call__(self, path, mode, **options):
-        self.num_tries += 1
-        return io.BytesIO(CONTENT) if self.num_tries > self.num_faults else BrokenFile()
-
-
 class BrokenFile(io.BytesIO):
     def read(self, size=-1):
         if self.tell():
@@ -75,17 +62,12 @@ class BrokenFile(io.BytesIO):
         return CONTENT[:1000]
 
 
-@pytest.mark.parametrize("num_faults", [1, 2])
-def test_a_store_that_breaks_off_is_read_again_from_the_start(store, monkeypatch, num_faults):
-    monkeypatch.setattr(type(store), "open", Flaky(num_faults))
-    with local_file("memory://videos/a.mp4", limits=Limits(), deadline=soon()) as path:
-        assert Path(path).read_bytes() == CONTENT
-
-
-def test_a_store_that_stays_away_is_unavailable(store, monkeypatch):
-    flaky = Flaky(10)
-    monkeypatch.setattr(type(store), "open", flaky)
+def test_a_store_that_breaks_off_is_unavailable(store, monkeypatch, tmp_path):
+    monkeypatch.setattr(type(store), "open", lambda *_, **__: BrokenFile())
     with pytest.raises(FetchError, match="the store hung up") as caught:
         local_file("memory://videos/a.mp4", limits=Limits(), deadline=soon()).__enter__()
     assert caught.value.kind is ErrorKind.UNAVAILABLE
-    assert flaky.num_tries == 3
+    assert not list((tmp_path / "copies").iterdir())
+    monkeypatch.undo()
+    with local_file("memory://videos/a.mp4", limits=Limits(), deadline=soon()) as path:
+        assert Path(path).read_bytes() == CONTENT

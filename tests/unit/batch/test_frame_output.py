@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundserve.batch import storage
+from groundserve import storage
 from groundserve.batch.frame_output import (
     FrameEntry,
     FrameOutput,
@@ -77,7 +77,7 @@ def test_killed_run_leaves_no_half_picture_and_the_next_completes_it(output, mon
         if len(written) == 3:  # two for a file: its bytes, then its name
             raise KilledError  # as SIGKILL would: nothing below runs
 
-    monkeypatch.setattr(storage.os, "fsync", die)
+    monkeypatch.setattr(os, "fsync", die)
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     with pytest.raises(KilledError):
         write_frames(output, str(CLIP), entries, timeout_seconds=60)

@@ -8,66 +8,45 @@ import fsspec
 import pytest
 
 from groundserve.batch.errors import ErrorKind
-from groundserve.batch.group_scorer import Answered, Unanswered, score_group
+from groundserve.batch.group_scorer import Answered, Work, score_group
 from groundserve.batch.keys import find_video
 from groundserve.batch.row import Group
 from groundserve.errors import MediaError
 from groundserve.limits import Limits
-from tests.batch.scripted import ScriptedScorer, ScriptedSource
-from tests.unit.batch.bench import Bench
+from tests.batch.scripted import IDENTITY, ScriptedScorer, ScriptedSource
+from tests.unit.batch.making import make_row
 
 
-@pytest.fixture
-def store():
-    filesystem = fsspec.filesystem("memory")
-    for name in ("a", "corrupt-1"):
-        filesystem.pipe_file(f"/videos/{name}.mp4", name.encode())
-    yield filesystem
-    filesystem.rm("/videos", recursive=True)
+class Named(ScriptedScorer):
+    """Keeps what it is asked about: a copy's own name says nothing."""
 
-
-class ShortNamed(ScriptedScorer):
-    """Takes a copy for the video of `real_name`: a copy's own name says nothing."""
-
-    def __init__(self, real_name):
+    def __init__(self, error=None):
         super().__init__(ScriptedSource(), Limits())
-        self.real_name = real_name
         self.paths = []
+        self.error = error
 
     def score(self, video, *args, **kwargs):
         self.paths.append(video)
-        folder = video.rpartition("/")[0]
-        return super().score(f"{folder}/{self.real_name}", *args, **kwargs)
+        if self.error:
+            raise self.error(f"the video {video!r} is empty")
+        return super().score(video, *args, **kwargs)
 
 
-def outcomes(tmp_path, name):
-    bench = Bench(tmp_path)
-    place = f"memory://videos/{name}"
-    local = bench.group(name)
-    video = find_video(place, hash_content=False)
-    group = Group(place=place, identity=video.identity, rows=local.rows)
-    scorer = ShortNamed(name)
-    found = [one for one in score_group(scorer, group, bench.work) if not is_step(one)]
-    return scorer.paths, found
-
-
-def is_step(outcome):
-    return not isinstance(outcome, Answered | Unanswered)
-
-
-def test_a_video_in_a_store_is_scored_from_a_copy_that_goes(store, tmp_path):
-    (path,), (answered,) = outcomes(tmp_path, "a.mp4")
-    assert isinstance(answered, Answered)
+@pytest.mark.parametrize("error", [None, MediaError])
+def test_a_video_in_a_store_is_scored_from_a_copy_that_goes(error):
+    store, place = fsspec.filesystem("memory"), "memory://videos/a.mp4"
+    store.pipe_file("/videos/a.mp4", b"a")
+    identity = find_video(place, hash_content=False).identity
+    group = Group(place=place, identity=identity, rows=(make_row(Path("a.mp4"), "When?", id="a"),))
+    scorer = Named(error)
+    work = Work(source=ScriptedSource(), engine_id=IDENTITY["id"], deadline_seconds=60)
+    (outcome,) = filter(None, score_group(scorer, group, work))
+    store.rm("/videos", recursive=True)
+    (path,) = scorer.paths
     assert not path.startswith("memory:")
     assert not Path(path).exists()
-
-
-def test_what_is_said_of_a_copy_is_said_of_the_video(store, tmp_path, monkeypatch):
-    def score(self, video, *args, **kwargs):
-        self.paths.append(video)
-        raise MediaError(f"the video {video!r} is empty")
-
-    monkeypatch.setattr(ShortNamed, "score", score)
-    (_,), (unanswered,) = outcomes(tmp_path, "corrupt-1.mp4")
-    assert unanswered.kind is ErrorKind.UNREADABLE
-    assert unanswered.message == "the video 'memory://videos/corrupt-1.mp4' is empty"
+    if error is None:
+        assert isinstance(outcome, Answered)
+    else:
+        assert outcome.kind is ErrorKind.UNREADABLE
+        assert outcome.message == f"the video {place!r} is empty"

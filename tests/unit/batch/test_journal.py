@@ -7,7 +7,7 @@ import pytest
 from groundserve.batch import events, journal
 from groundserve.batch.events import Finished, RowFailed, Said, Started, UnitDone, UnitLost
 from groundserve.batch.journal import Journal, read_journal
-from groundserve.batch.storage import open_storage
+from groundserve.storage import open_storage
 
 EVENTS = [
     Started(
@@ -37,7 +37,7 @@ EVENTS = [
         num_bytes=7,
         sha256="0",
     ),
-    UnitLost(unit=1, num_rows=2, is_alone=True, message="killed"),
+    UnitLost(unit=1, num_rows=2, message="killed"),
     Said(message="a shard was damaged"),
     Finished(num_done=3, num_failed=6, failures={"Timeout": 6}, wall_seconds=1.0),
 ]

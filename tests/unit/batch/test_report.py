@@ -3,16 +3,31 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 
 from groundserve.batch.events import VideoTime
 from groundserve.batch.report import render_report
-from groundserve.batch.report_facts import Attempt, Bar, ReportFacts, Worker
+from groundserve.batch.report_facts import Bar, ReportFacts, Worker
 from groundserve.batch.status import Status
 
 NASTY = "<script>alert(1)</script> \"'&amp; \x1b[31m \0 \udcff \ufffe"
 WORKER = Worker(host="node-1", pid=4711, num_rows=100, video_seconds=7200, busy_seconds=1700)
+
+
+def attempt(number: int, host: str = "node-1") -> SimpleNamespace:
+    """As `status.Attempt` is read from a journal."""
+    return SimpleNamespace(
+        number=number,
+        driver={"host": host},
+        started=1795399211.0,
+        seconds=900,
+        is_finished=True,
+        tally=SimpleNamespace(num_scored=50, num_failed=3),
+    )
+
+
 FACTS = ReportFacts(
     status=Status(
         place="/data/run",
@@ -30,22 +45,8 @@ FACTS = ReportFacts(
     first_failures={
         "Missing": [("a", "a.mp4", "no such file"), (64 * "0", "b.mp4", "no such file")]
     },
-    attempts=[
-        Attempt(
-            number=number,
-            started=1795399211.0,
-            host="node-1",
-            seconds=900,
-            num_scored=50,
-            num_failed=3,
-            end="finished",
-        )
-        for number in (1, 2)
-    ],
-    bars=[
-        Bar(start_seconds=0, seconds=900, num_scored=50, num_failed=0),
-        Bar(start_seconds=900, seconds=900, num_scored=47, num_failed=3),
-    ],
+    attempts=[attempt(1), attempt(2)],
+    bars=[Bar(0, 900, 50, 0), Bar(900, 900, 47, 3)],
     stages={"decode": 300.0, "vision_encoder": 900.0, "select": 0.0},
     workers={("node-1", 4711): WORKER},
     slowest=[VideoTime(video="long.mp4", seconds=61, num_rows=2, video_seconds=3600)],
@@ -121,7 +122,7 @@ def test_what_others_wrote_cannot_act_in_the_page():
             fingerprint={NASTY: NASTY, "more": {NASTY: [NASTY]}},
         ),
         first_failures={NASTY: [(NASTY, NASTY, NASTY)]},
-        attempts=[replace(FACTS.attempts[0], host=NASTY, end=NASTY), FACTS.attempts[1]],
+        attempts=[attempt(1, NASTY), attempt(2)],
         stages={NASTY: 1.0},
         workers={(NASTY, 1): replace(WORKER, host=NASTY)},
         slowest=[FACTS.slowest[0]._replace(video=NASTY)],
@@ -147,7 +148,7 @@ def test_page_needs_no_other_file_and_no_network():
     [
         {"status": Status(place="/data/run", state="running")},
         {"stages": {}, "workers": {}, "slowest": [], "first_failures": {}},
-        {"bars": [Bar(start_seconds=0, seconds=1, num_scored=0, num_failed=0)]},
+        {"bars": [Bar(0, 1, 0, 0)]},
     ],
 )
 def test_report_of_a_run_that_has_hardly_begun(changes):

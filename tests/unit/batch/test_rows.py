@@ -81,23 +81,17 @@ def test_each_format_says_the_same(manifest, tmp_path):
     ]
 
 
-def test_options_go_over_the_commands(tmp_path):
-    path = jsonl(tmp_path, {"video": "1", "query": "q", "options": {"sample_fps": 2}})
-    assert only(read(path)).options == ScoreOptions(top_k=4, sample_fps=2)
-
-
-def test_a_struct_of_parquet_has_its_own_fields_alone(tmp_path):
+def test_a_rows_options_go_over_the_commands_and_whole_numbers_are_ids(tmp_path):
     options = [{"top_k": 3, "seek": None}, {"top_k": None, "seek": "keyframe"}, None]
-    table = pa.table({"video": ["1"] * 3, "query": ["q"] * 3, "options": options})
+    table = pa.table({"id": [1, 2, 3], "video": ["1"] * 3, "query": ["q"] * 3, "options": options})
     pq.write_table(table, tmp_path / "m.parquet")
     expected = [ScoreOptions(top_k=3), ScoreOptions(top_k=4, seek="keyframe"), DEFAULTS]
-    assert [row.options for row in read(tmp_path / "m.parquet")] == expected
-
-
-def test_whole_numbers_are_ids(tmp_path):
-    path = jsonl(tmp_path, {"id": 12, "video": "1", "query": "q"})
-    pq.write_table(pa.table({"id": [12], "video": ["1"], "query": ["q"]}), tmp_path / "m.parquet")
-    assert only(read(path)).id == only(read(tmp_path / "m.parquet")).id == "12"
+    rows = read(tmp_path / "m.parquet")
+    assert [row.options for row in rows] == expected
+    assert [row.id for row in rows] == ["1", "2", "3"]
+    lines = ({"id": 12, "video": "1", "query": "q", "options": {"sample_fps": 2}},)
+    row = only(read(jsonl(tmp_path, *lines)))
+    assert (row.id, row.options) == ("12", ScoreOptions(top_k=4, sample_fps=2))
 
 
 @pytest.mark.parametrize(
@@ -312,7 +306,7 @@ def test_each_video_of_a_folder_with_each_question(tmp_path):
     assert [row.position for row in rows] == list(range(6))
 
 
-def test_a_folder_of_a_store(tmp_path):
+def test_a_folder_of_a_store():
     memory = fsspec.filesystem("memory")
     for name in ("b.mp4", "sub/c.webm", ".git/d.mp4", "notes.txt"):
         memory.pipe(f"/folder/{name}", b"")

@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.errors import InvalidRequestError, UnavailableError
+from groundserve.storage import RunDirectoryError
 from tests.unit.batch.making import FINGERPRINT, final_rows, make_corpus, run, work
 
 

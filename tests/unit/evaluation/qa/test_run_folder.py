@@ -2,7 +2,7 @@
 
 import pytest
 
-from groundserve.errors import GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.errors import GroundserveError, InvalidRequestError
 from groundserve.evaluation.qa.replies import Reply, Usage
 from groundserve.evaluation.qa.run_folder import Answer, RunFolder, read_run
 from tests.unit.evaluation.qa.questions import question
@@ -78,15 +78,6 @@ def test_a_damaged_line_is_named(tmp_path, line, message):
         RunFolder(tmp_path, PARTS, QUESTIONS)
 
 
-def test_one_process_at_a_time(tmp_path):
-    with (
-        RunFolder(tmp_path, PARTS, QUESTIONS),
-        pytest.raises(UnavailableError, match="another process answers questions into"),
-    ):
-        RunFolder(tmp_path, PARTS, QUESTIONS)
-    RunFolder(tmp_path, PARTS, QUESTIONS).close()
-
-
 def test_another_engine_selects_nothing_for_this_run(tmp_path):
     with RunFolder(tmp_path, PARTS, QUESTIONS) as run:
         run.add_selections({"0": (1, 2)}, engine={"id": "e", "sizes": (1, 2)})
@@ -99,8 +90,8 @@ def test_another_engine_selects_nothing_for_this_run(tmp_path):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "notes").touch()
-    with pytest.raises(InvalidRequestError, match="is not empty and holds no run"):
+    with pytest.raises(InvalidRequestError, match="has no run of groundserve and is not empty"):
         RunFolder(tmp_path, PARTS, QUESTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
-    with pytest.raises(InvalidRequestError, match="is no folder of a run"):
+    with pytest.raises(InvalidRequestError, match="has no run of groundserve"):
         read_run(tmp_path)

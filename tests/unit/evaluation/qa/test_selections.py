@@ -59,15 +59,15 @@ def test_records_are_found_by_place_best_first(tmp_path):
     assert selection.engine is None
 
 
-def test_records_are_found_by_id_in_a_batch_folder(tmp_path):
+def test_records_are_found_by_id_as_a_batch_has_them(tmp_path):
     """The id 8 is no place in the file; 1, which is one, is asked something else there."""
-    write(
+    path = write(
         tmp_path / "records.jsonl",
         {"doc_id": "7", "index": [4], "contexts": "What?"},
         {"doc_id": 8, "index": [6], "contexts": "Who?"},
         {"doc_id": 1, "index": [5], "contexts": "another question"},
     )
-    selector = RecordedSelector(tmp_path, QUESTIONS, num_selected=3)
+    selector = RecordedSelector(path, QUESTIONS, num_selected=3)
     assert selector.select(VIDEO, {"7": "", "8": ""}).frame_indices == {"7": (4,), "8": (6,)}
 
 

@@ -1,9 +1,8 @@
 """Where videos, manifests and runs may be (paths, URLs of fsspec), and files below one folder.
 
-On a local disk a file is written under another name, flushed, renamed, and its folder flushed. An
-object store puts whole objects by itself; there a move is a copy on the server and a removal, an
-exclusive creation is what the store's client makes of it (s3fs, gcsfs and adlfs have the store
-refuse the second), and there is no lock.
+On a local disk a file appears as a whole. An object store puts whole objects by itself; there a
+move is a copy on the server and a removal, an exclusive creation is what the store's client makes
+of it (s3fs, gcsfs and adlfs have the store refuse the second), and there is no lock.
 """
 
 from __future__ import annotations
@@ -14,19 +13,28 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any
 
-from groundserve.batch.errors import RunDirectoryError
-from groundserve.errors import InvalidRequestError, MissingExtraError, UnavailableError
+from groundserve.errors import (
+    GroundserveError,
+    InvalidRequestError,
+    MissingExtraError,
+    UnavailableError,
+)
+from groundserve.files import append_whole, flush_names, whole_file
 from groundserve.strict_json import shown
 
 LOCAL_PROTOCOLS = ("file", "local")
 REMOTE_PROTOCOLS = ("memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs")
 """Schemes of fsspec that a place may have."""
 LOCK_NAME = ".lock"
-"""Held by the driver of a run."""
+"""Held by whoever works on a run."""
 PARTIAL_SUFFIX = ".partial"
+"""Ending of what a process that was killed was writing."""
+
+
+class RunDirectoryError(GroundserveError):
+    """The run directory cannot be written to, or no longer belongs to this driver."""
 
 
 class Storage:
@@ -43,7 +51,6 @@ class Storage:
     def __init__(self, place: str, path: str) -> None:
         self.place = place
         self._path = path.rstrip("/")
-        self._lock: int | None = None
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of what lies directly in a folder, sorted; none where it is missing."""
@@ -69,38 +76,26 @@ class Storage:
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Yield a binary file, which appears under its name when the block ends."""
-        path = Path(self._at(name))
-        partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
-        with self._changing(name):
-            try:
-                with partial.open("wb") as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(partial, path)
-            except BaseException:
-                with suppress(OSError):
-                    partial.unlink()
-                raise
+        with self._changing(name), whole_file(self._at(name)) as file:
+            yield file
 
     def create(self, name: str, data: bytes) -> None:
         """Put a file there; FileExistsError where there is one."""
-        with self._changing(name), open(self._at(name), "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with self._changing(name):
+            with open(self._at(name), "xb") as file:
+                append_whole(file, data)
+            flush_names(os.path.dirname(self._at(name)))
 
     def append(self, name: str, data: bytes) -> None:
-        """Add to a file; of a local storage alone."""
-        with self._typed("write", name):
-            os.makedirs(os.path.dirname(self._at(name)), exist_ok=True)
-            with open(self._at(name), "ab") as file:
-                file.write(data)
+        """Add to a file, all or nothing; of a local storage alone."""
+        with self._changing(name), open(self._at(name), "ab") as file:
+            append_whole(file, data)
 
     def move(self, source: str, target: str) -> None:
         """Give a file another name."""
         with self._changing(target):
             os.replace(self._at(source), self._at(target))
+            flush_names(os.path.dirname(self._at(target)))
 
     def delete(self, name: str) -> None:
         """Remove a file, or a folder with all in it; nothing where it is missing."""
@@ -109,39 +104,29 @@ class Storage:
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
     def make(self) -> None:
-        """Make the folder where it is missing, or raise InvalidRequestError."""
+        """Make the folder where it is missing; InvalidRequestError where it takes no file."""
+        probe = f".writable.{os.getpid()}{PARTIAL_SUFFIX}"
         try:
-            os.makedirs(self._path or "/", exist_ok=True)
-            with tempfile.TemporaryFile(dir=self._path or "/"):  # nothing of it is left
-                pass
-        except OSError as error:
-            raise InvalidRequestError(
-                f"cannot write to {self.place}: {error.strerror}; name another folder"
-            ) from error
+            self.write(probe, b"")
+            self.delete(probe)
+        except (OSError, RunDirectoryError) as error:
+            raise InvalidRequestError(f"{error}; name another folder") from error
 
-    def lock(self) -> None:
-        """Keep other drivers away until `unlock`, or the end of this process.
-
-        Where a file system has no such locks, nothing is kept away.
-        """
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes away, where the file system has locks; UnavailableError by one."""
         with self._typed("write", LOCK_NAME):
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            self._lock = os.open(self._at(LOCK_NAME), flags, 0o666)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.unlock()
-            raise UnavailableError(
-                f"another process works on {self.place}; wait for it, or end it first"
-            ) from None
-        except OSError:
-            pass
-
-    def unlock(self) -> None:
-        """Let others in."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+            file = open(self._at(LOCK_NAME), "ab")  # noqa: SIM115  # the next line's
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UnavailableError(
+                    f"another process works on {self.place}; wait for it, or end it first"
+                ) from None
+            except OSError:
+                pass
+            yield
 
     def _list(self, path: str) -> list[str]:
         return os.listdir(path or "/")
@@ -151,16 +136,10 @@ class Storage:
 
     @contextmanager
     def _changing(self, name: str) -> Iterator[None]:
-        """Make a file's folder, and have its new name on the disk when the block ends."""
-        folder = os.path.dirname(self._at(name))
+        """Make the folder of a file that is about to change."""
         with self._typed("write", name):
-            os.makedirs(folder, exist_ok=True)
+            os.makedirs(os.path.dirname(self._at(name)), exist_ok=True)
             yield
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
     @contextmanager
     def _typed(self, verb: str, name: str) -> Iterator[None]:
@@ -213,16 +192,9 @@ class _RemoteStorage(Storage):
         with self._typed("write", name), suppress(FileNotFoundError):
             self._fs.rm(self._at(name), recursive=True)
 
-    def make(self) -> None:
-        probe = f".writable.{os.getpid()}{PARTIAL_SUFFIX}"
-        try:
-            self.write(probe, b"")
-            self.delete(probe)
-        except RunDirectoryError as error:
-            raise InvalidRequestError(f"{error}; name another folder") from error
-
-    def lock(self) -> None:
-        pass
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        yield
 
     def _list(self, path: str) -> list[str]:
         # Listings are kept by some clients; another driver may have written meanwhile.
