@@ -16,15 +16,13 @@ from typing import Any
 from vllm import ModelRegistry
 from vllm.platforms import current_platform
 
-_SET_PARENT_DEATH_SIGNAL = 1
-
 
 def register() -> None:
     """Name the decoder of `engine_build.vllm_export`; called in each of vLLM's processes."""
     ModelRegistry.register_model(
         "GroundserveDecoder", "python_backend.vllm_decoder:GroundserveDecoder"
     )
-    if current_platform.is_cpu() and os.environ["VLLM_CPU_OMP_THREADS_BIND"] == "nobind":
+    if current_platform.is_cpu() and os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind":
         _fork_one_process()
 
 
@@ -40,5 +38,5 @@ def _fork_one_process() -> None:
 
     current_platform.check_and_update_config = update_and_fork
     # It has the first one's socket, too: left alone, it would let callers in whom nobody answers.
-    set_option = ctypes.CDLL(None).prctl
-    os.register_at_fork(after_in_child=lambda: set_option(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL))
+    prctl = ctypes.CDLL(None).prctl
+    os.register_at_fork(after_in_child=lambda: prctl(1, signal.SIGKILL))  # PR_SET_PDEATHSIG

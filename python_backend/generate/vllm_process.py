@@ -233,13 +233,11 @@ class VllmEngine(Closing):
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
+                process.resume()  # where it was stopped (SIGSTOP)
         _, alive = psutil.wait_procs(family, _STOP_SECONDS)
         # Python's tracker removes it once all others have ended.
         trackers = set(filter(is_resource_tracker, alive))
         kill_processes(set(alive) - trackers)
-        for tracker in trackers:
-            with suppress(psutil.NoSuchProcess):
-                tracker.resume()  # where all were stopped (SIGSTOP)
         psutil.wait_procs(trackers, _STOP_SECONDS)
         kill_processes(family | session_tree(self._process.pid))
         self._process.wait()
