@@ -2,7 +2,7 @@
 
 The dimensions in it are those of the published models, nvidia/VideoITG-8B and VTimeLLM's of Vicuna
 7B; the GPU is one with seven NVDECs (H100, H200). A build renders those of its own checkpoint and
-machine.
+machine. Profile `vllm` has no folder: its models are those of `cpu`, on a GPU of `torch`.
 """
 
 from __future__ import annotations

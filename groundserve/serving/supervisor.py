@@ -34,7 +34,9 @@ _VLLM_LOOK_SECONDS = 0.5  # while it loads
 _VLLM_LOAD_SECONDS = 600.0
 
 MAX_UNANSWERED = 6
-"""Looks in a row at which the server, or vLLM, has not answered before it is killed."""
+"""Looks in a row at which the server has not answered before it is killed."""
+MAX_UNANSWERED_BY_VLLM = 24
+"""The same for vLLM, which answers between two passes: on a CPU a large decoder takes long."""
 
 _SERVER, _ENGINES, _VLLM = "server", "engines", "vllm"  # no model has these names
 
@@ -142,7 +144,7 @@ class Supervisor:
         """End vLLM where it lives and does not answer; the next look finds that it has ended."""
         is_silent = vllm.is_running() and not vllm.is_ready()
         self._num_unanswered_by_vllm = self._num_unanswered_by_vllm + 1 if is_silent else 0
-        if self._num_unanswered_by_vllm >= MAX_UNANSWERED:
+        if self._num_unanswered_by_vllm >= MAX_UNANSWERED_BY_VLLM:
             self._num_unanswered_by_vllm = 0
             log_event("vllm_stalled", level=logging.ERROR, pid=vllm.pid)
             vllm.end()

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import socket
@@ -42,8 +43,9 @@ _FOLDER_PREFIX = "groundserve-vllm-"
 _MAX_FOLDER_BYTES = 70
 """vLLM makes sockets below its folder whose names are a UUID; 107 bytes are the most."""
 _START_SECONDS = 600.0
-_STOP_SECONDS = 5.0
-_HEALTH_SECONDS = 5.0
+_STOP_SECONDS = 1.0
+_CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 0.2
 _POLL_SECONDS = 0.2
 _TAIL_BYTES = 64 * 1024
 _PLUGIN = "groundserve"
@@ -51,6 +53,9 @@ _PLUGIN = "groundserve"
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 # "(EngineCore pid=123) ERROR 11-24 15:06:40 [core.py:1] ValueError: WHY"
 _ERROR_LINE = re.compile(r"^(?:\(.*?\) )?(?:ERROR .*?\] )?(\w+(?:Error|Exception): .+)", re.M)
+_GPU_SHARE = 0.75
+"""Of a GPU's whole memory what vLLM may take. The vision stage is there, too, and vLLM's own 0.92
+would leave it 2 GiB of 24. Not tried on a GPU."""
 _NUM_WHOLE_SEQUENCES = 4
 """Sequences of the longest kind whose keys and values have room on a CPU at once. vLLM's own
 default is most of the machine's memory."""
@@ -105,6 +110,8 @@ class VllmEngine(Closing):
         self._folder = _make_folder()
         self._log_file = self._folder / "log" if log_file is None else Path(log_file)
         self._log_start = 0
+        self._question: UnixConnection | None = None
+        """Whether its decoder lives, asked and not answered yet."""
         self.socket = self._folder / "socket"
         """Where it listens, the same after a restart."""
         self._command = [
@@ -179,15 +186,19 @@ class VllmEngine(Closing):
         return self._process is not None and self._process.poll() is None
 
     def is_ready(self) -> bool:
-        """Tell whether it answers, and its decoder lives."""
-        connection = UnixConnection(self.socket, timeout=_HEALTH_SECONDS)
+        """Tell whether its decoder answers, at once or since a call before."""
         try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            if self._question is None:
+                self._question = UnixConnection(self.socket, timeout=_CONNECT_SECONDS)
+                # Which the decoder answers, between two passes; of `/health` it knows nothing.
+                self._question.request("GET", "/is_sleeping")
+            if not select.select([self._question.sock], [], [], _ANSWER_SECONDS)[0]:
+                return False
+            is_ready = self._question.getresponse().status == http.HTTPStatus.OK
         except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+            is_ready = False
+        self._drop_question()
+        return is_ready
 
     def reason(self) -> str:
         """Return why it ended, as the end of its log says: the first error is what led to others.
@@ -208,6 +219,7 @@ class VllmEngine(Closing):
 
     def end(self) -> None:
         """End all its processes; `launch` starts it again."""
+        self._drop_question()
         if self._process is None:
             return
         # Asked first, each of them: what is killed leaves shared memory behind.
@@ -215,13 +227,11 @@ class VllmEngine(Closing):
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
+                process.resume()  # where it was stopped (SIGSTOP)
         _, alive = psutil.wait_procs(family, _STOP_SECONDS)
         # Python's tracker removes it once all others have ended.
         trackers = set(filter(is_resource_tracker, alive))
         kill_processes(set(alive) - trackers)
-        for tracker in trackers:
-            with suppress(psutil.NoSuchProcess):
-                tracker.resume()  # where all were stopped (SIGSTOP)
         psutil.wait_procs(trackers, _STOP_SECONDS)
         kill_processes(family | session_tree(self._process.pid))
         self._process.wait()
@@ -233,6 +243,11 @@ class VllmEngine(Closing):
             self.end()
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _drop_question(self) -> None:
+        if self._question is not None:
+            self._question.close()
+            self._question = None
 
     def _open_log(self) -> BinaryIO:
         return open(os.open(self._log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
@@ -311,6 +326,8 @@ def _arguments(directory: Path, manifest: Manifest) -> list[str]:
         flags.append("enforce-eager")
         arguments["max-num-batched-tokens"] = arguments["max-num-seqs"] = _CPU_PASS
         arguments["kv-cache-memory-bytes"] = _cpu_cache_bytes(directory / DECODER_NAME)
+    else:
+        arguments["gpu-memory-utilization"] = _GPU_SHARE
     return [
         *(f"--{name}={value}" for name, value in arguments.items()),
         *(f"--{flag}" for flag in flags),
@@ -337,8 +354,10 @@ def _environment(folder: Path) -> Mapping[str, str]:
         # Nothing is looked up or told outside this machine.
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_SERVER_DEV_MODE": "1",  # for `/is_sleeping`
         "VLLM_HOST_IP": "127.0.0.1",
         "VLLM_RPC_BASE_PATH": str(folder),
+        "TMPDIR": str(folder),
         # Of another vLLM: nobody here sends a key, and the socket is this user's alone.
         "VLLM_API_KEY": "",
         # Without this variable all are loaded.

@@ -18,7 +18,7 @@ subprocess.Popen([{python!r}, "-c", {child!r}])
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200 if self.path == "/health" else 404)
+        self.send_response(200 if self.path == "/is_sleeping" else 404)
         self.end_headers()
 
     def address_string(self):
@@ -43,7 +43,7 @@ exec(program, {{"__name__": "__main__"}})
 
 
 def make_stand_in(folder: Path, *, fails: str = "") -> Path:
-    """Return an interpreter whose vLLM answers `/health`, or ends at once with an error."""
+    """Return an interpreter whose vLLM answers `/is_sleeping`, or ends at once with an error."""
     package = folder / "vllm" / "entrypoints" / "openai"
     package.mkdir(parents=True)
     text = _SERVER.format(python=sys.executable, fails=fails, child=_CHILD)

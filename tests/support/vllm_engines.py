@@ -1,34 +1,25 @@
-"""vLLM for tests: one engine at a time, on the decoder that is asked for."""
+"""A server of profile `vllm` for tests, and what its vLLM says of itself."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from groundserve.engines.manifest import DECODER_NAME, Manifest
-from python_backend.generate.vllm_process import UnixConnection, VllmEngine
+from python_backend.generate.vllm_process import UnixConnection
+from tests.support.engines import shared_engines
+from tests.triton.serve import CACHE_BYTES, Server, serve
+
+WAIT_SECONDS = 600.0
 
 
-class OneEngine:
-    """Keeps the last engine, which serves all directories that have the same decoder."""
-
-    def __init__(self) -> None:
-        self._decoder: dict[str, str] | None = None
-        self.engine: VllmEngine | None = None
-
-    def socket(self, engine_dir: Path) -> Path:
-        """Return where the decoder of a directory is served; another engine ends."""
-        files = Manifest.load(engine_dir).files.items()
-        decoder = {name: sha for name, sha in files if name.startswith(f"{DECODER_NAME}/")}
-        if decoder != self._decoder or self.engine is None:
-            self.close()
-            self.engine = VllmEngine.start(engine_dir)
-            self._decoder = decoder
-        return self.engine.socket
-
-    def close(self) -> None:
-        if self.engine is not None:
-            self.engine.close()
-        self.engine = None
+@contextmanager
+def serve_vllm(folder: Path, checkpoint: Path, parts) -> Iterator[Server]:
+    """Serve a checkpoint; the cache of features is below the folder."""
+    engines = shared_engines(checkpoint, profile="vllm", parts=parts)
+    settings = {"cache_dir": folder / "cache", "cache_bytes": CACHE_BYTES}
+    with serve(engines, folder / "log", **settings) as running:
+        yield running
 
 
 def metric(socket: Path, name: str) -> float:

@@ -1,4 +1,7 @@
-"""Profile `vllm` through the real server: recorded cases, callers who leave, vLLM killed."""
+"""Profile `vllm` through the real server: callers who leave, vLLM killed.
+
+What was recorded is in tests/parity/test_vllm.py.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -20,38 +25,39 @@ from groundserve import (
     UnavailableError,
     UnsupportedError,
 )
-from groundserve.answers import AnswerResult
+from groundserve.errors import EngineMismatchError, GroundserveError
+from groundserve.scoring.gate import check_engines
 from groundserve.serving import Supervisor
-from tests.support import answer_cases, grounded_cases, vtgllm_cases
+from python_backend.generate.vllm import VllmDecoder
+from python_backend.generate.vllm_process import SOCKET_VARIABLE
+from tests.support import answer_cases
 from tests.support.engines import shared_engines
 from tests.support.processes import is_alive
-from tests.support.reference import VTGLLM
-from tests.support.vllm_engines import metric
-from tests.triton import test_grounded, test_vtgllm
+from tests.support.vllm_engines import WAIT_SECONDS, metric, serve_vllm
 from tests.triton.answers import FREE_BOX, assert_same, growth, url
-from tests.triton.serve import CACHE_BYTES, Server, serve
+from tests.triton.serve import Server
 
 CALLERS = 16
 EIGHT = [f"Which frames show the number {number}?" for number in range(8)]
 CHAT = AnswerOptions(task="chat", max_new_tokens=16)
 LONG = AnswerOptions(task="chat", max_new_tokens=3000, temperature=2.0, seed=7)
 MANY = [f"Question {number}? " * 40 for number in range(32)]
-WAIT_SECONDS = 300.0  # an engine loads
-
-
-@contextmanager
-def served(folder: Path, checkpoint: Path, parts) -> Iterator[Server]:
-    engines = shared_engines(checkpoint, profile="vllm", parts=parts)
-    settings = {"cache_dir": folder / "cache", "cache_bytes": CACHE_BYTES}
-    with serve(engines, folder / "log", **settings) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
 def answering(tmp_path_factory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("vllm")
-    with served(folder, answer_cases.CHECKPOINTS, answer_cases.MODELS["stage3"]) as running:
+    folder, parts = tmp_path_factory.mktemp("vllm"), answer_cases.MODELS["stage3"]
+    with serve_vllm(folder, answer_cases.CHECKPOINTS, parts) as running:
         yield running
+
+
+@pytest.fixture
+def beside(answering, monkeypatch) -> Path:
+    """The engine directory, whose decoder this process asks of the same vLLM."""
+    monkeypatch.setenv(SOCKET_VARIABLE, str(answering.triton.vllm.socket))
+    return shared_engines(
+        answer_cases.CHECKPOINTS, profile="vllm", parts=answer_cases.MODELS["stage3"]
+    )
 
 
 @pytest.fixture
@@ -73,51 +79,21 @@ def is_idle(server: Server) -> bool:
     return all(metric(server.triton.vllm.socket, name) == 0 for name in names)
 
 
-def check_whole_and_in_pieces(client: Client, case, clips, check) -> None:
-    """Ask a recorded case twice, the second time with its text told as it comes."""
-    told: list[str] = []
-    whole = client.ask(case.path(clips), case.query, case.options)
-    check(case, whole)
-    in_pieces = client.ask(
-        case.path(clips), case.query, case.options, on_text=lambda _, text: told.append(text)
-    )
-    assert_same(in_pieces, whole)
-    assert whole.answers[0].text.startswith("".join(told).strip())
-    assert len(told) > 1
+def test_the_gate_behind_a_build_passes_a_good_one_and_no_other_decoder(beside):
+    engine_dir, parts = beside, answer_cases.MODELS
+    report = check_engines(engine_dir, answer_cases.CHECKPOINTS, parts=parts["stage3"])
+    assert [check.output for check in report.checks] == ["features", "next_logits", "next_tokens"]
+    # float32 against float32: far below the bound.
+    assert all(check.error < 1e-4 for check in report.checks)
+    with pytest.raises(EngineMismatchError, match="the decoder's engine differs from PyTorch"):
+        check_engines(engine_dir, answer_cases.CHECKPOINTS, parts=parts["stage2"])
 
 
-def check_vtimellm(case, result: AnswerResult) -> None:
-    (answer,) = result.answers
-    assert answer.prompt_token_ids.tolist() == case.input_ids
-    assert answer.token_ids.tolist() == case.token_ids
-    assert answer.text == case.text
-    assert answer.stop_reason == ("eos" if case.stopped_by_eos else "length")
-
-
-def test_recorded_cases_of_vtimellm(client, clips):
-    for case in answer_cases.CASES:
-        if case.model == "stage3":
-            check_whole_and_in_pieces(client, case, clips, check_vtimellm)
-
-
-def test_a_recorded_case_of_vtgllm(tmp_path, clips):
-    config = vtgllm_cases.RELEASED
-    case = next(case for case in vtgllm_cases.CASES if case.config == config)
-    with (
-        served(tmp_path, VTGLLM, vtgllm_cases.parts_of(config)) as server,
-        Client(url(server.triton), timeout_seconds=WAIT_SECONDS) as client,
-    ):
-        check_whole_and_in_pieces(client, case, clips, test_vtgllm.check)
-
-
-@pytest.mark.parametrize("model", ["phi3.5", "llama3"])
-def test_a_recorded_case_of_grounded_videollm(tmp_path, clips, model):
-    case = next(case for case in grounded_cases.CASES if case.model == model)
-    with (
-        served(tmp_path, grounded_cases.WEIGHTS, grounded_cases.PARTS[model]) as server,
-        Client(url(server.triton), timeout_seconds=WAIT_SECONDS) as client,
-    ):
-        check_whole_and_in_pieces(client, case, clips, test_grounded.check)
+def test_embeddings_of_another_width_are_refused_and_end_nothing(answering, client, clips):
+    decoder = VllmDecoder(str(answering.triton.vllm.socket))
+    with pytest.raises(GroundserveError, match="hidden_size 63 does not match"):
+        decoder.extend(np.zeros((8, 63), np.float32), decoder.begin(8), regime=0)
+    assert client.ask(clips["carphone_pristine"], "When?", CHAT).answers[0].text
 
 
 def test_eight_questions_cost_one_vision_pass_and_one_prefix(answering, client, clips):
@@ -173,9 +149,9 @@ def test_a_short_question_is_not_kept_behind_a_long_request(answering, client, c
 def test_draws_behind_a_prompt_of_several_passes_repeat_whatever_else_is_asked(client, clips):
     """vLLM 0.32 itself ends at such a prompt; how many passes it takes depends on the others."""
     video = clips["carphone_pristine"]
-    options = AnswerOptions(task="chat", max_new_tokens=12, temperature=2.0, seed=7)
-    alone = client.ask(video, MANY[3], options)
+    options = AnswerOptions(task="chat", max_new_tokens=12, temperature=2.0, top_p=0.9)
     together = client.ask(video, MANY[:6], options)
+    alone = client.ask(video, MANY[3], replace(options, seed=together.generation.seed))
     assert together.answers[3].token_ids.tolist() == alone.answers[0].token_ids.tolist()
     assert len(set(alone.answers[0].token_ids.tolist())) > 1
 
@@ -192,6 +168,22 @@ def test_a_temperature_that_vllm_changes_or_refuses_is_refused_by_name(client, c
     options = AnswerOptions(task="chat", temperature=temperature)
     with pytest.raises(UnsupportedError, match="draw at a temperature from"):
         client.ask(clips["carphone_pristine"], "When?", options)
+
+
+def test_a_decoder_that_hangs_is_noticed_while_its_api_answers(answering, client, clips):
+    vllm = answering.triton.vllm
+    decoder = psutil.Process(vllm.pid).children(recursive=True)[-1]
+    wait_until(vllm.is_ready)
+    decoder.suspend()
+    try:
+        wait_until(lambda: decoder.status() == psutil.STATUS_STOPPED)
+        assert metric(vllm.socket, "vllm:num_requests_running") == 0  # its API answers
+        assert not vllm.is_ready()
+        assert not vllm.is_ready()
+    finally:
+        decoder.resume()
+    wait_until(vllm.is_ready)
+    assert client.ask(clips["carphone_pristine"], "When?", CHAT).answers[0].text
 
 
 @pytest.mark.parametrize("victim", ["server", "worker"])

@@ -9,7 +9,12 @@ from groundserve.errors import EngineMismatchError, UnavailableError
 from groundserve.runtime.backoff import MAX_DELAY_SECONDS
 from groundserve.serving import supervisor as module
 from groundserve.serving.processes import Stub
-from groundserve.serving.supervisor import LOOK_SECONDS, MAX_UNANSWERED, Supervisor
+from groundserve.serving.supervisor import (
+    LOOK_SECONDS,
+    MAX_UNANSWERED,
+    MAX_UNANSWERED_BY_VLLM,
+    Supervisor,
+)
 
 
 class FakeServer:
@@ -253,15 +258,15 @@ def look_for(seconds: float, supervisor: Supervisor, clock: Clock) -> None:
 def test_vllm_that_does_not_answer_is_killed_and_started_again(server, supervisor, clock, events):
     vllm = server.vllm = FakeVllm()
     vllm.ready = False
-    look_for((MAX_UNANSWERED - 1) * LOOK_SECONDS, supervisor, clock)
+    look_for((MAX_UNANSWERED_BY_VLLM - 1) * LOOK_SECONDS, supervisor, clock)
     vllm.ready = True
     look_for(LOOK_SECONDS, supervisor, clock)
     vllm.ready = False
-    look_for((MAX_UNANSWERED - 1) * LOOK_SECONDS, supervisor, clock)
+    look_for((MAX_UNANSWERED_BY_VLLM - 1) * LOOK_SECONDS, supervisor, clock)
     assert vllm.actions == []  # it was busy, twice
     look_for(2 * LOOK_SECONDS, supervisor, clock)
     assert vllm.actions == ["end", "end", "launch"]
-    look_for(2 * MAX_UNANSWERED * LOOK_SECONDS, supervisor, clock)  # it loads
+    look_for(2 * MAX_UNANSWERED_BY_VLLM * LOOK_SECONDS, supervisor, clock)  # it loads
     assert vllm.actions == ["end", "end", "launch"]
     vllm.ready = True
     look_for(LOOK_SECONDS, supervisor, clock)
