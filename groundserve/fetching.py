@@ -60,8 +60,8 @@ _NOT_PUBLIC: tuple[Network, ...] = tuple(
 )
 
 _WORDS: dict[Reason, str] = {
-    "refused": "video_url is not a URL that may be fetched from: it must be plain, such as "
-    "https://videos.example.com/a.mp4, of a host that the operator allows (--allow-host)",
+    "refused": "the video's URL may not be fetched: it must be plain, such as "
+    "https://videos.example.com/a.mp4, and of a host that is allowed (--allow-host)",
     "unreachable": "the video cannot be fetched: no public host (or one of --allow-network) sent "
     "it whole",
     "too_large": "the video behind the URL has more bytes than may be fetched",
@@ -121,6 +121,9 @@ class FetchPolicy:
         )
 
 
+NO_URLS = FetchPolicy()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Url:
     """The parts of a URL that is written plainly."""
@@ -161,6 +164,11 @@ class Url:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
+
+
+def is_url(text: str) -> bool:
+    """Tell whether a video is named by what is to be fetched."""
+    return text.lower().startswith(("http://", "https://"))
 
 
 def without_secrets(url: str) -> str:

@@ -64,6 +64,24 @@ class OpenVideo:
         )
         return Segments(**answer.arrays, stream=StreamInfo.from_fields(answer.fields))
 
+    def clip(self, first: int, last: int, *, max_bytes: int) -> bytes:
+        """Return an MP4 of the frames from one ordinal to another, encoded in the worker.
+
+        Raises:
+            InvalidRequestError: The file would have more than `max_bytes`.
+            MediaError: A frame does not decode, or they differ in size.
+        """
+
+        def check(answer: Message) -> None:
+            file = answer.arrays.get("file")
+            if file is None or file.dtype != np.uint8 or file.ndim != 1:
+                raise WireError("no clip")
+
+        check_frame_indices(np.arange(first, last + 1), self.index.num_source_frames)
+        fields = {"first": first, "last": last, "max_bytes": max_bytes}
+        answer = self._worker.call("clip", deadline=self._deadline, check=check, **fields)
+        return answer.arrays["file"].tobytes()
+
     def decode(
         self, segments: Segments, *, image_size: int | None = None, resize: ResizeRule = "square"
     ) -> NDArray[np.uint8]:
