@@ -6,19 +6,19 @@ addresses are checked, and one of those that were checked is connected to. So is
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urljoin
 
 from groundserve.errors import (
-    DeadlineExceededError,
     InvalidRequestError,
     MediaError,
     MissingExtraError,
@@ -30,6 +30,7 @@ from groundserve.runtime.deadline import Deadline
 if TYPE_CHECKING:
     import ssl
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -199,21 +200,20 @@ def resolve(host: str) -> list[Address]:
     return list(dict.fromkeys(ipaddress.ip_address(one[4][0]) for one in found))
 
 
-async def fetch(
+@asynccontextmanager
+async def open_url(
     text: str,
-    file: IO[bytes],
     policy: FetchPolicy,
     *,
     deadline: Deadline | None = None,
     ssl_context: ssl.SSLContext | None = None,
-) -> None:
-    """Write what a URL leads to into a file, as it comes.
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Yield what a URL leads to, piece by piece as it comes.
 
     No proxy or password of the environment is used, no cookie kept, and nothing decompressed.
 
     Args:
         text: The URL.
-        file: Empty; what is in it after an error is a part.
         policy: What is allowed.
         deadline: Looked at with each piece.
         ssl_context: Whom to trust; as httpx does where None.
@@ -221,64 +221,87 @@ async def fetch(
     Raises:
         FetchError: It may not be fetched, or cannot.
         DeadlineExceededError, RequestCancelledError: As `deadline` says.
-        UnavailableError: The file cannot be written.
         MissingExtraError: httpx2 is not installed.
     """
     try:
-        import anyio
         import httpcore2
     except ImportError as error:
-        raise MissingExtraError("serve", "httpx2") from error
-    seconds = policy.max_seconds
-    if deadline is not None:
-        deadline.check()
-        seconds = min(seconds, deadline.remaining_seconds())
-    try:
-        with anyio.fail_after(seconds):
-            url: Url | None = Url.parse(text)
-            for _ in range(policy.max_redirects + 1):
-                if url is None:
+        raise MissingExtraError("client", "httpx2") from error
+    url = Url.parse(text)
+    clock = _Clock(policy.max_seconds, deadline)
+    pool = httpcore2.AsyncConnectionPool(
+        ssl_context=ssl_context, network_backend=_backend(policy), max_keepalive_connections=0
+    )
+    async with pool:
+        for _ in range(policy.max_redirects + 1):
+            if not policy.allows_host(url):
+                raise FetchError("refused")
+            async with AsyncExitStack() as stack:
+                response = await clock.within(stack.enter_async_context(_request(pool, url)))
+                given = {name.lower(): value for name, value in response.headers}
+                if response.status not in _REDIRECTS or b"location" not in given:
+                    _check(response.status, given, policy)
+                    yield _pieces(response, policy, clock)
                     return
-                if not policy.allows_host(url):
-                    raise FetchError("refused")
-                url = await _fetch_one(url, file, policy, deadline, ssl_context)
-            if url is not None:
-                raise FetchError("unreachable")
-    except TimeoutError:
-        if deadline is not None and deadline.remaining_seconds() <= 0:
-            raise DeadlineExceededError(_WORDS["too_slow"]) from None
-        raise FetchError("too_slow") from None
-    except (
-        *(httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException),
-        *(httpcore2.UnsupportedProtocol, OSError),
-    ) as error:
-        logger.info("a video could not be fetched: %s", type(error).__name__)
-        raise FetchError("unreachable") from None
+                url = Url.parse(_joined(url, given[b"location"]))
+    raise FetchError("unreachable")
+
+
+async def fetch(text: str, file: IO[bytes], policy: FetchPolicy, **options: Any) -> None:
+    """Write what a URL leads to into a file; for options and errors see `open_url`.
+
+    After an error there is a part of it in the file. UnavailableError: it cannot be written.
+    """
+    async with open_url(text, policy, **options) as pieces:
+        async for piece in pieces:
+            try:
+                file.write(piece)
+            except OSError as error:
+                raise UnavailableError(
+                    f"the video cannot be kept: {os.strerror(error.errno or 0)}; try again later"
+                ) from error
+    file.flush()
 
 
 def fetch_file(
     text: str, file: IO[bytes], policy: FetchPolicy, *, deadline: Deadline | None = None
 ) -> None:
     """Do what `fetch` does, for callers without an event loop."""
-    try:
+    asyncio.run(fetch(text, file, policy, deadline=deadline))
+
+
+class _Clock:
+    """Bounds all waits of one fetch together, and puts what a network says into our words."""
+
+    def __init__(self, seconds: float, deadline: Deadline | None) -> None:
+        self._deadline = deadline
+        self._own = Deadline.after(seconds)
+
+    async def within(self, wait: Awaitable[T]) -> T:
+        """Wait for one thing."""
         import anyio
-    except ImportError as error:
-        raise MissingExtraError("serve", "httpx2") from error
+        import httpcore2
 
-    async def run() -> None:
-        await fetch(text, file, policy, deadline=deadline)
+        seconds = self._own.remaining_seconds()
+        if self._deadline is not None:
+            self._deadline.check()
+            seconds = min(seconds, self._deadline.remaining_seconds())
+        try:
+            with anyio.fail_after(seconds):
+                return await wait
+        except TimeoutError:
+            if self._deadline is not None:
+                self._deadline.check()
+            raise FetchError("too_slow") from None
+        except (
+            *(httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException),
+            *(httpcore2.UnsupportedProtocol, OSError),
+        ) as error:
+            logger.info("a video could not be fetched: %s", type(error).__name__)
+            raise FetchError("unreachable") from None
 
-    anyio.run(run)
 
-
-async def _fetch_one(
-    url: Url,
-    file: IO[bytes],
-    policy: FetchPolicy,
-    deadline: Deadline | None,
-    ssl_context: ssl.SSLContext | None,
-) -> Url | None:
-    """Ask one host; return where it redirects to, None once the file is written."""
+def _request(pool: Any, url: Url) -> AbstractAsyncContextManager[Any]:
     import httpcore2
 
     headers = {
@@ -287,43 +310,30 @@ async def _fetch_one(
         "Accept-Encoding": "identity",
         "User-Agent": "groundserve",
     }
-    where = httpcore2.URL(
-        scheme=url.scheme.encode(),
-        host=url.host.encode(),
-        port=url.port,
-        target=url.target.encode(),
+    host, target = url.host.encode(), url.target.encode()
+    where = httpcore2.URL(scheme=url.scheme.encode(), host=host, port=url.port, target=target)
+    response: AbstractAsyncContextManager[Any] = pool.stream(
+        "GET", where, headers=headers, extensions={"timeout": {"connect": _CONNECT_SECONDS}}
     )
-    pool = httpcore2.AsyncConnectionPool(
-        ssl_context=ssl_context, network_backend=_backend(policy), max_keepalive_connections=0
-    )
-    async with pool, _stream(pool, where, headers) as response:
-        given = {name.lower(): value for name, value in response.headers}
-        if response.status in _REDIRECTS and b"location" in given:
-            return Url.parse(_joined(url, given[b"location"]))
-        if response.status != 200 or given.get(b"content-encoding", b"identity") != b"identity":
-            logger.info("a video could not be fetched: status %d", response.status)
-            raise FetchError("unreachable")
-        length = given.get(b"content-length", b"0")
-        if length.isdigit() and int(length[:20]) > policy.max_bytes:
+    return response
+
+
+def _check(status: int, headers: Mapping[bytes, bytes], policy: FetchPolicy) -> None:
+    if status != 200 or headers.get(b"content-encoding", b"identity") != b"identity":
+        logger.info("a video could not be fetched: status %d", status)
+        raise FetchError("unreachable")
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length[:20]) > policy.max_bytes:
+        raise FetchError("too_large")
+
+
+async def _pieces(response: Any, policy: FetchPolicy, clock: _Clock) -> AsyncIterator[bytes]:
+    num_bytes, stream = 0, response.aiter_stream()
+    while (piece := await clock.within(anext(stream, None))) is not None:
+        num_bytes += len(piece)
+        if num_bytes > policy.max_bytes:
             raise FetchError("too_large")
-        num_bytes = 0
-        async for piece in response.aiter_stream():
-            if deadline is not None:
-                deadline.check()
-            num_bytes += len(piece)
-            if num_bytes > policy.max_bytes:
-                raise FetchError("too_large")
-            _write(file, piece)
-    file.flush()
-    return None
-
-
-def _stream(pool: Any, where: Any, headers: dict[str, str]) -> AbstractAsyncContextManager[Any]:
-    timeout = {"connect": _CONNECT_SECONDS}
-    stream: AbstractAsyncContextManager[Any] = pool.stream(
-        "GET", where, headers=headers, extensions={"timeout": timeout}
-    )
-    return stream
+        yield piece
 
 
 def _joined(url: Url, location: bytes) -> str:
@@ -334,15 +344,6 @@ def _joined(url: Url, location: bytes) -> str:
         return urljoin(str(url), location.decode("ascii"))
     except ValueError:
         raise FetchError("refused") from None
-
-
-def _write(file: IO[bytes], piece: bytes) -> None:
-    try:
-        file.write(piece)
-    except OSError as error:
-        raise UnavailableError(
-            f"the video cannot be kept: {os.strerror(error.errno or 0)}; try again later"
-        ) from error
 
 
 def _backend(policy: FetchPolicy) -> Any:
