@@ -6,7 +6,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,16 +153,26 @@ class Connection:
         """Ask whether the server and all its models are ready, in the caller's thread."""
         self.check_process()
         deadline = Deadline.after(min(timeout_seconds, _READY_SECONDS))
-        messages = self._triton.service_pb2
+        request = self._triton.service_pb2.ServerReadyRequest()
+        if not self.ready_models([MODEL], timeout_seconds):
+            return False
         with suppress(self._grpc.RpcError, ValueError):  # ValueError: the channel is closed
-            for ask, request in (
-                (self._server.ModelReady, messages.ModelReadyRequest(name=MODEL)),
-                (self._server.ServerReady, messages.ServerReadyRequest()),
-            ):
-                if not ask(request, deadline.remaining_seconds(), self._metadata).ready:
-                    return False
-            return True
+            seconds = deadline.remaining_seconds()
+            return bool(self._server.ServerReady(request, seconds, self._metadata).ready)
         return False
+
+    def ready_models(self, names: Iterable[str], timeout_seconds: float) -> list[str]:
+        """Return those models that are ready, in the caller's thread; none where it is not so."""
+        self.check_process()
+        deadline = Deadline.after(min(timeout_seconds, _READY_SECONDS))
+        ready: list[str] = []
+        with suppress(self._grpc.RpcError, ValueError):
+            for name in names:
+                request = self._triton.service_pb2.ModelReadyRequest(name=name)
+                seconds = deadline.remaining_seconds()
+                if self._server.ModelReady(request, seconds, self._metadata).ready:
+                    ready.append(name)
+        return ready
 
     def close(self) -> None:
         """End all calls; after a fork the connection is the other process's."""

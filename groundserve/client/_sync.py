@@ -150,6 +150,15 @@ class Client(BaseClient):
         """
         return self._connection.is_ready(self._timeout_seconds)
 
+    def families(self) -> tuple[str, ...]:
+        """Return the families of its engines, such as "videoitg"; none where it is not ready."""
+        # What it brings reads media, which is for Linux.
+        from groundserve.families import family_names
+
+        if not self._connection.is_ready(self._timeout_seconds):
+            return ()
+        return tuple(self._connection.ready_models(family_names(), self._timeout_seconds))
+
     def close(self) -> None:
         """Close the connection and cancel the calls that are under way in other threads."""
         # In another thread, which an interrupt cannot reach: see `_exchange`.
