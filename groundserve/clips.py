@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,27 +16,35 @@ from groundserve.runtime.deadline import Deadline
 
 MAX_CLIP_BYTES = 256 * MIB
 MAX_CLIP_SECONDS = 600.0
+_TOGETHER_BYTES = 64 * MIB
+"""Of pixels, and of the file, that are taken at one time."""
 
 
-def frame_jpeg(
+def frame_jpegs(
     workers: MediaWorkers,
     source: VideoSource,
-    frame_index: int,
+    frame_indices: Sequence[int],
     *,
     longest_side: int | None = None,
     deadline: Deadline,
-) -> bytes:
-    """Return a frame, by its ordinal in the file, upright as a JPEG.
+) -> list[bytes]:
+    """Return frames, by their increasing ordinals in the file, upright as JPEG.
 
     Raises:
         InvalidRequestError: There is no such frame.
         MediaError, DeadlineExceededError, UnavailableError: As `MediaWorkers.open`.
     """
-    ordinals = np.array([frame_index], np.int64)
+    rest, pictures = np.array(frame_indices, np.int64), []
     with workers.open(source, deadline=deadline) as video:
-        check_frame_indices(ordinals, video.index.num_source_frames)
-        (frame,) = video.decode(video.cut(ordinals))
-    return as_jpeg(shrink(frame, longest_side))
+        check_frame_indices(rest, video.index.num_source_frames)
+        frame_bytes = 3 * video.index.width * video.index.height
+        num_together = max(1, _TOGETHER_BYTES // frame_bytes)
+        while len(rest):
+            segments = video.cut(rest[:num_together], max_bytes=_TOGETHER_BYTES)
+            for frame in video.decode(segments):
+                pictures.append(as_jpeg(shrink(frame, longest_side)))
+            rest = rest[segments.num_frames :]
+    return pictures
 
 
 def clip_mp4(

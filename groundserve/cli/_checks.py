@@ -99,8 +99,8 @@ def parse_clip(text: str | None) -> tuple[float, float] | None:
 
 
 def shown_name(video: str) -> str:
-    """Return what answers call a video."""
-    return STDIN_NAME if video == str(STDIN) else without_secrets(video) if is_url(video) else video
+    """Return what answers call a video that is no file here."""
+    return STDIN_NAME if video == str(STDIN) else without_secrets(video)
 
 
 def is_copied(video: str) -> bool:

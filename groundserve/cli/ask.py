@@ -17,7 +17,6 @@ from groundserve.cli._checks import (
     check_video,
     parse_clip,
     parse_parts,
-    shown_name,
 )
 from groundserve.cli._options import (
     AsJson,
@@ -146,7 +145,7 @@ def command(
     ):
         step("answering")
         result = answerer.ask(path, queries, options, timeout_seconds=timeout_seconds)
-    result = named(result, shown_name(video))
+    result = named(result, video)
     if plot is not None:
         save_moment_plot(plot, result)
     if srt is not None:

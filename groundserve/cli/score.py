@@ -13,7 +13,6 @@ from groundserve.cli._checks import (
     check_request,
     check_video,
     is_copied,
-    shown_name,
 )
 from groundserve.cli._options import (
     AsJson,
@@ -125,7 +124,7 @@ def command(
     with progress("loading") as step, open_scorer(checkpoint, engines, server, **sources) as scorer:
         step("scoring")
         result = scorer.score(path, query, options, **spans)
-    result = named(result, shown_name(video))
+    result = named(result, video)
     write_records(result)
     if contact_sheet is not None:
         save_contact_sheet(contact_sheet, path, result)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundserve.clips import clip_mp4, frame_jpeg
+from groundserve.clips import clip_mp4, frame_jpegs
 from groundserve.errors import DeadlineExceededError, InvalidRequestError, MediaError
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
@@ -90,16 +90,18 @@ def test_a_clip_is_bounded(clips, workers, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_frame_is_that_of_the_ordinal(name, clips, workers):
     source = decode_whole_file(clips[name])
-    for ordinal in (0, 7, len(source) - 1):
-        picture = Image.open(io.BytesIO(made(frame_jpeg, workers, clips[name], ordinal)))
+    ordinals = (0, 7, len(source) - 1)
+    files = made(frame_jpegs, workers, clips[name], ordinals)
+    for ordinal, file in zip(ordinals, files, strict=True):
+        picture = Image.open(io.BytesIO(file))
         assert picture.format == "JPEG"
         distances = [distance(one, np.asarray(picture)) for one in source]
         assert int(np.argmin(distances)) == ordinal
-    small = made(frame_jpeg, workers, clips[name], 7, longest_side=32)
+    small = made(frame_jpegs, workers, clips[name], [7], longest_side=32)[0]
     assert max(Image.open(io.BytesIO(small)).size) == 32
     for ordinal in (-1, len(source)):
         with pytest.raises(InvalidRequestError, match="frame_indices must be 0 to"):
-            made(frame_jpeg, workers, clips[name], ordinal)
+            made(frame_jpegs, workers, clips[name], [ordinal])
 
 
 def test_what_is_no_video_is_refused(tmp_path, workers):
