@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from groundserve._version import __version__
-from groundserve.cli import ask, batch, build, compare, doctor, eval, export, score, serve, train
+from groundserve.cli import (
+    ask,
+    batch,
+    build,
+    compare,
+    doctor,
+    eval,
+    export,
+    gateway,
+    score,
+    serve,
+    train,
+)
 from groundserve.cli._output import stderr
 from groundserve.errors import InvalidRequestError
 
@@ -33,8 +45,9 @@ def make_command() -> Any:
         epilog=_EPILOG,
     )
     app.callback()(_root)
-    for module in (score, ask, build, serve, doctor, compare, export):
+    for module in (score, ask, build, serve, gateway, doctor, compare, export):
         app.command(module.NAME)(module.command)
+    app.command(gateway.KEY_NAME)(gateway.key_command)
     for group in (batch, eval, train):
         app.add_typer(group.app, name=group.NAME)
     command = typer.main.get_command(app)

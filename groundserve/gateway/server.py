@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,10 @@ class GatewayServer:
         """Take the port and open the spool; raises what is wrong with the settings."""
         check_ports(gateway=settings.port)
         self.app = create_app(settings)
+        self._desk: Desk = self.app.state.gateway
         self._socket = listen("gateway", settings.host, settings.port, _BACKLOG)
+        self.videos_dir = self._desk.spool.videos_dir
+        """What servers must be allowed to read."""
         scheme = "https" if settings.tls_certificate else "http"
         self.url = f"{scheme}://{settings.host}:{self._socket.getsockname()[1]}"
         tls = {"ssl_certfile": settings.tls_certificate, "ssl_keyfile": settings.tls_key}
@@ -73,18 +76,19 @@ class GatewayServer:
             self._server.should_exit = True
             thread.join()
 
-    def switch(self, old: str, new: str) -> None:
-        """Send all new requests to another server, and return when the old one has none left.
+    def add(self, url: str) -> None:
+        """Take in a server, and return when it gets requests.
 
-        To be called while it answers, from another thread.
+        To be called while the gateway answers, from another thread; as `drain`.
         """
-        desk: Desk = self.app.state.gateway
+        self._await(self._desk.upstreams.add(url))
 
-        async def switch() -> None:
-            await desk.upstreams.add(new)
-            await desk.upstreams.drain(old)
+    def drain(self, url: str) -> None:
+        """Send a server nothing new, and return when it has answered all."""
+        self._await(self._desk.upstreams.drain(url))
 
-        asyncio.run_coroutine_threadsafe(switch(), self._loop).result()
+    def _await(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
 def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:

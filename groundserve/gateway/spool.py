@@ -43,10 +43,10 @@ class Spool:
             UnavailableError: Another gateway uses it.
         """
         self.settings = settings
-        self._videos = settings.spool_dir.absolute() / "videos"
+        self.videos_dir = settings.spool_dir.absolute() / "videos"
         self._arriving = settings.spool_dir.absolute() / "arriving"
         try:
-            for folder in (settings.spool_dir, self._videos, self._arriving):
+            for folder in (settings.spool_dir, self.videos_dir, self._arriving):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(settings.spool_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -73,7 +73,7 @@ class Spool:
 
     def path(self, video: Video) -> Path:
         """Return where a video's file is."""
-        return self._videos / video.id
+        return self.videos_dir / video.id
 
     def uri(self, video: Video) -> str:
         """Return what a server is told."""
@@ -198,7 +198,7 @@ class Spool:
             if is_left or not self.path(video).is_file():
                 self.delete(video)
         known = {video.id for video in self.store.videos()}
-        for path in self._videos.iterdir():
+        for path in self.videos_dir.iterdir():
             if path.name not in known:
                 path.unlink()
 
