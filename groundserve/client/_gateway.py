@@ -1,8 +1,4 @@
-"""A connection to a gateway: HTTP and JSON, in place of gRPC and tensors.
-
-Requests and results stay the same objects: what is sent is made of a request's tensors, and what
-comes is made into those that a server of gRPC answers with.
-"""
+"""A connection to a gateway: HTTP and JSON, which are made of tensors and into them again."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ async def chat_completions(request: Request, owner: OwnerDep, desk: DeskDep) -> 
 
 
 async def _completion(deltas: AsyncIterator[Delta], head: dict[str, Any]) -> str:
-    text, finish_reason, usage, more = "", "stop", None, {}
+    text, finish_reason, usage = "", "stop", None
+    more: dict[str, Any] = {}
     async with aclosing(deltas):  # type: ignore[type-var]  # a generator
         async for delta in deltas:
             text += delta.text

@@ -26,7 +26,6 @@ from groundserve.results import ScoreResult
 from groundserve.strict_json import shown
 
 _DATA_URL = re.compile(r"data:(?:video/[\w.+-]+)?;base64,([\w+/]*=*)", re.A)
-
 _STORED = "groundserve://videos/"
 _OWN_OPTIONS = {one.name for one in fields(AnswerOptions)} - {
     *("max_new_tokens", "temperature", "top_p", "seed"),
@@ -67,7 +66,7 @@ async def ask_family(
         async def work(tell: OnText) -> Any:
             return await desk.answer(asked, owner, request_id=request_id, on_text=tell)
 
-        pieces = await held.enter_async_context(aclosing(_pieces(work)))
+        pieces = await held.enter_async_context(aclosing(_pieces(work)))  # type: ignore[type-var]
         async for piece in pieces:
             text = piece if isinstance(piece, str) else piece.answers[0].text[num_told:]
             num_told += len(text)

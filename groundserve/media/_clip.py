@@ -19,7 +19,6 @@ from groundserve.media._decode import iterate_targets
 from groundserve.media._reader import PacketReader
 from groundserve.media._resize import RgbConverter
 
-_CODEC = "libx264"
 _OPTIONS = {"preset": "veryfast", "crf": "18", "tune": "zerolatency"}
 """Without B-frames, whose reordering would move the start; and without frames held in memory."""
 _MAX_SIDE_PIXELS = 1920
@@ -46,9 +45,10 @@ def encode_clip(
     buffer = io.BytesIO()
     scale = VideoReformatter()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream(_CODEC, rate=max(1, round(reader.index.average_fps)))
-        stream.options, stream.thread_count = _OPTIONS, num_threads
+        rate = max(1, round(reader.index.average_fps))
+        stream = container.add_stream("libx264", rate, _OPTIONS)
         codec = stream.codec_context
+        codec.thread_count = num_threads
         codec.time_base, codec.pix_fmt = _TIME_BASE, "yuv420p"
         codec.colorspace, codec.color_range = _SMPTE170M, _LIMITED_RANGE
         source_size: tuple[int, ...] | None = None

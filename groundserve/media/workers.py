@@ -78,8 +78,14 @@ class OpenVideo:
                 raise WireError("no clip")
 
         check_frame_indices(np.arange(first, last + 1), self.index.num_source_frames)
-        fields = {"first": first, "last": last, "max_bytes": max_bytes}
-        answer = self._worker.call("clip", deadline=self._deadline, check=check, **fields)
+        answer = self._worker.call(
+            "clip",
+            deadline=self._deadline,
+            check=check,
+            first=first,
+            last=last,
+            max_bytes=max_bytes,
+        )
         return answer.arrays["file"].tobytes()
 
     def decode(
