@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from groundserve.serving import Supervisor, TritonServer
 from groundserve.serving.events import log_event
 from groundserve.serving.status import StatusBoard
 
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 60.0
 
 
 class KeptServer:
@@ -101,6 +102,7 @@ class LocalServers:
     def watch(self) -> None:
         """Switch as often as it is wanted; raises when the server or the gateway ends."""
         while True:
+            select.select([self._wake_fd], [], [])  # which a signal does not end
             os.eventfd_read(self._wake_fd)
             if self._wants_switch:
                 self._wants_switch = False
