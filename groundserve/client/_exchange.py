@@ -17,7 +17,6 @@ from itertools import islice
 from typing import Any, Generic
 
 from groundserve.client._connection import Connection, Piece, Tensors
-from groundserve.client._gateway import GatewayConnection
 from groundserve.client._request import Request, Result
 from groundserve.errors import GroundserveError, RequestCancelledError, UnavailableError
 from groundserve.runtime.deadline import Deadline
@@ -39,7 +38,7 @@ _WAY_BACK_SHARE = 0.1
 class Exchange(Generic[Result]):
     """One request on its way."""
 
-    connection: Connection | GatewayConnection
+    connection: Connection
     deadline: Deadline
     retries: int
     """How often it may begin again after UnavailableError."""

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from itertools import accumulate
 from typing import Any
@@ -18,6 +18,7 @@ from groundserve import errors
 from groundserve.arguments import described
 from groundserve.client._connection import (
     READY_SECONDS,
+    Connection,
     Piece,
     Tensors,
     checked_headers,
@@ -38,10 +39,11 @@ _CONNECT_SECONDS = 10.0
 _STORED = "groundserve://videos/"
 _PATHS = {"frames": "/v1/score", "text": "/v1/ask"}
 _BUSY = (408, 429, 502, 503)
+_OnPiece = Callable[[Piece], None] | None
 
 
-class GatewayConnection:
-    """Does what `Connection` does; each call has a socket and an event loop of its own."""
+class GatewayConnection(Connection):
+    """Each call has a socket and an event loop of its own, which another thread may stop."""
 
     def __init__(
         self,
@@ -61,28 +63,25 @@ class GatewayConnection:
             raise InvalidRequestError(
                 f"url must be http://HOST:PORT of a gateway, got {described(url)}"
             ) from None
-        if root_certificates is not None and not self.url.startswith("https:"):
+        is_encrypted = self.url.startswith("https:")
+        if root_certificates is not None and not is_encrypted:
             raise InvalidRequestError(f"root_certificates goes with https://, got {described(url)}")
         try:
-            self._trusted = ssl.create_default_context(cafile=root_certificates)
+            trusted = ssl.create_default_context(cafile=root_certificates)
         except (OSError, ValueError) as error:
             raise InvalidRequestError(
                 f"root_certificates must be a file in PEM form, got {described(root_certificates)}"
             ) from error
-        self._headers = dict(checked_headers(headers))
+        # Through a proxy https is a tunnel; of plain http it would read the key.
+        self._options: dict[str, Any] = {
+            "base_url": self.url,
+            "headers": checked_headers(headers),
+            "verify": trusted,
+            "trust_env": is_encrypted,
+        }
         self._process_id = os.getpid()
         self._is_closed = False
         self._calls: set[_Call] = set()
-
-    def check_process(self) -> None:
-        """Raise InvalidRequestError after a fork, as a client of gRPC does."""
-        if os.getpid() != self._process_id:
-            raise InvalidRequestError("a client must be used in the process that made it")
-
-    def check_open(self) -> None:
-        """Raise RequestCancelledError once closed."""
-        if self._is_closed:
-            raise RequestCancelledError("the client is closed")
 
     def call(
         self,
@@ -95,34 +94,54 @@ class GatewayConnection:
         is_streamed: bool,
     ) -> _Call:
         """Return what sends a request once it is read."""
-        body = json.loads(inputs["OPTIONS"][0])
-        body["timeout_seconds"] = server_seconds
-        queries = [text.decode() for text in inputs["QUERY"]]
+        options = json.loads(inputs["OPTIONS"][0]) | {"timeout_seconds": server_seconds}
         if is_streamed:
-            body["stream"] = True
+            options["stream"] = True
+        queries = [text.decode() for text in inputs["QUERY"] if text]
+        sent: dict[str, Any] = {"headers": {"x-request-id": request_id}}
         if "VIDEO" in inputs:
-            fields = {"options": json.dumps(body), "query": [one for one in queries if one]}
-            sent = {"data": fields, "files": {"video": inputs["VIDEO"].tobytes()}}
+            sent["data"] = {"options": json.dumps(options), "query": queries}
+            sent["files"] = {"video": inputs["VIDEO"].tobytes()}
         else:
             video = inputs["VIDEO_URI"][0].decode()
             is_url = "://" in video and not video.startswith(_STORED)
-            body["video_url" if is_url else "video_id"] = video.removeprefix(_STORED)
-            sent = {"json": {**body, "queries": [one for one in queries if one]}}
-        headers = {**self._headers, "x-request-id": request_id}
-        return _Call(self, seconds, head, {"headers": headers, **sent})
+            options["video_url" if is_url else "video_id"] = video.removeprefix(_STORED)
+            sent["json"] = {**options, "queries": queries}
 
-    def read(self, call: _Call, on_piece: Callable[[Piece], None] | None) -> Tensors:
+        async def send(on_piece: _OnPiece) -> Tensors:
+            async with asyncio.timeout(seconds):
+                answer = await self._send(_PATHS[head], sent, on_piece)
+            return _score_tensors(answer) if head == "frames" else _answer_tensors(answer)
+
+        return _Call(send)
+
+    def read(self, call: _Call, on_piece: _OnPiece) -> Tensors:
         """Send, and wait for the answer, or raise what became of it."""
+        import httpx2
+
         self._calls.add(call)
         try:
             self.check_open()
             return call.run(on_piece)
+        except asyncio.CancelledError:
+            raise RequestCancelledError(
+                "the request was cancelled: its client was closed"
+            ) from None
+        except TimeoutError:
+            raise DeadlineExceededError(
+                f"no answer from {self.url} within the timeout; allow more time or ask for less"
+            ) from None
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise UnavailableError(
+                f"failed to connect to {self.url}; is the gateway running there?"
+            ) from error
+        except httpx2.HTTPError as error:
+            raise UnavailableError(BROKE.format(url=self.url)) from error
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise foreign_answer(f"JSON of another form: {type(error).__name__}") from error
         finally:
             self._calls.discard(call)
-
-    def broke(self, error: UnavailableError) -> bool:
-        """Tell whether `read` raised this because the connection was lost under the call."""
-        return str(error) == BROKE.format(url=self.url)
+            call.close()
 
     def is_ready(self, timeout_seconds: float) -> bool:
         """Ask whether the gateway has a server that is ready."""
@@ -140,84 +159,13 @@ class GatewayConnection:
         for call in list(self._calls):
             call.cancel()
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """What a client of HTTP is made with."""
-        # Through a proxy https is a tunnel; of plain http it would read the key.
-        is_encrypted = self.url.startswith("https:")
-        return {"base_url": self.url, "verify": self._trusted, "trust_env": is_encrypted}
-
-    def _get(self, path: str, timeout_seconds: float) -> dict[str, Any]:
+    async def _send(self, path: str, sent: dict[str, Any], on_piece: _OnPiece) -> Any:
         import httpx2
 
-        self.check_process()
-        seconds = min(timeout_seconds, READY_SECONDS)
-        try:
-            with httpx2.Client(**self.options, timeout=seconds) as client:
-                found = {} if self._is_closed else client.get(path, headers=self._headers).json()
-        except (httpx2.HTTPError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-
-class _Call:
-    """One request on its way, which another thread may end at any moment."""
-
-    def __init__(
-        self, connection: GatewayConnection, seconds: float, head: str, sent: dict[str, Any]
-    ) -> None:
-        self._connection, self._seconds, self._sent = connection, seconds, sent
-        self._head = head
-        self._is_cancelled = False
-        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
-
-    def cancel(self) -> None:
-        """End it; the gateway sees the connection close."""
-        self._is_cancelled = True
-        if self._running is not None:
-            loop, task = self._running
-            with suppress(RuntimeError):  # it has ended
-                loop.call_soon_threadsafe(task.cancel)
-
-    def run(self, on_piece: Callable[[Piece], None] | None) -> Tensors:
-        """Send it and wait, in the caller's thread."""
-        import httpx2
-
-        url = self._connection.url
-        try:
-            answer = asyncio.run(self._run(on_piece))
-        except asyncio.CancelledError:
-            raise RequestCancelledError(
-                "the request was cancelled: its client was closed"
-            ) from None
-        except TimeoutError:
-            raise DeadlineExceededError(
-                f"no answer from {url} within the timeout; allow more time or ask for less"
-            ) from None
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise UnavailableError(
-                f"failed to connect to {url}; is the gateway running there?"
-            ) from error
-        except httpx2.HTTPError as error:
-            raise UnavailableError(BROKE.format(url=url)) from error
-        try:
-            return _score_tensors(answer) if self._head == "frames" else _answer_tensors(answer)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise foreign_answer(f"JSON of another form: {type(error).__name__}") from error
-
-    async def _run(self, on_piece: Callable[[Piece], None] | None) -> Any:
-        import httpx2
-
-        task = asyncio.current_task()
-        assert task is not None, "this is one"
-        self._running = asyncio.get_running_loop(), task
-        if self._is_cancelled:
-            raise asyncio.CancelledError
         timeout = httpx2.Timeout(None, connect=_CONNECT_SECONDS)
         async with (
-            asyncio.timeout(self._seconds),
-            httpx2.AsyncClient(**self._connection.options, timeout=timeout) as client,
-            client.stream("POST", _PATHS[self._head], **self._sent) as response,
+            httpx2.AsyncClient(**self._options, timeout=timeout) as client,
+            client.stream("POST", path, **sent) as response,
         ):
             if response.status_code != 200:
                 await response.aread()
@@ -232,6 +180,41 @@ class _Call:
                 elif event == "result":
                     return json.loads(data)
             raise httpx2.RemoteProtocolError("the events end without a result")
+
+    def _get(self, path: str, timeout_seconds: float) -> dict[str, Any]:
+        import httpx2
+
+        self.check_process()
+        seconds = min(timeout_seconds, READY_SECONDS)
+        try:
+            with httpx2.Client(**self._options, timeout=seconds) as client:
+                found = {} if self._is_closed else client.get(path).json()
+        except (httpx2.HTTPError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+class _Call:
+    """One request, run once; another thread may cancel it before, meanwhile and after."""
+
+    def __init__(self, send: Callable[[_OnPiece], Coroutine[Any, Any, Tensors]]) -> None:
+        self._send = send
+        self._runner = asyncio.Runner()
+        self._loop = self._runner.get_loop()
+
+    def run(self, on_piece: _OnPiece) -> Tensors:
+        return self._runner.run(self._send(on_piece))
+
+    def cancel(self) -> None:
+        def stop() -> None:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(stop)
+
+    def close(self) -> None:
+        self._runner.close()
 
 
 async def _events(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, str]]:

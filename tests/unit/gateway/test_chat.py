@@ -30,7 +30,7 @@ def about(video, text=QUESTION):
 
 @pytest.fixture
 def gateway(start, scripted):
-    return start(scripted, allow_hosts=("http://*:*",), allow_networks=("127.0.0.0/8",))
+    return start(scripted, allow_hosts=("http://*",), allow_networks=("127.0.0.0/8",))
 
 
 @pytest.fixture
