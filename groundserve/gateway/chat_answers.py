@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from groundserve.answers import AnswerResult, OnText
@@ -95,12 +96,8 @@ async def ask_video_llm(
         assert isinstance(result, ScoreResult), "that is what was asked for"
         ordinals = result.queries[0].selected_frames.tolist()
         seconds = result.queries[0].selected_seconds.tolist()
-        pictures = await desk.pictures.make(
-            desk.spool.path(video),
-            lambda workers, source, deadline: frame_jpegs(
-                workers, source, ordinals, longest_side=llm.longest_side, deadline=deadline
-            ),
-        )
+        make = partial(frame_jpegs, frame_indices=ordinals, longest_side=llm.longest_side)
+        pictures = await desk.pictures.make(desk.spool.path(video), make)
         shown_frames = llm.parts(zip(seconds, pictures, strict=True))
         names = ("temperature", "top_p", "seed", "stop", "max_tokens", "max_completion_tokens")
         given = {name: getattr(body, name) for name in names}

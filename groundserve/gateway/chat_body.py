@@ -11,25 +11,22 @@ from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.strict_json import shown
 
 _MAX_STOPS = 4
-# What OpenAI's clients may send, with the values that change nothing.
-_USUAL: dict[str, tuple[Any, ...]] = {
+_ABOUT_THE_CALLER = ("user", "safety_identifier", "prompt_cache_key")
+_SHAPES_ANSWERS = (
+    *("n", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias"),
+    *("tools", "tool_choice", "parallel_tool_calls", "response_format", "modalities", "audio"),
+    *("functions", "function_call", "prediction", "reasoning_effort", "verbosity", "store"),
+    *("metadata", "service_tier", "web_search_options"),
+)
+"""What OpenAI's clients may send, and nobody here does; each may have its default or be empty."""
+_DEFAULTS: dict[str, tuple[Any, ...]] = {
     "n": (1,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "tools": ([],),
     "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
+    "parallel_tool_calls": (True,),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
-    "store": (False,),
-    "metadata": ({},),
     "service_tier": ("auto", "default"),
 }
-_IGNORED = ("user", "safety_identifier", "prompt_cache_key")
-"""Who asks: nothing here depends on it."""
 
 
 class _Open(BaseModel):
@@ -89,22 +86,16 @@ class ChatBody(_Open):
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
     def others(self) -> dict[str, Any]:
-        """Return the parameters that OpenAI's clients do not know, and refuse what is not done.
-
-        Raises:
-            UnsupportedError: A parameter has another value than its default.
-            InvalidRequestError: A stop string is empty, or there are too many.
-        """
+        """Return the parameters that OpenAI's clients do not know; refuse what is not done here."""
         if len(self.stops) > _MAX_STOPS or "" in self.stops:
             raise InvalidRequestError(f"stop must be up to {_MAX_STOPS} texts, none of them empty")
         others = {}
         for name, value in (self.model_extra or {}).items():
-            if value is None or name in _IGNORED:
-                continue
-            if name not in _USUAL:
+            if name in _SHAPES_ANSWERS:
+                if value and value not in _DEFAULTS.get(name, ()):
+                    raise UnsupportedError(f"{name} is not supported; leave it out")
+            elif value is not None and name not in _ABOUT_THE_CALLER:
                 others[name] = value
-            elif value not in _USUAL[name]:
-                raise UnsupportedError(f"{name} is not supported; leave it out")
         return others
 
 
@@ -119,11 +110,7 @@ class Conversation:
 
     @classmethod
     def of(cls, body: ChatBody) -> Conversation:
-        """Find the video and the question.
-
-        Raises:
-            InvalidRequestError: There is not exactly one video, or the last word is not the user's.
-        """
+        """Find the one video and the user's last word, or raise InvalidRequestError."""
         parts = [part for message in body.messages for part in message.parts]
         videos = [part.video_url for part in parts if part.type == "video_url"]
         if len(videos) != 1 or videos[0] is None:

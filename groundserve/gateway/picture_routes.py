@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -10,11 +11,9 @@ from fastapi.responses import Response
 from groundserve.clips import clip_mp4, frame_jpegs
 from groundserve.gateway.access import OwnerDep
 from groundserve.gateway.errors import ERROR_RESPONSES
-from groundserve.gateway.pictures import Make
+from groundserve.gateway.pictures import Make, T
 from groundserve.gateway.routes import DeskDep, Id
 from groundserve.gateway.work import until_left
-from groundserve.media import MediaWorkers, VideoSource
-from groundserve.runtime.deadline import Deadline
 
 _MAX_ORDINAL = 2**31 - 1
 _MAX_SECONDS = 1e6
@@ -38,13 +37,9 @@ async def frame(
     longest_side: Annotated[int | None, Query(ge=1, le=8192)] = None,
 ) -> Response:
     """Return a frame by its ordinal in the file, as `frame_indices` have it, upright."""
-
-    def make(workers: MediaWorkers, source: VideoSource, deadline: Deadline) -> bytes:
-        options: Any = {"longest_side": longest_side, "deadline": deadline}
-        (picture,) = frame_jpegs(workers, source, [ordinal], **options)
-        return picture
-
-    return Response(await _made(request, desk, owner, video_id, make), media_type="image/jpeg")
+    make = partial(frame_jpegs, frame_indices=[ordinal], longest_side=longest_side)
+    (picture,) = await _made(request, desk, owner, video_id, make)
+    return Response(picture, media_type="image/jpeg")
 
 
 @router.get("/videos/{video_id}/clip.mp4", **_file("video/mp4"))
@@ -57,16 +52,13 @@ async def clip(
     desk: DeskDep,
 ) -> Response:
     """Return the frames shown from one second to another as a video, re-encoded as H.264."""
-
-    def make(workers: MediaWorkers, source: VideoSource, deadline: Deadline) -> bytes:
-        return clip_mp4(workers, source, start, end, deadline=deadline)
-
+    make = partial(clip_mp4, start_seconds=start, end_seconds=end)
     return Response(await _made(request, desk, owner, video_id, make), media_type="video/mp4")
 
 
 async def _made(
-    request: Request, desk: DeskDep, owner: OwnerDep, video_id: str, make: Make[bytes]
-) -> bytes:
+    request: Request, desk: DeskDep, owner: OwnerDep, video_id: str, make: Make[T]
+) -> T:
     video = desk.spool.get(owner, video_id)
     with owner.at_work(), desk.spool.pinned(video):
         return await until_left(request, desk.pictures.make(desk.spool.path(video), make))

@@ -20,7 +20,10 @@ _NUM_WORKERS = 2
 _MAX_WAITING = 32
 _SECONDS = 120.0
 """Longest time for one frame or clip."""
-Make = Callable[[MediaWorkers, VideoSource, Deadline], T]
+
+
+Make = Callable[..., T]
+"""Takes workers, a source and `deadline`, as the functions of `groundserve.clips` do."""
 
 
 class Pictures:
@@ -33,12 +36,7 @@ class Pictures:
         self._num_waiting = 0
 
     async def make(self, path: os.PathLike[str], make: Make[T]) -> T:
-        """Make something of a stored video; its work ends where nobody waits any more.
-
-        Raises:
-            BusyError: Too many wait.
-            GroundserveError: As `make`; RefusedError where the file is gone.
-        """
+        """Make something of a stored video; the work ends where nobody waits any more."""
         if self._num_waiting >= _MAX_WAITING:
             raise BusyError("too many frames and clips are being made; try again later")
         is_left = threading.Event()
@@ -50,7 +48,7 @@ class Pictures:
             except OSError:  # deleted meanwhile
                 raise not_found("video") from None
             with VideoSource.from_fd(fd, limits=self._limits) as source:
-                return make(self._workers, source, deadline)
+                return make(self._workers, source, deadline=deadline)
 
         self._num_waiting += 1
         try:
