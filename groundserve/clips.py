@@ -28,12 +28,7 @@ def frame_jpegs(
     longest_side: int | None = None,
     deadline: Deadline,
 ) -> list[bytes]:
-    """Return frames, by their increasing ordinals in the file, upright as JPEG.
-
-    Raises:
-        InvalidRequestError: There is no such frame.
-        MediaError, DeadlineExceededError, UnavailableError: As `MediaWorkers.open`.
-    """
+    """Return frames, by their increasing ordinals in the file, upright as JPEG."""
     rest, pictures = np.array(frame_indices, np.int64), []
     with workers.open(source, deadline=deadline) as video:
         check_frame_indices(rest, video.index.num_source_frames)
@@ -57,11 +52,8 @@ def clip_mp4(
 ) -> bytes:
     """Return a stretch of a video, re-encoded, from the frame shown at one time to that at another.
 
-    The first frame is at time 0. An end past the video's means its end.
-
-    Raises:
-        InvalidRequestError: The times are no stretch of the video, or one that is too long.
-        MediaError, DeadlineExceededError, UnavailableError: As `MediaWorkers.open`.
+    The first frame is at time 0. An end past the video's means its end. InvalidRequestError: the
+    times are no stretch of the video, or one that is too long.
     """
     if not 0 <= start_seconds <= end_seconds < math.inf:
         raise InvalidRequestError("start and end must be finite with 0 <= start <= end")
@@ -71,11 +63,7 @@ def clip_mp4(
 
 
 def frames_shown(index: VideoIndex, start_seconds: float, end_seconds: float) -> tuple[int, int]:
-    """Return the ordinals of the frames that are shown at two times, 0 <= start <= end.
-
-    Raises:
-        InvalidRequestError: The first is past the video, or they are too far apart.
-    """
+    """Return the ordinals of the frames that are shown at two times, 0 <= start <= end."""
     times = index.pts_seconds
     if start_seconds >= times[0] + index.duration_seconds:
         raise InvalidRequestError(

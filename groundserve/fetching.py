@@ -6,7 +6,6 @@ addresses are checked, and one of those that were checked is connected to. So is
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
 import re
@@ -30,21 +29,19 @@ from groundserve.runtime.deadline import Deadline
 if TYPE_CHECKING:
     import ssl
 
+    import httpx2
+
 T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Reason = Literal["refused", "unreachable", "too_large", "too_slow"]
 
-_MAX_URL_BYTES = 4096
 _CONNECT_SECONDS = 10.0
 _MAX_ADDRESSES = 4
 """Tried of one host."""
-_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 # The last label begins with a letter: what ends in a number is an IPv4 address to some.
 _NAME = rf"(?:{_LABEL}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?"
-_HOST = rf"{_NAME}|[0-9.]+|\[[0-9a-f:.]+\]"
-_URL = re.compile(rf"(https?)://({_HOST})(?::([0-9]{{1,5}}))?((?:[/?][^#]*)?)(?:#.*)?", re.I)
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 # Global by their number, and yet no public host's: transition mechanisms, which lead to any IPv4
 # address, documentation, relays, and what some clouds serve secrets at.
@@ -106,10 +103,11 @@ class FetchPolicy:
                     f"--allow-network must be a network such as 10.1.0.0/16, got {network!r}"
                 ) from error
 
-    def allows_host(self, url: Url) -> bool:
+    def allows_host(self, url: httpx2.URL) -> bool:
         """Tell whether a pattern has the scheme, the host and the port."""
+        origin = f"{url.scheme}://{url.netloc.decode()}"
         full = [one if "://" in one else f"https://{one}" for one in self.hosts]
-        return any(fnmatchcase(url.origin, pattern.replace("[", "[[]")) for pattern in full)
+        return any(fnmatchcase(origin, pattern.replace("[", "[[]")) for pattern in full)
 
     def allows_address(self, address: Address) -> bool:
         """Tell whether an address is public, or of a network that the operator names."""
@@ -120,44 +118,26 @@ class FetchPolicy:
 NO_URLS = FetchPolicy()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Url:
-    """The parts of a URL that is written plainly, host and scheme in lower case."""
+def parse_url(text: str) -> httpx2.URL:
+    """Take a URL apart, or raise FetchError of what two readers could take for two hosts.
 
-    scheme: str
-    host: str
-    port: int
-    target: str
-    """Path and query."""
-
-    @classmethod
-    def parse(cls, text: str) -> Url:
-        """Take a URL apart, or raise FetchError of what two readers could take for two hosts.
-
-        Such are users, zones, backslashes, blanks, what is not ASCII, and addresses in any but
-        their usual form.
-        """
-        is_plain = re.fullmatch(r"[!-~]+", text) and "\\" not in text
-        parts = _URL.fullmatch(text) if is_plain and len(text) <= _MAX_URL_BYTES else None
-        if parts is None:
-            raise FetchError("refused")
-        scheme, host = parts[1].lower(), parts[2].lower().strip("[]")
-        port = int(parts[3] or _PORTS[scheme])
-        if not 0 < port < 65536 or not (re.fullmatch(_NAME, host) or as_address(host)):
-            raise FetchError("refused")
-        target = parts[4] if parts[4].startswith("/") else f"/{parts[4]}"
-        return cls(scheme=scheme, host=host, port=port, target=target)
-
-    @property
-    def authority(self) -> str:
-        """Host and port as a URL has them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
-
-    @property
-    def origin(self) -> str:
-        """All but the target."""
-        return f"{self.scheme}://{self.authority}"
+    Such are users, zones, backslashes, blanks, what is not ASCII, and addresses in any but their
+    usual form.
+    """
+    try:
+        import httpx2
+    except ImportError as error:
+        raise MissingExtraError("client", "httpx2") from error
+    try:
+        # Without a bracket that closes none, and what some readers take for a slash.
+        is_plain = re.fullmatch(r"https?://[!-Z^-~\[\]]+", text, re.I)
+        url = httpx2.URL(text if is_plain else "")
+    except httpx2.InvalidURL:
+        raise FetchError("refused") from None
+    is_host = re.fullmatch(_NAME, url.host) or (as_address(url.host) and "%" not in url.host)
+    if not is_host or "@" in text.split("/")[2] or url.port == 0:
+        raise FetchError("refused")
+    return url
 
 
 def is_url(text: str) -> bool:
@@ -194,29 +174,24 @@ def resolve(host: str) -> list[Address]:
 
 @asynccontextmanager
 async def open_url(
-    text: str,
-    policy: FetchPolicy,
-    *,
-    deadline: Deadline | None = None,
-    ssl_context: ssl.SSLContext | None = None,
+    text: str, policy: FetchPolicy, *, ssl_context: ssl.SSLContext | None = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """Yield what a URL leads to, piece by piece as it comes, or raise FetchError.
 
     No proxy or password of the environment is used, no cookie kept, and nothing decompressed.
-    `deadline` is looked at with each piece; `ssl_context` tells whom to trust, as httpx where None.
+    `ssl_context` tells whom to trust; as httpx does where None.
     """
-    try:
-        import httpcore2
-    except ImportError as error:
-        raise MissingExtraError("client", "httpx2") from error
-    url, clock = Url.parse(text), _Clock(policy.max_seconds, deadline)
+    import httpcore2
+
+    url, deadline = parse_url(text), Deadline.after(policy.max_seconds)
     pool = httpcore2.AsyncConnectionPool(ssl_context=ssl_context, network_backend=_backend(policy))
     async with pool:
         for _ in range(policy.max_redirects + 1):
             if not policy.allows_host(url):
                 raise FetchError("refused")
             async with AsyncExitStack() as stack:
-                response = await clock.within(stack.enter_async_context(_request(pool, url)))
+                sent = stack.enter_async_context(_request(pool, url))
+                response = await _within(deadline, sent)
                 headers = {name.lower(): value for name, value in response.headers}
                 if response.status not in _REDIRECTS or b"location" not in headers:
                     encoding = headers.get(b"content-encoding", b"identity")
@@ -224,13 +199,13 @@ async def open_url(
                         raise FetchError("unreachable")
                     if int(headers.get(b"content-length", b"0")) > policy.max_bytes:
                         raise FetchError("too_large")
-                    yield _pieces(response, policy, clock)
+                    yield _pieces(response, policy, deadline)
                     return
                 location = headers[b"location"].decode("latin-1")
                 # Before it is joined: `urljoin` takes some characters away without a word.
-                if not re.fullmatch(r"[!-Z^-~]+", location):
+                if not re.fullmatch(r"[!-Z^-~\[\]]+", location):
                     raise FetchError("refused")
-                url = Url.parse(urljoin(url.origin + url.target, location))
+                url = _joined(url, location)
     raise FetchError("unreachable")
 
 
@@ -247,47 +222,44 @@ async def fetch(text: str, file: IO[bytes], policy: FetchPolicy, **options: Any)
     file.flush()
 
 
-class _Clock:
-    """Bounds all waits of one fetch together, and puts what a network says into our words."""
-
-    def __init__(self, seconds: float, deadline: Deadline | None) -> None:
-        self._own = Deadline.after(seconds)
-        self._given = deadline or Deadline.after(2 * seconds)
-
-    async def within(self, wait: Awaitable[T]) -> T:
-        import anyio
-        import httpcore2
-
-        self._given.check()
-        left = min(one.remaining_seconds() for one in (self._given, self._own))
-        try:
-            with anyio.fail_after(left):
-                return await wait
-        except TimeoutError:
-            self._given.check()
-            raise FetchError("too_slow") from None
-        except (
-            *(httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException),
-            OSError,
-        ):
-            raise FetchError("unreachable") from None
+def _joined(url: httpx2.URL, location: str) -> httpx2.URL:
+    try:
+        return parse_url(urljoin(str(url), location))
+    except ValueError:
+        raise FetchError("refused") from None
 
 
-def _request(pool: Any, url: Url) -> Any:
+async def _within(deadline: Deadline, wait: Awaitable[T]) -> T:
+    """Wait until a deadline, and put what a network says into our words."""
+    import anyio
     import httpcore2
 
-    scheme, host, target = (part.encode() for part in (url.scheme, url.host, url.target))
+    try:
+        with anyio.fail_after(deadline.remaining_seconds()):
+            return await wait
+    except TimeoutError:
+        raise FetchError("too_slow") from None
+    except (
+        *(httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException),
+        OSError,
+    ):
+        raise FetchError("unreachable") from None
+
+
+def _request(pool: Any, url: httpx2.URL) -> Any:
+    import httpcore2
+
     return pool.stream(
         "GET",
-        httpcore2.URL(scheme=scheme, host=host, port=url.port, target=target),
-        headers={"Host": url.authority, "Accept": "*/*", "Accept-Encoding": "identity"},
+        httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers={"Host": url.netloc, "Accept": "*/*", "Accept-Encoding": "identity"},
         extensions={"timeout": {"connect": _CONNECT_SECONDS}},
     )
 
 
-async def _pieces(response: Any, policy: FetchPolicy, clock: _Clock) -> AsyncIterator[bytes]:
+async def _pieces(response: Any, policy: FetchPolicy, deadline: Deadline) -> AsyncIterator[bytes]:
     num_bytes, stream = 0, response.aiter_stream()
-    while (piece := await clock.within(anext(stream, None))) is not None:
+    while (piece := await _within(deadline, anext(stream, None))) is not None:
         num_bytes += len(piece)
         if num_bytes > policy.max_bytes:
             raise FetchError("too_large")
@@ -320,10 +292,3 @@ def _backend(policy: FetchPolicy) -> Any:
             raise failure
 
     return Backend()
-
-
-def fetch_file(
-    text: str, file: IO[bytes], policy: FetchPolicy, *, deadline: Deadline | None = None
-) -> None:
-    """Do what `fetch` does, for callers without an event loop."""
-    asyncio.run(fetch(text, file, policy, deadline=deadline))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, Any
 
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.storage import split_place
 from groundserve.errors import DeadlineExceededError
-from groundserve.fetching import NO_URLS, FetchPolicy, Reason, fetch_file, is_url
+from groundserve.fetching import NO_URLS, FetchPolicy, Reason, fetch, is_url
 from groundserve.fetching import FetchError as UrlError
 from groundserve.limits import MIB, Limits
 from groundserve.runtime.deadline import Deadline
@@ -50,7 +52,8 @@ def local_file(
     if is_url(place):
         with tempfile.NamedTemporaryFile(prefix="groundserve-video-") as file:
             try:
-                fetch_file(place, file, policy, deadline=deadline)
+                seconds = min(policy.max_seconds, deadline.remaining_seconds())
+                asyncio.run(fetch(place, file, replace(policy, max_seconds=seconds)))
             except UrlError as error:
                 raise FetchError(_KINDS[error.reason], str(error)) from None
             yield file.name

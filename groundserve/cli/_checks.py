@@ -5,6 +5,7 @@ What is wrong with them is an `InvalidRequestError`, whose message names the opt
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
@@ -18,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from groundserve.cli._output import progress
 from groundserve.errors import InvalidRequestError, MediaError
-from groundserve.fetching import FetchPolicy, Url, fetch_file, is_url, without_secrets
+from groundserve.fetching import FetchPolicy, fetch, is_url, parse_url, without_secrets
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.options import AnswerOptions, ScoreOptions
@@ -112,12 +113,12 @@ def check_video(name: str, policy: FetchPolicy, *, command: str = "score") -> No
     """Refuse what is no file on this machine, nor may be fetched, without decoding it."""
     video = Path(name)
     if is_url(name):
-        url = Url.parse(name)
+        url = parse_url(name)
         if not policy.allows_host(url):
-            pattern = url.authority if url.scheme == "https" else f"http://{url.authority}"
+            scheme = "" if url.scheme == "https" else "http://"
             raise InvalidRequestError(
-                f"the video is a URL whose host may not be fetched from; allow it with "
-                f"--allow-host {pattern}, or download the file, or pipe it into: "
+                "the video is a URL whose host may not be fetched from; allow it with --allow-host "
+                f"{scheme}{url.netloc.decode()}, or download the file, or pipe it into: "
                 f"groundserve {command} -"
             )
         return
@@ -165,7 +166,7 @@ def as_file(name: str, policy: FetchPolicy) -> Iterator[Path]:
         path = Path(folder, "video" if is_url(name) else "stdin")
         if is_url(name):
             with progress("fetching"), path.open("wb") as file:
-                fetch_file(name, file, policy)
+                asyncio.run(fetch(name, file, policy))
             _check_content(path, shown_name(name))
             yield path
             return

@@ -37,7 +37,7 @@ async def chat_completions(request: Request, owner: OwnerDep, desk: DeskDep) -> 
         body = await read_json(request, ChatBody, max_bytes=desk.settings.max_body_bytes)
         talk = Conversation.of(body)
         request.state.questions = [talk.question]
-        answer = ask_video_llm if body.model in desk.video_llms else ask_family
+        answer = ask_video_llm if body.model in desk.video_llms.all else ask_family
         deltas = answer(body, talk, desk, owner, request_id)
         head = {"id": f"chatcmpl-{request_id}", "created": int(time.time()), "model": body.model}
         if body.stream:

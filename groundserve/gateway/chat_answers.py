@@ -21,6 +21,7 @@ from groundserve.gateway.access import Owner
 from groundserve.gateway.chat_body import ChatBody, Conversation
 from groundserve.gateway.requests import BODIES, Asked
 from groundserve.gateway.store import Video
+from groundserve.gateway.video_llms import FORWARDED
 from groundserve.gateway.work import Desk
 from groundserve.options import AnswerOptions
 from groundserve.results import ScoreResult
@@ -99,8 +100,7 @@ async def ask_video_llm(
         make = partial(frame_jpegs, frame_indices=ordinals, longest_side=llm.longest_side)
         pictures = await desk.pictures.make(desk.spool.path(video), make)
         shown_frames = llm.parts(zip(seconds, pictures, strict=True))
-        names = ("temperature", "top_p", "seed", "stop", "max_tokens", "max_completion_tokens")
-        given = {name: getattr(body, name) for name in names}
+        given = {name: getattr(body, name) for name in FORWARDED}
         request = {name: value for name, value in given.items() if value is not None}
         request["messages"] = _with_frames(body, shown_frames)
         frames = [{"frame_index": n, "seconds": s} for n, s in zip(ordinals, seconds, strict=True)]

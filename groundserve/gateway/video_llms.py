@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from groundserve.errors import (
-    DeadlineExceededError,
-    InvalidRequestError,
-    MissingExtraError,
-    UnavailableError,
-)
+import httpx2
+
+from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 from groundserve.files import filled_lines
 from groundserve.frames import data_url
@@ -23,8 +20,11 @@ Times = Literal["seconds", "markers"]
 """What stands before each picture: "3.00 s:", or "<3.0 seconds>", Qwen3-VL's own marker."""
 
 _TIME_TEXTS: dict[Times, str] = {"seconds": "{:.2f} s:", "markers": "<{:.1f} seconds>"}
-_CONNECT_SECONDS = 10.0
-_SILENCE_SECONDS = 120.0
+FORWARDED = {"temperature", "top_p", "seed", "stop", "max_tokens", "max_completion_tokens"}
+"""Parameters of a chat request that are passed on as they are."""
+_TIMEOUT = httpx2.Timeout(120.0, connect=10.0)
+"""Seconds without a byte."""
+_REFUSALS = (400, 413, 422)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,63 +91,43 @@ class VideoLlmClients:
     def __init__(self, llms: Sequence[VideoLlm]) -> None:
         """Connect lazily."""
         self.all = {llm.name: llm for llm in llms}
-        self._client: Any = None
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.all
+        # No proxy of the environment: it would read questions and pictures.
+        self._http = httpx2.AsyncClient(trust_env=False) if llms else None
 
     async def stream(self, name: str, body: dict[str, Any]) -> AsyncIterator[Any]:
         """Send a request of the chat format, and yield its chunks.
 
-        Raises:
-            InvalidRequestError: The model refuses the request.
-            UnavailableError, DeadlineExceededError: It does not answer.
+        What it refuses is an InvalidRequestError, anything else an UnavailableError.
         """
-        import openai
+        import openai  # half a second and 40 MB, for those who have such models
 
         llm = self.all[name]
-        client = self._connected().with_options(
-            api_key=llm.api_key or "none", base_url=llm.base_url
+        client = openai.AsyncOpenAI(
+            api_key=llm.api_key or "none",
+            base_url=llm.base_url,
+            timeout=_TIMEOUT,
+            max_retries=1,
+            http_client=self._http,
         )
-        extra = {key: body.pop(key) for key in body.keys() - _KNOWN}
-        asked = {**body, "model": llm.model or llm.name, "stream": True}
-        asked["stream_options"] = {"include_usage": True}
+        # What the client has no parameter for goes into the body as it is.
+        extra = {key: body.pop(key) for key in body.keys() - FORWARDED - {"messages"}}
         try:
-            chunks = await client.chat.completions.create(**asked, extra_body=extra)
+            chunks = await client.chat.completions.create(
+                **body,
+                model=llm.model or llm.name,
+                stream=True,
+                stream_options={"include_usage": True},
+                extra_body=extra,
+            )
             async with chunks:
                 async for chunk in chunks:
                     yield chunk
-        except openai.APITimeoutError:
-            raise DeadlineExceededError("the Video-LLM did not answer in time") from None
-        except openai.APIStatusError as error:
-            if error.status_code in (400, 413, 422):
+        except openai.APIError as error:
+            if getattr(error, "status_code", None) in _REFUSALS:
                 raise InvalidRequestError("the Video-LLM refuses this request") from None
-            raise UnavailableError("the Video-LLM does not answer") from None
-        except openai.APIError:
             raise UnavailableError("the Video-LLM does not answer") from None
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.close()
-
-    def _connected(self) -> Any:
-        try:
-            import httpx2
-            import openai
-        except ImportError as error:
-            raise MissingExtraError("gateway", "openai") from error
-        if self._client is None:
-            self._client = openai.AsyncOpenAI(
-                api_key="none",
-                timeout=openai.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
-                max_retries=1,
-                http_client=httpx2.AsyncClient(trust_env=False, follow_redirects=False),
-            )
-        return self._client
-
-
-_KNOWN = {
-    *("messages", "temperature", "top_p", "seed", "stop", "max_tokens", "max_completion_tokens"),
-}
-"""What the client has parameters for; all else goes into the body as it is."""
+        if self._http is not None:
+            await self._http.aclose()

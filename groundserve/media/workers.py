@@ -65,12 +65,7 @@ class OpenVideo:
         return Segments(**answer.arrays, stream=StreamInfo.from_fields(answer.fields))
 
     def clip(self, first: int, last: int, *, max_bytes: int) -> bytes:
-        """Return an MP4 of the frames from one ordinal to another, encoded in the worker.
-
-        Raises:
-            InvalidRequestError: The file would have more than `max_bytes`.
-            MediaError: A frame does not decode, or they differ in size.
-        """
+        """Return an MP4 of the frames first..last, encoded in the worker; see `encode_clip`."""
 
         def check(answer: Message) -> None:
             file = answer.arrays.get("file")
