@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -86,8 +87,11 @@ def public_error(error: Exception) -> GroundserveError:
             return DeadlineExceededError(_TOO_LATE)
         case RequestCancelledError():
             return RequestCancelledError("the request was cancelled")
-        case ValidationError():
-            return InvalidRequestError(_what_is_wrong(error))
+        case ValidationError() | RequestValidationError():
+            first = error.errors()[0]
+            # Without the value, which may be anything.
+            place = ".".join(str(part) for part in first["loc"])[:100]
+            return InvalidRequestError(f"{place or 'the body'}: {first['msg']}")
         case HTTPException():
             kind = "NotFoundError" if error.status_code == 404 else "InvalidRequestError"
             return RefusedError(error.status_code, kind, str(error.detail).lower())
@@ -152,10 +156,3 @@ ERROR_RESPONSES: Mapping[int | str, dict[str, Any]] = {
     }
 }
 """For the OpenAPI of every route."""
-
-
-def _what_is_wrong(error: ValidationError) -> str:
-    """Return the first fault without the value, which may be anything."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])[:100]
-    return f"{place or 'the body'}: {first['msg']}"
