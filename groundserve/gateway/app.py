@@ -62,6 +62,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         expiry = asyncio.get_running_loop().create_task(_expire(spool))
         yield
         expiry.cancel()
+        spool.is_closing = True
         await jobs.close()
         await upstreams.close()
         await desk.video_llms.close()

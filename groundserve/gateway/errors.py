@@ -88,7 +88,10 @@ def public_error(error: Exception) -> GroundserveError:
         case RequestCancelledError():
             return RequestCancelledError("the request was cancelled")
         case ValidationError() | RequestValidationError():
-            return InvalidRequestError(_what_is_wrong(error))
+            first = error.errors()[0]
+            # Without the value, which may be anything.
+            place = ".".join(str(part) for part in first["loc"])[:100]
+            return InvalidRequestError(f"{place or 'the body'}: {first['msg']}")
         case HTTPException():
             kind = "NotFoundError" if error.status_code == 404 else "InvalidRequestError"
             return RefusedError(error.status_code, kind, str(error.detail).lower())
@@ -153,10 +156,3 @@ ERROR_RESPONSES: Mapping[int | str, dict[str, Any]] = {
     }
 }
 """For the OpenAPI of every route."""
-
-
-def _what_is_wrong(error: ValidationError | RequestValidationError) -> str:
-    """Return the first fault without the value, which may be anything."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])[:100]
-    return f"{place or 'the body'}: {first['msg']}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from email.message import Message
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -108,10 +108,11 @@ async def read_asked(
     video = form.video if form else None
     if [video, body.video_url, body.video_id].count(None) != 2:
         raise InvalidRequestError("give exactly one of video_url, video_id and a file `video`")
+    asked = Asked.of(kind, body, video)
     if body.video_id is not None:
-        video = spool.get(owner, body.video_id)
-        held.enter_context(spool.pinned(video))
-    return Asked.of(kind, body, video)
+        asked = replace(asked, video=spool.get(owner, body.video_id))
+        held.enter_context(spool.pinned(asked.video))
+    return asked
 
 
 async def read_json(request: Request, model: type[_Body], *, max_bytes: int) -> _Body:

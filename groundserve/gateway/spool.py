@@ -61,6 +61,8 @@ class Spool:
                 f"spool (--spool) {settings.spool_dir} is in use by another gateway"
             ) from None
         self.store = Store(settings.spool_dir / "gateway.sqlite3")
+        self.is_closing = False
+        """Whether work is broken off, which goes on after a restart with the video it is about."""
         self._pins: Counter[str] = Counter()
         self._arriving_bytes: Counter[str] = Counter()
         """By owner's name."""
@@ -97,7 +99,7 @@ class Spool:
             self._pins[video.id] -= 1
             if not self._pins[video.id]:
                 del self._pins[video.id]
-                if video.is_temporary:
+                if video.is_temporary and not self.is_closing:
                     self.delete(video)
 
     def delete(self, video: Video) -> None:

@@ -137,7 +137,7 @@ class Store:
         )
 
     def _select(self, table: str, order: str, where: dict[str, Any]) -> list[sqlite3.Row]:
-        texts = " AND ".join(f"{name} = :{name}" for name in where) or "1"
+        texts = " AND ".join(f"{name} IS :{name}" for name in where) or "1"
         return self._rows.execute(
             f"SELECT * FROM {table} WHERE {texts} ORDER BY {order}", where
         ).fetchall()
