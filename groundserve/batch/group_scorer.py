@@ -23,6 +23,7 @@ from groundserve.errors import (
     MediaError,
     UnavailableError,
 )
+from groundserve.fetching import NO_URLS, FetchPolicy
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.results import ScoreResult
@@ -53,6 +54,7 @@ class Work:
     span_threshold: float = DEFAULT_SPAN_THRESHOLD
     span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS
     frames: FrameOutput | None = None
+    urls: FetchPolicy = NO_URLS
 
     @property
     def limits(self) -> Limits:
@@ -101,7 +103,9 @@ def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator
     try:
         yield Step()
         deadline = Deadline.after(work.deadline_seconds)
-        with local_file(group.place, limits=work.limits, deadline=deadline) as path:
+        with local_file(
+            group.place, limits=work.limits, deadline=deadline, policy=work.urls
+        ) as path:
             outcomes = _ask_all(scorer, group, path, work)
             if work.frames is not None:
                 outcomes = _with_frames(outcomes, work.frames, group, path, work)

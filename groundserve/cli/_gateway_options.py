@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from groundserve.cli._options import FetchRules
 from groundserve.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -34,19 +35,14 @@ class GatewayOptions:
             show_default=_SPOOL,
         ),
     ] = None
-    allow_host: Annotated[
-        list[str] | None,
+    urls: FetchRules
+    video_llms: Annotated[
+        Path | None,
         typer.Option(
-            help="Hosts that a video_url may name, such as '*.example.org'; '*' is every public "
-            "one; may be given again.",
-            show_default="none",
-        ),
-    ] = None
-    allow_network: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Network that is not public and may be fetched from, such as 10.0.0.0/8; may be "
-            "given again.",
+            "--video-llms",
+            metavar="FILE",
+            help="Models elsewhere that chat requests may name, a line of JSON each: "
+            "docs/gateway.md.",
             show_default="none",
         ),
     ] = None
@@ -76,12 +72,14 @@ class GatewayOptions:
         try:
             from groundserve.gateway.server import GatewayServer
             from groundserve.gateway.settings import GatewaySettings
+            from groundserve.gateway.video_llms import read_video_llms
         except ImportError as error:
             raise MissingExtraError("gateway", str(error.name)) from error
         given: dict[str, Any] = {
             "cors_origins": tuple(self.cors_origin or ()),
-            "allow_hosts": tuple(self.allow_host or ()),
-            "allow_networks": tuple(self.allow_network or ()),
+            "allow_hosts": tuple(self.urls.allow_host or ()),
+            "allow_networks": tuple(self.urls.allow_network or ()),
+            "video_llms": read_video_llms(self.video_llms) if self.video_llms else (),
         }
         return GatewayServer(
             GatewaySettings(

@@ -21,6 +21,7 @@ from groundserve.cli._options import (
     ControlTokens,
     DeviceName,
     FamilyName,
+    FetchRules,
     FrameRules,
     MaxNewTokens,
     PartValues,
@@ -93,6 +94,7 @@ class BatchOptions:
         ),
     ] = None
     rules: FrameRules
+    urls: FetchRules
     task: TaskName = _DEFAULTS.task
     raw: Raw = _DEFAULTS.raw
     control_tokens: ControlTokens = _DEFAULTS.control_tokens

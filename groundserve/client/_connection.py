@@ -39,7 +39,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 _HEADER = re.compile(r"[0-9A-Za-z_.-]+: [ -~]*")
-_READY_SECONDS = 10.0
+READY_SECONDS = 10.0
 """Whoever does not say within this that it is ready is not."""
 
 
@@ -73,7 +73,7 @@ class Connection:
         self._grpc = grpc
         self._triton = tritonclient.grpc
         self._utils = tritonclient.utils
-        self._metadata = _checked_headers(headers)
+        self._metadata = checked_headers(headers)
         if is_encrypted:
             credentials = grpc.ssl_channel_credentials(trusted)
             self._channel = grpc.secure_channel(address, credentials, _CHANNEL_OPTIONS)
@@ -152,7 +152,7 @@ class Connection:
     def is_ready(self, timeout_seconds: float) -> bool:
         """Ask whether the server and all its models are ready, in the caller's thread."""
         self.check_process()
-        deadline = Deadline.after(min(timeout_seconds, _READY_SECONDS))
+        deadline = Deadline.after(min(timeout_seconds, READY_SECONDS))
         request = self._triton.service_pb2.ServerReadyRequest()
         if not self.ready_models([MODEL], timeout_seconds):
             return False
@@ -164,7 +164,7 @@ class Connection:
     def ready_models(self, names: Iterable[str], timeout_seconds: float) -> list[str]:
         """Return those models that are ready, in the caller's thread; none where it is not so."""
         self.check_process()
-        deadline = Deadline.after(min(timeout_seconds, _READY_SECONDS))
+        deadline = Deadline.after(min(timeout_seconds, READY_SECONDS))
         ready: list[str] = []
         with suppress(self._grpc.RpcError, ValueError):
             for name in names:
@@ -218,7 +218,7 @@ def _read_certificates(
         ) from error
 
 
-def _checked_headers(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
+def checked_headers(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
     """Return headers as gRPC wants them: names in lower case."""
     for name, value in (headers or {}).items():
         is_text = isinstance(name, str) and isinstance(value, str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,15 +18,18 @@ from starlette.middleware.cors import CORSMiddleware
 
 from groundserve._version import __version__
 from groundserve.errors import GroundserveError
-from groundserve.gateway import routes
+from groundserve.fetching import FetchPolicy, open_url
+from groundserve.gateway import chat, picture_routes, routes
 from groundserve.gateway.access import Access, OwnerDep
 from groundserve.gateway.envelope import Envelope, Metrics
 from groundserve.gateway.errors import error_response
 from groundserve.gateway.jobs import Jobs
+from groundserve.gateway.pictures import Pictures
 from groundserve.gateway.settings import GatewaySettings
 from groundserve.gateway.spool import Spool
 from groundserve.gateway.upstreams import Upstreams
-from groundserve.gateway.work import Desk
+from groundserve.gateway.video_llms import VideoLlmClients
+from groundserve.gateway.work import Desk, Fetch
 
 _EXPIRE_SECONDS = 60.0
 
@@ -44,6 +48,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         access=Access(settings.keys_file),
         spool=spool,
         upstreams=upstreams,
+        fetch=_fetch(settings) if settings.allow_hosts else None,
+        pictures=Pictures(settings),
+        video_llms=VideoLlmClients(settings.video_llms),
     )
     jobs = Jobs(desk)
     _measure(metrics, desk)
@@ -58,6 +65,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         spool.is_closing = True
         await jobs.close()
         await upstreams.close()
+        await desk.video_llms.close()
+        desk.pictures.close()
         spool.close()
 
     app: FastAPI = FastAPIOffline(
@@ -67,7 +76,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     for kind in (GroundserveError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, _refuse)
     _add_health(app, metrics)
-    app.include_router(routes.router)
+    for module in (routes, picture_routes, chat):
+        app.include_router(module.router)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -78,6 +88,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         )
     app.add_middleware(Envelope, settings=settings, metrics=metrics)
     return app
+
+
+def _fetch(settings: GatewaySettings) -> Fetch:
+    policy = FetchPolicy(hosts=settings.allow_hosts, networks=settings.allow_networks)
+    return lambda url, max_bytes: open_url(url, replace(policy, max_bytes=max_bytes))
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

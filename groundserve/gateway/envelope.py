@@ -7,6 +7,7 @@ import logging
 import re
 import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,8 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from groundserve.gateway.errors import RefusedError, error_response
 from groundserve.gateway.settings import GatewaySettings
+from groundserve.limits import MIB
 from groundserve.serving.events import log_event
 
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = MIB
 _ID = re.compile(r"[!-~]{1,64}")
 
 
@@ -100,7 +104,7 @@ class _Exchange:
         self.started = time.monotonic()
         self.status = 0
         self.num_bytes = 0
-        self._is_complete = False
+        self._is_complete = self._is_cut = False
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _ID.fullmatch(given) else str(uuid.uuid4())
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
@@ -129,7 +133,21 @@ class _Exchange:
             headers["X-Request-Id"] = self.scope["state"]["request_id"]
             headers["X-Content-Type-Options"] = "nosniff"
             if not self._is_complete and self.scope["method"] not in ("GET", "HEAD", "DELETE"):
-                headers["Connection"] = "close"  # the rest of the body is not read
+                headers["Connection"] = "close"
+                self._is_cut = True
+        elif self._is_cut and not message.get("more_body"):
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body"}
         # A caller who reads nothing holds nothing.
         async with asyncio.timeout(self._settings.body_seconds):
             await self._send(message)
+
+    async def _linger(self) -> None:
+        """Read a little of the body's rest: who is cut off amid sending gets no answer."""
+        with suppress(TimeoutError, RefusedError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                until = self.num_bytes + _LINGER_BYTES
+                while not self._is_complete and self.num_bytes < until:
+                    if (await self.receive())["type"] == "http.disconnect":
+                        return

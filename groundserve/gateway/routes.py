@@ -181,7 +181,8 @@ async def delete_job(job_id: Id, owner: OwnerDep, jobs: JobsDep) -> Response:
 @router.get("/models")
 async def models(owner: OwnerDep, desk: DeskDep) -> Response:
     """List the models that answer now."""
-    data = [{"id": name, "object": "model"} for name in desk.upstreams.families()]
+    names = [*desk.upstreams.families(), *desk.video_llms.all]
+    data = [{"id": name, "object": "model"} for name in names]
     return JSONResponse({"object": "list", "data": data})
 
 

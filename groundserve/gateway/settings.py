@@ -8,6 +8,7 @@ from pathlib import Path
 
 from groundserve.arguments import parse_url
 from groundserve.errors import InvalidRequestError
+from groundserve.gateway.video_llms import VideoLlm
 from groundserve.limits import GIB, MIB
 
 
@@ -28,6 +29,8 @@ class GatewaySettings:
     """Patterns of hosts that a `video_url` may name."""
     allow_networks: tuple[str, ...] = ()
     """Networks that are not public and may be reached all the same."""
+    video_llms: tuple[VideoLlm, ...] = ()
+    """Models elsewhere that chat requests may name."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call; "*" is every one."""
     tls_certificate: Path | None = None

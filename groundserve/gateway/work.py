@@ -21,13 +21,16 @@ from groundserve.errors import (
     InvalidRequestError,
     RequestCancelledError,
 )
+from groundserve.fetching import without_secrets
 from groundserve.gateway.access import Access, Owner
 from groundserve.gateway.errors import error_body, public_error
+from groundserve.gateway.pictures import Pictures
 from groundserve.gateway.requests import Asked
 from groundserve.gateway.settings import GatewaySettings
 from groundserve.gateway.spool import Spool
 from groundserve.gateway.store import Video
 from groundserve.gateway.upstreams import Upstreams, Wanted
+from groundserve.gateway.video_llms import VideoLlmClients
 from groundserve.options import Head
 from groundserve.results import ScoreResult
 
@@ -47,13 +50,17 @@ class Desk:
     upstreams: Upstreams
     fetch: Fetch | None = None
     """None: no URL is allowed."""
+    pictures: Pictures
+    video_llms: VideoLlmClients
 
     async def fetched(self, url: str, owner: Owner, held: AsyncExitStack) -> Video:
         """Return the video of a URL, which goes when `held` is left."""
         if self.fetch is None:
             raise InvalidRequestError("video_url: this gateway fetches nothing; upload the video")
         async with self.fetch(url, self.settings.max_video_bytes) as chunks:
-            video = await self.spool.receive(chunks, owner, name=url, is_temporary=True)
+            video = await self.spool.receive(
+                chunks, owner, name=without_secrets(url), is_temporary=True
+            )
         held.enter_context(self.spool.pinned(video))
         return video
 

@@ -1,0 +1,294 @@
+"""Fetch a video from a URL that a caller names, and reach by it only what an operator allows.
+
+A URL is refused unless it is written plainly and its host is allowed. Names are resolved once: all
+addresses are checked, and one of those that were checked is connected to. So is each redirect.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import urljoin
+
+from groundserve.errors import (
+    InvalidRequestError,
+    MediaError,
+    MissingExtraError,
+    UnavailableError,
+)
+from groundserve.limits import Limits
+from groundserve.runtime.deadline import Deadline
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx2
+
+T = TypeVar("T")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Reason = Literal["refused", "unreachable", "too_large", "too_slow"]
+
+_CONNECT_SECONDS = 10.0
+_MAX_ADDRESSES = 4
+"""Tried of one host."""
+_REDIRECTS = (301, 302, 303, 307, 308)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+# The last label begins with a letter: what ends in a number is an IPv4 address to some.
+_NAME = rf"(?:{_LABEL}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?"
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+# Global by their number, and yet no public host's: transition mechanisms, which lead to any IPv4
+# address, documentation, relays, and what some clouds serve secrets at.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(one)
+    for one in (
+        *("2001::/23", "2002::/16", "2001:db8::/32", "3fff::/20", "192.0.0.0/24"),
+        *("192.88.99.0/24", "168.63.129.16/32"),
+    )
+)
+_WORDS: dict[Reason, str] = {
+    "refused": "the video's URL may not be fetched: it must be plain, such as "
+    "https://videos.example.com/a.mp4, and of a host that is allowed (--allow-host)",
+    "unreachable": "the video cannot be fetched: no public host (or one of --allow-network) sent "
+    "it whole",
+    "too_large": "the video behind the URL has more bytes than may be fetched",
+    "too_slow": "the video behind the URL did not come in time",
+}
+
+
+class FetchError(MediaError):
+    """The video of a URL cannot be had; the message tells nothing of networks or upstreams."""
+
+    @property
+    def reason(self) -> Reason:
+        """What it is made with."""
+        reason: Reason = self.args[0]
+        return reason
+
+    def __str__(self) -> str:
+        return _WORDS[self.reason]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchPolicy:
+    """What an operator lets URLs lead to, and how much of it; by default nothing."""
+
+    hosts: tuple[str, ...] = ()
+    """Patterns [SCHEME://]HOST[:PORT], the scheme https unless given, with `*` for any characters;
+    a port other than the scheme's own must be in them."""
+    networks: tuple[str, ...] = ()
+    """Of addresses that are not public those that may be connected to, such as 10.1.0.0/16."""
+    max_bytes: int = Limits().max_file_bytes
+    max_seconds: float = 600.0
+    """For all of it: names, redirects, the last byte."""
+    max_redirects: int = 5
+
+    def __post_init__(self) -> None:
+        for pattern in self.hosts:
+            if not re.fullmatch(r"(https?://)?[a-z0-9_.:*\[\]-]+", pattern):
+                raise InvalidRequestError(
+                    f"--allow-host must be [http://]HOST[:PORT] in lower case, got {pattern!r}"
+                )
+        for network in self.networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise InvalidRequestError(
+                    f"--allow-network must be a network such as 10.1.0.0/16, got {network!r}"
+                ) from error
+
+    def allows_host(self, url: httpx2.URL) -> bool:
+        """Tell whether a pattern has the scheme, the host and the port."""
+        origin = f"{url.scheme}://{url.netloc.decode()}"
+        full = [one if "://" in one else f"https://{one}" for one in self.hosts]
+        return any(fnmatchcase(origin, pattern.replace("[", "[[]")) for pattern in full)
+
+    def allows_address(self, address: Address) -> bool:
+        """Tell whether an address is public, or of a network that the operator names."""
+        networks = map(ipaddress.ip_network, self.networks)
+        return is_public(address) or any(address in network for network in networks)
+
+
+NO_URLS = FetchPolicy()
+
+
+def parse_url(text: str) -> httpx2.URL:
+    """Take a URL apart, or raise FetchError of what two readers could take for two hosts.
+
+    Such are users, zones, backslashes, blanks, what is not ASCII, and addresses in any but their
+    usual form.
+    """
+    try:
+        import httpx2
+    except ImportError as error:
+        raise MissingExtraError("client", "httpx2") from error
+    try:
+        # Without a bracket that closes none, and what some readers take for a slash.
+        is_plain = re.fullmatch(r"https?://[!-Z^-~\[\]]+", text, re.I)
+        url = httpx2.URL(text if is_plain else "")
+    except httpx2.InvalidURL:
+        raise FetchError("refused") from None
+    is_host = re.fullmatch(_NAME, url.host) or (as_address(url.host) and "%" not in url.host)
+    if not is_host or "@" in text.split("/")[2] or url.port == 0:
+        raise FetchError("refused")
+    return url
+
+
+def is_url(text: str) -> bool:
+    """Tell whether a video is named by what is to be fetched."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def without_secrets(url: str) -> str:
+    """Return what a URL may be called in answers and files: without user, query and fragment."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", re.split(r"[?#]", url, maxsplit=1)[0])
+
+
+def is_public(address: Address) -> bool:
+    """Tell whether an address is of a host that anybody on the internet reaches."""
+    is_unicast = address.version == 4 or address in _GLOBAL_UNICAST
+    if not is_unicast or any(address in network for network in _NOT_PUBLIC):
+        return False
+    return address.is_global and not (address.is_multicast or address.is_reserved)
+
+
+def as_address(host: str) -> Address | None:
+    """Return the address that a host is, in its usual spelling; None of a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def resolve(host: str) -> list[Address]:
+    """Return the addresses of a name."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(ipaddress.ip_address(one[4][0]) for one in found))
+
+
+@asynccontextmanager
+async def open_url(
+    text: str, policy: FetchPolicy, *, ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Yield what a URL leads to, piece by piece as it comes, or raise FetchError.
+
+    No proxy or password of the environment is used, no cookie kept, and nothing decompressed.
+    `ssl_context` tells whom to trust; as httpx does where None.
+    """
+    import httpcore2
+
+    url, deadline = parse_url(text), Deadline.after(policy.max_seconds)
+    pool = httpcore2.AsyncConnectionPool(ssl_context=ssl_context, network_backend=_backend(policy))
+    async with pool:
+        for _ in range(policy.max_redirects + 1):
+            if not policy.allows_host(url):
+                raise FetchError("refused")
+            async with AsyncExitStack() as stack:
+                sent = stack.enter_async_context(_request(pool, url))
+                response = await _within(deadline, sent)
+                headers = {name.lower(): value for name, value in response.headers}
+                if response.status not in _REDIRECTS or b"location" not in headers:
+                    encoding = headers.get(b"content-encoding", b"identity")
+                    if response.status != 200 or encoding != b"identity":
+                        raise FetchError("unreachable")
+                    if int(headers.get(b"content-length", b"0")) > policy.max_bytes:
+                        raise FetchError("too_large")
+                    yield _pieces(response, policy, deadline)
+                    return
+                location = headers[b"location"].decode("latin-1")
+                # Before it is joined: `urljoin` takes some characters away without a word.
+                if not re.fullmatch(r"[!-Z^-~\[\]]+", location):
+                    raise FetchError("refused")
+                url = _joined(url, location)
+    raise FetchError("unreachable")
+
+
+async def fetch(text: str, file: IO[bytes], policy: FetchPolicy, **options: Any) -> None:
+    """Write what `open_url` gives into a file, where a part of it is after an error."""
+    async with open_url(text, policy, **options) as pieces:
+        async for piece in pieces:
+            try:
+                file.write(piece)
+            except OSError as error:
+                raise UnavailableError(
+                    f"the video cannot be kept: {os.strerror(error.errno or 0)}; try again later"
+                ) from error
+    file.flush()
+
+
+def _joined(url: httpx2.URL, location: str) -> httpx2.URL:
+    try:
+        return parse_url(urljoin(str(url), location))
+    except ValueError:
+        raise FetchError("refused") from None
+
+
+async def _within(deadline: Deadline, wait: Awaitable[T]) -> T:
+    """Wait until a deadline, and put what a network says into our words."""
+    import anyio
+    import httpcore2
+
+    try:
+        with anyio.fail_after(deadline.remaining_seconds()):
+            return await wait
+    except TimeoutError:
+        raise FetchError("too_slow") from None
+    except (
+        *(httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException),
+        OSError,
+    ):
+        raise FetchError("unreachable") from None
+
+
+def _request(pool: Any, url: httpx2.URL) -> Any:
+    import httpcore2
+
+    return pool.stream(
+        "GET",
+        httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers={"Host": url.netloc, "Accept": "*/*", "Accept-Encoding": "identity"},
+        extensions={"timeout": {"connect": _CONNECT_SECONDS}},
+    )
+
+
+async def _pieces(response: Any, policy: FetchPolicy, deadline: Deadline) -> AsyncIterator[bytes]:
+    num_bytes, stream = 0, response.aiter_stream()
+    while (piece := await _within(deadline, anext(stream, None))) is not None:
+        num_bytes += len(piece)
+        if num_bytes > policy.max_bytes:
+            raise FetchError("too_large")
+        yield piece
+
+
+def _backend(policy: FetchPolicy) -> Any:
+    """Make what connects to none but checked addresses; TLS then verifies the host's name."""
+    import anyio
+    import httpcore2
+
+    class Backend(httpcore2.AnyIOBackend):
+        async def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> Any:
+            literal = as_address(host)
+            # Whoever stops waiting does not wait for the resolver's own patience.
+            addresses = (
+                [literal]
+                if literal
+                else await anyio.to_thread.run_sync(resolve, host, abandon_on_cancel=True)
+            )
+            if not addresses or not all(map(policy.allows_address, addresses)):
+                raise FetchError("unreachable")
+            failure: Exception | None = None
+            for address in addresses[:_MAX_ADDRESSES]:
+                try:
+                    return await super().connect_tcp(str(address), port, *args, **options)
+                except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                    failure = error
+            assert failure is not None, "there is an address"
+            raise failure
+
+    return Backend()
