@@ -1,1 +1,1 @@
-"""The public face of servers: HTTP with keys, uploads, jobs and streams in front of Triton."""
+"""HTTP for users, in front of servers."""

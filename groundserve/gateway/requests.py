@@ -110,9 +110,9 @@ async def read_asked(
         raise InvalidRequestError("give exactly one of video_url, video_id and a file `video`")
     asked = Asked.of(kind, body, video)
     if body.video_id is not None:
-        asked = replace(asked, video=spool.get(owner, body.video_id))
-        held.enter_context(spool.pinned(asked.video))
-    return asked
+        video = spool.get(owner, body.video_id)
+        held.enter_context(spool.pinned(video))
+    return replace(asked, video=video)
 
 
 async def read_json(request: Request, model: type[_Body], *, max_bytes: int) -> _Body:

@@ -38,7 +38,7 @@ class Wanted:
     family: str | None = None
     """Of the server's engines; any where None."""
     place: asyncio.Future[Upstream] = field(default_factory=asyncio.Future)
-    """Of who waits: done when a server has room, and counts it already."""
+    """Done, for who waits, when a server has room, and counts it already."""
 
 
 class Upstream:

@@ -18,7 +18,7 @@ import groundserve
 from groundserve.families import family_names
 
 REPOSITORY = Path(__file__).parent.parent.parent
-APPLICATIONS = {"__main__", "cli", "scoring", "batch", "serving"}
+APPLICATIONS = {"__main__", "cli", "scoring", "batch", "serving", "gateway"}
 STAGES = {"engine_build", "python_backend", "train"}
 PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
 PAGE = REPOSITORY / "docs" / "architecture.md"

@@ -38,10 +38,12 @@ CHECKS = [
 def client(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gateway")
     key = add_key(folder / "keys", "anna", requests_per_minute=10**6, max_jobs=10**6)
-    with ScriptedServer(families=("videoitg", "vtimellm")) as server:
-        with gateway(folder, server, keys_file=folder / "keys", key=key) as running:
-            running.key = key
-            yield running
+    with (
+        ScriptedServer(families=("videoitg", "vtimellm")) as server,
+        gateway(folder, server, keys_file=folder / "keys", key=key) as running,
+    ):
+        running.key = key
+        yield running
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
