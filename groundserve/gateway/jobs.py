@@ -11,8 +11,8 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from groundserve.gateway.errors import RefusedError, error_body, not_found, publ
 from groundserve.gateway.requests import BODIES, Asked
 from groundserve.gateway.store import Job
 from groundserve.gateway.work import Desk, as_json, sse
+from groundserve.runtime.progress import progress_socket, read_progress
 from groundserve.serving.events import log_event
 
 _MAX_TRIES = 5
@@ -35,8 +36,28 @@ _BEAT_SECONDS = 15.0
 class _Running:
     task: asyncio.Task[None]
     stage: str = "queued"
+    frames: tuple[int, int] | None = None
+    """Decoded, and to be decoded; None where nobody has told."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Replaced, and set, at each change."""
+
+    def change(self, **values: Any) -> None:
+        """Set fields, and wake those who follow."""
+        for name, value in values.items():
+            setattr(self, name, value)
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    @contextmanager
+    def hears_progress(self, request_id: str) -> Iterator[None]:
+        """Listen to a server on this host; others tell nothing."""
+        loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            with suppress(OSError):  # one of that id is under way
+                receiver = stack.enter_context(progress_socket(request_id))
+                loop.add_reader(receiver, lambda: self.change(frames=read_progress(receiver)))
+                stack.callback(loop.remove_reader, receiver)
+            yield
 
 
 class Jobs:
@@ -103,6 +124,8 @@ class Jobs:
             "kind": job.kind,
             "status": job.status,
             "stage": running.stage if running else job.status,
+            "frames_done": running.frames[0] if running and running.frames else None,
+            "num_frames": running.frames[1] if running and running.frames else None,
             "created_at": job.created_at,
             "finished_at": job.finished_at,
             "request_id": job.request_id,
@@ -123,10 +146,10 @@ class Jobs:
             except RefusedError:
                 return
             running = self._running.get(job_id)
+            changed = running.changed if running else None
             yield sse("job", self.described(job))
-            if running is None:
+            if changed is None:
                 return
-            changed = running.changed
             while not changed.is_set():
                 try:
                     await asyncio.wait_for(changed.wait(), _BEAT_SECONDS)
@@ -139,29 +162,22 @@ class Jobs:
 
     async def _run(self, job: Job, owner: Owner | None, held: AsyncExitStack) -> None:
         running = self._running[job.id]
-
-        def on_stage(stage: str) -> None:
-            running.stage = stage
-            running.changed.set()
-            running.changed = asyncio.Event()
-
-        values: dict[str, Any]
+        values: dict[str, Any] = {}
         try:
             async with held, self._places:
-                values = {"status": "done", "result": await self._work(job, owner, on_stage)}
-        except asyncio.CancelledError:
-            del self._running[job.id]
-            running.changed.set()
-            raise
+                with running.hears_progress(job.request_id):
+                    values = {"status": "done", "result": await self._work(job, owner, running)}
         except Exception as error:  # noqa: BLE001 - told to whoever asks
             told = public_error(error)
             log_event("job_failed", level=logging.WARNING, job=job.id, error=type(error).__name__)
             values = {"status": "failed", "error": json.dumps(error_body(told))}
-        self._store.update_job(job.id, finished_at=time.time(), **values)
-        del self._running[job.id]
-        running.changed.set()
+        finally:
+            if values:  # else it was cancelled
+                self._store.update_job(job.id, finished_at=time.time(), **values)
+            del self._running[job.id]
+            running.change()
 
-    async def _work(self, job: Job, owner: Owner | None, on_stage: Any) -> str:
+    async def _work(self, job: Job, owner: Owner | None, running: _Running) -> str:
         if owner is None:
             raise RefusedError(401, "AuthenticationError", "the key of this job is gone")
         if job.num_tries >= _MAX_TRIES:
@@ -181,7 +197,7 @@ class Jobs:
                 asked,
                 owner,
                 request_id=job.request_id,
-                on_stage=on_stage,
+                on_stage=lambda stage: running.change(stage=stage),
                 patience_seconds=_PATIENCE_SECONDS,
             )
             return await as_json(answer)

@@ -9,6 +9,7 @@ import pytest
 
 from groundserve import InvalidRequestError, UnavailableError
 from groundserve.gateway.access import add_key
+from groundserve.runtime.progress import progress_sender
 from tests.unit.gateway.conftest import WAIT_SECONDS, gateway, wait_until
 
 VIDEO = b"a video's bytes"
@@ -55,6 +56,12 @@ def test_a_job_tells_its_stages_and_its_answer(start, scripted, held):
     following = events(client, job)
     seen = [next(following)]
     assert scripted.has_asked.wait(WAIT_SECONDS)
+    tell = progress_sender(seen[0]["request_id"])
+    for num_done in (64, 100):
+        tell(num_done, 100)
+        while not seen or seen[-1]["frames_done"] != num_done:
+            seen.append(next(following))
+    assert seen[-1]["num_frames"] == 100
     held.set()
     seen += following
     assert seen[-1]["status"] == "done"
