@@ -10,11 +10,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import httpx2
+import openai
 import psutil
 import pytest
 
+from groundserve import AnswerOptions, Client, ScoreOptions
 from groundserve.serving.processes import ending_with_parent
 from tests.cli.command import run_cli
 from tests.support.answer_cases import CASES
@@ -120,6 +123,58 @@ def test_recorded_cases(client, clips, stream):
         (one,) = json.loads(streamed(answer)[1] if stream else answer.text)["answers"]
         assert one["token_ids"] == case.token_ids, case.name
         assert one["text"] == case.text, case.name
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_chat_gives_the_recorded_answers(client, clips, stream):
+    with openai.OpenAI(base_url=f"{client.server.url}/v1", api_key="none") as chat:
+        for case in [case for case in CASES if case.model == "stage3"]:
+            stored = client.post("/v1/videos", content=case.path(clips).read_bytes()).json()["id"]
+            options = json.loads(case.options.to_json())
+            content = [{"type": "video_url", "video_url": {"url": stored}}]
+            content.append({"type": "text", "text": case.query})
+            answer = chat.chat.completions.create(
+                model="vtimellm",
+                messages=[{"role": "user", "content": content}],
+                max_tokens=options.pop("max_new_tokens"),
+                temperature=options.pop("temperature"),
+                extra_body=options,
+                stream=stream,
+            )
+            if stream:
+                text = "".join(one.choices[0].delta.content or "" for one in answer)
+            else:
+                text = answer.choices[0].message.content
+                assert answer.usage.completion_tokens == len(case.token_ids)
+            assert text == case.text, case.name
+
+
+def test_a_client_of_the_gateway_has_the_results_of_the_server(
+    served, answering, video_root, video
+):
+    both = Upstream(served), Upstream(answering)
+    with gateway(video_root / "both", *both) as opened, Client(opened.server.url) as through:
+        with Client(both[0].url) as direct:
+            scores = [
+                one.score(video, QUERIES, ScoreOptions(top_k=4)).to_json()
+                for one in (direct, through)
+            ]
+        assert lasting(json.dumps(scores[0])) == lasting(json.dumps(scores[1]))
+        with Client(both[1].url) as direct:
+            answers, pieces = [], ([], [])
+            for one, told in zip((direct, through), pieces, strict=True):
+                options = AnswerOptions(max_new_tokens=6)
+                on_text = partial(keep, told)
+                answers.append(one.ask(video, QUERIES, options, on_text=on_text).to_json())
+        assert lasting(json.dumps(answers[0])) == lasting(json.dumps(answers[1]))
+        for told in pieces:  # which may be cut elsewhere
+            for number, answer in enumerate(answers[0]["answers"]):
+                text = "".join(text for query, text in told if query == number)
+                assert answer["text"].startswith(text)
+
+
+def keep(told: list[tuple[int, str]], *piece) -> None:
+    told.append(piece)
 
 
 def test_a_video_that_is_none_is_told_so(client):
