@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import json
@@ -22,7 +21,7 @@ from groundserve.gateway.chat_body import ChatBody, Conversation
 from groundserve.gateway.requests import BODIES, Asked
 from groundserve.gateway.store import Video
 from groundserve.gateway.video_llms import FORWARDED
-from groundserve.gateway.work import Desk
+from groundserve.gateway.work import Desk, pieces_of
 from groundserve.options import AnswerOptions
 from groundserve.results import ScoreResult
 from groundserve.strict_json import shown
@@ -68,19 +67,19 @@ async def ask_family(
         async def work(tell: OnText) -> Any:
             return await desk.answer(asked, owner, request_id=request_id, on_text=tell)
 
-        pieces = await held.enter_async_context(aclosing(_pieces(work)))  # type: ignore[type-var]
-        async for piece in pieces:
-            text = piece if isinstance(piece, str) else piece.answers[0].text[num_told:]
+        pieces = pieces_of(work)
+        async for piece in await held.enter_async_context(aclosing(pieces)):  # type: ignore[type-var]
+            result = piece if isinstance(piece, AnswerResult) else None
+            text = result.answers[0].text[num_told:] if result else str(piece[1])  # type: ignore[index]
             num_told += len(text)
-            text, is_over = stop.cut(text, is_last=not isinstance(piece, str))
+            text, is_over = stop.cut(text, is_last=result is not None)
             if is_over:  # nobody waits for the rest: it is not counted
                 yield Delta(text=text, finish_reason="stop")
                 return
-            if isinstance(piece, str):
-                if text:
-                    yield Delta(text=text)
-                continue
-            yield _end_of(piece, text)
+            if result:
+                yield _end_of(result, text)
+            elif text:
+                yield Delta(text=text)
 
 
 async def ask_video_llm(
@@ -142,10 +141,10 @@ def _answer_options(body: ChatBody) -> dict[str, Any]:
         raise UnsupportedError(f"{shown(name)} is not supported; leave it out")
     if most := body.max_completion_tokens or body.max_tokens:
         options["max_new_tokens"] = most
-    if body.temperature:
-        options["temperature"] = body.temperature
-        options["seed"] = body.seed
-        options["top_p"] = None if body.top_p == 1 else body.top_p
+    if body.temperature:  # without one nothing is drawn, and a seed changes nothing
+        options |= {"temperature": body.temperature, "seed": body.seed}
+    if body.top_p != 1:
+        options["top_p"] = body.top_p
     return options
 
 
@@ -162,20 +161,6 @@ def _end_of(result: AnswerResult, text: str) -> Delta:
         },
         more={"moments": [moment.to_json() for moment in answer.moments]},
     )
-
-
-async def _pieces(work: Any) -> AsyncIterator[str | AnswerResult]:
-    """Yield the text of an answer as it comes, and then all of it; the work ends with this."""
-    arrived: asyncio.Queue[str | None] = asyncio.Queue()
-    task = asyncio.ensure_future(work(lambda query, text: arrived.put_nowait(text)))
-    task.add_done_callback(lambda _: arrived.put_nowait(None))
-    try:
-        while (text := await arrived.get()) is not None:
-            yield text
-        yield task.result()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _video(reference: str, desk: Desk, owner: Owner, held: AsyncExitStack) -> Video:

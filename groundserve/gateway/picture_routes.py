@@ -46,10 +46,10 @@ async def frame(
 async def clip(
     request: Request,
     video_id: Id,
-    start: Annotated[float, Query(ge=0, le=_MAX_SECONDS)],
-    end: Annotated[float, Query(ge=0, le=_MAX_SECONDS)],
     owner: OwnerDep,
     desk: DeskDep,
+    start: Annotated[float, Query(ge=0, le=_MAX_SECONDS)] = 0.0,
+    end: Annotated[float, Query(ge=0, le=_MAX_SECONDS)] = _MAX_SECONDS,
 ) -> Response:
     """Return the frames shown from one second to another as a video, re-encoded as H.264."""
     make = partial(clip_mp4, start_seconds=start, end_seconds=end)

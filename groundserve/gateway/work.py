@@ -199,28 +199,36 @@ async def streamed(
     return StreamingResponse(rest(), media_type="text/event-stream", headers=headers)
 
 
+async def pieces_of(
+    work: Callable[[OnText], Coroutine[Any, Any, ScoreResult | AnswerResult]],
+) -> AsyncIterator[tuple[int, str] | ScoreResult | AnswerResult]:
+    """Yield the question and the text of each piece, then the result; the work ends with this."""
+    arrived: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
+    task = asyncio.ensure_future(work(lambda *piece: arrived.put_nowait(piece)))
+    task.add_done_callback(lambda _: arrived.put_nowait(None))
+    try:
+        while (piece := await arrived.get()) is not None:
+            yield piece
+        yield task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def answer_events(
     work: Callable[[OnText], Coroutine[Any, Any, ScoreResult | AnswerResult]],
 ) -> AsyncIterator[str]:
     """Yield `text` events, then `result` or, where text has come already, `error`."""
-    arrived: asyncio.Queue[str | None] = asyncio.Queue()
-
-    def tell(query: int, text: str) -> None:
-        arrived.put_nowait(sse("text", json.dumps({"query": query, "text": text})))
-
-    task = asyncio.ensure_future(work(tell))
-    task.add_done_callback(lambda _: arrived.put_nowait(None))
     has_told = False
     try:
-        while (event := await arrived.get()) is not None:
-            has_told = True
-            yield event
-        try:
-            yield sse("result", await as_json(task.result()))
-        except Exception as error:
-            if not has_told:
-                raise
-            yield sse("error", json.dumps(error_body(public_error(error))))
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with aclosing(pieces_of(work)) as pieces:  # type: ignore[type-var]  # a generator
+            async for piece in pieces:
+                if isinstance(piece, tuple):
+                    has_told = True
+                    yield sse("text", json.dumps({"query": piece[0], "text": piece[1]}))
+                else:
+                    yield sse("result", await as_json(piece))
+    except Exception as error:
+        if not has_told:
+            raise
+        yield sse("error", json.dumps(error_body(public_error(error))))

@@ -140,6 +140,7 @@ def test_ways_to_name_the_video(gateway, scripted, stored):
         ({"messages": []}, 400, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.role"),
         ({"model": "none"}, 404, "no such model"),
+        ({"top_p": 0.5}, 400, "top_p goes with a temperature"),
         ({"n": 2}, 422, "n is not supported"),
         ({"presence_penalty": 1.0}, 422, "presence_penalty is not supported"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 422, "tools is not"),
