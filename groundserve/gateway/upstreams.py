@@ -109,7 +109,7 @@ class Upstreams:
 
     @property
     def ready(self) -> list[Upstream]:
-        """Those that take new requests."""
+        """The servers that take new requests."""
         return [one for one in self.all if one.is_ready and not one.is_draining]
 
     def open(self) -> None:
