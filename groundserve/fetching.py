@@ -6,6 +6,7 @@ addresses are checked, and one of those that were checked is connected to. So is
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import re
@@ -190,8 +191,15 @@ async def open_url(
             if not policy.allows_host(url):
                 raise FetchError("refused")
             async with AsyncExitStack() as stack:
-                sent = stack.enter_async_context(_request(pool, url))
-                response = await _within(deadline, sent)
+                sent = pool.stream(
+                    "GET",
+                    httpcore2.URL(
+                        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                    ),
+                    headers={"Host": url.netloc, "Accept": "*/*", "Accept-Encoding": "identity"},
+                    extensions={"timeout": {"connect": _CONNECT_SECONDS}},
+                )
+                response: Any = await _within(deadline, stack.enter_async_context(sent))
                 headers = {name.lower(): value for name, value in response.headers}
                 if response.status not in _REDIRECTS or b"location" not in headers:
                     encoding = headers.get(b"content-encoding", b"identity")
@@ -231,11 +239,10 @@ def _joined(url: httpx2.URL, location: str) -> httpx2.URL:
 
 async def _within(deadline: Deadline, wait: Awaitable[T]) -> T:
     """Wait until a deadline, and put what a network says into our words."""
-    import anyio
     import httpcore2
 
     try:
-        with anyio.fail_after(deadline.remaining_seconds()):
+        async with asyncio.timeout(deadline.remaining_seconds()):
             return await wait
     except TimeoutError:
         raise FetchError("too_slow") from None
@@ -244,17 +251,6 @@ async def _within(deadline: Deadline, wait: Awaitable[T]) -> T:
         OSError,
     ):
         raise FetchError("unreachable") from None
-
-
-def _request(pool: Any, url: httpx2.URL) -> Any:
-    import httpcore2
-
-    return pool.stream(
-        "GET",
-        httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-        headers={"Host": url.netloc, "Accept": "*/*", "Accept-Encoding": "identity"},
-        extensions={"timeout": {"connect": _CONNECT_SECONDS}},
-    )
 
 
 async def _pieces(response: Any, policy: FetchPolicy, deadline: Deadline) -> AsyncIterator[bytes]:
