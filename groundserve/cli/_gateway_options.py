@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundserve.cli._options import FetchRules
+from groundserve.cli._options import FetchRules, made_of
 from groundserve.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -70,30 +70,21 @@ class GatewayOptions:
     def server(self, *, host: str, port: int, upstreams: list[str]) -> GatewayServer:
         """Return a gateway that listens; InvalidRequestError where a setting is wrong."""
         try:
-            from groundserve.gateway.server import GatewayServer
-            from groundserve.gateway.settings import GatewaySettings
-            from groundserve.gateway.video_llms import read_video_llms
+            from groundserve.gateway import server, settings, video_llms
         except ImportError as error:
             raise MissingExtraError("gateway", str(error.name)) from error
-        given: dict[str, Any] = {
-            "cors_origins": tuple(self.cors_origin or ()),
-            "allow_hosts": tuple(self.urls.allow_host or ()),
-            "allow_networks": tuple(self.urls.allow_network or ()),
-            "video_llms": read_video_llms(self.video_llms) if self.video_llms else (),
-        }
-        return GatewayServer(
-            GatewaySettings(
-                host=host,
-                port=port,
-                upstreams=tuple(upstreams),
-                spool_dir=(self.spool or Path(_SPOOL)).expanduser(),
-                keys_file=self.keys,
-                tls_certificate=self.tls_certificate,
-                tls_key=self.tls_key,
-                max_video_bytes=self.max_video_bytes,
-                max_spool_bytes=self.max_spool_bytes,
-                max_age_seconds=self.max_age_seconds,
-                logs_questions=self.log_questions,
-                **given,
-            )
+        given = made_of(
+            vars(self),
+            settings.GatewaySettings,
+            host=host,
+            port=port,
+            upstreams=tuple(upstreams),
+            spool_dir=(self.spool or Path(_SPOOL)).expanduser(),
+            keys_file=self.keys,
+            cors_origins=tuple(self.cors_origin or ()),
+            logs_questions=self.log_questions,
+            allow_hosts=tuple(self.urls.allow_host or ()),
+            allow_networks=tuple(self.urls.allow_network or ()),
+            video_llms=video_llms.read_video_llms(self.video_llms) if self.video_llms else (),
         )
+        return server.GatewayServer(given)

@@ -10,7 +10,7 @@ import typer
 from groundserve.cli._gateway_options import GatewayOptions
 from groundserve.cli._options import AsJson, grouped
 from groundserve.cli._output import print_json, print_line
-from groundserve.errors import MissingExtraError
+from groundserve.gateway.keys import add_key
 from groundserve.serving.events import log_to_stderr
 
 NAME, KEY_NAME = "gateway", "gateway-key"
@@ -56,10 +56,6 @@ def key_command(
 
     To take a key back, delete its line.
     """
-    try:
-        from groundserve.gateway.access import add_key
-    except ImportError as error:
-        raise MissingExtraError("gateway", str(error.name)) from error
     key = add_key(
         keys,
         name,

@@ -15,6 +15,7 @@ from groundserve.cli._gateway_options import GatewayOptions
 from groundserve.cli._options import VllmPython, grouped
 from groundserve.cli._output import print_json, print_line, progress, say_error
 from groundserve.engines.manifest import Manifest
+from groundserve.gateway.local import LocalServers
 from groundserve.runtime.own_packages import require_own
 from groundserve.scoring.gate_report import GateReport
 from groundserve.serving import (
@@ -133,8 +134,6 @@ def command(
             _print_addresses(server, operations, as_json)
             supervisor.run()
         else:
-            from groundserve.gateway.local import LocalServers
-
             stack.enter_context(door.running())
             others = partial(make, http_port=None if http_port is None else 0, grpc_port=0)
             servers = LocalServers(door, others, board)

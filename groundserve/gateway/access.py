@@ -1,18 +1,13 @@
-"""Who may call, and how much: a file with a line of JSON for each key.
-
-Only the SHA-256 of a key is kept: keys are 256 random bits, which nobody guesses.
-"""
+"""Who may call, and how much of the gateway each may use."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -21,33 +16,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from groundserve.errors import InvalidRequestError
 from groundserve.gateway.errors import RefusedError, over_quota
-from groundserve.limits import GIB
+from groundserve.gateway.keys import Key, read_keys
 from groundserve.serving.events import log_event
-from groundserve.strict_json import parse_object
-
-_PREFIX = "gs-"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """One line of the file."""
-
-    name: str
-    """What logs call it, and whose things are: a new key of the same name sees the old one's."""
-    sha256: str
-    requests_per_minute: int = 600
-    max_stored_bytes: int = 16 * GIB
-    """Of the videos kept."""
-    max_jobs: int = 16
-    """Requests and background jobs at one time."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.isprintable() or not self.name:
-            raise InvalidRequestError("a key's name must be a printable text")
-        for name in ("requests_per_minute", "max_stored_bytes", "max_jobs"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise InvalidRequestError(f"{name} of a key must be a whole number > 0")
 
 
 @dataclass(eq=False)
@@ -131,36 +101,11 @@ class Access:
             log_event("keys_unreadable", level=logging.ERROR)
 
     def _read(self, path: Path) -> None:
-        try:
-            self._read_at = path.stat().st_mtime_ns
-            lines = path.read_text("utf-8").splitlines()
-        except OSError as error:
-            raise InvalidRequestError(f"keys (--keys): {path}: {error.strerror}") from error
-        owners: dict[str, Owner] = {}
-        names: dict[str, Owner] = {}
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                key = Key(**parse_object(line, "the line"))
-            except (TypeError, InvalidRequestError) as error:
-                raise InvalidRequestError(f"keys (--keys): {path}:{number}: {error}") from error
-            before = self._by_name.get(key.name)
-            same = before is not None and before.key == key
-            owner = before if before is not None and same else Owner(key)
-            owners[key.sha256] = owner
-            names[key.name] = owner
+        self._read_at = path.stat().st_mtime_ns if path.exists() else 0
+        before = {owner.key: owner for owner in self._owners.values()}
+        owners = {key.sha256: before.get(key) or Owner(key) for key in read_keys(path)}
+        names = {owner.name: owner for owner in owners.values()}
         self._owners, self._by_name = owners, names
-
-
-def add_key(path: Path, name: str, **limits: int) -> str:
-    """Add a key to a file, which is made where there is none; return the key, kept nowhere."""
-    token = _PREFIX + secrets.token_urlsafe(32)
-    key = Key(name=name, sha256=hashlib.sha256(token.encode()).hexdigest(), **limits)
-    path.touch(mode=0o600, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(key)) + "\n")
-    return token
 
 
 _bearer = HTTPBearer(auto_error=False, description="An API key.")

@@ -9,12 +9,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from groundserve.errors import GroundserveError
-from groundserve.gateway.server import GatewayServer
 from groundserve.serving import Supervisor, TritonServer
 from groundserve.serving.events import log_event
 from groundserve.serving.status import StatusBoard
+
+if TYPE_CHECKING:  # it needs the extra `gateway`
+    from groundserve.gateway.server import GatewayServer
 
 _STOP_SECONDS = 60.0
 

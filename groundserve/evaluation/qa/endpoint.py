@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
@@ -131,14 +132,13 @@ class Endpoint(Closing):
         self._loop.close()
 
     async def _ask(self, request: Mapping[str, Any]) -> Reply:
-        import anyio
         import openai
 
         options = self._options
         tries: list[str] = []
         _failed_tries.set(tries)
         try:
-            with anyio.fail_after(
+            async with asyncio.timeout(
                 options.max_attempts * (options.timeout_seconds + _MAX_WAIT_SECONDS)
             ):
                 value = await self._client.post("/chat/completions", body=request, cast_to=object)

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from groundserve import InvalidRequestError
-from groundserve.gateway.access import add_key
 from groundserve.gateway.app import create_app
+from groundserve.gateway.keys import add_key
 from groundserve.gateway.settings import GatewaySettings
 
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect"}

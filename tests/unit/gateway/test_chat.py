@@ -253,7 +253,7 @@ def test_what_a_video_llm_says_of_errors_is_not_passed_on(llm_gateway, status, e
 
 
 def test_another_keys_video_is_none(start, scripted, tmp_path):
-    from groundserve.gateway.access import add_key
+    from groundserve.gateway.keys import add_key
 
     keys = tmp_path / "keys"
     first, second = (add_key(keys, name) for name in ("a", "b"))

@@ -17,7 +17,7 @@ from groundserve.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from groundserve.gateway.access import add_key
+from groundserve.gateway.keys import add_key
 from tests.unit.gateway.conftest import wait_until
 
 VIDEO = b"a video's bytes"

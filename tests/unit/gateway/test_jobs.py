@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from groundserve import InvalidRequestError, UnavailableError
-from groundserve.gateway.access import add_key
+from groundserve.gateway.keys import add_key
 from groundserve.runtime.progress import progress_sender
 from tests.unit.gateway.conftest import WAIT_SECONDS, gateway, wait_until
 

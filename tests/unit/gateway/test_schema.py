@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from groundserve.gateway.access import add_key
+from groundserve.gateway.keys import add_key
 from tests.support.scripted_server import ScriptedServer
 from tests.unit.gateway.conftest import gateway
 

@@ -9,7 +9,7 @@ import pytest
 
 from groundserve import MediaError
 from groundserve.gateway import spool as spool_module
-from groundserve.gateway.access import add_key
+from groundserve.gateway.keys import add_key
 
 CAP = 100_000
 
