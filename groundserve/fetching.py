@@ -1,45 +1,30 @@
-"""Fetch a video from a URL that a caller names, and reach by it only what an operator allows.
+"""Which URLs a video may be fetched from: what an operator allows, and nothing else.
 
-A URL is refused unless it is written plainly and its host is allowed. Names are resolved once: all
-addresses are checked, and one of those that were checked is connected to. So is each redirect.
+`url_reader` fetches them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import re
-import socket
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import urljoin
+from typing import IO, TYPE_CHECKING, Literal
 
 from groundserve.errors import (
     InvalidRequestError,
     MediaError,
     MissingExtraError,
-    UnavailableError,
 )
 from groundserve.limits import Limits
-from groundserve.runtime.deadline import Deadline
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx2
 
-T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Reason = Literal["refused", "unreachable", "too_large", "too_slow"]
 
-_CONNECT_SECONDS = 10.0
-_MAX_ADDRESSES = 4
-"""Tried of one host."""
-_REDIRECTS = (301, 302, 303, 307, 308)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 # The last label begins with a letter: what ends in a number is an IPv4 address to some.
 _NAME = rf"(?:{_LABEL}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?"
@@ -167,124 +152,13 @@ def as_address(host: str) -> Address | None:
         return None
 
 
-def resolve(host: str) -> list[Address]:
-    """Return the addresses of a name."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ipaddress.ip_address(one[4][0]) for one in found))
+def fetch_file(text: str, file: IO[bytes], policy: FetchPolicy) -> None:
+    """Write what a URL leads to into a file, where a part of it is after an error.
 
-
-@asynccontextmanager
-async def open_url(
-    text: str, policy: FetchPolicy, *, ssl_context: ssl.SSLContext | None = None
-) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Yield what a URL leads to, piece by piece as it comes, or raise FetchError.
-
-    No proxy or password of the environment is used, no cookie kept, and nothing decompressed.
-    `ssl_context` tells whom to trust; as httpx does where None.
+    FetchError: it may not be fetched, or cannot. UnavailableError: the file cannot be written.
     """
-    import httpcore2
-
-    url, deadline = parse_url(text), Deadline.after(policy.max_seconds)
-    pool = httpcore2.AsyncConnectionPool(ssl_context=ssl_context, network_backend=_backend(policy))
-    async with pool:
-        for _ in range(policy.max_redirects + 1):
-            if not policy.allows_host(url):
-                raise FetchError("refused")
-            async with AsyncExitStack() as stack:
-                sent = pool.stream(
-                    "GET",
-                    httpcore2.URL(
-                        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                    ),
-                    headers={"Host": url.netloc, "Accept": "*/*", "Accept-Encoding": "identity"},
-                    extensions={"timeout": {"connect": _CONNECT_SECONDS}},
-                )
-                response: Any = await _within(deadline, stack.enter_async_context(sent))
-                headers = {name.lower(): value for name, value in response.headers}
-                if response.status not in _REDIRECTS or b"location" not in headers:
-                    encoding = headers.get(b"content-encoding", b"identity")
-                    if response.status != 200 or encoding != b"identity":
-                        raise FetchError("unreachable")
-                    if int(headers.get(b"content-length", b"0")) > policy.max_bytes:
-                        raise FetchError("too_large")
-                    yield _pieces(response, policy, deadline)
-                    return
-                location = headers[b"location"].decode("latin-1")
-                # Before it is joined: `urljoin` takes some characters away without a word.
-                if not re.fullmatch(r"[!-Z^-~\[\]]+", location):
-                    raise FetchError("refused")
-                url = _joined(url, location)
-    raise FetchError("unreachable")
-
-
-async def fetch(text: str, file: IO[bytes], policy: FetchPolicy, **options: Any) -> None:
-    """Write what `open_url` gives into a file, where a part of it is after an error."""
-    async with open_url(text, policy, **options) as pieces:
-        async for piece in pieces:
-            try:
-                file.write(piece)
-            except OSError as error:
-                raise UnavailableError(
-                    f"the video cannot be kept: {os.strerror(error.errno or 0)}; try again later"
-                ) from error
-    file.flush()
-
-
-def _joined(url: httpx2.URL, location: str) -> httpx2.URL:
     try:
-        return parse_url(urljoin(str(url), location))
-    except ValueError:
-        raise FetchError("refused") from None
-
-
-async def _within(deadline: Deadline, wait: Awaitable[T]) -> T:
-    """Wait until a deadline, and put what a network says into our words."""
-    import httpcore2
-
-    try:
-        async with asyncio.timeout(deadline.remaining_seconds()):
-            return await wait
-    except TimeoutError:
-        raise FetchError("too_slow") from None
-    except (
-        *(httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException),
-        OSError,
-    ):
-        raise FetchError("unreachable") from None
-
-
-async def _pieces(response: Any, policy: FetchPolicy, deadline: Deadline) -> AsyncIterator[bytes]:
-    num_bytes, stream = 0, response.aiter_stream()
-    while (piece := await _within(deadline, anext(stream, None))) is not None:
-        num_bytes += len(piece)
-        if num_bytes > policy.max_bytes:
-            raise FetchError("too_large")
-        yield piece
-
-
-def _backend(policy: FetchPolicy) -> Any:
-    """Make what connects to none but checked addresses; TLS then verifies the host's name."""
-    import anyio
-    import httpcore2
-
-    class Backend(httpcore2.AnyIOBackend):
-        async def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> Any:
-            literal = as_address(host)
-            # Whoever stops waiting does not wait for the resolver's own patience.
-            addresses = (
-                [literal]
-                if literal
-                else await anyio.to_thread.run_sync(resolve, host, abandon_on_cancel=True)
-            )
-            if not addresses or not all(map(policy.allows_address, addresses)):
-                raise FetchError("unreachable")
-            failure: Exception | None = None
-            for address in addresses[:_MAX_ADDRESSES]:
-                try:
-                    return await super().connect_tcp(str(address), port, *args, **options)
-                except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                    failure = error
-            assert failure is not None, "there is an address"
-            raise failure
-
-    return Backend()
+        from groundserve.url_reader import fetch
+    except ImportError as error:
+        raise MissingExtraError("client", "httpx2") from error
+    asyncio.run(fetch(text, file, policy))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 import time
@@ -14,7 +13,7 @@ from typing import IO, Any
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.storage import split_place
 from groundserve.errors import DeadlineExceededError
-from groundserve.fetching import NO_URLS, FetchPolicy, Reason, fetch, is_url
+from groundserve.fetching import NO_URLS, FetchPolicy, Reason, fetch_file, is_url
 from groundserve.fetching import FetchError as UrlError
 from groundserve.limits import MIB, Limits
 from groundserve.runtime.deadline import Deadline
@@ -53,7 +52,7 @@ def local_file(
         with tempfile.NamedTemporaryFile(prefix="groundserve-video-") as file:
             try:
                 seconds = min(policy.max_seconds, deadline.remaining_seconds())
-                asyncio.run(fetch(place, file, replace(policy, max_seconds=seconds)))
+                fetch_file(place, file, replace(policy, max_seconds=seconds))
             except UrlError as error:
                 raise FetchError(_KINDS[error.reason], str(error)) from None
             yield file.name

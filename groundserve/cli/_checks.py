@@ -5,7 +5,6 @@ What is wrong with them is an `InvalidRequestError`, whose message names the opt
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import re
@@ -19,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from groundserve.cli._output import progress
 from groundserve.errors import InvalidRequestError, MediaError
-from groundserve.fetching import FetchPolicy, fetch, is_url, parse_url, without_secrets
+from groundserve.fetching import FetchPolicy, fetch_file, is_url, parse_url, without_secrets
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.options import AnswerOptions, ScoreOptions
@@ -166,7 +165,7 @@ def as_file(name: str, policy: FetchPolicy) -> Iterator[Path]:
         path = Path(folder, "video" if is_url(name) else "stdin")
         if is_url(name):
             with progress("fetching"), path.open("wb") as file:
-                asyncio.run(fetch(name, file, policy))
+                fetch_file(name, file, policy)
             _check_content(path, shown_name(name))
             yield path
             return

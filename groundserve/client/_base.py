@@ -10,9 +10,8 @@ from groundserve.answers import OnText
 from groundserve.arguments import check_timeout, described
 from groundserve.client._connection import Connection
 from groundserve.client._exchange import Arrival, Exchange
-from groundserve.client._gateway import GatewayConnection
 from groundserve.client._request import Request, Result
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.runtime.deadline import Deadline
 
 DEFAULT_URL = "grpc://127.0.0.1:8001"
@@ -62,7 +61,7 @@ class BaseClient:
         if api_key is not None:
             headers = {**(headers or {}), "authorization": f"Bearer {api_key}"}
         is_gateway = isinstance(url, str) and url.startswith(("http://", "https://"))
-        connect = GatewayConnection if is_gateway else Connection
+        connect = _gateway_connection() if is_gateway else Connection
         self._connection = connect(url, headers=headers, root_certificates=root_certificates)
 
     def _exchange(
@@ -88,3 +87,11 @@ class BaseClient:
             is_streamed=on_text is not None,
             deliver=deliver,
         )
+
+
+def _gateway_connection() -> type[Connection]:
+    try:
+        from groundserve.client._gateway import GatewayConnection
+    except ImportError as error:
+        raise MissingExtraError("client", "httpx2") from error
+    return GatewayConnection

@@ -12,6 +12,7 @@ from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
+import httpx2
 import numpy as np
 
 from groundserve import errors
@@ -53,10 +54,6 @@ class GatewayConnection(Connection):
         root_certificates: str | os.PathLike[str] | None = None,
     ) -> None:
         """Connect lazily; for the arguments and errors see `BaseClient`."""
-        try:
-            import httpx2
-        except ImportError as error:
-            raise MissingExtraError("client", "httpx2") from error
         try:
             self.url = str(httpx2.URL(url)).rstrip("/")
         except httpx2.InvalidURL:
@@ -117,8 +114,6 @@ class GatewayConnection(Connection):
 
     def read(self, call: _Call, on_piece: _OnPiece) -> Tensors:
         """Send, and wait for the answer, or raise what became of it."""
-        import httpx2
-
         self._calls.add(call)
         try:
             self.check_open()
@@ -160,8 +155,6 @@ class GatewayConnection(Connection):
             call.cancel()
 
     async def _send(self, path: str, sent: dict[str, Any], on_piece: _OnPiece) -> Any:
-        import httpx2
-
         timeout = httpx2.Timeout(None, connect=_CONNECT_SECONDS)
         async with (
             httpx2.AsyncClient(**self._options, timeout=timeout) as client,
@@ -182,8 +175,6 @@ class GatewayConnection(Connection):
             raise httpx2.RemoteProtocolError("the events end without a result")
 
     def _get(self, path: str, timeout_seconds: float) -> dict[str, Any]:
-        import httpx2
-
         self.check_process()
         seconds = min(timeout_seconds, READY_SECONDS)
         try:

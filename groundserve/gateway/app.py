@@ -18,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from groundserve._version import __version__
 from groundserve.errors import GroundserveError
-from groundserve.fetching import FetchPolicy, open_url
+from groundserve.fetching import FetchPolicy
 from groundserve.gateway import chat, picture_routes, routes
 from groundserve.gateway.access import Access, OwnerDep
 from groundserve.gateway.envelope import Envelope, Metrics
@@ -30,6 +30,7 @@ from groundserve.gateway.spool import Spool
 from groundserve.gateway.upstreams import Upstreams
 from groundserve.gateway.video_llms import VideoLlmClients
 from groundserve.gateway.work import Desk, Fetch
+from groundserve.url_reader import open_url
 
 _EXPIRE_SECONDS = 60.0
 

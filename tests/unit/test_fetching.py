@@ -9,16 +9,16 @@ import time
 
 import pytest
 
-from groundserve import fetching
+from groundserve import url_reader
 from groundserve.errors import InvalidRequestError
 from groundserve.fetching import (
     FetchError,
     FetchPolicy,
-    fetch,
     is_public,
     parse_url,
     without_secrets,
 )
+from groundserve.url_reader import fetch
 from tests.support.origin import Origin, redirect, whole
 
 VIDEO = bytes(range(256)) * 1000
@@ -88,7 +88,7 @@ def names(monkeypatch):
             raise OSError(f"no such host {host}")
         return [ipaddress.ip_address(one) for one in (left.pop(0) if left[1:] else left[0])]
 
-    monkeypatch.setattr(fetching, "resolve", resolve)
+    monkeypatch.setattr(url_reader, "resolve", resolve)
     return answers
 
 
