@@ -55,10 +55,6 @@ class RefusedError(GroundserveError):
         """Seconds."""
 
 
-class BusyError(UnavailableError):
-    """The gateway itself has no room; its message may be told."""
-
-
 def not_found(what: str) -> RefusedError:
     """Return the error for an id that is nobody's, or another's."""
     return RefusedError(404, "NotFoundError", f"there is no such {what}")
@@ -69,6 +65,11 @@ def too_large(what: str, most: int) -> RefusedError:
     return RefusedError(413, "TooLargeError", f"{what} must be at most {most} bytes")
 
 
+def busy(message: str) -> RefusedError:
+    """Return the error for what the gateway itself has no room for."""
+    return RefusedError(503, "UnavailableError", message, retry_after=RETRY_SECONDS)
+
+
 def over_quota(message: str, *, retry_after: float = RETRY_SECONDS) -> RefusedError:
     """Return the error for what goes beyond a key's share."""
     return RefusedError(429, "RateLimitError", message, retry_after=retry_after)
@@ -77,7 +78,7 @@ def over_quota(message: str, *, retry_after: float = RETRY_SECONDS) -> RefusedEr
 def public_error(error: Exception) -> GroundserveError:
     """Return what callers may be told of an error."""
     match error:
-        case RefusedError() | BusyError() | InvalidRequestError():
+        case RefusedError() | InvalidRequestError():
             return error
         case UnavailableError() if is_decoder_death(error):
             return error
@@ -108,11 +109,8 @@ def error_status(error: GroundserveError) -> int:
 
 def error_body(error: GroundserveError) -> dict[str, Any]:
     """Return the JSON of what `public_error` returned."""
-    known = (RefusedError, BusyError)
-    kind = type(error).__name__ if not isinstance(error, known) else ""
-    if isinstance(error, RefusedError):
-        kind = error.kind
-    return {"error": {"type": kind or "UnavailableError", "message": str(error)}}
+    kind = error.kind if isinstance(error, RefusedError) else type(error).__name__
+    return {"error": {"type": kind, "message": str(error)}}
 
 
 def error_response(error: Exception) -> Response:

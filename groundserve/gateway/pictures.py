@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from groundserve.gateway.errors import BusyError, not_found
+from groundserve.gateway.errors import busy, not_found
 from groundserve.gateway.settings import GatewaySettings
 from groundserve.limits import Limits
 from groundserve.media import MediaWorkers, VideoSource
@@ -38,7 +38,7 @@ class Pictures:
     async def make(self, path: os.PathLike[str], make: Make[T]) -> T:
         """Make something of a stored video; the work ends where nobody waits any more."""
         if self._num_waiting >= _MAX_WAITING:
-            raise BusyError("too many frames and clips are being made; try again later")
+            raise busy("too many frames and clips are being made; try again later")
         is_left = threading.Event()
 
         def work() -> T:

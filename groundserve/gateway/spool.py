@@ -21,7 +21,7 @@ from urllib.parse import quote_from_bytes
 
 from groundserve.errors import InvalidRequestError, MediaError, UnavailableError
 from groundserve.gateway.access import Owner
-from groundserve.gateway.errors import BusyError, not_found, over_quota, too_large
+from groundserve.gateway.errors import busy, not_found, over_quota, too_large
 from groundserve.gateway.settings import GatewaySettings
 from groundserve.gateway.store import Store, Video
 from groundserve.limits import MIB
@@ -119,9 +119,9 @@ class Spool:
         """Store what comes; if anything is wrong with it, or nobody waits, nothing is left.
 
         Raises:
-            RefusedError: It is above a cap: that of one video, or of what the key may store.
+            RefusedError: It is above a cap: that of one video, or of what the key may store; or the
+                spool or its disk is full.
             MediaError: It is empty.
-            BusyError: The spool or its disk is full.
         """
         most = min(max_bytes or self.settings.max_video_bytes, self.settings.max_video_bytes)
         partial = self._arriving / secrets.token_hex(16)
@@ -157,7 +157,7 @@ class Spool:
             self.store.add(video)
             return video
         except OSError:  # above all a full disk
-            raise BusyError(_NO_ROOM) from None
+            raise busy(_NO_ROOM) from None
         finally:
             self._arriving_bytes[owner.name] -= num_bytes
             partial.unlink(missing_ok=True)
@@ -184,7 +184,7 @@ class Spool:
             own = self.store.videos(owner=owner.name)
             oldest = next((video for video in own if not self._pins[video.id]), None)
             if oldest is None:
-                raise BusyError(_NO_ROOM)
+                raise busy(_NO_ROOM)
             self.delete(oldest)
 
     def _tidy(self) -> None:

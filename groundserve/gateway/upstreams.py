@@ -12,7 +12,7 @@ from typing import TypeVar
 from groundserve.client import AsyncClient
 from groundserve.errors import UnavailableError, UnsupportedError
 from groundserve.families import get_family
-from groundserve.gateway.errors import BusyError, not_found
+from groundserve.gateway.errors import busy, not_found
 from groundserve.options import Head
 from groundserve.serving.events import log_event
 from groundserve.triton_messages import is_decoder_death
@@ -147,7 +147,7 @@ class Upstreams:
             may_repeat: Whether what was sent may be sent again; no, once text was passed on.
 
         Raises:
-            BusyError: Too many wait.
+            RefusedError: Too many wait.
             UnsupportedError: No server has what is wanted.
             GroundserveError: What the last try raised; UnavailableError where no server is ready.
         """
@@ -195,7 +195,7 @@ class Upstreams:
             self._enter(upstream)
             return upstream
         if len(self._waiting) >= self._max_waiting:
-            raise BusyError("too many requests wait; try again later")
+            raise busy("too many requests wait; try again later")
         wanted = replace(wanted, place=asyncio.Future())
         self._waiting.append(wanted)
         self._seat()

@@ -81,30 +81,7 @@ class Desk:
         """
         most = self.settings.max_request_seconds
         seconds = min(asked.body.timeout_seconds or most, most)
-        try:
-            async with asyncio.timeout(seconds), AsyncExitStack() as held:
-                video = asked.video
-                if video is None:
-                    on_stage("fetching")
-                    video = await self.fetched(asked.body.video_url, owner, held)
-                on_stage("waiting")
-                give_up_at = time.monotonic() + seconds
-                return await self._ask(
-                    asked, video, request_id, give_up_at, on_text, on_stage, patience_seconds
-                )
-        except TimeoutError:
-            raise DeadlineExceededError("no time is left") from None
-
-    async def _ask(
-        self,
-        asked: Asked,
-        video: Video,
-        request_id: str,
-        give_up_at: float,
-        on_text: OnText | None,
-        on_stage: Callable[[str], None],
-        patience_seconds: float,
-    ) -> ScoreResult | AnswerResult:
+        give_up_at = time.monotonic() + seconds
         has_told = False
 
         def tell(query: int, text: str) -> None:
@@ -115,13 +92,7 @@ class Desk:
 
         def ask(client: AsyncClient) -> Awaitable[ScoreResult | AnswerResult]:
             on_stage("running")
-            common: dict[str, Any] = {
-                "video_uri": self.spool.uri(video),
-                "queries": asked.body.queries,
-                "options": asked.options,
-                "request_id": request_id,
-                "timeout_seconds": max(0.001, give_up_at - time.monotonic()),
-            }
+            common["timeout_seconds"] = max(0.001, give_up_at - time.monotonic())
             if asked.kind == "ask":
                 return client.ask(**common, on_text=tell if on_text else None)
             return client.score(
@@ -130,13 +101,29 @@ class Desk:
                 span_gap_seconds=asked.body.span_gap_seconds,
             )
 
-        result = await self.upstreams.call(
-            ask,
-            Wanted(head=_HEADS[asked.kind], video_key=video.sha256, family=asked.body.model),
-            patience_seconds=patience_seconds,
-            may_repeat=lambda: not has_told,
-        )
-        return dataclasses.replace(result, video=video.name)
+        try:
+            async with asyncio.timeout(seconds), AsyncExitStack() as held:
+                video = asked.video
+                if video is None:
+                    on_stage("fetching")
+                    video = await self.fetched(asked.body.video_url, owner, held)
+                on_stage("waiting")
+                common: dict[str, Any] = {
+                    "video_uri": self.spool.uri(video),
+                    "queries": asked.body.queries,
+                    "options": asked.options,
+                    "request_id": request_id,
+                }
+                head, family = _HEADS[asked.kind], asked.body.model
+                result = await self.upstreams.call(
+                    ask,
+                    Wanted(head=head, video_key=video.sha256, family=family),
+                    patience_seconds=patience_seconds,
+                    may_repeat=lambda: not has_told,
+                )
+                return dataclasses.replace(result, video=video.name)
+        except TimeoutError:
+            raise DeadlineExceededError("no time is left") from None
 
 
 async def as_json(result: ScoreResult | AnswerResult) -> str:

@@ -250,21 +250,33 @@ def load(client, video, answers) -> Iterator[None]:
 
 @pytest.fixture
 def service(engine_dirs, tmp_path):
-    """`groundserve serve --gateway`."""
+    """`groundserve serve --gateway`, its engines behind a link."""
+    engines = tmp_path / "engines"
+    engines.symlink_to(engine_dirs["cpu"])
     options = ["--gateway", "0", "--spool", tmp_path / "spool"]
     with (
-        serving(engine_dirs["cpu"], tmp_path, options=options) as started,
+        serving(engines, tmp_path, options=options) as started,
         httpx2.Client(base_url=started.addresses["gateway"], timeout=WAIT_SECONDS) as client,
     ):
         wait_until(lambda: client.get("/readyz").status_code == 200)
         yield started, client
 
 
-def test_sighup_switches_the_server_and_fails_nothing(service, video):
+def point_to(link, place) -> None:
+    new = link.with_name("new")
+    new.symlink_to(place)
+    new.rename(link)
+
+
+def test_sighup_switches_the_server_and_fails_nothing(service, video, engine_dirs, tmp_path):
     started, client = service
     answers: list[tuple[int, dict]] = []
     with load(client, video, answers):
         wait_until(lambda: len(answers) > 3)
+        point_to(tmp_path / "engines", tmp_path)  # no engine directory
+        started.program.send_signal(signal.SIGHUP)
+        assert "manifest" in started.wait_for("switch_failed")["reason"]
+        point_to(tmp_path / "engines", engine_dirs["cpu"])
         started.program.send_signal(signal.SIGHUP)
         pid = started.wait_for("switched")["pid"]
         num_before = len(answers)
