@@ -65,7 +65,7 @@ $(STAMP): export PIP_CONSTRAINT := constraints.txt
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,build,train,batch,captions,tensorrt,dali,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,build,train,batch,captions,tensorrt,dali,gateway,dev]'
 	$(BIN)/python scripts/fetch_clips.py $(VENV)/clips
 	touch $(STAMP)
 

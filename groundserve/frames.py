@@ -135,7 +135,7 @@ def iterate_frames(
                 num_together = 1
                 continue
             for frame in frames:
-                yield _shrink(frame, longest_side)
+                yield shrink(frame, longest_side)
             rest = rest[len(frames) :]
 
 
@@ -174,7 +174,8 @@ def _num_together(index: VideoIndex, limits: Limits) -> int:
     return max(1, min(_BATCH_BYTES // max(1, frame_bytes), limits.max_num_frames))
 
 
-def _shrink(frame: NDArray[np.uint8], longest_side: int | None) -> NDArray[np.uint8]:
+def shrink(frame: NDArray[np.uint8], longest_side: int | None) -> NDArray[np.uint8]:
+    """Shrink a frame whose longer side has more pixels, keeping the aspect."""
     if longest_side is None or max(frame.shape[:2]) <= longest_side:
         return frame
     pillow = extras.PIL.Image

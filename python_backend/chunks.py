@@ -35,6 +35,7 @@ from groundserve.families.plans import VideoPlan
 from groundserve.families.vision_inputs import VisionInputs, take_units
 from groundserve.media import OpenVideo, Segments, StreamInfo, VideoIndex
 from groundserve.runtime.deadline import Deadline
+from groundserve.runtime.progress import OnFrames
 from python_backend.arrays import Array, concatenate, empty
 from python_backend.decode import DecodedFrames
 from python_backend.encode import EncodeFunction
@@ -73,6 +74,8 @@ class ChunkRunner:
     """Where frames, passes and dead workers are counted."""
     deadline: Deadline
     """Checked between chunks, and while one is waited for."""
+    on_frames: OnFrames | None = None
+    """Told after each chunk how many frames are decoded."""
 
     def run(self, video: OpenVideo, plan: VideoPlan) -> EncodedVideo:
         """Decode and encode the frames of a plan of this video, which a worker holds open.
@@ -125,6 +128,7 @@ class ChunkRunner:
         # Of a group's frames, as soon as one is decoded.
         shapes: list[tuple[int, ...]] = []
         given_up = threading.Event()
+        num_done, num_frames = 0, sum(len(group) for chunk in chunks for group in chunk.groups)
 
         def load(groups: Iterable[Group]) -> None:
             nonlocal shapes
@@ -154,7 +158,11 @@ class ChunkRunner:
                 for chunk, next_chunk in zip(chunks, [*chunks[1:], None], strict=True):
                     self._wait_for_first(pending)
                     pending.popleft().result()
-                    self.meter.add("frames_decoded", sum(map(len, chunk.groups)))
+                    num_decoded = sum(map(len, chunk.groups))
+                    self.meter.add("frames_decoded", num_decoded)
+                    num_done += num_decoded
+                    if self.on_frames is not None:
+                        self.on_frames(num_done, num_frames)
                     frames = [
                         buffer.take(of_stream.num_frames, num_left=of_stream.num_left)
                         for buffer, of_stream in zip(buffers, chunk.streams, strict=True)

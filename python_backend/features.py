@@ -19,6 +19,7 @@ from groundserve.media import MediaWorkers, OpenVideo, VideoIndex, VideoSource
 from groundserve.options import AnswerOptions, ScoreOptions
 from groundserve.results import VideoInfo
 from groundserve.runtime.deadline import Deadline
+from groundserve.runtime.progress import OnFrames
 from python_backend.arrays import Array, is_finite
 from python_backend.cache import CacheKeys, Features, VideoCache
 from python_backend.chunks import ChunkRunner, DecodeFunction
@@ -82,6 +83,7 @@ class FeatureExtractor:
         decode: DecodeFunction,
         encode: EncodeFunction,
         deadline: Deadline,
+        on_frames: OnFrames | None = None,
     ) -> VideoFeatures:
         """Find or compute the features of the frames that the options sample.
 
@@ -96,7 +98,7 @@ class FeatureExtractor:
         # Before anything is opened: what is wrong with a request costs it nothing else.
         options.check(self.limits)
         watch = Stopwatch()
-        runner = self._runner(decode, encode, watch, deadline)
+        runner = self._runner(decode, encode, watch, deadline, on_frames)
         inputs = runner.inputs
         cached = self._cached(source, watch)
         is_hit = True
@@ -180,6 +182,7 @@ class FeatureExtractor:
         encode: EncodeFunction,
         watch: Stopwatch,
         deadline: Deadline,
+        on_frames: OnFrames | None,
     ) -> ChunkRunner:
         return ChunkRunner(
             decode=decode,
@@ -191,6 +194,7 @@ class FeatureExtractor:
             watch=watch,
             meter=self.meter,
             deadline=deadline,
+            on_frames=on_frames,
         )
 
     def _check(self, encoded: EncodedVideo, plan: VideoPlan) -> None:

@@ -1,4 +1,4 @@
-"""A video as a local file: itself, or a copy of what lies in an object store."""
+"""A video as a local file: itself, or a copy of what lies in an object store or behind a URL."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, Any
 
 from groundserve.batch.errors import ErrorKind
 from groundserve.errors import DeadlineExceededError
+from groundserve.fetching import NO_URLS, FetchPolicy, Reason, fetch_file, is_url
+from groundserve.fetching import FetchError as UrlError
 from groundserve.limits import MIB, Limits
 from groundserve.runtime.deadline import Deadline
 from groundserve.storage import split_place
+
+_KINDS: dict[Reason, ErrorKind] = {
+    "refused": ErrorKind.REFUSED,
+    "unreachable": ErrorKind.UNAVAILABLE,
+    "too_large": ErrorKind.TOO_LARGE,
+    "too_slow": ErrorKind.TIMEOUT,
+}
 
 
 class FetchError(Exception):
@@ -24,7 +34,9 @@ class FetchError(Exception):
 
 
 @contextmanager
-def local_file(place: str, *, limits: Limits, deadline: Deadline) -> Iterator[str]:
+def local_file(
+    place: str, *, limits: Limits, deadline: Deadline, policy: FetchPolicy = NO_URLS
+) -> Iterator[str]:
     """Yield the path of a video; a copy lasts as long as the block.
 
     A copy takes the disk of the temporary folder (TMPDIR), at most `limits.max_file_bytes`.
@@ -33,6 +45,15 @@ def local_file(place: str, *, limits: Limits, deadline: Deadline) -> Iterator[st
         FetchError: It is missing, may not be read, is too large, or the store does not answer.
         DeadlineExceededError: Copying took too long.
     """
+    if is_url(place):
+        with tempfile.NamedTemporaryFile(prefix="groundserve-video-") as file:
+            try:
+                seconds = min(policy.max_seconds, deadline.remaining_seconds())
+                fetch_file(place, file, replace(policy, max_seconds=seconds))
+            except UrlError as error:
+                raise FetchError(_KINDS[error.reason], str(error)) from None
+            yield file.name
+        return
     filesystem, path = split_place(place)
     gone = FetchError(ErrorKind.MISSING, f"there is no file {place!r} any more")
     if filesystem is None:

@@ -23,6 +23,7 @@ from groundserve.errors import (
     MediaError,
     UnavailableError,
 )
+from groundserve.fetching import NO_URLS, FetchPolicy
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
 from groundserve.results import ScoreResult
@@ -54,6 +55,7 @@ class Work:
     span_threshold: float = DEFAULT_SPAN_THRESHOLD
     span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS
     frames: FrameOutput | None = None
+    urls: FetchPolicy = NO_URLS
 
     @property
     def limits(self) -> Limits:
@@ -98,7 +100,9 @@ def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator
     try:
         yield None
         deadline = Deadline.after(work.deadline_seconds)
-        with local_file(group.place, limits=work.limits, deadline=deadline) as path:
+        with local_file(
+            group.place, limits=work.limits, deadline=deadline, policy=work.urls
+        ) as path:
             outcomes: Iterator[Outcome] = (
                 outcome
                 for options, queries in group.calls(work.limits.max_queries)

@@ -22,6 +22,7 @@ from groundserve.errors import (
     MediaError,
     UnavailableError,
 )
+from groundserve.fetching import is_url
 from groundserve.limits import MIB
 from groundserve.storage import split_place
 
@@ -124,12 +125,18 @@ def find_video(place: str, *, hash_content: bool, is_over: Event | None = None) 
     path, size and time of modification in nanoseconds; of a remote one, its URL and ETag, or where
     the store has none, its URL, size and time of modification.
 
+    A video behind an http or https URL is told by that alone; nothing is fetched yet.
+
     Once `is_over` is set, nobody waits for the answer: reading ends.
 
     Raises:
         MediaError: It is missing, no file, or may not be read.
         UnavailableError: The store does not answer.
     """
+    if is_url(place):
+        if hash_content:
+            raise MediaError("--hash-content tells no videos behind URLs: download them first")
+        return VideoFile(identity=json.dumps([place]), num_bytes=0)
     filesystem, path = split_place(place)
     try:
         if filesystem is None:

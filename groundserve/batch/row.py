@@ -14,6 +14,7 @@ from groundserve.batch.row_options import RowOptions, option_names, parse_row_op
 from groundserve.errors import InvalidRequestError
 from groundserve.families import check_asked
 from groundserve.families.base import TextFamily
+from groundserve.fetching import is_url, parse_url
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.storage import LOCAL_PROTOCOLS, check_scheme, scheme_of, split_place
@@ -194,6 +195,9 @@ def _check_unicode(name: str, value: str) -> str:
 def _resolve(video: str, base: str) -> str:
     if "\0" in video:
         raise InvalidRequestError("video must be a path without a zero byte")
+    if is_url(video):
+        parse_url(video)
+        return video
     scheme = check_scheme(video)
     if scheme in LOCAL_PROTOCOLS:
         return split_place(video)[1]

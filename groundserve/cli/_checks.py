@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from groundserve.cli._output import progress
 from groundserve.errors import InvalidRequestError, MediaError
+from groundserve.fetching import FetchPolicy, fetch_file, is_url, parse_url, without_secrets
 from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, VideoSource
 from groundserve.options import AnswerOptions, ScoreOptions
@@ -96,8 +98,29 @@ def parse_clip(text: str | None) -> tuple[float, float] | None:
     return start, end
 
 
-def check_video(video: Path, *, command: str = "score") -> None:
-    """Refuse what is no file on this machine, as far as can be seen without decoding."""
+def shown_name(video: str) -> str:
+    """Return what answers call a video that is no file here."""
+    return STDIN_NAME if video == str(STDIN) else without_secrets(video)
+
+
+def is_copied(video: str) -> bool:
+    """Tell whether a video is not a file here, but comes through stdin or from a URL."""
+    return video == str(STDIN) or is_url(video)
+
+
+def check_video(name: str, policy: FetchPolicy, *, command: str = "score") -> None:
+    """Refuse what is no file on this machine, nor may be fetched, without decoding it."""
+    video = Path(name)
+    if is_url(name):
+        url = parse_url(name)
+        if not policy.allows_host(url):
+            scheme = "" if url.scheme == "https" else "http://"
+            raise InvalidRequestError(
+                "the video is a URL whose host may not be fetched from; allow it with --allow-host "
+                f"{scheme}{url.netloc.decode()}, or download the file, or pipe it into: "
+                f"groundserve {command} -"
+            )
+        return
     if video == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise InvalidRequestError(
@@ -106,8 +129,8 @@ def check_video(video: Path, *, command: str = "score") -> None:
             )
         return
     if not os.path.lexists(video):
-        # A path has lost one of a URI's slashes. The rest is not repeated: it may hold a secret.
-        if uri := _URI.match(str(video)):
+        # The rest is not repeated: it may hold a secret.
+        if uri := _URI.match(name):
             scheme = uri[1].lower()
             hint = f"download it, or pipe it into: groundserve {command} -"
             if scheme == "file":
@@ -131,15 +154,21 @@ def check_video(video: Path, *, command: str = "score") -> None:
 
 
 @contextmanager
-def as_file(video: Path) -> Iterator[Path]:
-    """Give the video as a file: what comes through stdin is kept in one until the command ends."""
-    if video != STDIN:
-        _check_content(video, str(video))
-        yield video
+def as_file(name: str, policy: FetchPolicy) -> Iterator[Path]:
+    """Give the video as a file: what comes from elsewhere is in one until the command ends."""
+    if not is_copied(name):
+        _check_content(Path(name), name)
+        yield Path(name)
         return
     most = Limits().max_upload_bytes
     with TemporaryDirectory(prefix="groundserve-") as folder:
-        path = Path(folder, "stdin")
+        path = Path(folder, "video" if is_url(name) else "stdin")
+        if is_url(name):
+            with progress("fetching"), path.open("wb") as file:
+                fetch_file(name, file, policy)
+            _check_content(path, shown_name(name))
+            yield path
+            return
         size = 0
         with path.open("wb") as file:
             while piece := sys.stdin.buffer.read(MIB):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
 import typer
 
+from groundserve.fetching import FetchPolicy
 from groundserve.options import Sampling, ScoreOptions, Seek, Selector, Task
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from python_backend.generate.vllm_process import PYTHON_VARIABLE
@@ -121,6 +122,33 @@ class FrameRules:
     def options(self, num_frames: int | None) -> ScoreOptions:
         """Return what is asked of whatever scores."""
         return made_of(vars(self), ScoreOptions, num_frames=num_frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchRules:
+    """Which URLs a command may fetch videos from."""
+
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[http://]HOST[:PORT]",
+            help="Host that a video may be fetched from by https, *.NAME for all below a name, "
+            "'*' for any that is public; may be given several times.",
+        ),
+    ] = None
+    allow_network: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CIDR",
+            help="Addresses that such a host may have though they are not public.",
+        ),
+    ] = None
+
+    def policy(self) -> FetchPolicy:
+        """Return what they allow."""
+        return FetchPolicy(
+            hosts=tuple(self.allow_host or ()), networks=tuple(self.allow_network or ())
+        )
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

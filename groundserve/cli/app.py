@@ -33,6 +33,14 @@ _COMMANDS = {
         "serve:command",
         "Serve an engine directory until Ctrl-C or SIGTERM; what dies meanwhile is started again.",
     ),
+    "gateway": (
+        "gateway:command",
+        "Answer HTTP in front of one server or several, until Ctrl-C or SIGTERM.",
+    ),
+    "gateway-key": (
+        "gateway:key_command",
+        "Make an API key and print it; the file keeps its hash alone.",
+    ),
     "doctor": (
         "doctor:command",
         "Check this machine; with --checkpoint, say what decides a checkpoint's scores or answers.",

@@ -24,11 +24,13 @@ from groundserve.cli._options import (
     ControlTokens,
     DeviceName,
     FamilyName,
+    FetchRules,
     MaxNewTokens,
     PartValues,
     Raw,
     TaskName,
     VllmPython,
+    grouped,
     made_of,
 )
 from groundserve.cli._output import print_json, print_note, progress
@@ -49,9 +51,10 @@ from groundserve.scoring.opener import check_answerer, open_answerer
 _DEFAULTS = AnswerOptions()
 
 
+@grouped
 def command(
     ctx: typer.Context,
-    video: Annotated[Path, typer.Argument(help="Video file; - reads it from stdin.")],
+    video: Annotated[str, typer.Argument(help="Video file or URL; - reads it from stdin.")],
     query: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,6 +106,8 @@ def command(
             show_default=f"{Limits().max_request_seconds:g}, or the server's",
         ),
     ] = None,
+    *,
+    urls: FetchRules,
     as_json: AsJson = False,
     plot: Annotated[Path | None, typer.Option(help="PNG of the moments on a time line.")] = None,
     srt: Annotated[
@@ -126,12 +131,13 @@ def command(
         if limits:
             most = max(limits.max_request_seconds, timeout_seconds)
             limits = dataclasses.replace(limits, max_request_seconds=most)
-    check_video(video, command="ask")
-    check_outputs({"--srt": srt, "--plot": plot}, inputs=[video])
+    policy = urls.policy()
+    check_video(video, policy, command="ask")
+    check_outputs({"--srt": srt, "--plot": plot}, inputs=[Path(video)])
     parts = parse_parts(part or [], checkpoint=checkpoint)
     sources: dict[str, Any] = {"family": family, "parts": parts, "device": device}
     _check_asked(check_answerer(checkpoint, engines, server, **sources), queries, options)
-    path = ctx.with_resource(as_file(video))
+    path = ctx.with_resource(as_file(video, policy))
     with (
         progress("loading") as step,
         open_answerer(checkpoint, engines, server, **sources, limits=limits) as answerer,

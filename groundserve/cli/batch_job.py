@@ -88,6 +88,7 @@ class BatchJob:
             span_threshold=self.given.rules.span_threshold,
             span_gap_seconds=self.given.rules.span_gap_seconds,
             frames=self.frames,
+            urls=self.given.urls.policy(),
         )
 
     def check_questions(self, family: TextFamily[Any] | None) -> None:
@@ -144,6 +145,7 @@ class BatchJob:
         given = self.given
         if not self.source.servers:  # which have limits of their own
             self.options.check(Limits())
+        given.urls.policy()
         check_span_options(given.rules.span_threshold, given.rules.span_gap_seconds)
         self._check_workers()
         if given.max_attempts < 1:

@@ -20,6 +20,7 @@ from groundserve.cli._options import (
     ControlTokens,
     DeviceName,
     FamilyName,
+    FetchRules,
     FrameRules,
     MaxNewTokens,
     PartValues,
@@ -95,6 +96,7 @@ class BatchOptions:
         ),
     ] = None
     rules: FrameRules
+    urls: FetchRules
     task: TaskName = _DEFAULTS.task
     raw: Raw = _DEFAULTS.raw
     control_tokens: ControlTokens = _DEFAULTS.control_tokens

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from groundserve.answers import AnswerResult, Moment
-from groundserve.cli._checks import STDIN, STDIN_NAME
+from groundserve.cli._checks import is_copied, shown_name
 from groundserve.cli._output import cell, plain_table, print_line, print_note, stdout
 from groundserve.cli.visuals import format_seconds
 from groundserve.errors import UnsupportedError
@@ -23,12 +22,12 @@ _Result = TypeVar("_Result", ScoreResult, AnswerResult)
 _SHOWN_FRAMES = 8
 
 
-def named(result: _Result, video: Path) -> _Result:
-    """Log how long an answer took; return it with the name of a video that came through stdin."""
+def named(result: _Result, video: str) -> _Result:
+    """Log how long an answer took; return it with the name of a video that is no file here."""
     info = result.info
     timing = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in info.timing_ms.items())
     logger.info("answered by engine %s: %s", info.engine.get("id"), timing)
-    return dataclasses.replace(result, video=STDIN_NAME) if video == STDIN else result
+    return dataclasses.replace(result, video=shown_name(video)) if is_copied(video) else result
 
 
 def print_engine_note(result: ScoreResult | AnswerResult) -> None:

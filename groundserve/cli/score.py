@@ -7,11 +7,18 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from groundserve.cli._checks import STDIN, as_file, check_outputs, check_request, check_video
+from groundserve.cli._checks import (
+    as_file,
+    check_outputs,
+    check_request,
+    check_video,
+    is_copied,
+)
 from groundserve.cli._options import (
     AsJson,
     Checkpoint,
     DeviceName,
+    FetchRules,
     FrameRules,
     VisionTower,
     grouped,
@@ -33,7 +40,7 @@ from groundserve.spans import check_span_options
 @grouped
 def command(
     ctx: typer.Context,
-    video: Annotated[Path, typer.Argument(help="Video file; - reads it from stdin.")],
+    video: Annotated[str, typer.Argument(help="Video file or URL; - reads it from stdin.")],
     query: Annotated[list[str], typer.Option(help="Question; may be given several times.")],
     checkpoint: Checkpoint = None,
     vision_tower: VisionTower = None,
@@ -53,6 +60,7 @@ def command(
     ] = None,
     *,
     rules: FrameRules,
+    urls: FetchRules,
     as_json: AsJson = False,
     jsonl: Annotated[
         Path | None, typer.Option(help="Add a record of each question to this file.")
@@ -95,15 +103,16 @@ def command(
     spans = {"span_threshold": rules.span_threshold, "span_gap_seconds": rules.span_gap_seconds}
     check_request(options, query, server=server)
     check_span_options(**spans)
-    check_video(video)
+    policy = urls.policy()
+    check_video(video, policy)
     outputs = {"--jsonl": jsonl, "--contact-sheet": contact_sheet, "--plot": plot}
-    check_outputs(outputs, inputs=[video])
+    check_outputs(outputs, inputs=[Path(video)])
     sources: dict[str, Any] = {"vision_tower": vision_tower, "device": device}
     check_scorer(checkpoint, engines, server, **sources)
-    path = ctx.with_resource(as_file(video))
+    path = ctx.with_resource(as_file(video, policy))
     write_records = plan_records(
         jsonl,
-        named_by_content(path) if video == STDIN else path,
+        named_by_content(path) if is_copied(video) else path,
         query,
         jsonl_format=jsonl_format,
         doc_id=doc_id,

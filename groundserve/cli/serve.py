@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import signal
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from groundserve.cli._options import VllmPython
+from groundserve.cli._gateway_options import GatewayOptions
+from groundserve.cli._options import VllmPython, grouped
 from groundserve.cli._output import print_json, print_line, progress, say_error
 from groundserve.engines.manifest import Manifest
+from groundserve.gateway.local import LocalServers
 from groundserve.scoring.gate_report import GateReport
 from groundserve.serving import (
     Supervisor,
@@ -20,13 +23,14 @@ from groundserve.serving import (
     serve_operations,
     sigterm_as_interrupt,
 )
-from groundserve.serving.events import JsonFormatter, log_event, logger
+from groundserve.serving.events import log_event, log_to_stderr
 from groundserve.serving.installation import check_host, find_installation
 from groundserve.serving.ports import check_ports
 from groundserve.serving.status import StatusBoard
 from python_backend.sources import parse_allowed_roots
 
 
+@grouped
 def command(
     engines: Annotated[Path, typer.Option(help="Engine directory.")],
     host: Annotated[
@@ -60,6 +64,19 @@ def command(
         Path | None, typer.Option(help="Triton's log; stderr when left out.")
     ] = None,
     vllm_python: VllmPython = None,
+    gateway: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of HTTP for users (docs/gateway.md); 0 picks a free one. SIGHUP then "
+            "switches to the engines that are there by now.",
+            show_default="no gateway",
+        ),
+    ] = None,
+    gateway_host: Annotated[
+        str, typer.Option(help="IPv4 address of --gateway; any but loopback needs --keys.")
+    ] = "127.0.0.1",
+    *,
+    users: GatewayOptions,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the addresses as JSON when ready.")
     ] = False,
@@ -68,7 +85,7 @@ def command(
 
     Example: [bold]groundserve serve --engines ./engines --allow-root /data/videos[/bold]
     """
-    _log_events_to_stderr()
+    log_to_stderr()
     if Manifest.load(engines).device == "cuda" and GateReport.load(engines) is None:
         say_error("warning: these engines were never compared with PyTorch (--unchecked)")
     # Of these three ports one is opened here, before the server looks at the others and the host.
@@ -76,11 +93,14 @@ def command(
     check_host(find_installation(), host)
     roots = [str(root.absolute()) for root in allow_root or []]
     parse_allowed_roots(os.fsencode(os.pathsep.join(roots)))
-    server = TritonServer(
+    door = None
+    if gateway is not None:
+        door = users.server(host=gateway_host, port=gateway, upstreams=[])
+        roots.append(str(door.videos_dir))
+    make = partial(
+        TritonServer,
         engines,
         host=host,
-        http_port=http_port,
-        grpc_port=grpc_port,
         metrics_port=0,
         allowed_roots=roots,
         cache_dir=cache_dir,
@@ -88,6 +108,7 @@ def command(
         max_server_memory=max_server_memory,
         log_file=log_file,
     )
+    server = make(http_port=http_port, grpc_port=grpc_port)
     board = StatusBoard()
     board.report("server", "tritonserver is starting")
     with (
@@ -103,25 +124,28 @@ def command(
             server.start()
         board.clear("server")
         # Before anybody is told: what dies from here on is seen.
-        supervisor = Supervisor(server, board)
-        _print_addresses(server, operations, as_json)
-        supervisor.run()
-
-
-def _log_events_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+        if door is None:
+            supervisor = Supervisor(server, board)
+            _print_addresses(server, operations, as_json)
+            supervisor.run()
+        else:
+            stack.enter_context(door.running())
+            others = partial(make, http_port=None if http_port is None else 0, grpc_port=0)
+            servers = LocalServers(door, others, board)
+            stack.callback(servers.stop)
+            signal.signal(signal.SIGHUP, servers.want_switch)
+            servers.begin(server)
+            _print_addresses(server, operations, as_json, gateway=door.url)
+            servers.watch()
 
 
 def _log_step(step: str, seconds: float) -> None:
     log_event("step", step=step, seconds=round(seconds, 1))
 
 
-def _print_addresses(server: TritonServer, operations: str, as_json: bool) -> None:
+def _print_addresses(server: TritonServer, operations: str, as_json: bool, **others: str) -> None:
     addresses = {
+        **others,
         **({"http": f"http://{server.http_address}"} if server.http_address else {}),
         "grpc": f"grpc://{server.grpc_address}",
         "metrics": f"http://{operations}/metrics",

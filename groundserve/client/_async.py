@@ -64,6 +64,7 @@ class AsyncClient(BaseClient):
     ask = _awaited(Client.ask)
     frames = _in_thread(Client.frames)
     is_ready = _in_thread(Client.is_ready)
+    families = _in_thread(Client.families)
     close = _in_thread(Client.close)
 
     async def _send(

@@ -11,7 +11,7 @@ from groundserve.arguments import check_timeout, described
 from groundserve.client._connection import Connection
 from groundserve.client._exchange import Arrival, Exchange
 from groundserve.client._request import Request, Result
-from groundserve.errors import InvalidRequestError
+from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.runtime.deadline import Deadline
 
 DEFAULT_URL = "grpc://127.0.0.1:8001"
@@ -27,26 +27,30 @@ class BaseClient:
         *,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         retries: int = 0,
+        api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         root_certificates: str | os.PathLike[str] | None = None,
     ) -> None:
         """Connect lazily; nothing is sent before the first call.
 
         Args:
-            url: `grpc://HOST:PORT`, or `grpcs://` for TLS, which a proxy before the server ends.
+            url: `grpc://HOST:PORT`, or `grpcs://` for TLS, which a proxy before the server ends; of
+                a gateway `http://HOST:PORT` or `https://`.
             timeout_seconds: Longest time one `score` or `ask` may take, waits and retries included;
                 also the request's deadline at the server.
             retries: How often one that ended with UnavailableError begins again, after waits of
                 about 0.5, 1, 2, 4 and then 8 s, drawn from the upper half of each. No other error
                 is tried again. (A call whose connection breaks under it is made once more at once,
                 whatever is given here.)
+            api_key: Of a gateway; sent with each call as {"authorization": "Bearer KEY"}.
             headers: Sent with each call, such as {"authorization": "Bearer ..."}.
-            root_certificates: PEM file of those whom `grpcs://` trusts; the system's where None.
+            root_certificates: PEM file of those whom `grpcs://` and `https://` trust; the system's
+                where None.
 
         Raises:
             InvalidRequestError: The URL has another form, the timeout is not above 0 and finite,
                 retries is no whole number >= 0, or a header or the file of certificates is none.
-            MissingExtraError: tritonclient is not installed.
+            MissingExtraError: tritonclient, or for a gateway httpx2, is not installed.
         """
         self._timeout_seconds = check_timeout(timeout_seconds)
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
@@ -54,7 +58,11 @@ class BaseClient:
                 f"retries must be a whole number >= 0, got {described(retries)}"
             )
         self._retries = retries
-        self._connection = Connection(url, headers=headers, root_certificates=root_certificates)
+        if api_key is not None:
+            headers = {**(headers or {}), "authorization": f"Bearer {api_key}"}
+        is_gateway = isinstance(url, str) and url.startswith(("http://", "https://"))
+        connect = _gateway_connection() if is_gateway else Connection
+        self._connection = connect(url, headers=headers, root_certificates=root_certificates)
 
     def _exchange(
         self,
@@ -79,3 +87,11 @@ class BaseClient:
             is_streamed=on_text is not None,
             deliver=deliver,
         )
+
+
+def _gateway_connection() -> type[Connection]:
+    try:
+        from groundserve.client._gateway import GatewayConnection
+    except ImportError as error:
+        raise MissingExtraError("client", "httpx2") from error
+    return GatewayConnection

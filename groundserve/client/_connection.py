@@ -6,7 +6,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 _HEADER = re.compile(r"[0-9A-Za-z_.-]+: [ -~]*")
-_READY_SECONDS = 10.0
+READY_SECONDS = 10.0
 """Whoever does not say within this that it is ready is not."""
 
 
@@ -66,7 +66,7 @@ class Connection:
         self._grpc = grpc = extras.grpc
         trusted = _read_certificates(root_certificates, url=url, is_encrypted=is_encrypted)
         self.url = f"grpc{'s' * is_encrypted}://{address}"
-        self._metadata = _checked_headers(headers)
+        self._metadata = checked_headers(headers)
         if is_encrypted:
             credentials = grpc.ssl_channel_credentials(trusted)
             self._channel = grpc.secure_channel(address, credentials, _CHANNEL_OPTIONS)
@@ -145,17 +145,27 @@ class Connection:
     def is_ready(self, timeout_seconds: float) -> bool:
         """Ask whether the server and all its models are ready, in the caller's thread."""
         self.check_process()
-        deadline = Deadline.after(min(timeout_seconds, _READY_SECONDS))
-        messages = self._triton.service_pb2
+        deadline = Deadline.after(min(timeout_seconds, READY_SECONDS))
+        request = self._triton.service_pb2.ServerReadyRequest()
+        if not self.ready_models([MODEL], timeout_seconds):
+            return False
         with suppress(self._grpc.RpcError, ValueError):  # ValueError: the channel is closed
-            for ask, request in (
-                (self._server.ModelReady, messages.ModelReadyRequest(name=MODEL)),
-                (self._server.ServerReady, messages.ServerReadyRequest()),
-            ):
-                if not ask(request, deadline.remaining_seconds(), self._metadata).ready:
-                    return False
-            return True
+            seconds = deadline.remaining_seconds()
+            return bool(self._server.ServerReady(request, seconds, self._metadata).ready)
         return False
+
+    def ready_models(self, names: Iterable[str], timeout_seconds: float) -> list[str]:
+        """Return those models that are ready, in the caller's thread; none where it is not so."""
+        self.check_process()
+        deadline = Deadline.after(min(timeout_seconds, READY_SECONDS))
+        ready: list[str] = []
+        with suppress(self._grpc.RpcError, ValueError):
+            for name in names:
+                request = self._triton.service_pb2.ModelReadyRequest(name=name)
+                seconds = deadline.remaining_seconds()
+                if self._server.ModelReady(request, seconds, self._metadata).ready:
+                    ready.append(name)
+        return ready
 
     def close(self) -> None:
         """End all calls; after a fork the connection is the other process's."""
@@ -201,7 +211,7 @@ def _read_certificates(
         ) from error
 
 
-def _checked_headers(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
+def checked_headers(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
     """Return headers as gRPC wants them: names in lower case."""
     for name, value in (headers or {}).items():
         is_text = isinstance(name, str) and isinstance(value, str)

@@ -30,7 +30,9 @@ _WAKE_SECONDS = 0.5
 
 
 class Client(BaseClient):
-    """Talks gRPC to a running server. Safe to use from several threads, not after a fork.
+    """Talks gRPC to a running server, or HTTP to a gateway.
+
+    Safe to use from several threads, not after a fork.
 
     The server stops working for a call that ends early: by KeyboardInterrupt, by its timeout, by
     `close`, or with this process.
@@ -59,7 +61,8 @@ class Client(BaseClient):
             video: Path of a local file, or its bytes; uploaded with the request.
             queries: One question or up to 32. The video is decoded and encoded once for all.
             options: Defaults where None.
-            video_uri: Instead of `video`: a `file:` URI that the server may read.
+            video_uri: Instead of `video`: a `file:` URI that the server may read; of a gateway an
+                https URL that it may fetch, or the id of a video that was uploaded.
             request_id: 1 to 64 printable ASCII characters under which the server's log is to know
                 the request; a new UUID where None. Results and errors have it too.
             span_threshold: Lowest score inside a span, in [0, 1].
@@ -105,7 +108,7 @@ class Client(BaseClient):
                 what stands before the question in each prompt is computed once. None for a task
                 that takes none.
             options: Defaults where None.
-            video_uri: Instead of `video`: a `file:` URI that the server may read.
+            video_uri: Instead of `video`: see `score`.
             request_id: See `score`.
             on_text: Told the text of the answers as it comes; see `OnText`. Called here, while this
                 waits.
@@ -149,6 +152,15 @@ class Client(BaseClient):
         False once closed.
         """
         return self._connection.is_ready(self._timeout_seconds)
+
+    def families(self) -> tuple[str, ...]:
+        """Return the families of its engines, such as "videoitg"; none where it is not ready."""
+        # What it brings reads media, which is for Linux.
+        from groundserve.families import family_names
+
+        if not self._connection.is_ready(self._timeout_seconds):
+            return ()
+        return tuple(self._connection.ready_models(family_names(), self._timeout_seconds))
 
     def close(self) -> None:
         """Close the connection and cancel the calls that are under way in other threads."""

@@ -101,6 +101,14 @@ def decode_segments(
     return made.to_decoded()
 
 
+def iterate_targets(
+    segments: Segments, *, num_threads: int, limits: Limits
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Yield the number of each target that decodes, with its frame, one segment after another."""
+    for segment in _open_all(segments, num_threads=num_threads):
+        yield from segment.decode_targets(limits)
+
+
 def decode_all(
     stream: VideoStream, packets: Iterable[Packet[VideoStream]], limits: Limits
 ) -> Iterator[VideoFrame]:

@@ -30,7 +30,7 @@ class FrameConverter:
     def __init__(self, outputs: Sequence[FrameOutput], limits: Limits) -> None:
         self._outputs = outputs
         self._limits = limits
-        self._to_rgb = _RgbConverter()
+        self._to_rgb = RgbConverter()
         self._filters = {
             number: _ScaleFilter(output.image_size)
             for number, output in enumerate(outputs)
@@ -102,7 +102,7 @@ def _to_image(pixels: NDArray[np.uint8]) -> Image.Image:
     return Image.frombuffer("RGB", (width, height), packed, "raw", "RGB", 0, 1)
 
 
-class _RgbConverter:
+class RgbConverter:
     """FFmpeg's default scaler, which keeps its tables from one frame to the next."""
 
     def __init__(self) -> None:

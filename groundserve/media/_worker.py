@@ -17,9 +17,11 @@ import av
 
 # PyAV loads it at its first file, whose header may leave no memory to load anything.
 import av.subtitles.stream
+import numpy as np
 
 from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import MIB
+from groundserve.media._clip import encode_clip
 from groundserve.media._container import DEMUXERS
 from groundserve.media._cut import cut_segments
 from groundserve.media._decode import decode_segments
@@ -54,7 +56,7 @@ Measured: 160 MiB for 8192 x 8192 H.264, 350 MiB for an MP4 of 5 million frames 
 
 
 class Worker:
-    """One video at most is open; the jobs are `open`, `cut`, `close` and `decode`."""
+    """One video at most is open; the jobs are `open`, `cut`, `clip`, `close` and `decode`."""
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
@@ -94,6 +96,8 @@ class Worker:
                 return self._open(fd)
             case "cut":
                 return self._cut(job)
+            case "clip":
+                return self._clip(job)
             case "decode":
                 return self._decode(job)
             case "close":
@@ -117,6 +121,17 @@ class Worker:
             self._reader, job.arrays["frame_indices"], max_bytes=job.fields["max_bytes"]
         )
         return Message(fields=asdict(segments.stream), arrays=segments.arrays)
+
+    def _clip(self, job: Message) -> Message:
+        assert self._reader is not None, "open comes first"
+        file = encode_clip(
+            self._reader,
+            *(job.fields[name] for name in ("first", "last")),
+            num_threads=self._config.num_threads,
+            limits=self._config.limits,
+            max_bytes=job.fields["max_bytes"],
+        )
+        return Message(fields={}, arrays={"file": np.frombuffer(file, np.uint8)})
 
     def _decode(self, job: Message) -> Message:
         arrays = job.arrays

@@ -64,6 +64,25 @@ class OpenVideo:
         )
         return Segments(**answer.arrays, stream=StreamInfo.from_fields(answer.fields))
 
+    def clip(self, first: int, last: int, *, max_bytes: int) -> bytes:
+        """Return an MP4 of the frames first..last, encoded in the worker; see `encode_clip`."""
+
+        def check(answer: Message) -> None:
+            file = answer.arrays.get("file")
+            if file is None or file.dtype != np.uint8 or file.ndim != 1:
+                raise WireError("no clip")
+
+        check_frame_indices(np.arange(first, last + 1), self.index.num_source_frames)
+        answer = self._worker.call(
+            "clip",
+            deadline=self._deadline,
+            check=check,
+            first=first,
+            last=last,
+            max_bytes=max_bytes,
+        )
+        return answer.arrays["file"].tobytes()
+
     def decode(
         self, segments: Segments, *, image_size: int | None = None, resize: ResizeRule = "square"
     ) -> NDArray[np.uint8]:

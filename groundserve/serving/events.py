@@ -14,7 +14,16 @@ def log_event(event: str, *, level: int = logging.INFO, **fields: object) -> Non
     logger.log(level, event, extra={"fields": fields})
 
 
-class JsonFormatter(logging.Formatter):
+def log_to_stderr() -> None:
+    """Write events on stderr from now on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonFormatter())
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class _JsonFormatter(logging.Formatter):
     """Writes a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:

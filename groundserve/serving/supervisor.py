@@ -12,6 +12,7 @@ import logging
 import os
 import select
 import time
+import weakref
 from collections import Counter
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -58,16 +59,24 @@ class Supervisor:
         self._num_unanswered = 0
         self._num_unanswered_by_vllm = 0
         self._look_at = 0.0
+        self._is_ended = False
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        weakref.finalize(self, os.close, self._wake_fd)
 
     def run(self) -> None:
-        """Watch until a KeyboardInterrupt."""
-        while True:
+        """Watch until a KeyboardInterrupt, or until `end`."""
+        while not self._is_ended:
             try:
                 self.check()
                 self._wait()
             except OSError as error:  # such as no descriptor left for reading /proc
                 log_event("look_failed", level=logging.ERROR, reason=str(error))
                 time.sleep(1.0)
+
+    def end(self) -> None:
+        """Have `run` return; any thread may call."""
+        self._is_ended = True
+        os.eventfd_write(self._wake_fd, 1)
 
     def check(self) -> None:
         """Look once, and bring back what is gone unless a wait is not over."""
@@ -107,6 +116,7 @@ class Supervisor:
             dues.append(time.monotonic() + _VLLM_LOOK_SECONDS)
         seconds = max(0.0, min(dues, default=0.0) - time.monotonic())
         ends = select.poll()
+        ends.register(self._wake_fd, select.POLLIN)
         with ExitStack() as stack:
             for pid in pids:
                 # What has ended is missed at the next look, and so are all on an old kernel.

@@ -27,6 +27,7 @@ from groundserve.options import Head
 from groundserve.runtime.deadline import POLL_SECONDS, Deadline
 from groundserve.runtime.parent_watch import end_with_parent
 from groundserve.runtime.places import Places
+from groundserve.runtime.progress import progress_sender
 from groundserve.triton_messages import HEAD
 from python_backend.cache import CacheConfig, FeatureCache
 from python_backend.chunks import NUM_SERVED_ENCODES
@@ -204,6 +205,7 @@ class TritonPythonModel:
                     decode=models.decode,
                     encode=models.encode,
                     deadline=job.deadline,
+                    on_frames=progress_sender(job.request.request_id),
                 )
                 on_text = partial(self._tell, job.request) if self._is_streamed else None
                 return self._head.answer(video, job.asked, job.options, models, on_text)

@@ -13,6 +13,7 @@ from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from tests.cli.command import run_cli
 from tests.cli.steps import without_steps
+from tests.support.origin import Origin, whole
 from tests.support.reference import SET_2
 from tests.support.results import make_answer, make_answers
 
@@ -113,6 +114,21 @@ def test_the_video_may_come_through_stdin(answerer):
     assert finished.code == 0, finished.stderr
     assert given.content == VIDEO.read_bytes()
     assert json.loads(finished.stdout)["video"] == "<stdin>"
+
+
+def test_the_video_may_be_behind_a_url(answerer):
+    given = answerer(make_answer())
+    with Origin({"/a.mp4?key=secret": whole(VIDEO.read_bytes())}) as origin:
+        allowed = ("--allow-host", "http://127.0.0.1:*", "--allow-network", "127.0.0.0/8")
+        url = origin.url("/a.mp4?key=secret")
+        finished = ask("--query", "x", "--json", *allowed, video=url)
+        assert finished.code == 0, finished.stderr
+        assert given.content == VIDEO.read_bytes()
+        assert json.loads(finished.stdout)["video"] == origin.url("/a.mp4")
+        assert not given.video.exists()
+        refused = ask("--query", "x", *allowed[:2], video=url)
+        assert (refused.code, "key" in refused.stderr) == (2, False)
+        assert len(origin.requests) == 1
 
 
 def test_text_is_shown_with_its_moments(answerer):

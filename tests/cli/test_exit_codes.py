@@ -61,7 +61,25 @@ TABLE = [
     (("score", "empty.mp4", "--query", "x"), "the video file is empty: empty.mp4"),
     (
         ("score", "https://host/a.mp4?secret", "--query", "x"),
-        "the video must be a file, got a URI (https:); download it, or pipe it into: ",
+        "the video is a URL whose host may not be fetched from; allow it with --allow-host host, "
+        "or download the file, or pipe it into: groundserve score -",
+    ),
+    (
+        ("score", "http://host:81/a.mp4", "--query", "x", "--allow-host", "host:81"),
+        "the video is a URL whose host may not be fetched from; allow it with --allow-host "
+        "http://host:81, or",
+    ),
+    (
+        ("score", "https://me:secret@host/a.mp4", "--query", "x", "--allow-host", "*"),
+        "the video's URL may not be fetched: it must be plain, such as ",
+    ),
+    (
+        ("score", "https://10.0.0.1/a.mp4", "--query", "x", "--allow-host", "*"),
+        "the video cannot be fetched: no public host (or one of --allow-network) sent it whole",
+    ),
+    (
+        ("score", "s3://host/a.mp4?secret", "--query", "x"),
+        "the video must be a file, got a URI (s3:); download it, or pipe it into: ",
     ),
     (
         ("score", "file:///a/b.mp4", "--query", "x", "--server", "grpc://127.0.0.1:1"),

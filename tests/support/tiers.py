@@ -40,6 +40,7 @@ THOROUGH = (
     "tests/unit/batch/test_crashes.py",
     "tests/unit/train/test_unreadable.py",
     # Pages and comparisons from their beginning to their end.
+    "tests/unit/gateway/test_schema.py",
     "tests/cli/test_ask_grounded.py::test_a_checkpoint_as_published_with_wider_towers",
     "tests/cli/test_eval_paired.py",
     "tests/cli/test_train_your_own.py",
@@ -52,6 +53,9 @@ THOROUGH = (
     "tests/triton/test_cancellation.py::test_closing_the_client_from_another_thread",
     "tests/triton/test_dali.py",
     "tests/triton/test_descriptors.py",
+    "tests/triton/test_gateway.py::test_a_killed_server",
+    "tests/triton/test_gateway.py::test_jobs_outlive",
+    "tests/triton/test_gateway.py::test_sighup",
     "tests/triton/test_grounded.py::test_recorded_cases_of_the_other_decoder",
     "tests/triton/test_int8.py",
     "tests/triton/test_names.py",

@@ -116,11 +116,13 @@ def pipeline(engine_dirs) -> Iterator[Pipeline]:
 
 
 @pytest.fixture(scope="session")
-def timed(vtgllm_engines, tmp_path_factory) -> Iterator[Server]:
+def timed(vtgllm_engines, video_root, tmp_path_factory) -> Iterator[Server]:
     """A server of a family that is told the time of each frame, with a feature cache."""
     folder = tmp_path_factory.mktemp("timed")
     settings = {"cache_dir": folder / "cache", "cache_bytes": CACHE_BYTES}
-    with serve(vtgllm_engines("interpolation"), folder / "log", **settings) as running:
+    with serve(
+        vtgllm_engines("interpolation"), folder / "log", allowed_roots=[video_root], **settings
+    ) as running:
         running.first_metrics = running.metrics()
         yield running
 
@@ -138,10 +140,12 @@ def answering(answer_engines, video_root, tmp_path_factory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def grounded(grounded_engines, tmp_path_factory) -> Iterator[Server]:
+def grounded(grounded_engines, video_root, tmp_path_factory) -> Iterator[Server]:
     """A server of a family whose vision stage sees segments in two streams."""
     folder = tmp_path_factory.mktemp("grounded")
     settings = {"cache_dir": folder / "cache", "cache_bytes": CACHE_BYTES}
-    with serve(grounded_engines("phi3.5"), folder / "log", **settings) as running:
+    with serve(
+        grounded_engines("phi3.5"), folder / "log", allowed_roots=[video_root], **settings
+    ) as running:
         running.first_metrics = running.metrics()
         yield running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
@@ -130,7 +131,7 @@ class Endpoint(Closing):
         tries: list[str] = []
         _failed_tries.set(tries)
         try:
-            with extras.anyio.fail_after(
+            async with asyncio.timeout(
                 options.max_attempts * (options.timeout_seconds + _MAX_WAIT_SECONDS)
             ):
                 value = await self._client.post("/chat/completions", body=request, cast_to=object)

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -7,9 +8,14 @@ import pytest
 from groundserve.batch import fetch
 from groundserve.batch.errors import ErrorKind
 from groundserve.batch.fetch import FetchError, local_file
-from groundserve.errors import DeadlineExceededError
+from groundserve.batch.keys import find_video
+from groundserve.batch.row import RowParser
+from groundserve.errors import DeadlineExceededError, MediaError
+from groundserve.fetching import NO_URLS, FetchPolicy
 from groundserve.limits import Limits
+from groundserve.options import ScoreOptions
 from groundserve.runtime.deadline import Deadline
+from tests.support.origin import Origin, whole
 
 CONTENT = bytes(range(256)) * 100
 
@@ -71,3 +77,43 @@ def test_a_store_that_breaks_off_is_unavailable(store, monkeypatch, tmp_path):
     monkeypatch.undo()
     with local_file("memory://videos/a.mp4", limits=Limits(), deadline=soon()) as path:
         assert Path(path).read_bytes() == CONTENT
+
+
+URLS = FetchPolicy(hosts=("http://*:*",), networks=("127.0.0.0/8",))
+
+
+def test_a_video_behind_a_url_is_copied(tmp_path):
+    with Origin({"/a.mp4": whole(CONTENT)}) as origin:
+        limits, deadline = Limits(), soon()
+        with local_file(origin.url(), limits=limits, deadline=deadline, policy=URLS) as path:
+            assert Path(path).read_bytes() == CONTENT
+    assert not list((tmp_path / "copies").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("policy", "path", "kind"),
+    [
+        (NO_URLS, "/a.mp4", ErrorKind.REFUSED),
+        (replace(URLS, networks=()), "/a.mp4", ErrorKind.UNAVAILABLE),
+        (URLS, "/b.mp4", ErrorKind.UNAVAILABLE),
+        (replace(URLS, max_bytes=9), "/a.mp4", ErrorKind.TOO_LARGE),
+    ],
+)
+def test_a_url_that_gives_nothing_is_told_why(policy, path, kind):
+    with Origin({"/a.mp4": whole(CONTENT)}) as origin:
+        copy = local_file(origin.url(path), limits=Limits(), deadline=soon(), policy=policy)
+        with pytest.raises(FetchError) as caught:
+            copy.__enter__()
+    assert caught.value.kind is kind
+
+
+def test_a_row_may_have_a_url_and_is_told_by_it():
+    url = "https://videos.example/a.mp4?key=1"
+    values = {"video": url, "query": "x"}
+    row = RowParser("/folder", ScoreOptions()).parse(values, 0)
+    assert row.place == url
+    assert find_video(url, hash_content=False).identity == f'["{url}"]'
+    with pytest.raises(MediaError, match="--hash-content"):
+        find_video(url, hash_content=True)
+    bad = RowParser("/folder", ScoreOptions()).parse({**values, "video": "http://a@b/"}, 0)
+    assert "may not be fetched" in bad.message

@@ -103,7 +103,7 @@ def test_a_rows_options_go_over_the_commands_and_whole_numbers_are_ids(tmp_path)
         ({"video": 1, "query": "q"}, "video must be a text, got 1"),
         ({"video": "1", "query": "\ud800"}, r"query must be Unicode text, got '\ud800' in it"),
         ({"video": "a\0b", "query": "q"}, "video must be a path without a zero byte"),
-        ({"video": "http://h/a.mp4", "query": "q"}, "must be a path or a URL of file, memory, s3"),
+        ({"video": "ftp://h/a.mp4", "query": "q"}, "must be a path or a URL of file, memory, s3"),
         ({"video": "1", "query": "q" * 20_000}, "query must be at most 16384 bytes, got 20000"),
         ({"video": "1", "query": "q", "id": ""}, "id must not be empty; leave it out"),
         ({"video": "1", "query": "q", "id": 1.5}, "id must be a text or a whole number, got 1.5"),

@@ -33,7 +33,7 @@ HEADERS = (
         (None, "None"),
         ("", "''"),
         ("localhost:8001", "'localhost:8001'"),
-        ("http://h:1", "'http://h:1'"),
+        ("ftp://h:1", "'ftp://h:1'"),
         ("grpc://h:0", "'grpc://h:0'"),
         ("grpc://h:1/", "'grpc://h:1/'"),
     ],

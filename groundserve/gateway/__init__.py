@@ -1,0 +1,1 @@
+"""HTTP for users, in front of servers."""

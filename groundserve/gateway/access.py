@@ -1,0 +1,126 @@
+"""Who may call, and how much of the gateway each may use."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from groundserve.errors import InvalidRequestError
+from groundserve.gateway.errors import RefusedError, over_quota
+from groundserve.gateway.keys import Key, read_keys
+from groundserve.serving.events import log_event
+
+
+@dataclass(eq=False)
+class Owner:
+    """Whoever calls with a key, or everybody where there are none."""
+
+    key: Key | None = None
+    num_at_work: int = 0
+    _tokens: float = field(default=0.0, init=False)
+    _counted_at: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._tokens = self.key.requests_per_minute if self.key else 0.0
+        self._counted_at = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        """Under which things are stored; empty for everybody."""
+        return self.key.name if self.key else ""
+
+    def count_request(self) -> None:
+        """Take one from the requests of a minute, or refuse."""
+        if self.key is None:
+            return
+        now, a_second = time.monotonic(), self.key.requests_per_minute / 60
+        grown = self._tokens + (now - self._counted_at) * a_second
+        self._tokens, self._counted_at = min(self.key.requests_per_minute, grown), now
+        if self._tokens < 1:
+            wait = (1 - self._tokens) / a_second
+            raise over_quota("this key has sent too many requests", retry_after=wait)
+        self._tokens -= 1
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Hold one of the places that this key has for its requests, or refuse."""
+        if self.key is not None and self.num_at_work >= self.key.max_jobs:
+            raise over_quota(f"this key may have {self.key.max_jobs} requests and jobs at one time")
+        self.num_at_work += 1
+        try:
+            yield
+        finally:
+            self.num_at_work -= 1
+
+
+class Access:
+    """The keys of a file, which is read again when it changes; everybody where there is none."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read the file; InvalidRequestError where it cannot be."""
+        self._path = path
+        self._read_at = 0
+        self._owners: dict[str, Owner] = {"": Owner()}
+        """By the hash of the key; "" is who needs none."""
+        self._by_name: dict[str, Owner] = {}
+        if path is not None:
+            self._read(path)
+
+    def owner(self, token: str | None) -> Owner:
+        """Return whose key it is, or refuse."""
+        self._look()
+        digest = hashlib.sha256((token or "").encode()).hexdigest()
+        found = self._owners.get("" if self._path is None else digest)
+        if found is None:
+            raise RefusedError(
+                401, "AuthenticationError", "a valid API key is needed: Authorization: Bearer KEY"
+            )
+        return found
+
+    def named(self, name: str) -> Owner | None:
+        """Return the owner of stored things; None where its key is gone."""
+        self._look()
+        return self._owners[""] if self._path is None else self._by_name.get(name)
+
+    def _look(self) -> None:
+        if self._path is None:
+            return
+        try:
+            if self._path.stat().st_mtime_ns != self._read_at:
+                self._read(self._path)
+        except (InvalidRequestError, OSError):  # what was read before goes on
+            log_event("keys_unreadable", level=logging.ERROR)
+
+    def _read(self, path: Path) -> None:
+        self._read_at = path.stat().st_mtime_ns if path.exists() else 0
+        before = {owner.key: owner for owner in self._owners.values()}
+        owners = {key.sha256: before.get(key) or Owner(key) for key in read_keys(path)}
+        names = {owner.name: owner for owner in owners.values()}
+        self._owners, self._by_name = owners, names
+
+
+_bearer = HTTPBearer(auto_error=False, description="An API key.")
+
+
+async def _require_owner(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Owner:
+    access: Access = request.app.state.gateway.access
+    owner = access.owner(credentials.credentials if credentials else None)
+    request.state.owner = owner.name
+    owner.count_request()
+    return owner
+
+
+OwnerDep = Annotated[Owner, Depends(_require_owner)]
+"""Whose request it is; every route that tells or does something takes it."""

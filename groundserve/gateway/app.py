@@ -1,0 +1,134 @@
+"""The application, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from groundserve._version import __version__
+from groundserve.errors import GroundserveError
+from groundserve.fetching import FetchPolicy
+from groundserve.gateway import chat, picture_routes, routes
+from groundserve.gateway.access import Access, OwnerDep
+from groundserve.gateway.envelope import Envelope, Metrics
+from groundserve.gateway.errors import error_response
+from groundserve.gateway.jobs import Jobs
+from groundserve.gateway.pictures import Pictures
+from groundserve.gateway.settings import GatewaySettings
+from groundserve.gateway.spool import Spool
+from groundserve.gateway.upstreams import Upstreams
+from groundserve.gateway.video_llms import VideoLlmClients
+from groundserve.gateway.work import Desk, Fetch
+from groundserve.url_reader import open_url
+
+_EXPIRE_SECONDS = 60.0
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """Make the application; what is wrong with the settings is raised here.
+
+    `app.state.gateway` is its `Desk`, `app.state.jobs` its `Jobs`.
+    """
+    metrics, spool = Metrics(), Spool(settings)
+    upstreams = Upstreams(
+        settings.upstreams, max_running=settings.max_running, max_waiting=settings.max_waiting
+    )
+    desk = Desk(
+        settings=settings,
+        access=Access(settings.keys_file),
+        spool=spool,
+        upstreams=upstreams,
+        fetch=_fetch(settings) if settings.allow_hosts else None,
+        pictures=Pictures(settings),
+        video_llms=VideoLlmClients(settings.video_llms),
+    )
+    jobs = Jobs(desk)
+    _measure(metrics, desk)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        upstreams.open()
+        jobs.open()
+        expiry = asyncio.get_running_loop().create_task(_expire(spool))
+        yield
+        expiry.cancel()
+        spool.is_closing = True
+        await jobs.close()
+        await upstreams.close()
+        await desk.video_llms.close()
+        desk.pictures.close()
+        spool.close()
+
+    app: FastAPI = FastAPIOffline(
+        redoc_url=None, title="groundserve", version=__version__, lifespan=lifespan
+    )
+    app.state.gateway, app.state.jobs = desk, jobs
+    for kind in (GroundserveError, RequestValidationError, ValidationError, HTTPException):
+        app.add_exception_handler(kind, _refuse)
+    _add_health(app, metrics)
+    for module in (routes, picture_routes, chat):
+        app.include_router(module.router)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
+    app.add_middleware(Envelope, settings=settings, metrics=metrics)
+    return app
+
+
+def _fetch(settings: GatewaySettings) -> Fetch:
+    policy = FetchPolicy(hosts=settings.allow_hosts, networks=settings.allow_networks)
+    return lambda url, max_bytes: open_url(url, replace(policy, max_bytes=max_bytes))
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    return error_response(error)
+
+
+def _add_health(app: FastAPI, metrics: Metrics) -> None:
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> Response:
+        return JSONResponse({"live": True})
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz(request: Request) -> Response:
+        is_ready = bool(request.app.state.gateway.upstreams.ready)
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def tell_metrics(owner: OwnerDep) -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _measure(metrics: Metrics, desk: Desk) -> None:
+    upstreams, store = desk.upstreams, desk.spool.store
+    metrics.gauge("ready_upstreams", "Servers ready.", lambda: len(upstreams.ready))
+    metrics.gauge("waiting_requests", "Requests waiting.", lambda: upstreams.num_waiting)
+    metrics.gauge("stored_bytes", "Bytes of the videos kept.", store.video_bytes)
+    for status in ("queued", "running", "done", "failed"):
+        metrics.gauge(
+            f"jobs_{status}",
+            f"Jobs {status}.",
+            lambda status=status: store.count_jobs().get(status, 0),
+        )
+
+
+async def _expire(spool: Spool) -> None:
+    while True:
+        spool.expire()
+        await asyncio.sleep(_EXPIRE_SECONDS)

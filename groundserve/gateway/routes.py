@@ -1,0 +1,197 @@
+"""Scores, answers, videos and jobs."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import JSONResponse, Response
+
+from groundserve.errors import InvalidRequestError
+from groundserve.gateway.access import OwnerDep
+from groundserve.gateway.errors import ERROR_RESPONSES
+from groundserve.gateway.jobs import Jobs
+from groundserve.gateway.requests import BODIES, Kind, raw_body, read_asked, read_form
+from groundserve.gateway.store import Video
+from groundserve.gateway.work import Desk, answer_events, as_json, streamed, until_left
+
+
+async def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.gateway
+    return desk
+
+
+async def _jobs(request: Request) -> Jobs:
+    jobs: Jobs = request.app.state.jobs
+    return jobs
+
+
+DeskDep = Annotated[Desk, Depends(_desk)]
+JobsDep = Annotated[Jobs, Depends(_jobs)]
+Id = Annotated[str, Path(max_length=64)]
+
+router = APIRouter(prefix="/v1", responses={**ERROR_RESPONSES})
+_OBJECT: dict[str, Any] = {"type": "object"}
+
+
+def body_of(model: Any) -> dict[str, Any]:
+    """Return the OpenAPI of a route that reads its body itself: JSON, or a form with a video."""
+    form = {
+        "type": "object",
+        "required": ["video"],
+        "properties": {
+            "video": {"type": "string", "format": "binary"},
+            "query": {"type": "array", "items": {"type": "string"}},
+            "options": {"type": "string", "description": "JSON: all else that may be given."},
+        },
+    }
+    content = {
+        "application/json": {"schema": model.model_json_schema()},
+        "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def _answer(
+    kind: Kind, request: Request, owner: OwnerDep, desk: DeskDep, jobs: Jobs
+) -> Response:
+    request_id: str = request.state.request_id
+    async with AsyncExitStack() as held:
+        held.enter_context(owner.at_work())
+        asked = await read_asked(request, kind, spool=desk.spool, owner=owner, held=held)
+        request.state.questions = asked.body.queries
+        is_streamed = getattr(asked.body, "stream", False)
+        if asked.body.background:
+            if is_streamed:
+                raise InvalidRequestError("give one of stream and background")
+            job = jobs.add(asked, owner, request_id, held.pop_all())
+            return json_text(jobs.described(job), 202)
+        if is_streamed:
+            events = answer_events(
+                lambda tell: desk.answer(asked, owner, request_id=request_id, on_text=tell)
+            )
+            return await streamed(request, events, held=held.pop_all())
+        result = await until_left(request, desk.answer(asked, owner, request_id=request_id))
+        return json_text(await as_json(result))
+
+
+def json_text(text: str, status: int = 200) -> Response:
+    """Answer with JSON that is text already."""
+    return Response(text, status, media_type="application/json")
+
+
+@router.post("/score", openapi_extra=body_of(BODIES["score"]))
+async def score(request: Request, owner: OwnerDep, desk: DeskDep, jobs: JobsDep) -> Response:
+    """Score the frames of a video for questions; answers as `groundserve score --json`."""
+    return await _answer("score", request, owner, desk, jobs)
+
+
+@router.post("/ask", openapi_extra=body_of(BODIES["ask"]))
+async def ask(request: Request, owner: OwnerDep, desk: DeskDep, jobs: JobsDep) -> Response:
+    """Answer questions about a video in text; answers as `groundserve ask --json`."""
+    return await _answer("ask", request, owner, desk, jobs)
+
+
+_UPLOAD: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["video"],
+                    "properties": {"video": {"type": "string", "format": "binary"}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+@router.post("/videos", status_code=201, openapi_extra=_UPLOAD)
+async def upload(request: Request, owner: OwnerDep, desk: DeskDep) -> Response:
+    """Store a video: the body of a form's file `video`, or all of a body of another type."""
+    async with AsyncExitStack() as held:
+        held.enter_context(owner.at_work())
+        if request.headers.get("content-type", "").startswith("multipart/form-data"):
+            async with AsyncExitStack() as undone:
+                form = await read_form(
+                    request, spool=desk.spool, owner=owner, held=undone, is_temporary=False
+                )
+                if form.video is None or form.queries or form.options:
+                    raise InvalidRequestError("give one file `video`, and nothing else")
+                video = form.video
+                undone.pop_all()
+        else:
+            chunks = raw_body(request, desk.settings.max_video_bytes)
+            video = await desk.spool.receive(chunks, owner, name="<bytes>", is_temporary=False)
+        return JSONResponse(_described(video), 201)
+
+
+@router.get("/videos")
+async def list_videos(owner: OwnerDep, desk: DeskDep) -> Response:
+    """List the videos of this key."""
+    videos = desk.spool.store.videos(owner=owner.name, is_temporary=False)
+    return JSONResponse({"videos": [_described(video) for video in videos]})
+
+
+@router.get("/videos/{video_id}")
+async def get_video(video_id: Id, owner: OwnerDep, desk: DeskDep) -> Response:
+    """Tell what is known of a video."""
+    return JSONResponse(_described(desk.spool.get(owner, video_id)))
+
+
+@router.delete("/videos/{video_id}", status_code=204)
+async def delete_video(video_id: Id, owner: OwnerDep, desk: DeskDep) -> Response:
+    """Delete a video; requests that read it already go on."""
+    desk.spool.delete(desk.spool.get(owner, video_id))
+    return Response(status_code=204)
+
+
+@router.get("/jobs")
+async def list_jobs(owner: OwnerDep, desk: DeskDep) -> Response:
+    """List the jobs of this key, the oldest first."""
+    jobs = desk.spool.store.jobs(owner=owner.name)
+    return JSONResponse({"jobs": [{"id": job.id, "status": job.status} for job in jobs]})
+
+
+@router.get("/jobs/{job_id}")
+async def get_job(job_id: Id, owner: OwnerDep, jobs: JobsDep) -> Response:
+    """Tell how far a job is; with its answer or its error once it has ended."""
+    return json_text(jobs.described(jobs.get(owner, job_id)))
+
+
+@router.get("/jobs/{job_id}/events")
+async def job_events(request: Request, job_id: Id, owner: OwnerDep, jobs: JobsDep) -> Response:
+    """Follow a job by server-sent events, each of them what GET of the job tells."""
+    jobs.get(owner, job_id)
+    async with AsyncExitStack() as held:
+        return await streamed(request, jobs.events(owner, job_id), held=held.pop_all())
+
+
+@router.delete("/jobs/{job_id}", status_code=204)
+async def delete_job(job_id: Id, owner: OwnerDep, jobs: JobsDep) -> Response:
+    """Cancel a job that has not ended, and forget it with its answer."""
+    await jobs.delete(jobs.get(owner, job_id))
+    return Response(status_code=204)
+
+
+@router.get("/models")
+async def models(owner: OwnerDep, desk: DeskDep) -> Response:
+    """List the models that answer now."""
+    names = [*desk.upstreams.families(), *desk.video_llms.all]
+    data = [{"id": name, "object": "model"} for name in names]
+    return JSONResponse({"object": "list", "data": data})
+
+
+def _described(video: Video) -> dict[str, Any]:
+    return {
+        "id": video.id,
+        "name": video.name,
+        "num_bytes": video.num_bytes,
+        "sha256": video.sha256,
+        "created_at": video.created_at,
+        "used_at": video.used_at,
+    }

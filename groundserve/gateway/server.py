@@ -1,0 +1,139 @@
+"""The application as a server of HTTP: uvicorn, and connections that say too little are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from groundserve.errors import UnavailableError
+from groundserve.gateway.app import create_app
+from groundserve.gateway.settings import GatewaySettings
+from groundserve.gateway.work import Desk
+from groundserve.serving.ports import check_ports, listen
+
+_BACKLOG = 128
+_KEEP_ALIVE_SECONDS = 15
+_STOP_SECONDS = 5
+"""How long requests in flight may go on when the gateway is told to stop."""
+_START_SECONDS = 60.0
+
+
+class GatewayServer:
+    """A gateway that listens from when it is made; `run` or `running` have it answer."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        """Take the port and open the spool; raises what is wrong with the settings."""
+        check_ports(gateway=settings.port)
+        self.app = create_app(settings)
+        self._desk: Desk = self.app.state.gateway
+        self._socket = listen("gateway", settings.host, settings.port, _BACKLOG)
+        # Which connections take over: head and body of an answer are two packets, and the second
+        # would wait 40 ms for the first to be acknowledged. asyncio sets it for others' sockets.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.videos_dir = self._desk.spool.videos_dir
+        """What servers must be allowed to read."""
+        scheme = "https" if settings.tls_certificate else "http"
+        self.url = f"{scheme}://{settings.host}:{self._socket.getsockname()[1]}"
+        tls = {"ssl_certfile": settings.tls_certificate, "ssl_keyfile": settings.tls_key}
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self.app,
+                http=_protocol(settings),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=_STOP_SECONDS,
+                **(tls if settings.tls_certificate else {}),  # type: ignore[arg-type]
+            )
+        )
+        self._loop = asyncio.new_event_loop()
+
+    def run(self) -> None:
+        """Answer until it is told to stop, in the main thread by SIGINT or SIGTERM."""
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._server.serve(sockets=[self._socket]))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Answer in a thread for as long as the context lasts."""
+        thread = threading.Thread(target=self.run, name="gateway", daemon=True)
+        thread.start()
+        give_up_at = time.monotonic() + _START_SECONDS
+        while not self._server.started:
+            if not thread.is_alive() or time.monotonic() > give_up_at:
+                raise UnavailableError("the gateway did not start")
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            self._server.should_exit = True
+            thread.join()
+
+    def add(self, url: str) -> None:
+        """Take in a server, and return when it gets requests.
+
+        To be called while the gateway answers, from another thread; as `drain`.
+        """
+        self._await(self._desk.upstreams.add(url))
+
+    def drain(self, url: str) -> None:
+        """Send a server nothing new, and return when it has answered all."""
+        self._await(self._desk.upstreams.drain(url))
+
+    def _await(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
+    class Protocol(H11Protocol):
+        """Closes a connection whose next request does not begin, or not in time."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.waits_since = time.monotonic()
+            self._timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._look()
+            if len(self.connections) > settings.max_connections:
+                idle = [one for one in self.connections if one._timer]  # type: ignore[union-attr]
+                oldest: Any = min(idle, key=lambda one: one.waits_since)  # type: ignore[union-attr]
+                oldest.transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            if self._timer:
+                self._timer.cancel()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._look()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._look()
+
+        def _look(self) -> None:
+            """Give the next request's head its time; none of a request is under way."""
+            is_asked = self.cycle is not None and not self.cycle.response_complete
+            if is_asked and self._timer:
+                self._timer.cancel()
+                self._timer = None
+            elif not is_asked and not self._timer:
+                self.waits_since = time.monotonic()
+                later = asyncio.get_running_loop().call_later
+                self._timer = later(settings.head_seconds, self.transport.abort)
+
+    return Protocol
