@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from groundserve.errors import UnavailableError
+from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.gateway.app import create_app
 from groundserve.gateway.settings import GatewaySettings
 from groundserve.gateway.work import Desk
@@ -43,20 +43,26 @@ class GatewayServer:
         scheme = "https" if settings.tls_certificate else "http"
         self.url = f"{scheme}://{settings.host}:{self._socket.getsockname()[1]}"
         tls = {"ssl_certfile": settings.tls_certificate, "ssl_keyfile": settings.tls_key}
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self.app,
-                http=_protocol(settings),
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=_STOP_SECONDS,
-                **(tls if settings.tls_certificate else {}),  # type: ignore[arg-type]
-            )
+        config = uvicorn.Config(
+            self.app,
+            http=_protocol(settings),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+            **(tls if settings.tls_certificate else {}),  # type: ignore[arg-type]
         )
+        try:
+            config.load()
+        except OSError as error:  # which ssl.SSLError is
+            self._socket.close()
+            raise InvalidRequestError(
+                f"--tls-certificate and --tls-key must be a certificate and its key: {error}"
+            ) from error
+        self._server = uvicorn.Server(config)
         self._loop = asyncio.new_event_loop()
 
     def run(self) -> None:

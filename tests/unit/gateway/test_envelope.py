@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import ssl
+import subprocess
 from contextlib import suppress
 
+import httpx2
 import pytest
 
 from groundserve import GroundserveError, InvalidRequestError, UnavailableError
+from groundserve.gateway.server import GatewayServer
+from groundserve.gateway.settings import GatewaySettings
 from groundserve.serving.events import logger
 from tests.unit.gateway.conftest import WAIT_SECONDS, wait_until
 
@@ -185,3 +190,24 @@ def test_metrics_and_the_page_of_the_interface(start, scripted):
     assert "http://" not in page
     assert "https://" not in page
     assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
+
+
+def test_tls_needs_a_certificate_and_its_key(tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    files = {"tls_certificate": certificate, "tls_key": key}
+    settings = {"spool_dir": tmp_path / "spool", "port": 0}
+    with pytest.raises(InvalidRequestError, match="tls-key"):
+        GatewaySettings(**settings, tls_certificate=certificate)
+    certificate.write_text("none")
+    key.write_text("none")
+    refused = GatewaySettings(**settings | {"spool_dir": tmp_path / "other"}, **files)
+    with pytest.raises(InvalidRequestError, match="tls-certificate"):
+        GatewayServer(refused)
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=h", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-out", certificate, "-keyout", key]
+    subprocess.run(command, capture_output=True, check=True)
+    server = GatewayServer(GatewaySettings(**settings, **files))
+    trusted = ssl.create_default_context(cafile=certificate)
+    with server.running(), httpx2.Client(base_url=server.url, verify=trusted) as client:
+        assert client.get("/healthz").status_code == 200
