@@ -33,9 +33,9 @@ class InternVideo2Config(ClipTowerConfig):
     """F."""
 
     @property
-    def num_positions(self) -> int:
-        """P, and one for the class token."""
-        return self.num_frames * self.side**2 + 1
+    def num_patches(self) -> int:
+        """P."""
+        return self.num_frames * self.side**2
 
 
 class InternVideo2(nn.Module):

@@ -23,7 +23,7 @@ from groundserve.families.vtimellm.vision import Projector, VisionEncoder
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from groundserve.weights.hashes import files_sha256
 from groundserve.weights.lora import Adapter, adapter_files, merge
-from groundserve.weights.tensors import filled_module, read_all_tensors
+from groundserve.weights.tensors import filled_module, read_tensors
 from groundserve.weights.torch_archive import is_script_archive, read_torch_file
 
 # The reference relabels the type; the file is Llama's otherwise.
@@ -79,7 +79,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
 
     def decoder_tensors(self, names: AbstractSet[str]) -> Iterator[tuple[str, Tensor]]:
         """Yield those of the base."""
-        return read_all_tensors(self.parts.base, is_llama_weight)
+        return read_tensors(self.parts.base, is_llama_weight, or_pickled=True)
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
         """Return Vicuna's tokenizer as a fast one, and the padding id, which is that of <unk>."""
