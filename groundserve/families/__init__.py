@@ -43,22 +43,11 @@ def get_family(name: str) -> Family[Any, Any]:
     """Return the family of that name."""
     if name not in _MODULES:
         raise UnsupportedError(f"family must be one of {', '.join(_MODULES)}, got {name!r}")
-    place = _MODULES[name]
     try:
-        family: Family[Any, Any] | None = getattr(import_module(place), "FAMILY", None)
-    except ImportError as error:
-        if not f"{place}.".startswith(f"{error.name}."):  # something that the family imports
-            raise GroundserveError(f"the family {name} cannot be imported: {error}") from error
-        raise GroundserveError(
-            f"the registry's line of the family {name} names {place}, which is no module; correct "
-            "it in groundserve/families/__init__.py"
-        ) from error
-    if family is None or family.name != name:
-        found = "has no FAMILY" if family is None else f"has a FAMILY whose name is {family.name!r}"
-        raise GroundserveError(
-            f"the registry's line of the family {name} names {place}, which {found}; the name in "
-            "groundserve/families/__init__.py and that of FAMILY must be the same"
-        )
+        family: Family[Any, Any] = import_module(_MODULES[name]).FAMILY
+    except (ImportError, AttributeError) as error:
+        raise GroundserveError(f"the family {name} cannot be imported: {error}") from error
+    assert family.name == name, "the registry has a family by its name"
     return family
 
 
@@ -119,11 +108,7 @@ def open_checkpoint(
         place: Directory in the layout of the family's reference, or a hub id for head "frames".
         family: Name of its family; recognised where None.
         parts: Of a family of head "text", those of its `part_names` that are not to be looked for.
-        vision_tower: Directory or hub id of the vision tower of one of head "frames", where not
-            found beside it.
-
-    Returns:
-        The family, and a `FamilyCheckpoint` or a `TextCheckpoint` by its head.
+        vision_tower: Of one of head "frames", where not found beside it.
     """
     name = recognise_family(place) if family is None else family
     if get_family(name).head == "text":

@@ -150,14 +150,10 @@ def embed_patches(projection: nn.Conv2d, pixel_values: Tensor, *, as_matmul: boo
 def layer_at(
     module: nn.Module, read: Tensor, normed_read: Tensor, normed: Tensor, *, attention: str
 ) -> Tensor:
-    """Return a layer's output (n, R, D_v) at R of the positions of its input.
+    """Return the output of a layer of CLIP or SigLIP at R of the positions of its input.
 
-    Args:
-        module: An encoder layer of CLIP or SigLIP.
-        read: (n, R, D_v), the input at these positions.
-        normed_read: The same behind the layer's first norm.
-        normed: (n, *, D_v), the whole input behind it.
-        attention: Which of transformers' functions attends.
+    `read` (n, R, D_v) is the input there, `normed_read` the same behind the layer's first norm, and
+    `normed` (n, *, D_v) the whole input behind it.
     """
     layer = cast(CLIPEncoderLayer, module)
     attend = layer.self_attn

@@ -53,7 +53,6 @@ def check_family(
         )
     with _faults_of(family, "plan: "):  # also what `VideoPlan` asserts
         for plan in (short_plan(family, spec, _SHORT_FRAMES), default_plan(family, spec)):
-            _check_plan(family, spec, plan)
             if family.head == "frames":
                 increasing = (np.diff(plan.frame_indices) > 0).all()
                 _require(increasing, "frame_indices must be strictly increasing")
@@ -62,6 +61,7 @@ def check_family(
             else:
                 with _faults_of(family):
                     _check_front_arrays(cast(TextFamily[Any], family), spec, plan.seen)
+            _check_plan(family, spec, plan)
 
 
 def check_features(

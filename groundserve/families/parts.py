@@ -55,9 +55,9 @@ class PartSearch:
         """Check the names of what is given, before it what a copy says that it was opened with.
 
         Args:
-            directory: Where parts are looked for.
-            given: What is not.
-            family: Whose parts they are.
+            directory: Where what is not given is looked for.
+            given: By name.
+            family: For errors.
             looks: Part -> what it looks like, for who has to name it.
             repeated: Parts of which there may be several, in order.
             switches: What is no part but a choice -> its values.
@@ -220,12 +220,8 @@ def tower_heads(
 ) -> int:
     """Return into how many heads a tower's width is split, which its weights do not say.
 
-    Args:
-        width: Of the tower.
-        part: Which it is; the number is given by hand as the part of its name with `_heads`.
-        given: By hand.
-        described: By a config, or of the published tower of this width.
-        head_size: Of published towers; holds for every width that is a multiple of it.
+    As `given` by hand; else as `described` by a config, or by the published tower of this width;
+    else by the `head_size` of published towers, of every width that is a multiple of it.
     """
     heads = given or described
     if heads is None and head_size is not None and width % head_size == 0:

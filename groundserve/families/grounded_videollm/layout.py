@@ -93,12 +93,7 @@ def is_layout(directory: Path) -> bool:
 
 
 def find_parts(directory: Path, given: GivenParts) -> Parts:
-    """Find the parts that are not given.
-
-    Args:
-        directory: That `is_layout`, or any where all parts are given.
-        given: By `PART_NAMES`.
-    """
+    """Find the parts that are not given, in a directory that `is_layout` where any are not."""
     if not _llms(directory) and _llms(directory / _WEIGHT_FOLDER):
         directory = directory / _WEIGHT_FOLDER
     search = PartSearch(
@@ -139,11 +134,7 @@ def find_parts(directory: Path, given: GivenParts) -> Parts:
 
 
 def copy_places(parts: Parts) -> dict[str, Path]:
-    """Return where in a copy, as `find_parts` finds it, each file that is read goes.
-
-    Returns:
-        Place below the copy -> file, in an order that does not depend on where the files lie.
-    """
+    """Return place below a copy -> file; the order does not depend on where the files lie."""
     base, tokenizer = _BASES[parts.llm], _TOKENIZERS[parts.llm]
     places = {
         f"{TUNED_FOLDER}/{_PUBLISHED_TUNED.format(parts.llm)}": parts.checkpoint,

@@ -146,9 +146,8 @@ def word_question(
 ) -> tuple[str, int]:
     """Put a question as its task does, or leave it where it is raw, seconds of "referring" apart.
 
-    Returns:
-        The question, `mark` in front of each token that is written for a time, and how many times
-        it names that the model must read as such.
+    Return it, `mark` in front of each token that is written for a time, and how many times it names
+    that the model must read as such.
     """
     assert seen.time_range_seconds is not None, "the plan of this family always has one"
     duration_seconds = seen.time_range_seconds[1]

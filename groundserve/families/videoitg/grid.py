@@ -9,12 +9,7 @@ from groundserve.errors import InvalidRequestError
 
 
 def grid_side(num_frames: int, *, vision_token_num: int, side: int) -> int:
-    """Return the side g of the token grid that T frames share.
-
-    Args:
-        num_frames: T >= 1. The grid depends on the T of the whole request, never of a chunk.
-        vision_token_num: Token budget from the checkpoint's config.
-        side: Patches along one side of the vision tower, the largest grid there is.
+    """Return the side g of the token grid that the T frames of a request share, at most `side`.
 
     Source: NVlabs/VideoITG fab8b54,
     `eagle/model/multimodal_projector/mlp_proj.py::MLPProjector`, which fails inside the resize
@@ -33,18 +28,11 @@ def grid_side(num_frames: int, *, vision_token_num: int, side: int) -> int:
 
 
 def pooling_weights(grid: int, *, side: int) -> NDArray[np.float32]:
-    """Return the bilinear weights of one axis; they serve both.
+    """Return float32 (g, side), the bilinear weights of one axis; they serve both.
 
     Pooling is point sampling between two neighbours (half-pixel centres, no antialiasing), so it
     is a product of two small matrices: `weights @ patches @ weights.T`. At g = side the weights
     are the identity, as the reference then skips its resize.
-
-    Args:
-        grid: Side g of the token grid, 1..side.
-        side: Patches along one side.
-
-    Returns:
-        float32 (g, side), each row sums to 1.
 
     Source: `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
     """

@@ -57,12 +57,7 @@ def is_layout(directory: Path) -> bool:
 
 
 def find_parts(directory: Path, given: GivenParts) -> Parts:
-    """Find the parts that are not given.
-
-    Args:
-        directory: The one that paths in the YAML are relative to.
-        given: By `PART_NAMES`.
-    """
+    """Find the parts that are not given; paths in the YAML are relative to the directory."""
     search = PartSearch(
         directory,
         given,

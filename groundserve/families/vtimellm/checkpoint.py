@@ -39,7 +39,6 @@ class Checkpoint(OpenedLlamaCheckpoint):
     parts: Parts
 
     def __init__(self, directory: Path, given: GivenParts) -> None:
-        """Find the parts, and check that they are of one model."""
         super().__init__(directory, given)
         self.parts = find_parts(directory, given)
         self.read_config(model_types=_MODEL_TYPES)

@@ -49,12 +49,7 @@ def is_layout(directory: Path) -> bool:
 
 
 def find_parts(directory: Path, given: GivenParts) -> Parts:
-    """Find the parts that are not given.
-
-    Args:
-        directory: That `is_layout`, or any where all parts are given.
-        given: By `PART_NAMES`; `antialias` is "on" or "off".
-    """
+    """Find the parts that are not given, in a directory that `is_layout` where any are not."""
     if not any(_stages(directory)) and any(_stages(directory / "checkpoints")):
         directory = directory / "checkpoints"
     search = PartSearch(
