@@ -46,12 +46,9 @@ class SampleTables:
 
 
 def read_sample_tables(fd: int, track_id: int) -> SampleTables:
-    """Read the tables of the track with that id.
+    """Read the tables; UnclearIndexError where the file is not plain, or contradicts itself.
 
     Source: ISO/IEC 14496-12, section 8; what FFmpeg makes of it: libavformat/mov.c of 8.1.
-
-    Raises:
-        UnclearIndexError: The file is not plain, or contradicts itself.
     """
     moov = _read_moov(fd)
     _require(not any(name in moov for name in _FOREIGN))

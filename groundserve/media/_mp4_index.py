@@ -38,12 +38,8 @@ def list_indexed_packets(
     packet lies, how large it is, when it is decoded and whether it is presented. When a packet is
     shown it does not say, so that is read from the file, and both must agree on where samples are.
 
-    Returns:
-        The list, and int64 (k,) positions whose `is_key` is to be taken from their packets; None
-        where the index is not certain to say what demuxing would.
-
-    Raises:
-        MediaError: A packet lies past `max_duration_seconds`.
+    Return the list, and int64 (k,) positions whose `is_key` is to be taken from their packets; None
+    where the index is not certain to say what demuxing would.
     """
     if not _is_candidate(container, stream):
         return None

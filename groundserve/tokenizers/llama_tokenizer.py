@@ -58,9 +58,7 @@ class LlamaTokenizer:
     def encode(self, text: str, *, plain_from: int | None = None) -> list[int]:
         """Return the tokens of a text, without a beginning token.
 
-        Args:
-            text: A special token that is written out in it becomes that token.
-            plain_from: Place from which on it does not, and is text like all else. None: nowhere.
+        A special token that is written out in it becomes that token, from `plain_from` on text.
         """
         ids: list[int] = []
         for place, part in enumerate(self._split(text.replace(SPACE, " "), plain_from)):

@@ -112,25 +112,12 @@ def find_parts(directory: Path, given: GivenParts) -> Parts:
     base = search.part("base", lambda: _existing(directory / _BASES[llm]))
     # The reference names the file of the last stage after its decoder.
     checkpoint = one("checkpoint", f"{TUNED_FOLDER}/sft_*_{llm}_*.pth")
-    internvideo = one("internvideo", f"{INTERNVIDEO_FOLDER}/*.pt")
-    clip = search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
-    tokenizer = search.part("tokenizer", lambda: _existing(directory / _TOKENIZERS[llm]))
-    angles = search.switch("angles", "float32")
-    heads = {name: search.number(name) for name in _NUMBERS}
-    search.refuse_missing()
+    one("internvideo", f"{INTERNVIDEO_FOLDER}/*.pt")
+    search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
+    search.part("tokenizer", lambda: _existing(directory / _TOKENIZERS[llm]))
+    angles = cast(Angles, search.switch("angles", "float32"))
     _leave_aside(search, used={*base, *checkpoint})
-    return Parts(
-        llm=llm,
-        checkpoint=checkpoint[0],
-        internvideo=internvideo[0],
-        clip=clip[0],
-        base=base[0],
-        tokenizer=tokenizer[0],
-        angles=cast(Angles, angles),
-        **heads,
-        choices=search.choices,
-        left_aside=tuple(search.left_aside),
-    )
+    return Parts(llm=llm, angles=angles, **search.fields())
 
 
 def copy_places(parts: Parts) -> dict[str, Path]:
