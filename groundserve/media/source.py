@@ -44,7 +44,7 @@ class VideoSource(Closing):
         view = (data.data if isinstance(data, np.ndarray) else memoryview(data)).cast("B")
         _check_size(view.nbytes, "max_upload_bytes", limits.max_upload_bytes)
         try:
-            return cls(_sealed_copy(view))
+            return cls(sealed_copy(view))
         except OSError as error:
             raise UnavailableError(
                 f"the upload cannot be kept: {os.strerror(error.errno or 0)}; try again later"
@@ -94,8 +94,9 @@ class VideoSource(Closing):
             os.close(fd)
 
 
-def _sealed_copy(view: memoryview) -> int:
-    fd = os.memfd_create("video", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def sealed_copy(view: memoryview) -> int:
+    """Return a descriptor of anonymous memory that holds these bytes for good."""
+    fd = os.memfd_create("groundserve", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         while view:
             # Linux writes 2 GiB at most in one call.
