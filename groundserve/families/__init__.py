@@ -69,7 +69,8 @@ def get_text_family(name: str) -> TextFamily[Any]:
 
 def takes_query(options: AnswerOptions, family: TextFamily[Any] | None) -> bool:
     """Tell whether a question goes with these options, in every family where none is named."""
-    families = [family] if family else _text_families()
+    texts = [name for name in family_names() if get_family(name).head == "text"]
+    families = [family] if family else [get_text_family(name) for name in texts]
     return options.raw or not any(options.task in one.tasks_without_query for one in families)
 
 
@@ -129,10 +130,8 @@ def open_checkpoint(
 
 
 def recognise_family(place: str | Path) -> str:
-    """Return the name of a checkpoint's family: the first where its config.json cannot be read.
-
-    That one says what is wrong when it opens the checkpoint.
-    """
+    """Return the name of a checkpoint's family."""
+    # Which says what is wrong with a config.json that cannot be read, when it opens the checkpoint.
     first = next(iter(_MODULES))
     families = [get_family(name) for name in family_names()]
     folder = Path(os.path.expanduser(place))
@@ -145,7 +144,6 @@ def recognise_family(place: str | Path) -> str:
         if directory is None:  # on the hub
             return first
         raw_config = json.loads((directory / "config.json").read_text("utf-8"))
-    # Which the family itself has words for.
     except (OSError, ValueError, RecursionError):
         return first
     if not isinstance(raw_config, dict):
@@ -157,8 +155,3 @@ def recognise_family(place: str | Path) -> str:
         f"checkpoint {place}: config.json with model_type {shown(raw_config.get('model_type'))} is "
         f"of none of the families that are served ({', '.join(family_names())})"
     )
-
-
-def _text_families() -> list[TextFamily[Any]]:
-    names = family_names()
-    return [get_text_family(name) for name in names if get_family(name).head == "text"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,18 @@ def load_tokenizer_json(path: Path) -> Tokenizer:
         raise EngineMismatchError(
             f"{path.name} cannot be read; rebuild the engine directory"
         ) from error
+
+
+def check_tokens(
+    known: Container[str], needed: Iterable[str], *, whose: str, what: str = "token"
+) -> None:
+    """Refuse a tokenizer that does not know what each of a kind of model has."""
+    missing = next((token for token in needed if token not in known), None)
+    if missing is not None:
+        raise EngineMismatchError(
+            f"the tokenizer has no {what} {missing}, as each of {whose} has; build the engines "
+            "again"
+        )
 
 
 class MarkedTokenizer:

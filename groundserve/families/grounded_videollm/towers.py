@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -37,24 +36,17 @@ _UNREAD = re.compile(
 ConfigT = TypeVar("ConfigT", bound=ClipTowerConfig)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Tower(Generic[ConfigT]):
-    """What one file holds."""
+class Tower(NamedTuple, Generic[ConfigT]):
+    """Sizes of the blocks that run alone, and tensors by the module's names, mapped into memory."""
 
     config: ConfigT
-    """Sizes with the blocks that run alone."""
     tensors: Mapping[str, Tensor]
-    """By the module's names, mapped into memory."""
 
 
 def read_clip(
     path: Path, *, num_heads: int | None = None, described: object = None
 ) -> Tower[ClipTowerConfig]:
-    """Read a file `vision_model.pth`, by transformers' names.
-
-    Its heads are as many as `num_heads`, given by hand, or the model's vision_config, `described`,
-    says.
-    """
+    """Read a file `vision_model.pth` of the model with the vision_config that is `described`."""
     found: dict[str, Tensor] = {}
     for name, tensor in read_torch_file(path).items():
         if not name.startswith(_CLIP_PREFIX):
@@ -136,10 +128,9 @@ def stretched(positions: Tensor, config: InternVideo2Config) -> Tensor:
 def _without_last_block(
     tensors: Mapping[str, Tensor], *, part: str, blocks: str
 ) -> tuple[dict[str, Tensor], int]:
-    """Leave out the last block, behind which the reference takes no features.
+    """Leave out the last block, behind which the reference takes no features; count the others.
 
-    Names of the blocks' tensors begin with `blocks`, up to the number. Also return how many blocks
-    are left.
+    Names of the blocks' tensors begin with `blocks`, up to the number.
     """
     names: dict[int, dict[str, tuple[int, ...]]] = {}
     pattern = re.compile(re.escape(blocks) + r"(\d{1,4})\.(.+)")

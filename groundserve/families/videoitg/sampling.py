@@ -28,8 +28,6 @@ def sample_frames(
     Source: NVlabs/VideoITG fab8b54, `infer.py::get_frame_indices` (rule A) and
     `lmms_eval/models/videoitg.py::get_seq_frames` (rule B).
     """
-    if num_source_frames < 1:
-        raise InvalidRequestError("the video has no frames")
     # Any stride past the end takes the first frame only; the quotient may be infinite.
     frame_stride = round(min(fps / sample_fps, num_source_frames))
     if sampling == "infer":

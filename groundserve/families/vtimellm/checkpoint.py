@@ -42,7 +42,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
         super().__init__(directory, given)
         self.parts = find_parts(directory, given)
         self.read_config(model_types=_MODEL_TYPES)
-        self.clip = ClipSource.open(self.parts.clip, num_heads=self.parts.clip_heads)
+        self.clip = ClipSource(self.parts.clip, num_heads=self.parts.clip_heads)
         # Weight (H, D) and bias (H,); in the first stage's file names have any prefix.
         self.projector = {
             _PROJECTOR_KEY + name.partition(_PROJECTOR)[2]: tensor

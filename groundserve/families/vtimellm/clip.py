@@ -118,22 +118,15 @@ class ClipConfig(ClipTowerConfig):
         return super().flop() + 2.0 * self.hidden_size * self.projection_dim
 
 
-@dataclass(frozen=True, kw_only=True)
 class ClipSource:
-    """A tower's place; its tensors are read when they are asked for."""
+    """OpenAI's file, or a directory of transformers, whose tensors are read when asked for."""
 
-    path: Path
-    """OpenAI's file, or a directory of transformers."""
-    config: ClipConfig
-
-    @classmethod
-    def open(cls, path: Path, *, num_heads: int | None = None) -> ClipSource:
-        """Read what tells the geometry."""
+    def __init__(self, path: Path, *, num_heads: int | None = None) -> None:
+        self.path = path
         if path.is_dir():
-            config = ClipConfig.from_dict(read_json(path / "config.json"), num_heads=num_heads)
+            self.config = ClipConfig.from_dict(read_json(path / "config.json"), num_heads=num_heads)
         else:
-            config = ClipConfig.from_tensors(_openai_tensors(path), num_heads=num_heads)
-        return cls(path=path, config=config)
+            self.config = ClipConfig.from_tensors(_openai_tensors(path), num_heads=num_heads)
 
     @property
     def files(self) -> list[Path]:
