@@ -57,11 +57,7 @@ def export_front(
 ) -> None:
     """Write `front.onnx`, for any number of units and of tokens of one.
 
-    Args:
-        module: In float32.
-        path: File to write.
-        feature_width: D.
-        inputs: Of the family's `front_inputs`.
+    The module is in float32; inputs are the family's `front_inputs`.
     """
     # Sizes that are neither 0 nor 1, which the exporter would take for constants.
     shapes = [(3, 4, feature_width), *(tuple(_example(one)) for one in inputs)]
@@ -85,12 +81,7 @@ def export_front(
 
 
 def write_token_embeddings(embeddings: nn.Embedding, path: Path) -> None:
-    """Write `token_embeddings.npy`, which `OnnxRuntimeFront` maps.
-
-    Args:
-        embeddings: The decoder's `get_input_embeddings()`.
-        path: File to write.
-    """
+    """Write `token_embeddings.npy`, which `OnnxRuntimeFront` maps."""
     np.save(path, embeddings.weight.detach().to("cpu", torch.float32).numpy())
 
 
@@ -106,11 +97,6 @@ def export_decoder(
             with one scale, and what they are multiplied with in 8 bits; the rest in float32.
         own_positions: Whether the graph is told where each position is, on one axis. Attention that
             rotates by itself, as in other graphs, counts on from a pass's first.
-
-    Raises:
-        UnsupportedError: The decoder is of an architecture that is not exported, scales its
-            positions without `RotaryTables`, or does not attend to all of them.
-        MissingExtraError: onnxruntime-genai, whose builder writes the graph, is not installed.
     """
     name = type(model).__name__
     _check_is_exported(name, model.config)

@@ -55,13 +55,7 @@ class EngineWriter:
     """Called with the name of each step as it begins."""
 
     def write(self, directory: Path, model: ModelSpec) -> None:
-        """Write every engine of the profile.
-
-        Raises:
-            UnsupportedError: See `VisionInputs.of`, or this machine cannot build.
-            EngineMismatchError: See `build_plan`.
-            GroundserveError: The vision stage gives something else than features.
-        """
+        """Write every engine of the profile."""
         inputs = VisionInputs.of(self.family, model)
         stages = self.target.stages
         if stages.encoder == "onnxruntime":

@@ -41,10 +41,8 @@ _ATTENTION_NAME = "groundserve_onnxruntime"
 def export_vision_encoder(model: VisionModule, path: Path, inputs: VisionInputs) -> None:
     """Write the vision stage; dynamic in the units, what the plan varies, and sides as decoded.
 
-    Args:
-        model: In float32; computes as exported graphs do from here on.
-        path: File to write; weights of more than 2 GB go to `<path>.data` beside it.
-        inputs: Of the model.
+    The model, in float32, computes as exported graphs do from here on. Weights of more than 2 GB go
+    to `<path>.data`.
     """
     model.prepare_export()
     model.leave_out_unread()
@@ -60,15 +58,7 @@ def export_vision_graph(
     opset: int = OPSET,
     weights_apart: bool = False,
 ) -> None:
-    """Write the graph of a vision stage as it stands.
-
-    Args:
-        model: Takes the inputs in their order.
-        path: File to write.
-        inputs: Their names and shapes.
-        opset: As for `export_graph`.
-        weights_apart: As for `export_graph`.
-    """
+    """Write the graph of a vision stage as it stands; see `export_graph`."""
     # Two units: the exporter would take one for a constant.
     units = Dim("n", min=1)
     example: list[Tensor] = []
@@ -108,13 +98,7 @@ def export_vision_graph(
 
 
 def export_grounding(model: GroundingModule, path: Path, *, feature_width: int) -> None:
-    """Write the grounding stage; dynamic T, tokens a frame and text length.
-
-    Args:
-        model: In float32.
-        path: File to write; weights of more than 2 GB go to `<path>.data` beside it.
-        feature_width: D.
-    """
+    """Write the grounding stage, in float32; dynamic T, tokens a frame and text length."""
     features = torch.zeros((3, 4, feature_width))
     text_ids = torch.zeros(5, dtype=torch.int64)
     with _exportable_attention(model):
@@ -139,21 +123,10 @@ def export_graph(
     opset: int = OPSET,
     weights_apart: bool = False,
 ) -> None:
-    """Write one ONNX graph.
+    """Write one ONNX graph, traced with the example, of which some dimensions may vary.
 
-    Args:
-        model: The graph's module, with one output.
-        example: Inputs to trace it with.
-        path: File to write.
-        inputs: Names of the graph's inputs.
-        output: Name of its output.
-        dynamic_shapes: Of each input, the dimensions that may vary.
-        opset: Version of the ONNX operators.
-        weights_apart: Whether the weights go to `<path>.data`, which may be larger than 2 GiB and
-            is mapped, not read, by who opens the graph.
-
-    Raises:
-        GroundserveError: The exporter gave no program, or one for the example's sizes alone.
+    `weights_apart` go to `<path>.data`, which may be larger than 2 GiB and is mapped, not read, by
+    who opens the graph. GroundserveError where the graph takes the example's sizes alone.
     """
     with warnings.catch_warnings(), errors_alone("torch.onnx"):
         # The exporter warns about its own internals (deprecated tree helpers, absent torchvision).

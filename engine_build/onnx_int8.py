@@ -21,13 +21,6 @@ def quantize_vision_encoder(path: Path) -> None:
 
     In 8 bits are the layers: products with constant weights behind the first normalisation. Patch
     embedding, norms, attention's own products, activations and pooling stay as they are.
-
-    Args:
-        path: As `engine_build.onnx_export.export_vision_encoder` has written it.
-
-    Raises:
-        MissingExtraError: ONNX Runtime, whose quantizer this is, is not installed.
-        GroundserveError: The graph has no linear layers.
     """
     model = onnx.load(path)
     for value in (*model.graph.input, *model.graph.output):
@@ -38,16 +31,9 @@ def quantize_vision_encoder(path: Path) -> None:
 
 
 def quantize_products(model: ModelProto, path: Path, *, behind_norm: bool) -> None:
-    """Write a graph whose products with constant weights are of integers.
+    """Write a graph whose products with constant weights are of integers; the model is changed.
 
-    Args:
-        model: In float32; is changed.
-        path: File to write.
-        behind_norm: Whether those before the first normalisation stay as they are.
-
-    Raises:
-        MissingExtraError: ONNX Runtime is not installed.
-        GroundserveError: There are none.
+    `behind_norm`, those before the first normalisation stay as they are.
     """
     quantization = extras.load("onnxruntime.quantization", "serve")
     names = _name_products(model, behind_norm=behind_norm)

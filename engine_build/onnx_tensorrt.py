@@ -30,11 +30,7 @@ def export_mixed_vision_encoder(
 ) -> None:
     """Write the vision stage, in any precision; dynamic in the units and what the plan varies.
 
-    Args:
-        model: The stage.
-        path: File to write; the weights go to `<path>.data` beside it.
-        inputs: What the stage takes.
-        opset: Below 23, attention becomes MatMul-Softmax-MatMul; for comparisons.
+    With an opset below 23, for comparisons, attention becomes MatMul-Softmax-MatMul.
     """
     export_vision_graph(model, path, inputs, opset=opset, weights_apart=True)
 

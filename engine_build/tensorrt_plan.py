@@ -69,12 +69,7 @@ class PlanReport:
 
 
 def vision_shapes(inputs: VisionInputs, usual: VideoPlan) -> dict[str, ShapeRange]:
-    """Return the ranges of the vision plan: 1 to `VisionInputs.max_units` units.
-
-    Args:
-        inputs: Of the vision stage.
-        usual: Plan of a usual video, whose shapes the plan is fastest at.
-    """
+    """Return the ranges of the vision plan, which is fastest at the shapes of a usual video."""
     # A full chunk is the usual one; only the last of a video has fewer units.
     most = inputs.max_units
     shapes = {}
@@ -92,13 +87,7 @@ def vision_shapes(inputs: VisionInputs, usual: VideoPlan) -> dict[str, ShapeRang
 def token_scorer_shapes(
     *, hidden_size: int, max_tokens: int, usual: VideoPlan
 ) -> dict[str, ShapeRange]:
-    """Return the ranges of the grounding plan: S 1..max_tokens.
-
-    Args:
-        hidden_size: Width of the decoder.
-        max_tokens: Most visual and text tokens together.
-        usual: Plan of a usual video, whose length the plan is fastest at.
-    """
+    """Return the ranges of the grounding plan, which is fastest at a usual video's length."""
     opt_tokens = min(usual.num_visual_tokens + _OPT_TEXT_TOKENS, max_tokens)
     lengths = (1, opt_tokens, max_tokens)
     return {"INPUTS_EMBEDS": ShapeRange(*((length, hidden_size) for length in lengths))}
@@ -115,20 +104,13 @@ def build_plan(
 ) -> PlanReport:
     """Build the plan of one graph.
 
-    Args:
-        onnx_path: The graph; its weights may lie beside it.
-        plan_path: File to write.
-        target: Library and architectures.
-        shapes: Range of every dynamic input, by name.
-        num_layers: Attention layers of the model; a plan that fuses fewer is refused.
-        timing_cache_path: Read when it exists and written after the build, so that the next build
-            on the same GPU is short; `tensorrt_rtx` has no such thing and refuses one.
+    A plan that fuses fewer than `num_layers` attention layers is refused. The timing cache is read
+    when it exists and written after the build, so that the next build on the same GPU is short;
+    `tensorrt_rtx` has no such thing and refuses one.
 
     Raises:
         EngineMismatchError: TensorRT cannot read the graph or build it, or an attention layer is
             not fused; the message holds TensorRT's own words.
-        MissingExtraError: The library is not installed.
-        InvalidRequestError: The library has no timing cache.
     """
     library = target.load()
     library.check_gpu_archs(target.gpu_archs)

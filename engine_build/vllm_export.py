@@ -35,16 +35,7 @@ _COPIED = (
 
 
 def export_for_vllm(model: PreTrainedModel, directory: Path) -> None:
-    """Write config.json and model.safetensors, in the model's dtype.
-
-    Args:
-        model: A causal decoder of transformers.
-        directory: Is made.
-
-    Raises:
-        UnsupportedError: The decoder is of an architecture that is not exported, or has something
-            that Llama has not.
-    """
+    """Write config.json and model.safetensors, in the model's dtype, to a new directory."""
     _check(model)
     config = model.config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

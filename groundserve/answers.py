@@ -15,7 +15,7 @@ from groundserve.results import (
     COUNT,
     Checks,
     Shown,
-    VideoInfo,
+    VideoResult,
     foreign_answer,
     is_count,
     take_fields,
@@ -118,17 +118,9 @@ class Answer(Shown):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class AnswerResult(Shown):
+class AnswerResult(VideoResult):
     """The answers to one or more questions about one video."""
 
-    video: str
-    """The video's name as the caller gave it."""
-    info: VideoInfo
-    """What is known of the video, and of how it was answered."""
-    frame_indices: NDArray[np.int64]
-    """int64 (T,), 0-based source ordinals as sampled: never falling, repeats kept."""
-    pts_seconds: NDArray[np.float64]
-    """float64 (T,), when each is shown, in seconds from the start of the stream."""
     answers: list[Answer]
     """One entry a question, in the order asked."""
     generation: GenerationInfo

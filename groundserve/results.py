@@ -139,17 +139,24 @@ class QueryResult(Shown):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ScoreResult(Shown):
-    """One video's answer to one or more questions."""
+class VideoResult(Shown):
+    """What every answer about one video has."""
 
     video: str
     """The video's name as the caller gave it."""
     info: VideoInfo
     """What is known of the video, and of how it was answered."""
     frame_indices: NDArray[np.int64]
-    """int64 (T,), 0-based source ordinals of the sampled frames, increasing."""
+    """int64 (T,), 0-based source ordinals of the sampled frames: increasing, but that of answers in
+    text repeats are kept."""
     pts_seconds: NDArray[np.float64]
     """float64 (T,), when each is shown, in seconds from the start of the stream."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ScoreResult(VideoResult):
+    """One video's answer to one or more questions."""
+
     queries: list[QueryResult]
     """One entry a question, in the order asked."""
     request_id: str | None = None

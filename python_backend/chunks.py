@@ -81,13 +81,6 @@ class ChunkRunner:
         """Decode and encode the frames of a plan of this video, which a worker holds open.
 
         After an error nothing new begins; what runs is waited for, and its result dropped.
-
-        Raises:
-            InvalidRequestError: A frame does not decode, or the frames are as decoded and differ in
-                size.
-            DeadlineExceededError: Time ran out.
-            RequestCancelledError: Nobody waits for the answer any more.
-            UnavailableError: A worker process died.
         """
         features: Array | None = None
         decoders: dict[str, None] = {}

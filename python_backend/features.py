@@ -89,11 +89,6 @@ class FeatureExtractor:
 
         `asked` is held against the plan before any decoding. Of several requests for the same
         features, also in other processes that share the cache, one computes and the others wait.
-
-        Raises:
-            InvalidRequestError: The options, the video or a question break a rule.
-            DeadlineExceededError: Time ran out.
-            UnavailableError: A worker process died, or the server works on enough costly videos.
         """
         # Before anything is opened: what is wrong with a request costs it nothing else.
         options.check(self.limits)

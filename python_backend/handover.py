@@ -7,7 +7,6 @@ such a place: inner models answer nobody else.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 from collections.abc import Iterator
@@ -16,19 +15,14 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+from groundserve.media.source import sealed_copy
 
 
 @contextmanager
 def offered(data: NDArray[np.uint8]) -> Iterator[str]:
     """Copy uint8 (B,) to memory that other processes of this user can `take` meanwhile."""
-    fd = os.memfd_create("groundserve", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = sealed_copy(np.ascontiguousarray(data).data)
     try:
-        view = np.ascontiguousarray(data).data
-        while view:
-            # Linux writes 2 GiB at most in one call.
-            view = view[os.write(fd, view) :]
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         yield f"/proc/{os.getpid()}/fd/{fd}"
     finally:
         os.close(fd)

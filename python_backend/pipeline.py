@@ -91,10 +91,10 @@ class Pipeline(Closing):
         cache: Features | None = None,
         meter: Meter | None = None,
     ) -> Pipeline:
-        """Load an engine directory.
+        """Load an engine directory, as `groundserve build` writes it.
 
         Args:
-            engine_dir: As `groundserve build` writes it.
+            engine_dir: The directory.
             limits: Defaults where None.
             num_threads: Threads of each engine, of PyTorch's together, and at most of FFmpeg's; all
                 cores that this process may use where None.

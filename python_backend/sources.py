@@ -42,11 +42,7 @@ class AllowedRoot:
 
 
 def parse_allowed_roots(value: bytes) -> tuple[AllowedRoot, ...]:
-    """Read the value of `ALLOWED_ROOTS_VARIABLE`; none for an empty one.
-
-    Raises:
-        InvalidRequestError: An entry is not an absolute path of an existing folder.
-    """
+    """Read the value of `ALLOWED_ROOTS_VARIABLE`; none for an empty one."""
     return tuple(_parse_root(name) for name in value.split(os.fsencode(os.pathsep)) if name)
 
 
@@ -57,13 +53,7 @@ def open_source(
     allowed_roots: Sequence[AllowedRoot],
     limits: Limits,
 ) -> VideoSource:
-    """Open the one video of a request: uint8 (B,) of an encoded file, or what a URI names.
-
-    Raises:
-        InvalidRequestError: Both or neither are given, or the URI names nothing that may be read.
-        UnsupportedError: The URI is an `http:` or `https:` one.
-        UnavailableError: The process has no file descriptor left.
-    """
+    """Open the one video of a request: uint8 (B,) of an encoded file, or what a URI names."""
     if video is not None and video_uri is None:
         return VideoSource.from_bytes(video, limits=limits)
     if video_uri is not None and video is None:
@@ -73,12 +63,7 @@ def open_source(
 
 
 def file_path(uri: str) -> bytes:
-    """Return the absolute path that a `file:` URI names, without looking at the disk.
-
-    Raises:
-        InvalidRequestError: It is no `file:` URI of an absolute path on this host.
-        UnsupportedError: It is an `http:` or `https:` URI.
-    """
+    """Return the absolute path that a `file:` URI names, without looking at the disk."""
     try:
         parts = urlsplit(uri)
         path = unquote_to_bytes(parts.path)

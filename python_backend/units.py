@@ -135,10 +135,7 @@ def cut_groups(plan: VideoPlan, *, most_frames: int = CHUNK_FRAMES) -> list[NDAr
 
     Frames that are decoded from one key frame stay together as long as they fit. Of more, each
     group decodes anew from the key frame, so the short one comes first: what ends early costs
-    little.
-
-    Returns:
-        Each int64, increasing, >= 1 ordinals; one after another they are `plan.decoded_indices`.
+    little. One after another the groups are `plan.decoded_indices`.
     """
     decoded_indices = plan.decoded_indices
     if len(decoded_indices) <= most_frames:

@@ -37,11 +37,7 @@ class GpuFamily(Protocol):
 
 
 def get_gpu_family(name: str, profile: str) -> GpuFamily:
-    """Return what a family has for engines that are compiled for a GPU.
-
-    Raises:
-        UnsupportedError: It has nothing of the kind.
-    """
+    """Return what a family has for engines that are compiled for a GPU."""
     module = f"{__name__}.{name}"
     try:
         family: GpuFamily = import_module(module)

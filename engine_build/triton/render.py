@@ -28,16 +28,7 @@ def render_repository(
     to everybody: what copies files without regard for links makes a second copy that works, where
     a symbolic link would dangle as soon as the repository is mounted or copied alone.
 
-    Args:
-        layout: The profile, and where and in what its engines run.
-        family: Of the checkpoint.
-        model: Its dimensions.
-        out_dir: `model_repository` of the engine directory, which holds the engines by then; made
-            where it does not exist.
-
-    Raises:
-        InvalidRequestError: A plan is missing, or the file system has no hard links.
-        UnsupportedError: See `model_specs`.
+    `out_dir` is made in the engine directory, which holds the engines by then.
     """
     for version_dir, spec in write_models(layout, family, model, out_dir):
         if spec.backend == "tensorrt":
@@ -47,21 +38,13 @@ def render_repository(
 def write_models(
     layout: RepositoryLayout, family: Family[Any, Any], model: ModelSpec, out_dir: Path
 ) -> list[tuple[Path, TritonModelSpec]]:
-    """Write all of every model but engines; arguments as of `render_repository`.
-
-    Returns:
-        Of each model the folder of its version, and its spec.
-    """
+    """Write all of every model but engines; return the folder of its version, and its spec."""
     specs = model_specs(layout, family, model)
     return [(write_model(spec, out_dir), spec) for spec in specs]
 
 
 def write_model(spec: TritonModelSpec, out_dir: Path) -> Path:
-    """Write all of one model but its engine.
-
-    Returns:
-        The folder of its version.
-    """
+    """Write all of one model but its engine; return the folder of its version."""
     version_dir = out_dir / spec.name / "1"
     version_dir.mkdir(parents=True)
     (version_dir.parent / "config.pbtxt").write_text(to_pbtxt(spec))

@@ -18,11 +18,7 @@ from groundserve.families.vision_inputs import VisionInputs
 def model_specs(
     layout: RepositoryLayout, family: Family[Any, Any], model: ModelSpec
 ) -> list[TritonModelSpec]:
-    """Return the models of an engine directory, the public one first.
-
-    Raises:
-        UnsupportedError: See `VisionInputs.of`.
-    """
+    """Return the models of an engine directory, the public one first."""
     inputs = VisionInputs.of(family, model)
     layout = layout.of_model(family, model)
     features = TensorSpec("FEATURES", layout.features_type, (-1, -1, model.feature_width))

@@ -55,12 +55,7 @@ def front_stream(front: TritonModelSpec) -> TritonModelSpec:
 
 
 def front(layout: RepositoryLayout, outputs: tuple[TensorSpec, ...]) -> TritonModelSpec:
-    """A video and questions -> the answer, by calls to all others.
-
-    Args:
-        layout: Of the repository.
-        outputs: Of the head.
-    """
+    """A video and questions -> the answer, the head's outputs, by calls to all others."""
     return TritonModelSpec(
         name="front",
         inputs=INPUTS,
@@ -105,13 +100,9 @@ def video_decode(layout: RepositoryLayout, inputs: VisionInputs) -> TritonModelS
 def vision_encoder(
     layout: RepositoryLayout, inputs: VisionInputs, features: TensorSpec, usual: VideoPlan
 ) -> TritonModelSpec:
-    """Units -> their features.
+    """Units -> their features, of a whole video (U, P, D).
 
-    Args:
-        layout: Of the repository.
-        inputs: Of the vision stage.
-        features: Of a whole video, (U, P, D).
-        usual: Plan of a usual video, whose shapes are run before the model is ready.
+    Shapes of a usual video are run before the model is ready.
     """
     return TritonModelSpec(
         name="vision_encoder",

@@ -49,19 +49,13 @@ def build_engine(
 
     Writes `rank0.engine`, and `config.json` with the versions and the GPU architecture added.
 
-    Args:
-        checkpoint: Opened checkpoint.
-        engine_dir: Directory to write; made if missing.
-        model: Of the checkpoint.
-        precision: bf16, or fp16 for comparisons (a large decoder may overflow in it).
-        timing_cache: File in which TensorRT keeps timings, read when it exists and written after
-            the build; None: kept nowhere.
+    fp16 is for comparisons: a large decoder may overflow in it. A timing cache is read when it
+    exists and written after the build.
 
     Raises:
         UnsupportedError: The checkpoint is another family's, this machine cannot build it, fused
             attention does not exist for the model, or the builder failed.
         UnavailableError: The builder did not end in time.
-        InvalidRequestError: The checkpoint is incomplete.
     """
     if not isinstance(checkpoint, Checkpoint):
         raise UnsupportedError("only videoitg has a TensorRT-LLM engine; choose the profile gpu")
@@ -87,11 +81,7 @@ def build_engine(
 
 
 def check_builder() -> str:
-    """Return the path of `trtllm-build`.
-
-    Raises:
-        UnsupportedError: It is not installed, or belongs to another release.
-    """
+    """Return the path of `trtllm-build`, which must be installed and of this release."""
     # By the package's version and the program on PATH: either may be another installation's.
     program = shutil.which(_PROGRAM)
     try:
@@ -152,11 +142,7 @@ def build_command(
 
 
 def check_log(log: str) -> None:
-    """Refuse a build whose attention is not fused.
-
-    Raises:
-        UnsupportedError: The log says so.
-    """
+    """Refuse a build whose log says that attention is not fused."""
     line = next((line for line in log.splitlines() if _UNFUSED in line), None)
     if line is not None:
         raise UnsupportedError(

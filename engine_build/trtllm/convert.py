@@ -65,13 +65,7 @@ def convert_checkpoint(
 def describe_model(
     config: CheckpointConfig, *, precision: Precision, max_input_len: int
 ) -> dict[str, Any]:
-    """Return what TensorRT-LLM must know of the model, by the names of its `QWenConfig`.
-
-    Args:
-        config: Of the checkpoint; every number comes from it.
-        precision: Dtype of the engine.
-        max_input_len: Tokens of the longest sequence the engine will take.
-    """
+    """Return what TensorRT-LLM must know of the model, by the names of its `QWenConfig`."""
     return {
         "architecture": ARCHITECTURE,
         "dtype": dtype_name(precision),

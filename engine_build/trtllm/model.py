@@ -207,13 +207,7 @@ class VideoITGQwen2ForGrounding(PretrainedModel):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """Declare the network's inputs; the builder passes more sizes than are used here.
 
-        Args:
-            max_input_len: Most tokens of a sequence.
-            max_num_tokens: The same; a pass is one sequence.
-            opt_num_tokens: Tokens of the pass that kernels are chosen for.
-
-        Returns:
-            The keyword arguments of `forward`.
+        `max_input_len` and `max_num_tokens` are the same: a pass is one sequence.
         """
         return {
             "inputs_embeds": Tensor(

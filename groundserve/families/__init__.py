@@ -43,22 +43,11 @@ def get_family(name: str) -> Family[Any, Any]:
     """Return the family of that name."""
     if name not in _MODULES:
         raise UnsupportedError(f"family must be one of {', '.join(_MODULES)}, got {name!r}")
-    place = _MODULES[name]
     try:
-        family: Family[Any, Any] | None = getattr(import_module(place), "FAMILY", None)
-    except ImportError as error:
-        if not f"{place}.".startswith(f"{error.name}."):  # something that the family imports
-            raise GroundserveError(f"the family {name} cannot be imported: {error}") from error
-        raise GroundserveError(
-            f"the registry's line of the family {name} names {place}, which is no module; correct "
-            "it in groundserve/families/__init__.py"
-        ) from error
-    if family is None or family.name != name:
-        found = "has no FAMILY" if family is None else f"has a FAMILY whose name is {family.name!r}"
-        raise GroundserveError(
-            f"the registry's line of the family {name} names {place}, which {found}; the name in "
-            "groundserve/families/__init__.py and that of FAMILY must be the same"
-        )
+        family: Family[Any, Any] = import_module(_MODULES[name]).FAMILY
+    except (ImportError, AttributeError) as error:
+        raise GroundserveError(f"the family {name} cannot be imported: {error}") from error
+    assert family.name == name, "the registry has a family by its name"
     return family
 
 
@@ -80,7 +69,8 @@ def get_text_family(name: str) -> TextFamily[Any]:
 
 def takes_query(options: AnswerOptions, family: TextFamily[Any] | None) -> bool:
     """Tell whether a question goes with these options, in every family where none is named."""
-    families = [family] if family else _text_families()
+    texts = [name for name in family_names() if get_family(name).head == "text"]
+    families = [family] if family else [get_text_family(name) for name in texts]
     return options.raw or not any(options.task in one.tasks_without_query for one in families)
 
 
@@ -119,11 +109,7 @@ def open_checkpoint(
         place: Directory in the layout of the family's reference, or a hub id for head "frames".
         family: Name of its family; recognised where None.
         parts: Of a family of head "text", those of its `part_names` that are not to be looked for.
-        vision_tower: Directory or hub id of the vision tower of one of head "frames", where not
-            found beside it.
-
-    Returns:
-        The family, and a `FamilyCheckpoint` or a `TextCheckpoint` by its head.
+        vision_tower: Of one of head "frames", where not found beside it.
     """
     name = recognise_family(place) if family is None else family
     if get_family(name).head == "text":
@@ -144,10 +130,8 @@ def open_checkpoint(
 
 
 def recognise_family(place: str | Path) -> str:
-    """Return the name of a checkpoint's family: the first where its config.json cannot be read.
-
-    That one says what is wrong when it opens the checkpoint.
-    """
+    """Return the name of a checkpoint's family."""
+    # Which says what is wrong with a config.json that cannot be read, when it opens the checkpoint.
     first = next(iter(_MODULES))
     families = [get_family(name) for name in family_names()]
     folder = Path(os.path.expanduser(place))
@@ -160,7 +144,6 @@ def recognise_family(place: str | Path) -> str:
         if directory is None:  # on the hub
             return first
         raw_config = json.loads((directory / "config.json").read_text("utf-8"))
-    # Which the family itself has words for.
     except (OSError, ValueError, RecursionError):
         return first
     if not isinstance(raw_config, dict):
@@ -172,8 +155,3 @@ def recognise_family(place: str | Path) -> str:
         f"checkpoint {place}: config.json with model_type {shown(raw_config.get('model_type'))} is "
         f"of none of the families that are served ({', '.join(family_names())})"
     )
-
-
-def _text_families() -> list[TextFamily[Any]]:
-    names = family_names()
-    return [get_text_family(name) for name in names if get_family(name).head == "text"]

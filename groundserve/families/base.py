@@ -93,8 +93,7 @@ class OpenedCheckpoint(Protocol):
     def findings(self) -> Iterable[FindingRow]:
         """Return what decides this checkpoint's results and is easily got wrong.
 
-        What `groundserve doctor` prints beside what it finds of any family: its name, the tokens
-        of a video, the tokenizer's size and the weights.
+        `groundserve doctor` prints it beside what it finds of any family.
         """
 
     def load_vision(self, *, dtype: torch.dtype = ..., device: str = ...) -> VisionModule:
@@ -186,13 +185,9 @@ class Family(Protocol[SpecT, OptionsT]):
     def plan(
         self, index: VideoIndex, options: OptionsT, spec: SpecT, limits: Limits = DEFAULT_LIMITS
     ) -> VideoPlan:
-        """Sample the frames, or refuse what does not go together.
+        """Sample the frames within the limits, or refuse what does not go together.
 
-        Args:
-            index: Of the whole video.
-            options: `ScoreOptions` or `AnswerOptions`, by the head.
-            spec: Of the model.
-            limits: Ceilings on T.
+        `options` are `ScoreOptions` or `AnswerOptions`, by the head.
         """
 
     @abstractmethod
@@ -275,11 +270,9 @@ class TextFamily(Family[SpecT, AnswerOptions]):
     def open_checkpoint(
         self, path: str | Path, *, parts: GivenParts | None = None
     ) -> TextCheckpoint:
-        """Find the parts and open their configs; imports PyTorch.
+        """Find the parts, but those given by name, and open their configs; imports PyTorch.
 
-        Args:
-            path: Directory in the layout of the reference, or a copy that `copy_to` wrote.
-            parts: Of `part_names` those that are not to be looked for.
+        `path` is in the layout of the reference, as is a copy that `copy_to` wrote.
         """
         check_transformers(self.name)
         module = extras.load(f"{type(self).__module__}.checkpoint", "build")

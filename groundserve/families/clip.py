@@ -6,7 +6,8 @@ D_v width of the tower.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar, cast
 
@@ -21,7 +22,6 @@ from transformers.models.clip.modeling_clip import (
 )
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.arithmetic import tower_flop
 from groundserve.strict_json import shown
 from groundserve.weights.tensors import check_num_layers
 
@@ -38,6 +38,7 @@ class ClipTowerConfig:
 
     kind: ClassVar[str] = "vision tower"
     """What an error calls it."""
+    num_class_tokens: ClassVar[int] = 1
     hidden_size: int
     """D_v."""
     intermediate_size: int
@@ -50,7 +51,7 @@ class ClipTowerConfig:
 
     def __post_init__(self) -> None:
         if (
-            min(vars(self).values()) < 1
+            min(one for one in vars(self).values() if isinstance(one, int)) < 1
             or self.hidden_size % self.num_attention_heads
             or self.image_size < self.patch_size
         ):
@@ -63,19 +64,25 @@ class ClipTowerConfig:
         return self.image_size // self.patch_size
 
     @property
+    def num_patches(self) -> int:
+        """P."""
+        return self.side**2
+
+    @property
     def num_positions(self) -> int:
-        """P, and one for the class token."""
-        return self.side**2 + 1
+        """P, and one for the class token where there is one."""
+        return self.num_patches + self.num_class_tokens
 
     def flop(self) -> float:
         """Return the arithmetic of patches and blocks; a multiply-add is 2."""
-        return tower_flop(
-            self.num_positions - 1,
-            patch_size=self.patch_size,
-            width=self.hidden_size,
-            mlp_width=self.intermediate_size,
-            num_layers=self.num_hidden_layers,
-        )
+        return self.frame_flop(self.num_hidden_layers)
+
+    def frame_flop(self, num_layers: int) -> float:
+        """Return the same of patches and so many blocks alone."""
+        n, width = self.num_positions, self.hidden_size
+        # Q, K, V and the output, then the two of the MLP; scores and their product with V.
+        block = 2.0 * n * width * (4 * width + 2 * self.intermediate_size) + 4.0 * n * n * width
+        return num_layers * block + 2.0 * self.num_patches * width * 3 * self.patch_size**2
 
 
 class ClipTower(nn.Module):
@@ -143,14 +150,10 @@ def embed_patches(projection: nn.Conv2d, pixel_values: Tensor, *, as_matmul: boo
 def layer_at(
     module: nn.Module, read: Tensor, normed_read: Tensor, normed: Tensor, *, attention: str
 ) -> Tensor:
-    """Return a layer's output (n, R, D_v) at R of the positions of its input.
+    """Return the output of a layer of CLIP or SigLIP at R of the positions of its input.
 
-    Args:
-        module: An encoder layer of CLIP or SigLIP.
-        read: (n, R, D_v), the input at these positions.
-        normed_read: The same behind the layer's first norm.
-        normed: (n, *, D_v), the whole input behind it.
-        attention: Which of transformers' functions attends.
+    `read` (n, R, D_v) is the input there, `normed_read` the same behind the layer's first norm, and
+    `normed` (n, *, D_v) the whole input behind it.
     """
     layer = cast(CLIPEncoderLayer, module)
     attend = layer.self_attn
@@ -172,17 +175,25 @@ def layer_at(
     return cast(Tensor, read + layer.mlp(layer.layer_norm2(read)))
 
 
-def sizes_of(
-    shapes: Mapping[str, Sequence[int]], needed: Mapping[str, int], refusal: str
-) -> tuple[Sequence[int], ...]:
-    """Return the shapes that tell the sizes of a tower.
+def read_sizes(
+    tensors: Mapping[str, Tensor], needed: Mapping[str, int], refusal: str
+) -> dict[str, int]:
+    """Return the sizes of `ClipTowerConfig` that tensors tell: all but layers and heads.
 
     Args:
-        shapes: Of its tensors.
-        needed: Name of each -> how many dimensions it has.
-        refusal: The error where one has not, with `{name}` and `{num_dims}`.
+        tensors: By name.
+        needed: Name -> dimensions: of the projection of patches, of the positions of a picture, of
+            the first layer of an MLP, in this order; then of others, which are checked alone.
+        refusal: The error where one has not so many, with `{name}` and `{num_dims}`.
     """
     for name, num_dims in needed.items():
-        if len(shapes.get(name, ())) != num_dims or 0 in shapes[name]:
+        if name not in tensors or tensors[name].ndim != num_dims or 0 in tensors[name].shape:
             raise UnsupportedError(refusal.format(name=name, num_dims=num_dims))
-    return tuple(shapes[name] for name in needed)
+    patches, positions, mlp, *_ = (tensors[name].shape for name in needed)
+    return {
+        "hidden_size": patches[0],
+        "intermediate_size": mlp[0],
+        # One position is the class token's.
+        "image_size": math.isqrt(positions[-2] - 1) * patches[-1],
+        "patch_size": patches[-1],
+    }

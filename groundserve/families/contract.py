@@ -5,14 +5,15 @@ Shape letters as in `base`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from inspect import get_annotations
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.errors import GroundserveError
 from groundserve.families.base import (
     Family,
     FamilyCheckpoint,
@@ -22,8 +23,7 @@ from groundserve.families.base import (
     TextFamily,
 )
 from groundserve.families.default_video import default_plan, short_plan
-from groundserve.families.plans import PlanInput, VideoPlan, units_of
-from groundserve.media.index import check_frame_indices
+from groundserve.families.plans import PlanInput, SeenVideo, VideoPlan, units_of
 from groundserve.options import Head
 
 _SHORT_FRAMES = 4
@@ -39,43 +39,29 @@ def check_family(
     family: Family[Any, Any], opened: FamilyCheckpoint | TextCheckpoint, spec: ModelSpec
 ) -> None:
     """Check all that needs no weights: members, and the plans of a short video and a long one."""
-    seams = (*_SEAMS[family.head], ModelSpec)
-    for seam, one in zip(seams, (family, opened, spec), strict=True):
-        # By the class: a property that computes is not asked.
-        missing = [name for name in _members(seam) if not _has(one, name)]
-        if missing:
-            raise _fault(family, f"{type(one).__name__} lacks {', '.join(missing)}")
-    if not isinstance(spec, family.spec_type):
-        raise _fault(
-            family,
+    with _faults_of(family):
+        for seam, one in zip(
+            (*_SEAMS[family.head], ModelSpec), (family, opened, spec), strict=True
+        ):
+            # By the class: a property that computes is not asked.
+            missing = [name for name in _members(seam) if not _has(one, name)]
+            _require(not missing, f"{type(one).__name__} lacks {', '.join(missing)}")
+        _require(
+            isinstance(spec, family.spec_type),
             f"model_spec must give a {family.spec_type.__name__}, the family's spec_type, "
             f"got a {type(spec).__name__}",
         )
-    try:
-        plans = (short_plan(family, spec, _SHORT_FRAMES), default_plan(family, spec))
-    except AssertionError as error:  # of `VideoPlan`
-        raise _fault(family, f"plan: {error}") from error
-    for plan in plans:
-        if family.head == "frames":
-            _check_each_frame_once(family, plan)
-        else:
-            _check_front_arrays(family, spec, plan)
-        if plan.num_visual_tokens > spec.max_feature_tokens:
-            raise _fault(
-                family,
-                f"plan: num_visual_tokens must be <= {spec.max_feature_tokens} (max_feature_tokens "
-                f"of the spec), got {plan.num_visual_tokens}",
-            )
-        _check_inputs(family, spec, plan)
-        # What no stream shows is not decoded.
-        num_frames = plan.units.shape[1]
-        shown = {place for stream in family.streams(spec) for place in stream.frames}
-        if shown != set(range(num_frames)):
-            raise _fault(
-                family,
-                f"plan: units have {num_frames} frames, and streams must show each of them, got "
-                f"frames {sorted(shown)} of a unit",
-            )
+    with _faults_of(family, "plan: "):  # also what `VideoPlan` asserts
+        for plan in (short_plan(family, spec, _SHORT_FRAMES), default_plan(family, spec)):
+            if family.head == "frames":
+                increasing = (np.diff(plan.frame_indices) > 0).all()
+                _require(increasing, "frame_indices must be strictly increasing")
+                once = np.array_equal(plan.units, units_of(plan.frame_indices))
+                _require(once, "units must be units_of(frame_indices), a unit a frame")
+            else:
+                with _faults_of(family):
+                    _check_front_arrays(cast(TextFamily[Any], family), spec, plan.seen)
+            _check_plan(family, spec, plan)
 
 
 def check_features(
@@ -83,85 +69,76 @@ def check_features(
 ) -> None:
     """Check what the vision stage made in PyTorch of U units."""
     shape, width = features.shape, spec.feature_width
-    if len(shape) != 3 or (shape[0], shape[2]) != (num_units, width):
-        raise _fault(
-            family,
+    with _faults_of(family):
+        _require(
+            len(shape) == 3 and (shape[0], shape[2]) == (num_units, width),
             f"the vision stage must give (units, tokens, feature_width), ({num_units}, P, {width}) "
             f"here, got {shape}",
         )
-    _check_finite(family, features, stage="vision")
+        _require(np.isfinite(features).all(), "the vision stage gives NaN or infinity in PyTorch")
 
 
 def check_logits(family: FramesFamily[Any, Any], logits: NDArray[Any], *, num_frames: int) -> None:
     """Check what the grounding stage made in PyTorch of T frames."""
-    if logits.shape != (num_frames,) or logits.dtype != np.float32:
-        raise _fault(
-            family,
+    with _faults_of(family):
+        _require(
+            logits.shape == (num_frames,) and logits.dtype == np.float32,
             f"the grounding stage must give float32 ({num_frames},) for {num_frames} frames, "
             f"got {logits.dtype.name} {logits.shape}",
         )
-    _check_finite(family, logits, stage="grounding")
+        _require(np.isfinite(logits).all(), "the grounding stage gives NaN or infinity in PyTorch")
 
 
-def _check_finite(family: Family[Any, Any], array: NDArray[Any], *, stage: str) -> None:
-    if not np.isfinite(array).all():
-        raise _fault(family, f"the {stage} stage gives NaN or infinity in PyTorch")
-
-
-def _check_front_arrays(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
-    text_family: TextFamily[Any] = family  # type: ignore[assignment]  # by its head
-    declared = text_family.front_inputs(spec)
-    arrays = text_family.front_arrays(plan.seen, spec)
-    if len(arrays) != len(declared):
-        names = [one.name for one in declared]
-        raise _fault(family, f"front_arrays must be those of {names}, got {len(arrays)}")
-    for one, array in zip(declared, arrays, strict=True):
-        _check_input(family, "front_arrays", one, array)
-
-
-def _check_each_frame_once(family: Family[Any, Any], plan: VideoPlan) -> None:
-    try:
-        check_frame_indices(plan.frame_indices, plan.index.num_source_frames)
-    except InvalidRequestError as error:
-        raise _fault(family, f"plan: {error}") from error
-    if not np.array_equal(plan.units, units_of(plan.frame_indices)):
-        raise _fault(family, "plan: units must be units_of(frame_indices), a unit a frame")
-
-
-def _check_inputs(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
-    inputs: Mapping[str, NDArray[Any]] = plan.inputs
+def _check_plan(family: Family[Any, Any], spec: ModelSpec, plan: VideoPlan) -> None:
+    _require(
+        plan.num_visual_tokens <= spec.max_feature_tokens,
+        f"num_visual_tokens must be <= {spec.max_feature_tokens} (max_feature_tokens of the spec), "
+        f"got {plan.num_visual_tokens}",
+    )
     declared = {one.name: one for one in family.plan_inputs(spec)}
-    if inputs.keys() != declared.keys():
-        raise _fault(
-            family,
-            f"plan: inputs must be those of plan_inputs, {sorted(declared)}, got {sorted(inputs)}",
-        )
+    _require(
+        plan.inputs.keys() == declared.keys(),
+        f"inputs must be those of plan_inputs, {sorted(declared)}, got {sorted(plan.inputs)}",
+    )
     for name, one in declared.items():
-        got = inputs[name]
+        got = plan.inputs[name]
         if one.of_units:
-            if got.shape[:1] != (len(plan.units),):
-                raise _fault(
-                    family,
-                    f"plan: input {name} must have {len(plan.units)} units in front, "
-                    f"got {got.shape}",
-                )
+            _require(
+                got.shape[:1] == (len(plan.units),),
+                f"input {name} must have {len(plan.units)} units in front, got {got.shape}",
+            )
             got = got[0]
-        _check_input(family, "plan", one, got)
+        _check_input(one, got)
+    # What no stream shows is not decoded.
+    num_frames = plan.units.shape[1]
+    shown = {place for stream in family.streams(spec) for place in stream.frames}
+    _require(
+        shown == set(range(num_frames)),
+        f"units have {num_frames} frames, and streams must show each of them, got frames "
+        f"{sorted(shown)} of a unit",
+    )
 
 
-def _check_input(
-    family: Family[Any, Any], of_what: str, declared: PlanInput, got: NDArray[Any]
-) -> None:
+def _check_front_arrays(family: TextFamily[Any], spec: ModelSpec, seen: SeenVideo) -> None:
+    declared, arrays = family.front_inputs(spec), family.front_arrays(seen, spec)
+    names = [one.name for one in declared]
+    _require(
+        len(arrays) == len(declared), f"front_arrays must be those of {names}, got {len(arrays)}"
+    )
+    for one, array in zip(declared, arrays, strict=True):
+        _check_input(one, array, "front_arrays: ")
+
+
+def _check_input(declared: PlanInput, got: NDArray[Any], of_what: str = "") -> None:
     fits = len(got.shape) == len(declared.dims) and all(
         1 <= size <= most and dim in (-1, size)
         for size, dim, most in zip(got.shape, declared.dims, declared.max_dims, strict=True)
     )
-    if not fits or got.dtype != np.float32:
-        raise _fault(
-            family,
-            f"{of_what}: input {declared.name} must be float32 {declared.dims}, at most "
-            f"{declared.max_dims}, got {got.dtype.name} {got.shape}",
-        )
+    _require(
+        fits and got.dtype == np.float32,
+        f"{of_what}input {declared.name} must be float32 {declared.dims}, at most "
+        f"{declared.max_dims}, got {got.dtype.name} {got.shape}",
+    )
 
 
 def _members(seam: type) -> list[str]:
@@ -173,5 +150,16 @@ def _has(one: object, name: str) -> bool:
     return name in getattr(one, "__dict__", ()) or hasattr(type(one), name)
 
 
-def _fault(family: Family[Any, Any], what: str) -> GroundserveError:
-    return GroundserveError(f"the family {family.name}: {what}; see docs/families.md")
+def _require(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise AssertionError(otherwise)
+
+
+@contextmanager
+def _faults_of(family: Family[Any, Any], of_what: str = "") -> Iterator[None]:
+    try:
+        yield
+    except AssertionError as error:
+        raise GroundserveError(
+            f"the family {family.name}: {of_what}{error}; see docs/families.md"
+        ) from error

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.runtime.quiet import errors_alone
 from groundserve.strict_json import shown
-from groundserve.weights.tensors import all_weight_files, check_num_layers
+from groundserve.weights.tensors import check_num_layers, weight_files
 
 _SIDE_FILES = (
     *("config.json", "generation_config.json", "tokenizer.model", "tokenizer_config.json"),
@@ -105,7 +105,7 @@ def read_decoder_config(
 def llama_files(directory: Path) -> list[Path]:
     """Return the files of a base that decide what it computes."""
     side = [directory / name for name in _SIDE_FILES if (directory / name).is_file()]
-    return [*side, *all_weight_files(directory)]
+    return [*side, *weight_files(directory, or_pickled=True)]
 
 
 def is_llama_weight(name: str) -> bool:

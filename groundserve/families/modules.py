@@ -24,21 +24,15 @@ class _WithAttention(nn.Module):
 class VisionModule(_WithAttention):
     """The vision stage: `forward(*streams, *plan inputs)` -> (U, P, D).
 
-    Each plan input has the units in front, so that all inputs are batches of units.
+    Each plan input has the units in front, so that all inputs are batches of units. A family's
+    stage does as the methods say where it can.
     """
 
     def prepare_export(self) -> None:
-        """Compute from here on what exported graphs compute, and a GPU does well.
-
-        Nothing changes where nothing else is said.
-        """
+        """Compute from here on what exported graphs compute, and a GPU does well."""
 
     def leave_out_unread(self) -> None:
-        """Leave out from here on what does not reach the features; their values stay.
-
-        For the graph of a CPU, where every product costs. Nothing changes where nothing else is
-        said.
-        """
+        """Leave out from here on what does not reach the features, for the graph of a CPU."""
 
 
 class GroundingModule(_WithAttention):

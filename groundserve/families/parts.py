@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from groundserve.errors import InvalidRequestError
 from groundserve.strict_json import shown
@@ -55,9 +56,9 @@ class PartSearch:
         """Check the names of what is given, before it what a copy says that it was opened with.
 
         Args:
-            directory: Where parts are looked for.
-            given: What is not.
-            family: Whose parts they are.
+            directory: Where what is not given is looked for.
+            given: By name.
+            family: For errors.
             looks: Part -> what it looks like, for who has to name it.
             repeated: Parts of which there may be several, in order.
             switches: What is no part but a choice -> its values.
@@ -66,12 +67,13 @@ class PartSearch:
         if not os.path.isdir(directory):  # Path's own raises where a name is too long
             raise InvalidRequestError(f"checkpoint {directory}: no such directory")
         self.directory = directory
-        self.left_aside: list[str] = []
+        self._left_aside: list[str] = []
         self._family = family
         self._looks = looks
         self._repeated = frozenset(repeated)
         self._switches = switches or {}
-        self._choices = (*self._switches, *numbers)
+        self._numbers = tuple(numbers)
+        self._choices = (*self._switches, *self._numbers)
         self._found: dict[str, tuple[Path, ...]] = {}
         known = [*looks, *self._choices]
         for name, values in given.items():
@@ -123,25 +125,11 @@ class PartSearch:
             )
         return values[0]
 
-    def number(self, name: str) -> int | None:
-        """Return a number as given; None where it is not."""
-        if name not in self._given:
-            return None
-        values = self._values(name)
-        if len(values) != 1 or not re.fullmatch("[1-9][0-9]{0,5}", values[0]):
-            raise InvalidRequestError(
-                f"{self.where}: the part {name} must be one whole number above 0, "
-                f"got {shown(', '.join(values))}"
-            )
-        return int(values[0])
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of `FoundParts` and, by name, numbers and each part's path.
 
-    @property
-    def choices(self) -> dict[str, str]:
-        """The switches and numbers that are given."""
-        return {name: str(self._given[name][0]) for name in self._choices if name in self._given}
-
-    def refuse_missing(self) -> None:
-        """Say all that is missing at once, and what was found."""
+        What is missing is said at once, and what was found.
+        """
         missing = [name for name in self._looks if name not in self._found]
         if missing:
             lacks = "; ".join(f"{name} ({self._looks[name]})" for name in missing)
@@ -153,10 +141,17 @@ class PartSearch:
                 f"{self.where}: parts of {self._family} are missing: {lacks}; found: "
                 f"{has or 'none'}; name what lies elsewhere, as with --part {missing[0]}=PATH"
             )
+        given = [name for name in self._choices if name in self._given]
+        return {
+            **{name: paths[0] for name, paths in self._found.items()},
+            **{name: self._number(name) for name in self._numbers},
+            "choices": {name: str(self._given[name][0]) for name in given},
+            "left_aside": tuple(self._left_aside),
+        }
 
     def leave_aside(self, paths: Iterable[Path]) -> None:
         """Note unused files of the directory."""
-        self.left_aside += [str(path.relative_to(self.directory)) for path in paths]
+        self._left_aside += [str(path.relative_to(self.directory)) for path in paths]
 
     def at_most_one(self, name: str, paths: Sequence[Path]) -> Sequence[Path]:
         """Return what was found of a part of which there may not be several."""
@@ -173,6 +168,17 @@ class PartSearch:
 
     def _values(self, name: str, *default: str) -> list[str]:
         return [str(value) for value in self._given.get(name, default)]
+
+    def _number(self, name: str) -> int | None:
+        if name not in self._given:
+            return None
+        values = self._values(name)
+        if len(values) != 1 or not re.fullmatch("[1-9][0-9]{0,5}", values[0]):
+            raise InvalidRequestError(
+                f"{self.where}: the part {name} must be one whole number above 0, "
+                f"got {shown(', '.join(values))}"
+            )
+        return int(values[0])
 
     def _choices_of_copy(self) -> dict[str, Sequence[str]]:
         path = self.directory / CHOICES_NAME
@@ -220,12 +226,8 @@ def tower_heads(
 ) -> int:
     """Return into how many heads a tower's width is split, which its weights do not say.
 
-    Args:
-        width: Of the tower.
-        part: Which it is; the number is given by hand as the part of its name with `_heads`.
-        given: By hand.
-        described: By a config, or of the published tower of this width.
-        head_size: Of published towers; holds for every width that is a multiple of it.
+    As `given` by hand; else as `described` by a config, or by the published tower of this width;
+    else by the `head_size` of published towers, of every width that is a multiple of it.
     """
     heads = given or described
     if heads is None and head_size is not None and width % head_size == 0:

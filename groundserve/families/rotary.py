@@ -38,15 +38,10 @@ class RotaryTables(nn.Module):
         angles: torch.dtype = torch.float32,
         rounding: torch.dtype = torch.float32,
     ) -> None:
-        """Keep what cos and sin are computed from.
+        """Take float32 (R, d/2), radians a position in each regime.
 
-        Args:
-            frequencies: float32 (R, d/2), radians a position in each regime.
-            max_positions: C.
-            switch: As the attribute of this name.
-            scale: Of cos and sin.
-            angles: What position, frequency, their product, its cos and its sin are rounded to.
-            rounding: What cos and sin are rounded to in the end.
+        Position, frequency, their product, its cos and its sin are rounded to `angles`, cos and
+        sin times `scale` to `rounding` in the end.
         """
         super().__init__()
         assert len(frequencies) == (1 if switch is None else 2), "a list of each regime"

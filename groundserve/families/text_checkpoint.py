@@ -16,7 +16,6 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from groundserve.errors import InvalidRequestError
-from groundserve.families.arithmetic import causal_decoder_flop
 from groundserve.families.base import FindingRow
 from groundserve.families.llama import empty_llama, llama_config
 from groundserve.families.modules import VisionModule
@@ -155,6 +154,20 @@ class OpenedLlamaCheckpoint(OpenedTextCheckpoint):
                 "belong together"
             )
         return tokenizer, cast(int, tokenizer.token_to_id(UNKNOWN))  # which every one read has
+
+
+def causal_decoder_flop(config: Any, num_tokens: int) -> float:
+    """Return the arithmetic of one pass through the layers of a causal decoder with a gated MLP.
+
+    A token meets only those before it, which is half of them.
+    """
+    width, num_heads = config.hidden_size, config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or width // num_heads
+    # Q and the output, K and V; gate, up and down.
+    weights = 2 * width * head_size * (num_heads + config.num_key_value_heads)
+    weights += 3 * width * config.intermediate_size
+    per_token = weights + num_tokens * num_heads * head_size
+    return float(2 * config.num_hidden_layers * num_tokens * per_token)
 
 
 def tower_sizes(tower: Any) -> str:

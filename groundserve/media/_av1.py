@@ -36,10 +36,7 @@ class _Sequence:
 def unreferenced(packets: Sequence[bytes], extradata: bytes) -> list[bool]:
     """Say of each packet, a temporal unit, whether the others decode to the same without it.
 
-    Any number of them may be left out.
-
-    Raises:
-        ValueError: This is not understood.
+    Any number of them may be left out. ValueError where this is not understood.
     """
     units = [list(_split(packet)) for packet in packets]
     extra = list(_split(extradata[_CONFIGURATION_BYTES:]))

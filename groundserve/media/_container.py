@@ -75,11 +75,7 @@ def open_segment(file: FileInMemory | BinaryIO) -> InputContainer:
 
 
 def select_video_stream(container: InputContainer) -> VideoStream:
-    """Return the first video stream that is not a cover picture; other streams are not read.
-
-    Raises:
-        MediaError: There is none, or its codec is not decoded here.
-    """
+    """Return the first video stream that is not a cover picture; other streams are not read."""
     streams = container.streams.video
     videos = (one for one in streams if not one.disposition & Disposition.attached_pic)
     selected = next(videos, None)

@@ -57,13 +57,7 @@ class Cut:
 def cut_segments(
     reader: PacketReader, frame_indices: NDArray[np.int64], *, max_bytes: int | None = None
 ) -> Segments:
-    """Copy what decoding the frames needs; one segment per key packet that decoding starts at.
-
-    The arguments are those of `OpenVideo.cut`.
-
-    Raises:
-        MediaError: The packets cannot be read again, or not be stored.
-    """
+    """Do what `OpenVideo.cut` does; one segment per key packet that decoding starts at."""
     table = reader.table
     # Ordinals count frames as they are shown, positions count packets as they are decoded.
     files: list[bytes] = []
@@ -163,10 +157,7 @@ def needed_packets(
       filter deltas to the next one. VP8 likewise keeps probabilities.
     - Motion JPEG has key frames only; of MPEG-4 and MPEG-2 there is little left to serve.
 
-    Args:
-        packets: k packets in decode order, from one where decoding starts.
-        stream: The stream that they were read from.
-        is_target: Whose frames are asked for.
+    The k packets are in decode order, from one where decoding starts.
     """
     codec = stream.codec_context
     find = _FINDERS.get(codec.codec.canonical_name)

@@ -114,8 +114,7 @@ def decode_all(
 ) -> Iterator[VideoFrame]:
     """Yield frames in presentation order, as far as the stream's decoder gets, which is used up.
 
-    Raises:
-        MediaError: A frame is past the limits on its size, also one that does not come out.
+    MediaError where a frame is past the limits on its size, also one that does not come out.
     """
     codec = stream.codec_context
     codec.options = decoder_options(limits)
@@ -265,11 +264,7 @@ class _Output:
         self.frames = None if size is None else self._empty((size, size, 3))
 
     def frames_for(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return where a frame is to be stored.
-
-        Raises:
-            MediaError: Frames as decoded differ in size.
-        """
+        """Return where a frame is to be stored."""
         if self.frames is None:
             height, width, _ = pixels.shape
             if len(self.rows) > 1 and height * width > self._most_pixels:

@@ -40,10 +40,8 @@ class _Picture:
 def unreferenced(packets: Sequence[bytes], extradata: bytes) -> list[bool]:
     """Say of each packet whether the others decode to the same pictures without it.
 
-    Any number of them may be left out. They begin with a picture where decoding starts.
-
-    Raises:
-        ValueError: This is not understood, or there are fields.
+    Any number of them may be left out. They begin with a picture where decoding starts. ValueError
+    where this is not understood, or there are fields.
     """
     length_bytes, extra_units = _read_extradata(extradata)
     units = [split_nal_units(packet, length_bytes) for packet in packets]
@@ -163,9 +161,6 @@ def split_nal_units(packet: bytes, length_bytes: int | None) -> list[bytes]:
     """Return the NAL units of a packet, at least one.
 
     Before each is a length of so many bytes, or a start code where that is None.
-
-    Raises:
-        ValueError: It is not such a packet.
     """
     if length_bytes is None:
         before, *units = packet.split(_START_CODE)
@@ -193,11 +188,7 @@ def unescape(payload: bytes) -> bytes:
 
 
 def message_types(payload: bytes) -> set[int]:
-    """Return the kinds of the messages in one unit of supplemental information.
-
-    Raises:
-        ValueError: A message ends behind the unit.
-    """
+    """Return the kinds of the messages in one unit of supplemental information."""
     data = unescape(payload).rstrip(b"\0")
     types = set()
     at = 0

@@ -50,14 +50,10 @@ _IS_PREDICTED = _predicted_slices()
 def find_h264_keys(
     fd: int, offsets: NDArray[np.int64], sizes: NDArray[np.int64], extradata: bytes
 ) -> NDArray[np.uint8]:
-    """Tell key samples, at these offsets and of these sizes within the file, from others.
+    """Tell key samples, at these offsets and of these sizes, from others: NOT_KEY, KEY or ASK.
 
-    Returns:
-        uint8 (P,): NOT_KEY, KEY or ASK.
-
-    Raises:
-        UnclearIndexError: A sample does not start as they do, or the answer hangs on parameter sets
-            that are stored among the samples.
+    UnclearIndexError where a sample does not start as they do, or the answer hangs on parameter
+    sets that are stored among the samples.
     """
     if len(extradata) < 7 or extradata[0] != 1:
         raise UnclearIndexError
@@ -95,9 +91,7 @@ def _classify(
     """Walk the units of all samples side by side, up to the first slice of each.
 
     Of each sample `heads`, uint8 (P, H), has the first bytes, and what follows a shorter one.
-
-    Returns:
-        uint8 (P,), what is known; whether there is a parameter set before a slice.
+    Return what is known, uint8 (P,), and whether there is a parameter set before a slice.
     """
     states = np.full(len(heads), UNKNOWN, np.uint8)
     recovers = np.zeros(len(heads), np.bool_)

@@ -46,15 +46,12 @@ class SampleTables:
 
 
 def read_sample_tables(fd: int, track_id: int) -> SampleTables:
-    """Read the tables of the track with that id.
+    """Read the tables; UnclearIndexError where the file is not plain, or contradicts itself.
 
     Source: ISO/IEC 14496-12, section 8; what FFmpeg makes of it: libavformat/mov.c of 8.1.
-
-    Raises:
-        UnclearIndexError: The file is not plain, or contradicts itself.
     """
     moov = _read_moov(fd)
-    _require(not any(name in moov for name in _FOREIGN))
+    require(not any(name in moov for name in _FOREIGN))
     track = _find_track(memoryview(moov), track_id)
     table = _only(_only(_only(track, b"mdia"), b"minf"), b"stbl")
     tables = {name: _at_most_one(table, name) for name in _TABLES}
@@ -62,11 +59,11 @@ def read_sample_tables(fd: int, track_id: int) -> SampleTables:
     tables[b"elst"] = _at_most_one(edits, b"elst") if edits else None
     # FFmpeg takes a table wherever it stands, and the last of several.
     stored = bytes(track)
-    _require(all(stored.count(name) == (box is not None) for name, box in tables.items()))
+    require(all(stored.count(name) == (box is not None) for name, box in tables.items()))
     _check_edits(tables[b"elst"])
-    _require(_count(tables[b"stsd"]) == 1)
+    require(_count(tables[b"stsd"]) == 1)
     # Without a key packet FFmpeg looks for them in the samples.
-    _require(tables[b"stss"] is None or _count(tables[b"stss"]) > 0)
+    require(tables[b"stss"] is None or _count(tables[b"stss"]) > 0)
     sizes = _sizes(tables[b"stsz"])
     return SampleTables(
         offsets=_offsets(sizes, tables[b"stsc"], tables[b"stco"], tables[b"co64"]),
@@ -82,34 +79,34 @@ def _read_moov(fd: int) -> bytes:
     at = 0
     for _ in range(_MAX_BOXES):
         header = os.pread(fd, 16, at)
-        _require(len(header) >= 8)
+        require(len(header) >= 8)
         size, header_bytes = int.from_bytes(header[:4], "big"), 8
         if size == 1:
             size, header_bytes = int.from_bytes(header[8:], "big"), 16
-        _require(header[4:8] in _TOP_BOXES and header_bytes <= size <= file_bytes - at)
+        require(header[4:8] in _TOP_BOXES and header_bytes <= size <= file_bytes - at)
         if header[4:8] == b"moov":
             found.append((at + header_bytes, size - header_bytes))
         at += size
         if at == file_bytes:
             break
-    _require(at == file_bytes and len(found) == 1)
+    require(at == file_bytes and len(found) == 1)
     [(start, size)] = found
-    _require(size <= _MAX_HEADER_BYTES)
+    require(size <= _MAX_HEADER_BYTES)
     moov = os.pread(fd, size, start)
-    _require(len(moov) == size)
+    require(len(moov) == size)
     return moov
 
 
 def _find_track(moov: memoryview, track_id: int) -> memoryview:
     tracks = [box for name, box in _boxes(moov) if name == b"trak"]
     tracks = [track for track in tracks if _track_id(track) == track_id]
-    _require(len(tracks) == 1)
+    require(len(tracks) == 1)
     return tracks[0]
 
 
 def _track_id(track: memoryview) -> int:
     header = _only(track, b"tkhd")
-    _require(len(header) >= 24)
+    require(len(header) >= 24)
     # Behind the version, and two times of 32 or 64 bits.
     return int(struct.unpack_from(">I", header, 20 if header[0] == 1 else 12)[0])
 
@@ -121,16 +118,16 @@ def _check_edits(edits: memoryview | None) -> None:
     num_edits = _count(edits)
     if num_edits == 2:
         entry = ">qq" if edits[0] == 1 else ">Ii"
-        _require(len(edits) >= 8 + struct.calcsize(entry))
-        _require(struct.unpack_from(entry, edits, 8)[1] == -1)
-    _require(num_edits <= 2)
+        require(len(edits) >= 8 + struct.calcsize(entry))
+        require(struct.unpack_from(entry, edits, 8)[1] == -1)
+    require(num_edits <= 2)
 
 
 def _sizes(box: memoryview | None) -> NDArray[np.int64]:
     box = _present(box)
-    _require(len(box) >= 12)
+    require(len(box) >= 12)
     size, num_samples = struct.unpack_from(">II", box, 4)
-    _require(0 < num_samples <= MAX_SAMPLES)
+    require(0 < num_samples <= MAX_SAMPLES)
     if size:
         return np.full(num_samples, size, np.int64)
     return _numbers(box[12:], ">u4", num_samples)
@@ -143,22 +140,22 @@ def _offsets(
     chunks_64: memoryview | None,
 ) -> NDArray[np.int64]:
     """Add up the sizes of the samples of a chunk, from where that starts."""
-    _require((chunks_32 is None) != (chunks_64 is None))
+    require((chunks_32 is None) != (chunks_64 is None))
     box, dtype = (chunks_64, ">u8") if chunks_32 is None else (chunks_32, ">u4")
     num_chunks = _count(box)
     # Every chunk has a sample.
-    _require(0 < num_chunks <= len(sizes))
+    require(0 < num_chunks <= len(sizes))
     chunks = _numbers(_present(box)[8:], dtype, num_chunks)
     num_runs = _count(runs)
-    _require(0 < num_runs <= num_chunks)
+    require(0 < num_runs <= num_chunks)
     # (num_runs, 3): first chunk from 1, samples in each chunk, sample description.
     first, in_chunk, description = (
         _numbers(_present(runs)[8:], ">u4", 3 * num_runs).reshape(-1, 3).T
     )
     chunks_in_run = np.diff(first, append=num_chunks + 1)
-    _require(first[0] == 1 and chunks_in_run.min() > 0 and np.all(description == 1))
-    _require(in_chunk.min() > 0 and in_chunk.max() <= len(sizes))
-    _require(int(np.sum(chunks_in_run * in_chunk)) == len(sizes))
+    require(first[0] == 1 and chunks_in_run.min() > 0 and np.all(description == 1))
+    require(in_chunk.min() > 0 and in_chunk.max() <= len(sizes))
+    require(int(np.sum(chunks_in_run * in_chunk)) == len(sizes))
     per_chunk = np.repeat(in_chunk, chunks_in_run)
     before = np.cumsum(sizes) - sizes
     first_samples = np.cumsum(per_chunk) - per_chunk
@@ -170,27 +167,27 @@ def _delays(box: memoryview | None, num_samples: int) -> NDArray[np.int64]:
     num_runs = 0 if box is None else _count(box)
     if not num_runs:
         return np.zeros(num_samples, np.int64)
-    _require(num_runs <= num_samples)
+    require(num_runs <= num_samples)
     # (num_runs, 2): samples, offset; signed whatever the version says.
     counts, offsets = _numbers(_present(box)[8:], ">i4", 2 * num_runs).reshape(-1, 2).T
-    _require(counts.min() > 0 and int(counts.sum()) == num_samples)
-    _require(offsets.min() > -(2**31))
+    require(counts.min() > 0 and int(counts.sum()) == num_samples)
+    require(offsets.min() > -(2**31))
     # FFmpeg moves decoding times back so far that no offset is below 0, the last two runs aside.
     shift = max(0, -int(offsets[:-2].min(initial=0)))
     return np.repeat(offsets + shift, counts)
 
 
 def _numbers(data: memoryview, dtype: str, count: int) -> NDArray[np.int64]:
-    _require(len(data) >= count * np.dtype(dtype).itemsize)
+    require(len(data) >= count * np.dtype(dtype).itemsize)
     numbers = np.frombuffer(data, dtype, count)
-    _require(int(numbers.max()) < 2**62)
+    require(int(numbers.max()) < 2**62)
     return numbers.astype(np.int64)
 
 
 def _count(box: memoryview | None) -> int:
     """Return the number of entries that a table announces, behind its version and flags."""
     box = _present(box)
-    _require(len(box) >= 8)
+    require(len(box) >= 8)
     return int(struct.unpack_from(">I", box, 4)[0])
 
 
@@ -206,7 +203,7 @@ def _present(box: memoryview | None) -> memoryview:
 
 def _at_most_one(box: memoryview, name: bytes) -> memoryview | None:
     found = [content for its_name, content in _boxes(box) if its_name == name]
-    _require(len(found) <= 1)
+    require(len(found) <= 1)
     return found[0] if found else None
 
 
@@ -216,14 +213,15 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     for _ in range(_MAX_BOXES):
         if at == len(data):
             return
-        _require(len(data) - at >= 8)
+        require(len(data) - at >= 8)
         size = int.from_bytes(data[at : at + 4], "big")
-        _require(8 <= size <= len(data) - at)
+        require(8 <= size <= len(data) - at)
         yield bytes(data[at + 4 : at + 8]), data[at + 8 : at + size]
         at += size
-    _require(at == len(data))
+    require(at == len(data))
 
 
-def _require(condition: bool | np.bool_) -> None:
+def require(condition: bool | np.bool_) -> None:
+    """Raise UnclearIndexError unless the condition holds."""
     if not condition:
         raise UnclearIndexError

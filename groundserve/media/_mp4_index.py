@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from groundserve.limits import Limits
 from groundserve.media import _mp4
 from groundserve.media._h264_keys import ASK, KEY, find_h264_keys
-from groundserve.media._mp4 import SampleTables, UnclearIndexError, read_sample_tables
+from groundserve.media._mp4 import SampleTables, UnclearIndexError, read_sample_tables, require
 from groundserve.media._packets import PacketTable, check_duration, max_packets
 
 _FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -38,32 +38,28 @@ def list_indexed_packets(
     packet lies, how large it is, when it is decoded and whether it is presented. When a packet is
     shown it does not say, so that is read from the file, and both must agree on where samples are.
 
-    Returns:
-        The list, and int64 (k,) positions whose `is_key` is to be taken from their packets; None
-        where the index is not certain to say what demuxing would.
-
-    Raises:
-        MediaError: A packet lies past `max_duration_seconds`.
+    Return the list, and int64 (k,) positions whose `is_key` is to be taken from their packets; None
+    where the index is not certain to say what demuxing would.
     """
     if not _is_candidate(container, stream):
         return None
     try:
         dts, sizes, offsets, flags = _read_entries(stream)
-        _require(len(dts) <= max_packets(limits))
+        require(len(dts) <= max_packets(limits))
         # Decoding times that do not increase FFmpeg takes away, packets without data it leaves out.
-        _require(np.all(np.diff(dts) > 0) and np.all(sizes > 0) and abs(dts).max() < _MAX_TIME)
+        require(np.all(np.diff(dts) > 0) and np.all(sizes > 0) and abs(dts).max() < _MAX_TIME)
         # Behind the end of the file it stops.
-        _require(offsets.min() >= 0 and (offsets + sizes).max() <= os.fstat(fd).st_size)
+        require(offsets.min() >= 0 and (offsets + sizes).max() <= os.fstat(fd).st_size)
         pts = dts + _delays_of(offsets, sizes, read_sample_tables(fd, stream.id))
         name = stream.codec_context.name
         # For codecs other than these FFmpeg sets a decoding time that is past the presentation.
-        _require(name in ("h264", "hevc") or np.all(pts >= dts))
+        require(name in ("h264", "hevc") or np.all(pts >= dts))
         is_key = flags & _KEY != 0
         doubtful = np.empty(0, np.int64)
         if name == "h264":
             states = find_h264_keys(fd, offsets, sizes, stream.codec_context.extradata or b"")
             is_key, doubtful = states == KEY, np.flatnonzero(states == ASK)
-        _require(len(doubtful) <= _MAX_QUESTIONS)
+        require(len(doubtful) <= _MAX_QUESTIONS)
     except UnclearIndexError:
         return None
     _check_times(pts, stream, limits)
@@ -107,10 +103,10 @@ def _delays_of(
 ) -> NDArray[np.int64]:
     """Return int64 (P,), the delays of the packets, which must be one run of the samples."""
     starts = np.flatnonzero(tables.offsets == offsets[0])
-    _require(len(starts) == 1)
+    require(len(starts) == 1)
     run = slice(int(starts[0]), int(starts[0]) + len(offsets))
-    _require(np.array_equal(tables.offsets[run], offsets))
-    _require(np.array_equal(tables.sizes[run], sizes))
+    require(np.array_equal(tables.offsets[run], offsets))
+    require(np.array_equal(tables.sizes[run], sizes))
     return tables.delays[run]
 
 
@@ -121,8 +117,3 @@ def _check_times(pts: NDArray[np.int64], stream: VideoStream, limits: Limits) ->
     last = Fraction(limits.max_duration_seconds) / stream.time_base
     for time in times[times > min(int(last), _MAX_TIME)]:
         check_duration(float(int(time) * stream.time_base), limits)
-
-
-def _require(condition: bool | np.bool_) -> None:
-    if not condition:
-        raise UnclearIndexError

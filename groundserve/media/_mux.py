@@ -30,9 +30,6 @@ def write_segment(
     MP4, or Matroska for codecs that MP4 cannot hold (VP8). Rotation goes along with the parameters
     of `template`, the stream that they were read from. There is no edit list, so no frame is
     hidden. The packets are changed.
-
-    Raises:
-        MediaError: The muxer does not store these packets as they are.
     """
     codec_name = template.codec_context.codec.canonical_name
     format_name = "mp4" if codec_name in _MP4_CODECS else "matroska"

@@ -89,12 +89,7 @@ def is_hidden_packet(packet: Packet[VideoStream]) -> bool:
 def list_packets(
     packets: Iterator[Packet[VideoStream]], stream: VideoStream, limits: Limits
 ) -> PacketTable:
-    """Demux the whole stream; nothing is decoded.
-
-    Raises:
-        MediaError: A packet has no time, one lies past `max_duration_seconds`, or there are more
-            than `MAX_FRAMES_PER_SECOND` over that time.
-    """
+    """Demux the whole stream; nothing is decoded."""
     # 3 x 8 and 3 x 1 bytes a packet; a list's integers would take 28 bytes and more, each.
     pts, dts, sizes = array("q"), array("q"), array("q")
     is_key, is_discard, is_hidden = array("b"), array("b"), array("b")
@@ -130,9 +125,7 @@ def list_packets(
 def describe(container: InputContainer, stream: VideoStream, table: PacketTable) -> VideoIndex:
     """Say what the packet list means to a caller.
 
-    Raises:
-        MediaError: No frames, two frames at one time, or no announced frame rate (also for a file
-            of one frame: sampling rules start from the rate).
+    Without an announced frame rate also a file of one frame is refused: sampling starts from it.
     """
     positions = table.frame_positions
     if not len(positions):
@@ -200,11 +193,8 @@ def open_announced(file: memoryview, num_frames: int) -> InputContainer:
     """Open a segment, uint8 (B,), which may come from the wire, with the frames it announces.
 
     A header of some kilobytes can announce 90 million packets, and FFmpeg takes 36 bytes for each
-    when it opens the file (measured: 3.2 GB).
-
-    Raises:
-        MediaError: It has fewer bytes than frames.
-        MemoryError: Its index takes more memory than so many frames need.
+    when it opens the file (measured: 3.2 GB): MemoryError where its index takes more than so many
+    frames need.
     """
     # A packet with data takes a byte at least, so this is known before FFmpeg sees the header.
     if num_frames > len(file):
@@ -216,11 +206,7 @@ def open_announced(file: memoryview, num_frames: int) -> InputContainer:
 def read_announced(
     container: InputContainer, stream: VideoStream, *, num_frames: int, num_bytes: int
 ) -> list[Packet[VideoStream]]:
-    """Return the packets of a segment of `num_bytes`.
-
-    Raises:
-        MediaError: It holds other frames than those announced, or packets that overlap.
-    """
+    """Return the packets of a segment of `num_bytes`, if they are as announced and overlap not."""
     packets: list[Packet[VideoStream]] = []
     num_found = 0
     for packet in read_packets(container, stream):

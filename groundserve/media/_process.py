@@ -74,13 +74,8 @@ class WorkerProcess:
     ) -> Message:
         """Have the worker do a job, whose arguments are arrays and what JSON can hold.
 
-        Args:
-            job: Name of one of the worker's jobs.
-            deadline: When the worker is killed.
-            fd: Descriptor that goes along; it stays the caller's.
-            arrays: Arguments.
-            check: Raises WireError for an answer that no honest worker gives.
-            fields: Arguments.
+        At the deadline the worker is killed. A descriptor that goes along stays the caller's;
+        `check` raises WireError for an answer that no honest worker gives.
 
         Raises:
             MediaError, InvalidRequestError: The worker's answer.

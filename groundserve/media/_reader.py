@@ -53,9 +53,6 @@ class PacketReader:
         """Open a file, whose descriptor stays the caller's, and list all packets.
 
         They come from the index where that is clear, else by demuxing all.
-
-        Raises:
-            MediaError: It is not a video that is served here, or past a limit.
         """
         self._fd = fd
         self._limits = limits
@@ -72,11 +69,7 @@ class PacketReader:
             raise
 
     def read(self, first: int, stop: int) -> list[Packet[VideoStream]]:
-        """Return the packets at positions first..stop-1, seeking where the container allows it.
-
-        Raises:
-            MediaError: Reading a second time gives other packets than the first.
-        """
+        """Return the packets at positions first..stop-1, seeking where the container allows it."""
         # FFmpeg seeks to key packets; looking for one in an index without any is quadratic.
         if self.table.is_key[first]:
             # Some demuxers index by presentation time (Matroska), some by decoding time (MOV, AVI).
@@ -199,9 +192,6 @@ def describe_segment(file: bytes, video: VideoStream, limits: Limits) -> dict[st
 
     Where nothing decodes, what probing found of `video`, the stream that the segment was cut out
     of, is returned: asking for a frame will fail.
-
-    Raises:
-        MediaError: The frame's size is past a limit.
     """
     with open_segment(io.BytesIO(file)) as container:
         stream = select_video_stream(container)

@@ -73,11 +73,7 @@ def resize(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
 def resize_short_side(
     pixels: NDArray[np.uint8], image_size: int, limits: Limits
 ) -> NDArray[np.uint8]:
-    """Resize the shorter side of (H, W, 3) to S with the same filter and cut out the middle.
-
-    Raises:
-        MediaError: So long a frame that it is past `max_frame_pixels` once its shorter side is S.
-    """
+    """Resize the shorter side of (H, W, 3) to S with the same filter and cut out the middle."""
     height, width, _ = pixels.shape
     short = min(height, width)
     # torchvision truncates a quotient of doubles, which is this one at all sizes let in.
@@ -130,11 +126,7 @@ class _ScaleFilter:
         self._made_for: tuple[object, ...] | None = None
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Return uint8 (S, S, 3), RGB.
-
-        Raises:
-            MediaError: FFmpeg cannot, such as one pixel to thousands.
-        """
+        """Return uint8 (S, S, 3), RGB; MediaError where FFmpeg cannot, as 1 pixel to thousands."""
         look = (
             *(frame.width, frame.height, frame.format.name, quarter_turns(frame)),
             # Where a frame names none, FFmpeg's filter keeps those of the frame before.

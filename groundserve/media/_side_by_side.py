@@ -15,10 +15,7 @@ def run_side_by_side(
     """Call `work` with each, those that cost most first, so that threads end at about one time.
 
     What it raises is raised here: of several errors that of the first thing. After one, what has
-    not begun does not begin.
-
-    Raises:
-        MemoryError: A thread cannot be started.
+    not begun does not begin. MemoryError where a thread cannot be started.
     """
     with ThreadPoolExecutor(max_workers=num_threads) as threads:
         order = sorted(range(len(things)), key=lambda i: -cost(things[i]))
@@ -36,9 +33,6 @@ def run_behind(work: Callable[[T], None], things: Iterable[T]) -> None:
     """Call `work` with one after another, in a thread, while the next one is made in this.
 
     Two things exist at a time. What `work` raises is raised here; then nothing more is made.
-
-    Raises:
-        MemoryError: The thread cannot be started.
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
         pending: Future[None] | None = None

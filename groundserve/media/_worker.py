@@ -64,11 +64,9 @@ class Worker:
         self._reader: PacketReader | None = None
 
     def answer(self, job: Message, fd: int | None) -> Message:
-        """Do a job; what is wrong with the video or the request comes back as an error.
+        """Do the job that `fields["job"]` names, `open` alone with a descriptor.
 
-        Args:
-            job: `fields["job"]` names it; the other fields and the arrays are its arguments.
-            fd: Of the video, for `open` alone.
+        What is wrong with the video or the request comes back as an error.
         """
         error: InvalidRequestError
         try:

@@ -59,12 +59,7 @@ class VideoIndex:
 
 
 def check_frame_indices(frame_indices: NDArray[Any], num_source_frames: int | None = None) -> None:
-    """Check ordinals, against the frames of the video where their number is known.
-
-    Raises:
-        InvalidRequestError: They are not int64 with shape (m,), m >= 1, not strictly increasing, or
-            outside [0, `num_source_frames`).
-    """
+    """Check ordinals, against the frames of the video where their number is known."""
     if frame_indices.ndim != 1 or frame_indices.dtype != np.int64 or not len(frame_indices):
         raise InvalidRequestError(
             "frame_indices must be int64 with shape (m,), m >= 1, "

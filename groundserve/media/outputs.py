@@ -26,11 +26,7 @@ ResizeRule = Literal["square", "short_side", "bilinear"]
 
 
 def check_resize_rule(rule: str, *, image_size: int | None) -> None:
-    """Check a rule; with frames as decoded, of no size, goes "square" alone, the default.
-
-    Raises:
-        InvalidRequestError: It is none, or does not go with the size.
-    """
+    """Check a rule; with frames as decoded, of no size, goes "square" alone, the default."""
     rules = get_args(ResizeRule)
     if rule not in rules:
         raise InvalidRequestError(f"resize must be one of {', '.join(rules)}, got {rule!r}")
@@ -56,12 +52,7 @@ class FrameOutput:
 
 
 def check_outputs(outputs: Sequence[FrameOutput], num_targets: int, limits: Limits) -> None:
-    """Check what is asked for, before anything is decoded.
-
-    Raises:
-        InvalidRequestError: A size is out of range, a rule is none or goes with no size, places are
-            not such, or a target is in no output.
-    """
+    """Check what is asked for, before anything is decoded."""
     shown = np.zeros(num_targets, np.bool_)
     for output in outputs:
         size = output.image_size

@@ -40,16 +40,11 @@ class VideoSource(Closing):
     def from_bytes(
         cls, data: bytes | memoryview | NDArray[np.uint8], *, limits: Limits
     ) -> VideoSource:
-        """Copy an encoded file into sealed anonymous memory; an array must be C-contiguous.
-
-        Raises:
-            MediaError: No bytes, or more than `limits.max_upload_bytes`.
-            UnavailableError: The system has no memory or file descriptor for it.
-        """
+        """Copy an encoded file into sealed anonymous memory; an array must be C-contiguous."""
         view = (data.data if isinstance(data, np.ndarray) else memoryview(data)).cast("B")
         _check_size(view.nbytes, "max_upload_bytes", limits.max_upload_bytes)
         try:
-            return cls(_sealed_copy(view))
+            return cls(sealed_copy(view))
         except OSError as error:
             raise UnavailableError(
                 f"the upload cannot be kept: {os.strerror(error.errno or 0)}; try again later"
@@ -57,22 +52,12 @@ class VideoSource(Closing):
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str], *, limits: Limits) -> VideoSource:
-        """Open a regular file, following links; whether the caller may read it has been decided.
-
-        Raises:
-            MediaError: It cannot be opened, is not a regular file, is empty, or is larger than
-                `limits.max_file_bytes`.
-            UnavailableError: This process has no file descriptor left.
-        """
+        """Open a regular file, following links; whether the caller may read it has been decided."""
         return cls._from_file(open_video(path), f"the video {os.fspath(path)!r}", limits)
 
     @classmethod
     def from_fd(cls, fd: int, *, limits: Limits) -> VideoSource:
-        """Own the descriptor of a regular file; where this raises, it is closed.
-
-        Raises:
-            MediaError: It is not one, is empty, or is larger than `limits.max_file_bytes`.
-        """
+        """Own the descriptor of a regular file; where this raises, it is closed."""
         return cls._from_file(fd, "the video", limits)
 
     @classmethod
@@ -97,11 +82,7 @@ class VideoSource(Closing):
         return self._given_identity or f"sha256:{_sha256(self._fd)}"
 
     def fileno(self) -> int:
-        """Return the descriptor; it stays this object's.
-
-        Raises:
-            ValueError: The source is closed.
-        """
+        """Return the descriptor, which stays this object's; ValueError once closed."""
         if self._fd < 0:
             raise ValueError("the video source is closed")
         return self._fd
@@ -113,8 +94,9 @@ class VideoSource(Closing):
             os.close(fd)
 
 
-def _sealed_copy(view: memoryview) -> int:
-    fd = os.memfd_create("video", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def sealed_copy(view: memoryview) -> int:
+    """Return a descriptor of anonymous memory that holds these bytes for good."""
+    fd = os.memfd_create("groundserve", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         while view:
             # Linux writes 2 GiB at most in one call.

@@ -74,11 +74,7 @@ class StreamInfo:
 
     @classmethod
     def from_fields(cls, values: Any) -> Self:
-        """Make one from a JSON object that has exactly these fields.
-
-        Raises:
-            InvalidRequestError: It has others, or a value breaks a rule.
-        """
+        """Make one from a JSON object that has exactly these fields."""
         names = [field.name for field in fields(cls)]
         if not isinstance(values, dict) or sorted(values) != sorted(names):
             raise InvalidRequestError(

@@ -46,14 +46,9 @@ class OpenVideo:
     def cut(self, frame_indices: NDArray[np.int64], *, max_bytes: int | None = None) -> Segments:
         """Copy the parts of the file that decoding these frames takes; nothing is decoded.
 
-        Args:
-            frame_indices: int64 (m,), m >= 1, ordinals in [0, N), strictly increasing.
-            max_bytes: Where the segments of all frames take more, those of the first ones are
-                returned, as many as fit but at least one segment; ask again for the rest.
-
-        Raises:
-            InvalidRequestError: Other ordinals.
-            MediaError: The file cannot be cut there.
+        Frames are int64 (m,), m >= 1, ordinals in [0, N), strictly increasing. Where the segments
+        of all take more than `max_bytes`, those of the first ones are returned, as many as fit but
+        at least one segment; ask again for the rest.
         """
         check_frame_indices(frame_indices, self.index.num_source_frames)
         answer = self._worker.call(
@@ -114,9 +109,6 @@ class MediaWorkers(Closing):
             num_workers: Videos that can be read at one time, >= 1.
             num_cpus: Cores that the workers share; None: all that this process may use.
             address_space_bytes: Of one worker; None: what the largest video let in takes.
-
-        Raises:
-            MissingExtraError: PyAV or Pillow is not installed.
         """
         if num_workers < 1:
             raise InvalidRequestError(f"num_workers must be >= 1, got {num_workers}")
@@ -144,12 +136,9 @@ class MediaWorkers(Closing):
     def open(self, source: VideoSource, *, deadline: Deadline) -> Iterator[OpenVideo]:
         """Demux a video once and hold it open in one worker, until the block ends.
 
-        A second lease inside the block (`decode`, `open`) waits for another worker; with one
-        worker use `OpenVideo.decode` there.
-
-        Args:
-            source: The video; it stays the caller's.
-            deadline: When to give up, in the block as well.
+        The source stays the caller's; the deadline holds in the block as well. A second lease
+        inside the block (`decode`, `open`) waits for another worker; with one worker use
+        `OpenVideo.decode` there.
 
         Raises:
             MediaError: It is not a video that is served here, or past a limit.
@@ -182,21 +171,13 @@ class MediaWorkers(Closing):
     ) -> list[NDArray[np.uint8]]:
         """Decode the targets of segments once, in any free worker.
 
-        Args:
-            segments: From `OpenVideo.cut`, in this process or another.
-            outputs: What is made of them; each target is in one of them at least.
-            deadline: When to give up.
-
-        Returns:
-            For each output uint8 (k, S, S, 3), RGB in the order of the targets, or as decoded
-            (m, H, W, 3) after rotation.
+        Segments are of `OpenVideo.cut`, in this process or another; each target is in one of the
+        outputs at least. Return for each output uint8 (k, S, S, 3), RGB in the order of the
+        targets, or as decoded (m, H, W, 3) after rotation.
 
         Raises:
             InvalidRequestError: An output is not such, or there are too many targets.
-            MediaError: A target does not decode, or is past a limit.
-            DeadlineExceededError: No worker became free, or it took too long.
-            RequestCancelledError: Nobody waits for it any more.
-            UnavailableError: The worker died.
+            MediaError: A target does not decode, or is past a limit. Others as of `open`.
         """
         with self._lease(deadline) as worker:
             return _decode_outputs(worker, segments, outputs, deadline=deadline)

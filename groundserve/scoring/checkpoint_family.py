@@ -23,12 +23,7 @@ def checkpoint_family(
     parts: Mapping[str, Sequence[str]] | None = None,
     vision_tower: str | None = None,
 ) -> Family[Any, Any]:
-    """Return a checkpoint's family, without reading weights or importing PyTorch.
-
-    Raises:
-        InvalidRequestError: There is no such checkpoint or vision tower.
-        UnsupportedError: There is no such family, or it has no such part.
-    """
+    """Return a checkpoint's family, without reading weights or importing PyTorch."""
     if family is not None and family not in family_names():
         raise UnsupportedError(
             f"--family must be one of {', '.join(family_names())}, got {family!r}"

@@ -68,13 +68,8 @@ def check_engines(
     CPU is left out where it takes more than `MAX_CPU_TFLOP`. Those of a head of text: see
     `measure_text`.
 
-    Args:
-        engine_dir: The engines.
-        checkpoint: What they were built from, as `engine_build.build` took it; so are the next.
-        vision_tower: Where it is not beside the checkpoint.
-        family: Where its files do not tell.
-        parts: By name.
-        must_pass: Refuse engines that are not good enough, as `judge` does.
+    `checkpoint` and the next three are what `engine_build.build` took. Engines that are not good
+    enough are refused, as by `judge`, where they `must_pass`.
 
     Raises:
         EngineMismatchError: As `judge`; an output has another shape than PyTorch's; or 8 bits are
@@ -115,11 +110,7 @@ def _measure_frames(engine: EngineDirectory, opened: FamilyCheckpoint) -> GateRe
 
 
 def judge(report: GateReport) -> None:
-    """Refuse engines whose report is not good enough.
-
-    Raises:
-        EngineMismatchError: They differ too much, or attention turned out causal.
-    """
+    """Refuse engines that differ too much, or whose attention turned out causal."""
     for check in report.checks:
         if not check.passed:
             raise EngineMismatchError(
@@ -147,16 +138,9 @@ class Expected:
 def run_reference(
     opened: FamilyCheckpoint, requests: Sequence[NoiseRequest], manifest: Manifest
 ) -> list[Expected]:
-    """Run PyTorch in float32, on a GPU with one layer of the decoder there at a time.
+    """Run each request in PyTorch in float32, its questions one after another.
 
-    Args:
-        opened: What the engines were built from.
-        requests: Each is run by itself, its questions one after another.
-        manifest: Of the engines: the device, and how far 8 bits may be off.
-
-    Raises:
-        EngineMismatchError: 8 bits are too coarse for the checkpoint.
-        GroundserveError: The outputs are not what `groundserve.families.base` says of them.
+    On a GPU one layer of the decoder is there at a time. Errors are as of `check_engines`.
     """
     family, device, precision = manifest.frames_seam, manifest.device, manifest.precision
     units = [compared_units(len(request.plan.units), device) for request in requests]
@@ -173,7 +157,6 @@ def run_reference(
             for request, one, exact in zip(requests, inputs, encoded, strict=True)
         ]
     features = list(map(fill_between, encoded, units))
-    # One layer of the decoder at a time on a GPU.
     in_turn = device != "cpu"
     grounder = TorchGrounder(opened.load_grounding(), device=device, in_turn=in_turn)
     expected = []
@@ -194,11 +177,7 @@ def _int8_bound(
     *,
     num_frames: int,
 ) -> float:
-    """Return how far an engine in int8 may be from features in float32.
-
-    Raises:
-        EngineMismatchError: 8 bits are too coarse for the checkpoint, whatever the engine does.
-    """
+    """Return how far an engine in int8 may be from features in float32, if 8 bits do at all."""
     rounded = encode_rounded(opened.load_vision(), inputs)
     error = relative_error(rounded, features, floor=1e-6)
     most = TOLERANCES["int8"].feature_error

@@ -77,11 +77,7 @@ class GateReport:
 
     @classmethod
     def load(cls, engine_dir: Path) -> GateReport | None:
-        """Read what was measured, None where the engines never ran against PyTorch.
-
-        Raises:
-            EngineMismatchError: The file holds something else.
-        """
+        """Read what was measured, None where the engines never ran against PyTorch."""
         path = engine_dir / GATE_NAME
         if not path.is_file():
             return None

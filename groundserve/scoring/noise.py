@@ -192,14 +192,11 @@ class TextRequest(_Request):
         forced: NDArray[np.int64] | None = None,
         past_switch: bool = True,
     ) -> NDArray[np.float32]:
-        """Return (Q, n, V), logits of every step.
+        """Return (Q, n, V), logits of every step, behind features (U, P, D).
 
-        Args:
-            generator: Front and decoder.
-            features: (U, P, D).
-            forced: (Q, n), tokens that follow each question; the likeliest where None.
-            past_switch: Whether the last step is rotated as in the longest sequences, which these
-                are far from; an engine may not let itself be told.
+        Each question is followed by the likeliest tokens, or those `forced`, (Q, n). The last step
+        is rotated `past_switch`, as in the longest sequences, which these are far from; an engine
+        may not let itself be told.
         """
         front, decoder = generator.front, generator.decoder
         block = front.embed_video(features, self.front_inputs)

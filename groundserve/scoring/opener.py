@@ -79,14 +79,7 @@ def check_scorer(
     vision_tower: str | None = None,
     device: str | None = None,
 ) -> None:
-    """Refuse what could not score frames, without loading or connecting to anything.
-
-    Raises:
-        InvalidRequestError: Several are given, one that goes with another is given alone, or there
-            is no such checkpoint or engine directory.
-        UnsupportedError: There is no such device, or the family answers in text.
-        EngineMismatchError: The engine directory is of another version, or damaged.
-    """
+    """Refuse what could not score frames, without loading or connecting to anything."""
     found = _check(checkpoint, engines, server, vision_tower=vision_tower, device=device)
     if found is not None:
         check_head(found.name, found.head, called="frames")
@@ -103,8 +96,7 @@ def check_answerer(
 ) -> TextFamily[Any] | None:
     """Refuse what could not answer in text, as `check_scorer` does, and where nothing is given.
 
-    Returns:
-        The family that answers; None where a server has it.
+    Return the family that answers; None where a server has it.
     """
     found = _check(checkpoint, engines, server, family=family, parts=parts, device=device)
     if found is not None:

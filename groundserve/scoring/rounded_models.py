@@ -30,11 +30,7 @@ def encode_rounded(vision: VisionModule, inputs: Sequence[NDArray[Any]]) -> NDAr
     """Return (U, P, D) of the stage in int8.
 
     Weights get one scale for each output channel; what comes into a layer, one scale and zero point
-    for all of a unit. Sums are taken in float32.
-
-    Args:
-        vision: In float32; is changed.
-        inputs: As `VisionEncoder.encode` takes them.
+    for all of a unit. Sums are taken in float32, as the stage is, which is changed.
     """
     _round_layers(vision, _weight_in_8_bits, _input_in_8_bits)
     encoder = TorchEncoder(vision)
@@ -49,10 +45,7 @@ def round_decoder(model: nn.Module) -> None:
     """Round the linear layers of a decoder to int4, its head among them.
 
     Weights get -8..7 steps, the block's largest magnitude being 8 of them on its side; what comes
-    into a layer, -127..127. Sums are taken in float32.
-
-    Args:
-        model: In float32; is changed.
+    into a layer, -127..127. Sums are taken in float32, as the model is, which is changed.
     """
     _round_layers(model, _weight_in_4_bits, _input_in_blocks)
 

@@ -15,9 +15,6 @@ def shipped_engine_dir() -> Path:
     """Return the `cpu` engine directory of the shipped checkpoint, building it at first use.
 
     It lies under `$XDG_CACHE_HOME/groundserve` (default `~/.cache/groundserve`).
-
-    Raises:
-        MissingExtraError: It must be built and the `build` extra is not installed.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groundserve"
     base.mkdir(parents=True, exist_ok=True)

@@ -75,9 +75,8 @@ def _run_reference(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
     """Run PyTorch in float32.
 
-    Returns:
-        Features (U, P, D), PyTorch's at the request's units and in between what lies between those;
-        logits (Q, n, V); and how far an engine's logits may be from them.
+    Return features (U, P, D), PyTorch's at the request's units and in between what lies between
+    those; logits (Q, n, V); and how far an engine's logits may be from them.
     """
     device, bound = manifest.device, TOLERANCES[manifest.precision].logit_error
     encoder = TorchEncoder(opened.load_vision(), device=device)

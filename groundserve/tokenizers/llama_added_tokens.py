@@ -46,12 +46,7 @@ class AddedTokensLlamaTokenizer(LlamaTokenizer):
         return all(SPACE not in piece.lstrip(SPACE) for piece in pieces)
 
     def encode(self, text: str, *, plain_from: int | None = None) -> list[int]:
-        """Return the tokens of a text, without a beginning token.
-
-        Args:
-            text: An added token that is written out in it becomes that token.
-            plain_from: See `LlamaTokenizer.encode`.
-        """
+        """Do what `LlamaTokenizer.encode` does, for added tokens, too."""
         if not text:
             return []
         in_front = SPACE if self._legacy else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from groundserve.errors import EngineMismatchError
-from groundserve.tokenizers.tokenizer_json import load_tokenizer_json
+from groundserve.tokenizers.tokenizer_json import check_tokens, load_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,12 +36,8 @@ class LlamaTokenizer:
         self._special = {
             token.content: i for i, token in tokenizer.get_added_tokens_decoder().items()
         }
-        missing = [token for token in (UNKNOWN, BEGIN, END) if token not in self._special]
-        if missing:
-            raise EngineMismatchError(
-                f"the tokenizer has no special token {missing[0]}, as each of a Llama model has; "
-                "build the engines again"
-            )
+        needed = (UNKNOWN, BEGIN, END)
+        check_tokens(self._special, needed, whose="a Llama model", what="special token")
         self._tokenizer = tokenizer
         self._model = tokenizer.model
         self._legacy = tokenizer.pre_tokenizer is None
@@ -58,9 +54,7 @@ class LlamaTokenizer:
     def encode(self, text: str, *, plain_from: int | None = None) -> list[int]:
         """Return the tokens of a text, without a beginning token.
 
-        Args:
-            text: A special token that is written out in it becomes that token.
-            plain_from: Place from which on it does not, and is text like all else. None: nowhere.
+        A special token that is written out in it becomes that token, from `plain_from` on text.
         """
         ids: list[int] = []
         for place, part in enumerate(self._split(text.replace(SPACE, " "), plain_from)):

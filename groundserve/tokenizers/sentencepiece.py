@@ -30,11 +30,7 @@ def read_llama_tokenizer(
     Of two flavours that transformers has, the checkpoint's `legacy` says which: with it, a space
     is put in front of each stretch of text between special tokens, else in front of the first.
 
-    Args:
-        directory: Of the checkpoint, with `tokenizer.model` and, where it says something else than
-            transformers assumes, `tokenizer_config.json`.
-        special: Tokens that a family adds behind the pieces, as special ones.
-        added: Ordinary tokens that it adds behind those.
+    Tokens that a family adds behind the pieces are `special` ones, then ordinary ones.
 
     Source: transformers v4.31.0, `src/transformers/models/llama/tokenization_llama.py`.
     """

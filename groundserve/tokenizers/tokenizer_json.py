@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +38,9 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 def read_tokenizer_json(directory: Path) -> Tokenizer:
     """Return a fast tokenizer with all that its configuration says of it.
 
-    Later releases of transformers make the normaliser of a Llama anew, and so tokenize otherwise.
-
-    Args:
-        directory: With `tokenizer.json` and `tokenizer_config.json`.
-
-    Returns:
-        With the tokens of `added_tokens_decoder`, the beginning token that a tokenizer of the class
-        of Llama is to put in front, and a decoder that cleans up spaces where that is set.
+    The tokens of `added_tokens_decoder`, the beginning token that one of the class of Llama is to
+    put in front, and a decoder that cleans up spaces. Later releases of transformers make the
+    normaliser of a Llama anew, and so tokenize otherwise.
 
     Source: transformers v4.40.1, `src/transformers/tokenization_utils_fast.py` and
     `src/transformers/models/llama/tokenization_llama_fast.py`.
@@ -83,6 +78,18 @@ def load_tokenizer_json(path: Path) -> Tokenizer:
         raise EngineMismatchError(
             f"{path.name} cannot be read; rebuild the engine directory"
         ) from error
+
+
+def check_tokens(
+    known: Container[str], needed: Iterable[str], *, whose: str, what: str = "token"
+) -> None:
+    """Refuse a tokenizer that does not know what each of a kind of model has."""
+    missing = next((token for token in needed if token not in known), None)
+    if missing is not None:
+        raise EngineMismatchError(
+            f"the tokenizer has no {what} {missing}, as each of {whose} has; build the engines "
+            "again"
+        )
 
 
 class MarkedTokenizer:
@@ -164,7 +171,9 @@ def _put_beginning(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
     if not config.get("add_bos_token", True):
         tokenizer.post_processor = template(single="$A", special_tokens=[])
         return
-    begin = _content(config.get("bos_token", "<s>"))
+    begin = config.get("bos_token", "<s>")
+    if not isinstance(begin, str):  # the text alone, or its flags, too
+        begin = begin["content"]
     tokenizer.post_processor = template(
         single=f"{begin} $A", special_tokens=[(begin, tokenizer.token_to_id(begin))]
     )
@@ -184,8 +193,3 @@ def _clean_up(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
                 *(decoders.Replace(spaced, closed) for spaced, closed in _CLEANED),
             ]
         )
-
-
-def _content(token: str | Mapping[str, str]) -> str:
-    """Return a special token, of which the file has the text alone or its flags, too."""
-    return token if isinstance(token, str) else token["content"]

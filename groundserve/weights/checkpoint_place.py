@@ -19,10 +19,6 @@ def find_checkpoint(name: str | Path) -> Path | None:
     """Return the directory of a checkpoint or a vision tower; None where it is a hub id.
 
     A local directory comes first, so one called `digits` is never mistaken for the shipped one.
-
-    Raises:
-        InvalidRequestError: There is no such directory and it cannot be a hub id, it is a file, or
-            the directory has no config.json.
     """
     # Not Path's, which raises RuntimeError where there is no such user.
     directory = Path(os.path.expanduser(name))

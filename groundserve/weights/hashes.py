@@ -14,11 +14,9 @@ def file_sha256(path: Path) -> str:
 
 
 def files_sha256(files: Iterable[tuple[str, Path]], *rest: str) -> str:
-    """Return the SHA-256 over files, by name and content: the same ones give the same anywhere.
+    """Return the SHA-256 over files, by name and content, and `rest`, a line each.
 
-    Args:
-        files: Name and place of each, in an order that does not depend on where they lie.
-        rest: What else decides what is computed, a line each.
+    Their order must not depend on where they lie: the same ones give the same anywhere.
     """
     digest = hashlib.sha256()
     for name, path in files:

@@ -69,9 +69,7 @@ class Adapter:
     def open(cls, directory: Path, *, whole: Mapping[str, Tensor] | None = None) -> Adapter:
         """Open a directory with `adapter_config.json` and the adapter's weights.
 
-        Raises:
-            InvalidRequestError: Files are missing or damaged, or do not go together.
-            UnsupportedError: It is not plain LoRA.
+        UnsupportedError where it is not plain LoRA.
         """
         where = f"adapter {directory.name}"
         config = read_json(directory / CONFIG_NAME)
@@ -92,15 +90,7 @@ class Adapter:
         )
 
     def check(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Check that it is an adapter of this model, and all of one.
-
-        Args:
-            shapes: Of every weight of the model.
-
-        Raises:
-            InvalidRequestError: It adapts what the model has not or has in another shape, or lacks
-                a layer that it was trained on.
-        """
+        """Refuse what is no adapter of a model with weights of these shapes, or not all of one."""
         where = f"adapter {self.name}"
         found = {name: (b.shape[0], a.shape[1]) for name, (a, b) in self.pairs.items()}
         for name, shape in [*found.items(), *((n, t.shape) for n, t in self.whole.items())]:
@@ -124,17 +114,10 @@ class Adapter:
 
 
 def merge(name: str, weight: Tensor, adapters: Iterable[Adapter], *, dtype: torch.dtype) -> Tensor:
-    """Add to a weight what each adapter in turn has for it: W + scale * (B @ A).
+    """Add to a weight (o, i) what each adapter in turn has for it: W + scale * (B @ A).
 
-    Args:
-        name: Of the weight.
-        weight: (o, i), or of any shape where no adapter has a pair for it; it stays as it is.
-        adapters: In the order in which they were trained.
-        dtype: Of the result. Products and sums are of float32 and rounded to it after each adapter:
-            in float16 bit for bit what PEFT 0.4.0 makes of a float16 model.
-
-    Raises:
-        InvalidRequestError: The adapter holds NaN or infinity.
+    Products and sums are of float32 and rounded to `dtype` after each adapter: in float16 bit for
+    bit what PEFT 0.4.0 makes of a float16 model.
 
     Source: huggingface/peft v0.4.0, `src/peft/tuners/lora.py`.
     """
@@ -163,18 +146,9 @@ def split_state_dict(
         tensors: Of the model alone, all of them or some, by PEFT's names: an adapted layer's own
             tensors as X.weight (PEFT 0.3.0) or X.base_layer.weight (0.6 and later).
         name: Of the file, for errors.
-        prefix: Of every name, such as "base_model.model.".
+        prefix: Of every name, such as "base_model.model."; the model's are returned without.
         rank: r.
         alpha: Of `lora_alpha`; the product is multiplied by alpha / r.
-
-    Returns:
-        The model's tensors without prefix, by the names that it has where nothing wraps it, and the
-        adapter to merge into them; `Adapter.check` tells whether a layer lacks it.
-
-    Raises:
-        InvalidRequestError: A name has another prefix, or is there twice, or the adapter's tensors
-            do not go together.
-        UnsupportedError: There are tensors of an adapter that is not plain LoRA.
     """
     base: dict[str, Tensor] = {}
     adapted: dict[str, Tensor] = {}

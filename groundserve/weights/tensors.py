@@ -31,26 +31,15 @@ def torch_dtype(precision: Precision) -> torch.dtype:
     return _DTYPES[precision]
 
 
-def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint directory, in name order."""
-    return _weight_files(directory, "model.safetensors.index.json", "*.safetensors")
+def weight_files(directory: Path, *, or_pickled: bool = False) -> list[Path]:
+    """Return the safetensors files of a directory in transformers' layout, in name order.
 
-
-def all_weight_files(directory: Path) -> list[Path]:
-    """Return the files with the weights of a directory in transformers' layout, in name order.
-
-    Safetensors where there are any, else those that PyTorch pickled.
+    Where there are none, and `or_pickled`, those that PyTorch pickled.
     """
-    if _is_pickled(directory):
-        return _weight_files(directory, "pytorch_model.bin.index.json", "pytorch_model*.bin")
-    return weight_files(directory)
-
-
-def _is_pickled(directory: Path) -> bool:
-    return not any(directory.glob("*.safetensors")) and any(directory.glob("pytorch_model*.bin*"))
-
-
-def _weight_files(directory: Path, index_name: str, pattern: str) -> list[Path]:
+    index_name, pattern = "model.safetensors.index.json", "*.safetensors"
+    is_pickled = any(directory.glob("pytorch_model*.bin*")) and not any(directory.glob(pattern))
+    if or_pickled and is_pickled:
+        index_name, pattern = "pytorch_model.bin.index.json", "pytorch_model*.bin"
     index = directory / index_name
     if index.is_file():
         weight_map = read_json(index).get("weight_map", {})
@@ -73,14 +62,14 @@ def _weight_files(directory: Path, index_name: str, pattern: str) -> list[Path]:
     return files
 
 
-def read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
-    """Read the tensors of a checkpoint directory, one after another, mapped into memory.
-
-    Args:
-        directory: With safetensors files; weights that PyTorch pickled are not read.
-        wanted: Which, by the name in the file.
-    """
-    for file in weight_files(directory):
+def read_tensors(
+    directory: Path, wanted: Callable[[str], bool], *, or_pickled: bool = False
+) -> Iterator[tuple[str, Tensor]]:
+    """Read the tensors of `weight_files` with wanted names, one by one, mapped into memory."""
+    for file in weight_files(directory, or_pickled=or_pickled):
+        if or_pickled and file.suffix != ".safetensors":
+            yield from ((name, one) for name, one in read_torch_file(file).items() if wanted(name))
+            continue
         try:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - not a dict
@@ -92,36 +81,11 @@ def read_tensors(directory: Path, wanted: Callable[[str], bool]) -> Iterator[tup
             ) from error
 
 
-def read_all_tensors(
-    directory: Path, wanted: Callable[[str], bool]
-) -> Iterator[tuple[str, Tensor]]:
-    """Read the tensors of `all_weight_files` one after another, mapped into memory.
-
-    Args:
-        directory: In transformers' layout.
-        wanted: Which, by the name in the file.
-    """
-    if not _is_pickled(directory):
-        yield from read_tensors(directory, wanted)
-        return
-    for file in all_weight_files(directory):
-        for name, tensor in read_torch_file(file).items():
-            if wanted(name):
-                yield name, tensor
-
-
 def check_num_layers(num_layers: object, *, where: str) -> None:
     """Refuse a number of layers that no model has, before a module is made of each.
 
-    A module without memory takes a moment and a few kilobytes all the same; other sizes, however
-    large, cost nothing until they are compared with the files'.
-
-    Args:
-        num_layers: As a file has it; what is no whole number passes.
-        where: The file, for errors.
-
-    Raises:
-        UnsupportedError: There are too many.
+    Even a module without memory takes a moment and a few kilobytes; other sizes, however large,
+    cost nothing until they are compared with the files'. What is no whole number passes.
     """
     if isinstance(num_layers, int) and num_layers > _MAX_LAYERS:
         raise UnsupportedError(
@@ -130,15 +94,10 @@ def check_num_layers(num_layers: object, *, where: str) -> None:
 
 
 def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give a module that was made on the meta device its weights and buffers.
-
-    Args:
-        model: On the meta device.
-        tensors: By name in the module; they become its parameters and are not copied.
+    """Give a module on the meta device its weights, which are not copied, and buffers.
 
     Raises:
-        InvalidRequestError: Tensors are missing, unknown, or of another shape, or hold NaN or
-            infinity.
+        InvalidRequestError: As `check_tensors`, or tensors hold NaN or infinity.
     """
     # Before loading, whose own error names no checkpoint and lists every tensor.
     check_tensors(model, tensors)
@@ -150,13 +109,7 @@ def fill_module(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def filled_module(model: _ModuleT, tensors: dict[str, Tensor], device: str) -> _ModuleT:
-    """Fill a module as `fill_module` does, for inference on a device.
-
-    Args:
-        model: On the meta device.
-        tensors: As of `fill_module`.
-        device: `cpu`, `cuda` or `cuda:1`.
-    """
+    """Fill a module as `fill_module` does, for inference on a device."""
     fill_module(model, tensors)
     return model.to(device).eval().requires_grad_(False)
 
@@ -205,11 +158,7 @@ def _check_finite(name: str, tensor: Tensor) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's JSON file, which must hold an object.
-
-    Raises:
-        InvalidRequestError: It is missing or holds something else.
-    """
+    """Read a checkpoint's JSON file, which must hold an object."""
     try:
         if not path.is_file():  # of a pipe or a device there is no end
             raise FileNotFoundError(path)

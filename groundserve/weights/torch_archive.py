@@ -39,14 +39,10 @@ def read_torch_file(path: Path, *, inside: str | None = None) -> dict[str, Tenso
     Args:
         path: The file. One of PyTorch before 1.6 is read into memory; all others are mapped.
         inside: Name under which a training run's file has the state dict, where it is more than
-            that; what lies beside it is not looked at. Dictionaries in the state dict are read,
-            too, with a dot between their names. None where the file is a plain state dict.
+            that. Dictionaries in it are read, too, with a dot between their names.
 
     Returns:
         By name, on the CPU, as dtyped there; of a module each parameter and buffer by its path.
-
-    Raises:
-        InvalidRequestError: It is missing or damaged, or holds something else than tensors.
     """
     if not path.is_file():
         raise InvalidRequestError(f"{_name(path)} is missing; download it again")

@@ -36,10 +36,7 @@ class FrameDecoder(Protocol):
     def decode(
         self, segments: Segments, *, shown: NDArray[np.bool_] | None = None, deadline: Deadline
     ) -> DecodedFrames:
-        """Decode, rotate as the file asks, and resize for each stream that has a size.
+        """Decode a group, rotate as the file asks, and resize for each stream that has a size.
 
-        Args:
-            segments: One group: at most as many targets m as `VisionInputs.chunk_frames`.
-            shown: bool (m, s), which streams show each target; all of them where None.
-            deadline: When to give up.
+        `shown`, bool (m, s), is which streams show each target; all of them where None.
         """

@@ -70,12 +70,7 @@ def why_not_on_cpu(stream: StreamInfo) -> str | None:
 
 
 def why_not_on_gpu(stream: StreamInfo, gpu_arch: str) -> str | None:
-    """Return why DALI cannot decode a video on a GPU, None where it can.
-
-    Args:
-        stream: The video.
-        gpu_arch: Architecture of the GPU, such as sm_90.
-    """
+    """Return why DALI cannot decode a video on a GPU such as sm_90, None where it can."""
     nvdec = f"NVDEC of {gpu_arch}"
     if gpu_arch not in NVDEC:
         return f"{nvdec} is not known"

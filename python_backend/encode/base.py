@@ -28,10 +28,9 @@ class VisionEncoder(Protocol):
     def encode(self, *inputs: Array) -> Array:
         """Return (U, P, D): float32, or float16 from an engine of 16 bits.
 
-        Args:
-            inputs: In the family's order, its streams first: uint8 (U, S, S, 3), (U, F, S, S, 3) or
-                (U, H, W, 3), RGB. Then its plan inputs, float32: with U units in front, or with 1
-                where it is the same for all.
+        Inputs are in the family's order, its streams first: uint8 (U, S, S, 3), (U, F, S, S, 3) or
+        (U, H, W, 3), RGB. Then its plan inputs, float32: with U units in front, or with 1 where it
+        is the same for all.
         """
 
 
@@ -43,12 +42,9 @@ def split_inputs(inputs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
 
 def units_at_once(most_frames: int, streams: Sequence[Array]) -> int:
     """Return how many units PyTorch computes at once: fewer of several frames, or of large ones."""
-    return max(1, min(_units_at_once(most_frames, frames) for frames in streams))
-
-
-def _units_at_once(most_frames: int, frames: Array) -> int:
-    frames_per_unit = frames.shape[1] if frames.ndim == 5 else 1
-    return min(most_frames // frames_per_unit, most_frames * _USUAL_FRAME_BYTES // frames[0].nbytes)
+    by_number = (most_frames // (one.shape[1] if one.ndim == 5 else 1) for one in streams)
+    by_size = (most_frames * _USUAL_FRAME_BYTES // one[0].nbytes for one in streams)
+    return max(1, min(*by_number, *by_size))
 
 
 def repeat_plan_inputs(inputs: Sequence[Array]) -> list[Array]:

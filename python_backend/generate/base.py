@@ -21,17 +21,11 @@ class Front(Protocol):
     def embed_video(self, features: Array, inputs: Sequence[NDArray[np.float32]]) -> Array:
         """Return (N, H), the video's block, wherever the decoder takes it.
 
-        Args:
-            features: (U, P, D), as `VisionEncoder.encode` returns them.
-            inputs: Of the family's `front_arrays`.
+        Features are (U, P, D), inputs the family's `front_arrays`.
         """
 
     def embed_text(self, token_ids: NDArray[np.int64]) -> Array:
-        """Return (S, H) of int64 (S,), wherever the decoder takes it.
-
-        Raises:
-            EngineMismatchError: An id is none of the table's: the tokenizer is another model's.
-        """
+        """Return (S, H) of int64 (S,), wherever the decoder takes it; see `check_token_ids`."""
 
 
 class Decoder(Protocol):
@@ -48,11 +42,7 @@ class Decoder(Protocol):
         """
 
     def begin(self, max_positions: int) -> Any:
-        """Return a past of this decoder without a position: `num_positions`, and `crop` to fewer.
-
-        Args:
-            max_positions: Room for so many, at most those of the model.
-        """
+        """Return a past without a position: it has `num_positions`, and can `crop` to fewer."""
 
     def extend(
         self,
@@ -62,17 +52,10 @@ class Decoder(Protocol):
         regime: int,
         position_ids: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
-        """Compute further positions, which the past has then, too.
+        """Compute further positions, (S, H), S >= 1, which the past has then, too.
 
-        Args:
-            embeddings: (S, H), S >= 1, as a `Front` returns them.
-            past: Of this decoder, with room for them.
-            regime: Of `regime`, in which these are computed; at least that of all positions with
-                them.
-            position_ids: int64 (A, S), as `Prompt.position_ids`; counted on where None.
-
-        Returns:
-            float32 (V,), logits of the last position.
+        Their regime is at least that of all positions with them; `position_ids`, int64 (A, S), are
+        counted on where None. Return float32 (V,), logits of the last position.
         """
 
 

@@ -36,11 +36,7 @@ class OnnxRuntimeFront:
     """
 
     def __init__(self, graph: Path, table: Path, *, num_threads: int) -> None:
-        """Open `front.onnx`, which takes FEATURES and the family's inputs, and the table (V, H).
-
-        Raises:
-            EngineMismatchError: One of them cannot be read, or they do not go together.
-        """
+        """Open `front.onnx`, which takes FEATURES and the family's inputs, and the table (V, H)."""
         self._session = open_session(graph, num_threads=num_threads)
         self._names = [one.name for one in self._session.get_inputs()]
         (block,) = self._session.get_outputs()

@@ -52,14 +52,8 @@ class Prefix:
     ) -> Self:
         """Compute a prefix of (S, H), S >= 1, from `embed_prompt`, with room for what follows it.
 
-        Args:
-            embeddings: (S, H), S >= 1, of `embed_prompt`.
-            room: Most positions that will follow it.
-            regime: Of the decoder, that of the whole prompts that it will be part of.
-            decoder: The model's.
-            front: Makes embeddings for it.
-            deadline: Checked before each pass, here and later.
-            position_ids: int64 (A, S), of `Prompt.position_ids`.
+        The regime is that of the whole prompts that it will be part of. The deadline is checked
+        before each pass, here and later.
         """
         past = decoder.begin(len(embeddings) + room)
         _extend(decoder, embeddings, past, position_ids, regime=regime, deadline=deadline)
@@ -70,12 +64,7 @@ class Prefix:
     ) -> NDArray[np.float32]:
         """Forget what followed the prefix, and follow it with a question, in the same regime.
 
-        Args:
-            token_ids: int64 (S,), S >= 1, all of text.
-            position_ids: int64 (A, S), of `Prompt.position_ids`.
-
-        Returns:
-            float32 (V,), logits of its last position.
+        Return float32 (V,), logits of the last of its tokens, int64 (S,), S >= 1, all of text.
         """
         self._past.crop(self.num_positions)
         whole = self._decoder.regime(self.num_positions + len(token_ids))
@@ -109,13 +98,7 @@ class Prefix:
 
 
 def embed_prompt(token_ids: NDArray[np.int64], blocks: Sequence[Array], front: Front) -> Array:
-    """Return (S, H), text as its embeddings and each video as its block.
-
-    Args:
-        token_ids: int64 (L,), L >= 1, with `VISUAL_TOKEN_ID` for each block.
-        blocks: Of each of these places (N, H), in order.
-        front: Makes embeddings of text.
-    """
+    """Return (S, H), text as its embeddings and each `VISUAL_TOKEN_ID` as its block (N, H)."""
     parts: list[Array] = []
     start = 0
     places = np.flatnonzero(token_ids == VISUAL_TOKEN_ID)

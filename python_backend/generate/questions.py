@@ -108,12 +108,6 @@ class Generator:
         What all have in front is computed once in each regime; an answer is the same, to the bit,
         whatever else is asked with it. Once there is an answer's token, time that runs out ends
         the answers where they are.
-
-        Raises:
-            DeadlineExceededError: Time ran out before the first token.
-            RequestCancelledError: Nobody waits for the answers any more.
-            EngineMismatchError: A token id is none of the model's.
-            GroundserveError: The decoder returned logits that are not finite.
         """
         self.check(options)
         deadline.check()

@@ -47,12 +47,8 @@ class Answer:
 def answer_tensors(answers: Sequence[TextAnswer]) -> Tensors:
     """Return the outputs of head "text" that are made of the answers to Q >= 1 questions.
 
-    Each kind stands one after another, with where each question's part begins.
-
-    Returns:
-        `ANSWER` BYTES (Q,), `TOKEN_IDS` INT32 (n,), `MOMENTS` FP64 (m, 3) as start, end and score,
-        NaN where there is none, `MOMENT_TEXTS` BYTES (m,), `PROMPT_TOKEN_IDS` INT32 (p,); and of
-        each of these three kinds the offsets, INT64 (Q + 1,).
+    Each kind, as `engine_build.triton.text_head` declares them, stands one after another, with
+    where each question's part begins. `MOMENTS` are start, end and score, NaN where there is none.
     """
     moments = [moment for answer in answers for moment in answer.moments]
     rows = [

@@ -17,10 +17,7 @@ def encode_merged(
 
     A request has the tensors of one video by name, each with u units in front: streams, uint8
     (u, S, S, 3), (u, F, S, S, 3) or, as decoded, (u, H, W, 3), and plan inputs, float32, of which
-    those that all units share say the same of each.
-
-    Returns:
-        One (u, P, D) a request, in their order.
+    those that all units share say the same of each. Return one (u, P, D) a request.
     """
     shared_names = {one.name for one in inputs.plan_inputs if not one.of_units}
     # By content: shapes differ between videos of different length, and arrays of different shape or

@@ -11,9 +11,9 @@ import pytest
 
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve.families import family_names, get_family
-from groundserve.families.arithmetic import causal_decoder_flop
 from groundserve.families.grounded_videollm import plan as grounded
 from groundserve.families.grounded_videollm.vision import VisionConfig
+from groundserve.families.text_checkpoint import causal_decoder_flop
 from groundserve.families.videoitg.grid import grid_side
 from groundserve.families.vtgllm.plan import VTGLLMSpec
 from groundserve.families.vtgllm.times import LENGTH

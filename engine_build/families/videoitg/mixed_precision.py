@@ -32,12 +32,9 @@ class MixedVisionEncoder(MixedVisionModule):
     """`VisionEncoder` with 16-bit products and float16 features."""
 
     def __init__(self, model: VisionEncoder, *, dtype: torch.dtype) -> None:
-        """Take over a model's weights.
+        """Take over a model's weights; float32 keeps norms and patch projection as trained.
 
-        Args:
-            model: In any dtype; float32 keeps LayerNorm and patch projection as they were trained.
-            dtype: Of the products; float32 (then of the features too) gives the model that the
-                others are compared with.
+        Products in float32 (then the features too) give the model that others are compared with.
         """
         super().__init__()
         self.output_dtype = torch.float32 if dtype == torch.float32 else torch.float16
@@ -52,15 +49,7 @@ class MixedVisionEncoder(MixedVisionModule):
         self.layers = nn.ModuleList(EncoderLayer(one, dtype) for one in model.encoder.layers)
 
     def forward(self, pixels: Tensor, pool: Tensor) -> Tensor:
-        """Encode frames.
-
-        Args:
-            pixels: uint8 (n, S, S, 3), RGB.
-            pool: float32 (n, g, s), as `VisionEncoder.forward` takes it.
-
-        Returns:
-            float16 (n, g*g, D_v), whichever 16 bits the products have.
-        """
+        """Do what `VisionEncoder.forward` does, to float16 whichever 16 bits the products have."""
         hidden_states = self.embed_patches(pixels)
         for layer in self.layers:
             hidden_states = layer(hidden_states)
@@ -91,11 +80,8 @@ class MixedTokenScorer(TokenScorerModule):
     def __init__(self, model: GroundingModel, *, dtype: torch.dtype, max_tokens: int) -> None:
         """Take over a model's weights, but neither its projector nor its embedding table.
 
-        Args:
-            model: In any dtype.
-            dtype: Of the products; float32 gives the model that the others are compared with.
-            max_tokens: Positions of the rotary table. A table, because kernels may take sines of
-                angles as large as these with too few digits.
+        Positions are rotated by a table of `max_tokens`: kernels may take sines of angles as large
+        as these with too few digits.
         """
         super().__init__()
         decoder = model.decoder
@@ -111,14 +97,7 @@ class MixedTokenScorer(TokenScorerModule):
         self.head_bias = frozen(model.head.bias, torch.float32)
 
     def forward(self, inputs_embeds: Tensor) -> Tensor:
-        """Score the tokens of one sequence.
-
-        Args:
-            inputs_embeds: (S, D) in the products' dtype, visual tokens first, S <= `max_tokens`.
-
-        Returns:
-            float32 (S,): the head applied to each token's last hidden state.
-        """
+        """Score the tokens of one sequence: (S, D) in the products' dtype -> float32 (S,)."""
         # (S, h): positions 0 to S - 1.
         num_tokens = inputs_embeds.shape[0]
         cos, sin = self.cos[:num_tokens], self.sin[:num_tokens]

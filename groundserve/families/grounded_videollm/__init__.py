@@ -45,7 +45,7 @@ class GroundedVideoLLM(TextFamily[GroundedVideoLLMSpec]):
 
     def open_tokenizer(self, path: Path, spec: GroundedVideoLLMSpec) -> GroundedTokenizer:
         """Open the decoder's tokenizer with the tokens for times."""
-        return GroundedTokenizer.from_file(path, spec)
+        return GroundedTokenizer(path, spec)
 
 
 FAMILY: Family[GroundedVideoLLMSpec, AnswerOptions] = GroundedVideoLLM()

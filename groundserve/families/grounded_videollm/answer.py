@@ -17,15 +17,8 @@ _BEHIND_WORDS = " \t\r\n,;"
 def parse_answer(text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
     """Read the times of an answer, which the reference leaves to the reader.
 
-    Args:
-        text: The answer.
-        task: Of "moment" and "captions" every two times are a stretch, a last one alone is none.
-            Of a caption the words are those behind its stretch, up to the next. Others have no
-            times.
-        seen: Its `time_range_seconds`, of which the tokens are fractions.
-
-    Returns:
-        () for a task without times; None where there are not two of them.
+    Of "moment" and "captions" every two times are a stretch, a last one alone is none; the words of
+    a caption are those behind its stretch, up to the next. Others have no times.
     """
     if task not in ("moment", "captions"):
         return ()

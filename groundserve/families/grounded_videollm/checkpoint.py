@@ -38,7 +38,6 @@ class Checkpoint(OpenedTextCheckpoint):
     parts: Parts
 
     def __init__(self, directory: Path, given: GivenParts) -> None:
-        """Find the parts, and check that they are of one model."""
         super().__init__(directory, given)
         self.parts = parts = find_parts(directory, given)
         # Of the model that the base was cut from; not always there.

@@ -30,11 +30,7 @@ _ANGLES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Any:
-    """Read the config.json of the decoder before its tables grew to `vocab_size` rows.
-
-    Returns:
-        A `Phi3Config` or a `LlamaConfig`.
-    """
+    """Read the config.json of the decoder before its tables grew to `vocab_size` rows."""
     model_types, config_type, _ = _KINDS[llm]
     if raw.get("model_type") not in model_types:
         raise UnsupportedError(

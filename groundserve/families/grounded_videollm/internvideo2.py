@@ -33,9 +33,9 @@ class InternVideo2Config(ClipTowerConfig):
     """F."""
 
     @property
-    def num_positions(self) -> int:
-        """P, and one for the class token."""
-        return self.num_frames * self.side**2 + 1
+    def num_patches(self) -> int:
+        """P."""
+        return self.num_frames * self.side**2
 
 
 class InternVideo2(nn.Module):
@@ -71,11 +71,9 @@ class InternVideo2(nn.Module):
         return hidden_states[:, 1:]
 
     def _embed_patches(self, pixels: Tensor) -> Tensor:
-        """Normalise, cut into patches and project: uint8 (U, F, S, S, 3) -> (U, P, C).
-
-        One matrix product over (row, column, channel), as the pixels lie: the same sum as the
-        reference's convolution.
-        """
+        """Normalise, cut into patches and project: uint8 (U, F, S, S, 3) -> (U, P, C)."""
+        # One matrix product over (row, column, channel), as the pixels lie: the same sum as the
+        # reference's convolution.
         proj = cast(nn.Conv3d, self.patch_embed["proj"])
         values = normalized(pixels, mean=MEAN, std=STD).to(proj.weight.dtype)
         s, p = self.side, self.patch_size

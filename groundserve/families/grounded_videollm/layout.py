@@ -93,12 +93,7 @@ def is_layout(directory: Path) -> bool:
 
 
 def find_parts(directory: Path, given: GivenParts) -> Parts:
-    """Find the parts that are not given.
-
-    Args:
-        directory: That `is_layout`, or any where all parts are given.
-        given: By `PART_NAMES`.
-    """
+    """Find the parts that are not given, in a directory that `is_layout` where any are not."""
     if not _llms(directory) and _llms(directory / _WEIGHT_FOLDER):
         directory = directory / _WEIGHT_FOLDER
     search = PartSearch(
@@ -117,33 +112,16 @@ def find_parts(directory: Path, given: GivenParts) -> Parts:
     base = search.part("base", lambda: _existing(directory / _BASES[llm]))
     # The reference names the file of the last stage after its decoder.
     checkpoint = one("checkpoint", f"{TUNED_FOLDER}/sft_*_{llm}_*.pth")
-    internvideo = one("internvideo", f"{INTERNVIDEO_FOLDER}/*.pt")
-    clip = search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
-    tokenizer = search.part("tokenizer", lambda: _existing(directory / _TOKENIZERS[llm]))
-    angles = search.switch("angles", "float32")
-    heads = {name: search.number(name) for name in _NUMBERS}
-    search.refuse_missing()
+    one("internvideo", f"{INTERNVIDEO_FOLDER}/*.pt")
+    search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
+    search.part("tokenizer", lambda: _existing(directory / _TOKENIZERS[llm]))
+    angles = cast(Angles, search.switch("angles", "float32"))
     _leave_aside(search, used={*base, *checkpoint})
-    return Parts(
-        llm=llm,
-        checkpoint=checkpoint[0],
-        internvideo=internvideo[0],
-        clip=clip[0],
-        base=base[0],
-        tokenizer=tokenizer[0],
-        angles=cast(Angles, angles),
-        **heads,
-        choices=search.choices,
-        left_aside=tuple(search.left_aside),
-    )
+    return Parts(llm=llm, angles=angles, **search.fields())
 
 
 def copy_places(parts: Parts) -> dict[str, Path]:
-    """Return where in a copy, as `find_parts` finds it, each file that is read goes.
-
-    Returns:
-        Place below the copy -> file, in an order that does not depend on where the files lie.
-    """
+    """Return place below a copy -> file; the order does not depend on where the files lie."""
     base, tokenizer = _BASES[parts.llm], _TOKENIZERS[parts.llm]
     places = {
         f"{TUNED_FOLDER}/{_PUBLISHED_TUNED.format(parts.llm)}": parts.checkpoint,

@@ -81,9 +81,8 @@ def plan_video(
 ) -> VideoPlan:
     """Sample the frames; a unit is a segment, F of them that follow each other.
 
-    Returns:
-        Its `time_range_seconds`, of which a time token is a fraction, is the reference's: frames
-        by average rate, which is not `index.duration_seconds` where the rate varies.
+    `time_range_seconds`, of which a time token is a fraction, is the reference's: frames by average
+    rate, which is not `index.duration_seconds` where the rate varies.
     """
     options.check_known(family="grounded_videollm")
     check_fixed_num_frames("grounded_videollm", spec.num_frames, limits)
@@ -101,8 +100,7 @@ def plan_video(
 def sample_frames(num_source_frames: int, *, num_frames: int) -> NDArray[np.int64]:
     """Take the middle of each of `num_frames` intervals, the earlier of two.
 
-    Returns:
-        int64 (num_frames,). Of a video with fewer frames each once, then the last again and again.
+    Of a video with fewer frames each once, then the last again and again.
 
     Source: WHB139426/Grounded-Video-LLM e26da4e, `mm_utils/video_utils.py`, mode `middle`, with
     the padding of `inference.py`.

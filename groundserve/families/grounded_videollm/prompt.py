@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError
+from groundserve.errors import InvalidRequestError
 from groundserve.families.grounded_videollm.plan import GroundedVideoLLMSpec, Llm
 from groundserve.families.grounded_videollm.times import (
     NEW_TOKENS,
     NUM_STEPS,
     TEMPLATES,
     VIDEO_PLACEHOLDER,
-    Template,
     write_seconds,
     write_whole_seconds,
 )
@@ -28,6 +27,7 @@ from groundserve.options import AnswerOptions, Task
 from groundserve.tokenizers.tokenizer_json import (
     MarkedTokenizer,
     TokenWriter,
+    check_tokens,
     load_tokenizer_json,
     read_tokenizer_json,
 )
@@ -58,15 +58,12 @@ class GroundedTokenizer:
     `models/llava_next_video.py::tokenizer_image_token`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
+    def __init__(self, path: Path, spec: GroundedVideoLLMSpec) -> None:
+        """Load a `tokenizer.json` as `groundserve build` writes it."""
+        tokenizer, template = load_tokenizer_json(path), TEMPLATES[spec.llm]
         wanted = (template.end, *NEW_TOKENS)
         ids = {one: i for one in wanted if (i := tokenizer.token_to_id(one)) is not None}
-        missing = [one for one in wanted if one not in ids]
-        if missing:
-            raise EngineMismatchError(
-                f"the tokenizer has no token {missing[0]}, as each of Grounded-VideoLLM has; build "
-                "the engines again"
-            )
+        check_tokens(ids, wanted, whose="Grounded-VideoLLM")
         self._tokenizer = tokenizer
         self._marked = MarkedTokenizer(tokenizer)
         self._writer = TokenWriter(tokenizer)
@@ -75,16 +72,8 @@ class GroundedTokenizer:
         self._begin_ids = self._encode("")
         self.end_ids = frozenset({ids[template.end]})
 
-    @classmethod
-    def from_file(cls, path: Path, spec: GroundedVideoLLMSpec) -> GroundedTokenizer:
-        """Load a `tokenizer.json` as `groundserve build` writes it."""
-        return cls(load_tokenizer_json(path), TEMPLATES[spec.llm])
-
     def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
-        """Return the prompt of one question.
-
-        All up to the video's block is the same whatever is asked.
-        """
+        """Return a prompt; all up to the video's block is the same whatever is asked."""
         mark = None if options.reads_control_tokens else self._marked.mark
         question, num_times = word_question(query, options, seen, mark=mark or "")
         grounding = options.task in ("moment", "captions")
@@ -146,9 +135,8 @@ def word_question(
 ) -> tuple[str, int]:
     """Put a question as its task does, or leave it where it is raw, seconds of "referring" apart.
 
-    Returns:
-        The question, `mark` in front of each token that is written for a time, and how many times
-        it names that the model must read as such.
+    Return it, `mark` in front of each token that is written for a time, and how many times it names
+    that the model must read as such.
     """
     assert seen.time_range_seconds is not None, "the plan of this family always has one"
     duration_seconds = seen.time_range_seconds[1]

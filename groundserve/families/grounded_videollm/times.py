@@ -102,11 +102,9 @@ class Template:
     def prompt(self, question: str, *, grounding: bool, mark: str | None = None) -> str:
         """Put a question, with the video's placeholder before it.
 
-        Args:
-            question: The user's words. Those of a turn without times lose the space around them.
-            grounding: Whether the answer is to say times.
-            mark: Put in front of each token behind the placeholder; what the question spells is
-                text. None: its tokens are such, and the end token is taken out of it.
+        The words of a turn without times (not `grounding`) lose the space around them. `mark` is
+        put in front of each token behind the placeholder, and what the question spells is text;
+        without one its tokens are such, and the end token is taken out of it.
 
         Source: WHB139426/Grounded-Video-LLM e26da4e, `datasets/chat/base_template.py` and
         `inference.py::create_inputs`.

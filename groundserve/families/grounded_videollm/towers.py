@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig, sizes_of
+from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig, read_sizes
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
 from groundserve.families.parts import tower_heads
 from groundserve.strict_json import shown
@@ -23,6 +21,10 @@ from groundserve.weights.torch_archive import read_torch_file
 _INTERNVIDEO_HEAD_SIZE = 88  # of the published encoder, whose file does not say it
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what can be stretched
 _CLIP_PREFIX = "vision_model."
+_OTHER_FILE = (
+    "the part {} has no {{name}} of {{num_dims}} dimensions; it must be the file that the "
+    "reference reads"
+)
 # Behind the features, and a row of numbers that older releases of transformers saved. Positions of
 # pictures and of the heads that were trained against other models, and these heads.
 _UNREAD = re.compile(
@@ -34,24 +36,17 @@ _UNREAD = re.compile(
 ConfigT = TypeVar("ConfigT", bound=ClipTowerConfig)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Tower(Generic[ConfigT]):
-    """What one file holds."""
+class Tower(NamedTuple, Generic[ConfigT]):
+    """Sizes of the blocks that run alone, and tensors by the module's names, mapped into memory."""
 
     config: ConfigT
-    """Sizes with the blocks that run alone."""
     tensors: Mapping[str, Tensor]
-    """By the module's names, mapped into memory."""
 
 
 def read_clip(
     path: Path, *, num_heads: int | None = None, described: object = None
 ) -> Tower[ClipTowerConfig]:
-    """Read a file `vision_model.pth`, by transformers' names.
-
-    Its heads are as many as `num_heads`, given by hand, or the model's vision_config, `described`,
-    says.
-    """
+    """Read a file `vision_model.pth` of the model with the vision_config that is `described`."""
     found: dict[str, Tensor] = {}
     for name, tensor in read_torch_file(path).items():
         if not name.startswith(_CLIP_PREFIX):
@@ -61,30 +56,21 @@ def read_clip(
         found[name.removeprefix(_CLIP_PREFIX)] = tensor
     blocks = "encoder.layers."
     run, num_blocks = _without_last_block(found, part="clip", blocks=blocks)
-    (width, _, _, patch_size), (num_positions, _), (mlp_width, _) = _sizes(
-        run,
-        {
-            "embeddings.patch_embedding.weight": 4,
-            "embeddings.position_embedding.weight": 2,
-            f"{blocks}0.mlp.fc1.weight": 2,
-        },
+    needed = {
+        "embeddings.patch_embedding.weight": 4,
+        "embeddings.position_embedding.weight": 2,
+        f"{blocks}0.mlp.fc1.weight": 2,
+    }
+    sizes = read_sizes(run, needed, _OTHER_FILE.format("clip"))
+    width = sizes["hidden_size"]
+    heads = tower_heads(
+        width,
         part="clip",
+        given=num_heads,
+        described=_described_heads(described, width),
+        head_size=HEAD_SIZE,
     )
-    config = ClipTowerConfig(
-        hidden_size=width,
-        intermediate_size=mlp_width,
-        num_hidden_layers=num_blocks,
-        num_attention_heads=tower_heads(
-            width,
-            part="clip",
-            given=num_heads,
-            described=_described_heads(described, width),
-            head_size=HEAD_SIZE,
-        ),
-        # One position is the class token's.
-        image_size=math.isqrt(num_positions - 1) * patch_size,
-        patch_size=patch_size,
-    )
+    config = ClipTowerConfig(**sizes, num_hidden_layers=num_blocks, num_attention_heads=heads)
     return Tower(config=config, tensors=_read(run))
 
 
@@ -94,34 +80,29 @@ def read_internvideo2(
     """Read a file of the second stage; positions are stretched to F frames."""
     found = read_torch_file(path)
     run, num_blocks = _without_last_block(found, part="internvideo", blocks="blocks.")
-    (width, _, _, _, patch_size), (_, num_positions, _), (_, num_of_frame, _), (mlp, _) = _sizes(
-        run,
-        {
-            "patch_embed.proj.weight": 5,
-            "pos_embed": 3,
-            "img_pos_embed": 3,
-            "blocks.0.mlp.fc1.weight": 2,
-        },
-        part="internvideo",
-    )
-    heads = tower_heads(
-        width, part="internvideo", given=num_heads, head_size=_INTERNVIDEO_HEAD_SIZE
-    )
+    needed = {
+        "patch_embed.proj.weight": 5,
+        "img_pos_embed": 3,
+        "blocks.0.mlp.fc1.weight": 2,
+        "pos_embed": 3,
+    }
+    sizes = read_sizes(run, needed, _OTHER_FILE.format("internvideo"))
+    width = sizes["hidden_size"]
     config = InternVideo2Config(
-        hidden_size=width,
-        intermediate_size=mlp,
+        **sizes,
         num_hidden_layers=num_blocks,
-        num_attention_heads=heads,
-        image_size=math.isqrt(num_of_frame - 1) * patch_size,
-        patch_size=patch_size,
+        num_attention_heads=tower_heads(
+            width, part="internvideo", given=num_heads, head_size=_INTERNVIDEO_HEAD_SIZE
+        ),
         num_frames=num_frames,
     )
+    positions = run["pos_embed"]
+    num_positions = positions.shape[1]
     if num_positions <= config.side**2 or (num_positions - 1) % config.side**2:
         raise UnsupportedError(
             f"the part internvideo: pos_embed has {num_positions} positions, which are no "
             f"whole frames of {config.side} x {config.side} patches and a class token"
         )
-    positions = run["pos_embed"]
     if len(positions) != 1 or positions.dtype not in _FLOATS:
         raise UnsupportedError(
             "the part internvideo: pos_embed must be one table of floats of 16 bits or more, "
@@ -147,10 +128,9 @@ def stretched(positions: Tensor, config: InternVideo2Config) -> Tensor:
 def _without_last_block(
     tensors: Mapping[str, Tensor], *, part: str, blocks: str
 ) -> tuple[dict[str, Tensor], int]:
-    """Leave out the last block, behind which the reference takes no features.
+    """Leave out the last block, behind which the reference takes no features; count the others.
 
-    Names of the blocks' tensors begin with `blocks`, up to the number. Also return how many blocks
-    are left.
+    Names of the blocks' tensors begin with `blocks`, up to the number.
     """
     names: dict[int, dict[str, tuple[int, ...]]] = {}
     pattern = re.compile(re.escape(blocks) + r"(\d{1,4})\.(.+)")
@@ -170,17 +150,6 @@ def _without_last_block(
             )
     ending = f"{blocks}{last}."
     return {name: one for name, one in tensors.items() if not name.startswith(ending)}, last
-
-
-def _sizes(
-    tensors: Mapping[str, Tensor], needed: Mapping[str, int], *, part: str
-) -> tuple[Sequence[int], ...]:
-    return sizes_of(
-        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
-        needed,
-        f"the part {part} has no {{name}} of {{num_dims}} dimensions; it must be the file that "
-        "the reference reads",
-    )
 
 
 def _read(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

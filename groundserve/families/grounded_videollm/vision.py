@@ -7,11 +7,10 @@ P = N_s + N_t + 1 tokens of a segment, D width of the decoder.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundserve.errors import UnsupportedError
@@ -94,7 +93,7 @@ class VisionEncoder(VisionModule):
         self.internvideo2 = InternVideo2(config.internvideo2, self.config)
         spatial = {"phi3.5": _MergedSpatial, "llama3": _PooledSpatial}[config.llm]
         self.spatial = spatial(config)
-        self.temporal_projector = _Projector(config.internvideo2.hidden_size, config.hidden_size)
+        self.temporal_projector = _projector(config.internvideo2.hidden_size, config.hidden_size)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -136,7 +135,7 @@ class _MergedSpatial(nn.Module):
         self.side = config.clip.side
         self.row_separator = nn.Parameter(torch.empty(config.spatial_width))
         self.terminator = nn.Parameter(torch.empty(config.spatial_width))
-        self.projector = _Projector(config.spatial_width, config.hidden_size)
+        self.projector = _projector(config.spatial_width, config.hidden_size)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """(U, s*s, C_s) -> (U, N_s, D) and the terminator (U, 1, D)."""
@@ -157,7 +156,7 @@ class _PooledSpatial(nn.Module):
         super().__init__()
         self.side = config.clip.side
         self.terminator = nn.Parameter(torch.empty(config.hidden_size))
-        self.projector = _Projector(config.spatial_width, config.hidden_size)
+        self.projector = _projector(config.spatial_width, config.hidden_size)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """(U, s*s, C_s) -> (U, N_s, D) and the terminator (U, 1, D)."""
@@ -166,16 +165,9 @@ class _PooledSpatial(nn.Module):
         return self.projector(pooled), self.terminator.expand(patches.shape[0], 1, -1)
 
 
-class _Projector(nn.Module):
-    """Two layers with an exact GELU between them."""
-
-    def __init__(self, width: int, hidden_size: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(width, hidden_size)
-        self.second = nn.Linear(hidden_size, hidden_size)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return cast(Tensor, self.second(F.gelu(self.first(features))))
+def _projector(width: int, hidden_size: int) -> nn.Sequential:
+    first, second = nn.Linear(width, hidden_size), nn.Linear(hidden_size, hidden_size)
+    return nn.Sequential(OrderedDict(first=first, gelu=nn.GELU(), second=second))
 
 
 def pool_temporal(patches: Tensor, *, side: int) -> Tensor:

@@ -61,11 +61,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, name: str | Path, *, vision_tower: str | Path | None = None) -> Checkpoint:
-        """Open a local directory or a hub id.
-
-        Without `vision_tower` the one that its config names is looked for beside it, then its own
-        weights are taken.
-        """
+        """Open a local directory or a hub id; see the module for its `vision_tower`."""
         directory = _local_directory(name)
         opened = cls.with_config(
             directory, read_json(directory / "config.json"), vision_tower=vision_tower

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.arithmetic import tower_flop
+from groundserve.families.clip import ClipTowerConfig
 
 _Value = TypeVar("_Value", int, str)
 
@@ -126,19 +126,10 @@ def _get(raw: dict[str, Any], key: str, kind: type[_Value]) -> _Value:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionConfig:
-    """The SigLIP tower's config."""
+class VisionConfig(ClipTowerConfig):
+    """The SigLIP tower's config; its layers are those of the whole tower."""
 
-    hidden_size: int
-    """D_v, width of the tower."""
-    intermediate_size: int
-    num_hidden_layers: int
-    """Layers of the whole tower, also those behind the selected one."""
-    num_attention_heads: int
-    image_size: int
-    """S, side in pixels of the square frames it takes."""
-    patch_size: int
-    """Side in pixels of a patch; the pixels behind the last whole patch are never read."""
+    num_class_tokens: ClassVar[int] = 0
     hidden_act: str = "gelu_pytorch_tanh"
     layer_norm_eps: float = 1e-6
 
@@ -150,22 +141,6 @@ class VisionConfig:
             **{name: _get(raw, name, int) for name in _TOWER_SIZES},
             hidden_act=raw.get("hidden_act", cls.hidden_act),
             layer_norm_eps=float(raw.get("layer_norm_eps", cls.layer_norm_eps)),
-        )
-
-    @property
-    def side(self) -> int:
-        """Patches along one side, s."""
-        return self.image_size // self.patch_size
-
-    def frame_flop(self, num_layers: int) -> float:
-        """Return the arithmetic of patches and layers for one frame; a multiply-add is 2."""
-        return tower_flop(
-            self.side**2,
-            patch_size=self.patch_size,
-            width=self.hidden_size,
-            mlp_width=self.intermediate_size,
-            num_layers=num_layers,
-            num_others=0,
         )
 
     def num_layers_used(self, select_layer: int) -> int:

@@ -46,11 +46,9 @@ class GroundingModel(GroundingModule):
         return cast(nn.ModuleList, self.decoder.layers)
 
     def forward(self, features: Tensor, text_ids: Tensor) -> Tensor:
-        """Score the frames of one video for one question, float32 (T,), before the sigmoid.
+        """Score the frames of one video, (T, P, D_v), for one question, int64 (L,), L >= 0.
 
-        Args:
-            features: (T, P, D_v), pooled vision features of all T frames.
-            text_ids: int64 (L,), the question's tokens. L may be 0.
+        Return float32 (T,), before the sigmoid.
         """
         num_frames, tokens_per_frame, _ = features.shape
         num_visual = num_frames * tokens_per_frame

@@ -9,19 +9,12 @@ from groundserve.errors import InvalidRequestError
 
 
 def grid_side(num_frames: int, *, vision_token_num: int, side: int) -> int:
-    """Return the side g of the token grid that T frames share.
-
-    Args:
-        num_frames: T >= 1. The grid depends on the T of the whole request, never of a chunk.
-        vision_token_num: Token budget from the checkpoint's config.
-        side: Patches along one side of the vision tower, the largest grid there is.
+    """Return the side g of the token grid that the T frames of a request share, at most `side`.
 
     Source: NVlabs/VideoITG fab8b54,
     `eagle/model/multimodal_projector/mlp_proj.py::MLPProjector`, which fails inside the resize
     where this raises.
     """
-    if num_frames < 1:
-        raise InvalidRequestError(f"num_frames must be >= 1, got {num_frames}")
     # The reference's own float arithmetic, not `math.isqrt`.
     grid = int((vision_token_num / num_frames) ** 0.5)
     if grid < 1:
@@ -33,23 +26,14 @@ def grid_side(num_frames: int, *, vision_token_num: int, side: int) -> int:
 
 
 def pooling_weights(grid: int, *, side: int) -> NDArray[np.float32]:
-    """Return the bilinear weights of one axis; they serve both.
+    """Return float32 (g, side), the bilinear weights of one axis; they serve both.
 
     Pooling is point sampling between two neighbours (half-pixel centres, no antialiasing), so it
     is a product of two small matrices: `weights @ patches @ weights.T`. At g = side the weights
     are the identity, as the reference then skips its resize.
 
-    Args:
-        grid: Side g of the token grid, 1..side.
-        side: Patches along one side.
-
-    Returns:
-        float32 (g, side), each row sums to 1.
-
     Source: `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
     """
-    if not 1 <= grid <= side:
-        raise InvalidRequestError(f"grid must be in 1..{side}, got {grid}")
     # float32 step by step, as PyTorch's kernel computes source positions.
     scale = np.float32(side) / np.float32(grid)
     centres = scale * (np.arange(grid, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)

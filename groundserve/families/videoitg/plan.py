@@ -50,11 +50,7 @@ POOLING_INPUT = "POOL"
 def plan_video(
     index: VideoIndex, options: ScoreOptions, spec: VideoITGSpec, limits: Limits = DEFAULT_LIMITS
 ) -> VideoPlan:
-    """Sample the frames, each a unit of its own.
-
-    Returns:
-        Its `inputs` hold the pooling weights (g, s), its `facts` the grid's side g.
-    """
+    """Sample the frames, each a unit of its own; `facts` hold the grid's side g."""
     num_frames = options.most_frames(vision_token_num=spec.vision_token_num, limits=limits)
     frame_indices = sample_frames(
         index.num_source_frames,

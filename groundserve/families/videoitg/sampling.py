@@ -23,21 +23,11 @@ def sample_frames(
     keep `num_frames` of the candidates. Ordinals, not seconds, are spaced evenly. `round` is
     Python's: ties go to the even integer.
 
-    Args:
-        num_source_frames: Frames in the file, at least 1.
-        fps: Average frame rate announced by the container, above 0.
-        sampling: "infer" (rule A, ends on the last candidate) or "eval" (rule B, starts at 0).
-        sample_fps: Frames per second aimed at, above 0.
-        num_frames: Ceiling on the frames returned, at least 1.
-
-    Returns:
-        int64 (T,), strictly increasing, T <= num_frames.
+    Sampling "infer" is rule A, which ends on the last candidate, "eval" rule B, which starts at 0.
 
     Source: NVlabs/VideoITG fab8b54, `infer.py::get_frame_indices` (rule A) and
     `lmms_eval/models/videoitg.py::get_seq_frames` (rule B).
     """
-    if num_source_frames < 1:
-        raise InvalidRequestError("the video has no frames")
     # Any stride past the end takes the first frame only; the quotient may be infinite.
     frame_stride = round(min(fps / sample_fps, num_source_frames))
     if sampling == "infer":
@@ -62,16 +52,9 @@ def sample_frames(
 def snap_to_keyframes(
     frame_indices: NDArray[np.int64], is_key: NDArray[np.bool_], pts_seconds: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], float]:
-    """Move each ordinal to the keyframe nearest in time and drop duplicates.
+    """Move each ordinal, (T,), to the keyframe nearest in time and drop duplicates.
 
-    Args:
-        frame_indices: int64 (T,), increasing ordinals.
-        is_key: bool (N,), one entry a source frame.
-        pts_seconds: float64 (N,), increasing.
-
-    Returns:
-        int64 (T',) keyframe ordinals, strictly increasing, and the largest shift in seconds. Of
-        two keyframes at the same distance the earlier is taken.
+    Of two at the same distance the earlier is taken. Also return the largest shift in seconds.
     """
     keys = np.flatnonzero(is_key)
     if not len(keys):

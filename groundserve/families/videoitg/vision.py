@@ -63,15 +63,10 @@ class VisionEncoder(VisionModule):
         self.only_what_is_read = len(self.layers) > 0
 
     def forward(self, pixels: Tensor, pool: Tensor) -> Tensor:
-        """Encode frames.
+        """Encode frames, uint8 (n, S, S, 3), RGB, already resized.
 
-        Args:
-            pixels: uint8 (n, S, S, 3), RGB, already resized.
-            pool: float (n, g, s), bilinear weights of one axis; the rows of all frames that are
-                encoded together may differ, their g may not.
-
-        Returns:
-            (n, g*g, D_v) in the weights' dtype, grid rows top to bottom, columns left to right.
+        `pool`, float (n, g, s), are bilinear weights of one axis, of each frame its own. Return
+        (n, g*g, D_v) in the weights' dtype, grid rows top to bottom, columns left to right.
         """
         hidden_states = self._embed_patches(pixels)  # (n, P, D_v)
         pool = pool.to(hidden_states.dtype)

@@ -56,7 +56,7 @@ class VTGLLM(TextFamily[VTGLLMSpec]):
 
     def open_tokenizer(self, path: Path, spec: VTGLLMSpec) -> TimeTokenizer:
         """Open Llama's tokenizer with what VTG-LLM adds."""
-        return TimeTokenizer.from_file(path, time_tokens=spec.time_tokens)
+        return TimeTokenizer(path, time_tokens=spec.time_tokens)
 
 
 FAMILY: Family[VTGLLMSpec, AnswerOptions] = VTGLLM()

@@ -34,16 +34,10 @@ _RADIUS = 20
 
 
 def parse_answer(text: str, task: Task, seen: SeenVideo | None = None) -> tuple[Moment, ...] | None:
-    """Read the times of an answer.
+    """Read the times of an answer, as `TextFamily.parse`; seconds are the video's.
 
-    Args:
-        text: The answer.
-        task: "moment": its first span, the earlier time first. "captions": its events. "highlights"
-            and "summary": each time with its score; it starts and ends there. Others have no times.
-        seen: Of no meaning, for seconds are the video's.
-
-    Returns:
-        () for a task without times; None where no time can be read.
+    "moment": its first span, the earlier time first. "captions": its events. "highlights" and
+    "summary": each time with its score; it starts and ends there. Others have no times.
     """
     try:
         match task:

@@ -42,7 +42,7 @@ from groundserve.families.vtgllm.times import TIME_TOKENS
 from groundserve.families.vtgllm.vision import QFormerConfig, VisionEncoder
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from groundserve.weights.hashes import files_sha256
-from groundserve.weights.tensors import filled_module, read_all_tensors, read_json
+from groundserve.weights.tensors import filled_module, read_json, read_tensors
 
 _MAX_TOKENS = 3000
 """Prompt and answer together, from which on the reference drops the prompt's beginning."""
@@ -62,7 +62,6 @@ class Checkpoint(OpenedLlamaCheckpoint):
     parts: Parts
 
     def __init__(self, directory: Path, given: GivenParts) -> None:
-        """Find the parts, and check that they are of one model."""
         super().__init__(directory, given)
         self.parts = parts = find_parts(directory, given)
         self.trained = TrainedState.open(parts)
@@ -133,7 +132,8 @@ class Checkpoint(OpenedLlamaCheckpoint):
         """Yield what was trained and the base's rest, rounded to bfloat16 as the reference does."""
         trained = self.trained.decoder
         missing = names - trained.keys()
-        found = read_all_tensors(self.parts.base, missing.__contains__) if missing else ()
+        wanted = missing.__contains__
+        found = read_tensors(self.parts.base, wanted, or_pickled=True) if missing else ()
         for name, tensor in chain(trained.items(), found):
             yield name, tensor.to(torch.bfloat16)
 

@@ -76,7 +76,7 @@ class VTGLLMConfig:
             raise InvalidRequestError(
                 f"the part config {path.name}: model.arch must be {_MODEL}, got {shown(found)}"
             )
-        return cls._of(_Values(path.name, model))
+        return cls._of(model, where=f"the part config {path.name}")
 
     def write(self, path: Path) -> None:
         """Write a file that `read` takes for the same."""
@@ -89,17 +89,28 @@ class VTGLLMConfig:
         path.write_text(extras.yaml.safe_dump({"model": {**fixed, **asdict(self)}}), "utf-8")
 
     @classmethod
-    def _of(cls, values: _Values) -> VTGLLMConfig:
-        config = cls(**{one.name: values.of(one.name, one.default) for one in fields(cls)})
-        max_text = values.of("max_txt_len", 32)
+    def _of(cls, model: Mapping[str, Any], *, where: str) -> VTGLLMConfig:
+        def value(name: str, default: Any) -> Any:
+            """Return a value of the default's type, which is that of the reference."""
+            found = model.get(name, default)
+            kind = type(default)
+            if type(found) is not kind or (kind is int and not 0 < found < 2**31):
+                kinds = {bool: "True or False", int: "a whole number above 0", str: "text"}
+                raise InvalidRequestError(
+                    f"{where}: {name} must be {kinds[kind]}, got {shown(found)}"
+                )
+            return found
+
+        config = cls(**{one.name: value(one.name, one.default) for one in fields(cls)})
+        max_text = value("max_txt_len", 32)
         # Nothing of the reference's own runs says what these compute.
         for refused, what in (
-            (values.of("use_video_qformer", True), "use_video_qformer True"),
-            (not values.of("lora", False), "lora False"),
-            (values.of("low_resource", False), "low_resource True"),
+            (value("use_video_qformer", True), "use_video_qformer True"),
+            (not value("lora", False), "lora False"),
+            (value("low_resource", False), "low_resource True"),
             (max_text > _MAX_TEXT, f"max_txt_len {max_text}, which scales the decoder's positions"),
             (
-                config.special_time_token and not values.of("added_time_token", False),
+                config.special_time_token and not value("added_time_token", False),
                 "special_time_token True without added_time_token, as training begins",
             ),
             (
@@ -110,29 +121,11 @@ class VTGLLMConfig:
             (config.sampler_type not in _SAMPLERS, f"sampler_type {shown(config.sampler_type)}"),
         ):
             if refused:
-                raise UnsupportedError(f"{values.where}: a model with {what} is not served")
+                raise UnsupportedError(f"{where}: a model with {what} is not served")
         # By its path the reference knows the tower; of another one it makes another model.
         if config.vit_model and "eva_vit_g" not in config.vit_model:
             raise UnsupportedError(
-                f"{values.where}: vit_model must be the path of EVA's file, with eva_vit_g in it, "
+                f"{where}: vit_model must be the path of EVA's file, with eva_vit_g in it, "
                 f"got {shown(config.vit_model)}"
             )
         return config
-
-
-class _Values:
-    """The values of a YAML's `model`."""
-
-    def __init__(self, file: str, values: Mapping[str, Any]) -> None:
-        self.where = f"the part config {file}"
-        self._values = values
-
-    def of(self, name: str, default: Any) -> Any:
-        """Return a value of the default's type, which is that of the reference."""
-        value = self._values.get(name, default)
-        if type(value) is not type(default) or (type(value) is int and not 0 < value < 2**31):
-            kinds = {bool: "True or False", int: "a whole number above 0", str: "text"}
-            raise InvalidRequestError(
-                f"{self.where}: {name} must be {kinds[type(default)]}, got {shown(value)}"
-            )
-        return value

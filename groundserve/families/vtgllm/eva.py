@@ -6,7 +6,6 @@ D_v width.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from transformers.models.instructblip.modeling_instructblip import (
 )
 
 from groundserve.errors import UnsupportedError
-from groundserve.families.clip import ClipTowerConfig, embed_patches, sizes_of
+from groundserve.families.clip import ClipTowerConfig, embed_patches, read_sizes
 from groundserve.families.parts import tower_heads
 
 _PUBLISHED_WIDTH, _PUBLISHED_HEADS, _PUBLISHED_BLOCKS = 1408, 16, 39
@@ -47,27 +46,27 @@ class EvaConfig(ClipTowerConfig):
     """The geometry of a tower, which has a block of CLIP's sizes."""
 
     @classmethod
-    def from_shapes(
-        cls, shapes: Mapping[str, tuple[int, ...]], *, where: str, num_heads: int | None = None
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], *, where: str, num_heads: int | None = None
     ) -> EvaConfig:
         """Read the shapes of a tower's tensors, by their names in its file.
 
         Of another width than EVA-g's nothing says how many heads there are but `num_heads`.
         """
-        (width, _, patch_size, _), (_, num_positions, _), (mlp_width, _) = sizes_of(
-            shapes,
+        sizes = read_sizes(
+            tensors,
             {"patch_embed.proj.weight": 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2},
             f"{where}: it must have a {{name}} of {{num_dims}} dimensions, as EVA-g has",
         )
-        blocks = {int(match[1]) for name in shapes if (match := _BLOCK.fullmatch(name))}
+        blocks = {int(match[1]) for name in tensors if (match := _BLOCK.fullmatch(name))}
+        width = sizes["hidden_size"]
         published = width == _PUBLISHED_WIDTH
         if published and len(blocks) != _PUBLISHED_BLOCKS:
             raise UnsupportedError(
                 f"{where}: VTG-LLM reads {_PUBLISHED_BLOCKS} blocks of EVA-g, got {len(blocks)}"
             )
         return cls(
-            hidden_size=width,
-            intermediate_size=mlp_width,
+            **sizes,
             num_hidden_layers=len(blocks),
             num_attention_heads=tower_heads(
                 width,
@@ -75,9 +74,6 @@ class EvaConfig(ClipTowerConfig):
                 given=num_heads,
                 described=_PUBLISHED_HEADS if published else None,
             ),
-            # One position is the class token's.
-            image_size=math.isqrt(num_positions - 1) * patch_size,
-            patch_size=patch_size,
         )
 
 

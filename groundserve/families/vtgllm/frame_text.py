@@ -28,10 +28,7 @@ class FrameText:
 
     @classmethod
     def read(cls, directory: Path) -> FrameText:
-        """Tokenize it.
-
-        Args:
-            directory: Of BERT, without case.
+        """Tokenize it with the BERT of a directory, which is without case.
 
         Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/blip2.py::init_tokenizer`, which adds one
         token to the vocabulary, and `vtgllm/models/vtgllm.py::from_config`, which adds these.

@@ -91,18 +91,13 @@ class CrossSampler(nn.Module):
 
 
 def fill_seconds(table: Tensor, fill: TimeFill) -> Tensor:
-    """Return the table with its untrained rows filled; untrained is a row that is 0 throughout.
+    """Return float32 (N, D) with its untrained rows, which are 0 throughout, filled in a copy.
 
-    Args:
-        table: float32 (N, D).
-        fill: "none" leaves them. "reference" gives row i between the trained rows l and r the sum
-            of row l times (i - l) / (r - l) and row r times (r - i) / (r - l): the weights are the
-            wrong way round, and behind the last trained row r is -1, in the weights as well as in
-            the table, whose last row is then the first to be filled. "corrected" interpolates,
-            and repeats the first and the last trained row at the ends.
-
-    Returns:
-        float32 (N, D), of its own.
+    "none" leaves them. "reference" gives row i between the trained rows l and r the sum of row l
+    times (i - l) / (r - l) and row r times (r - i) / (r - l): the weights are the wrong way round,
+    and behind the last trained row r is -1, in the weights as well as in the table, whose last row
+    is then the first to be filled. "corrected" interpolates, and repeats the first and the last
+    trained row at the ends.
 
     Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/models/vtgllm.py::from_config`.
     """

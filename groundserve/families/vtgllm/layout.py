@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from groundserve.families.parts import GivenParts, LlamaParts, PartSearch
 from groundserve.families.vtgllm.config import TIME_FILLS, TimeFill, VTGLLMConfig
@@ -57,12 +58,7 @@ def is_layout(directory: Path) -> bool:
 
 
 def find_parts(directory: Path, given: GivenParts) -> Parts:
-    """Find the parts that are not given.
-
-    Args:
-        directory: The one that paths in the YAML are relative to.
-        given: By `PART_NAMES`.
-    """
+    """Find the parts that are not given; paths in the YAML are relative to the directory."""
     search = PartSearch(
         directory,
         given,
@@ -74,26 +70,15 @@ def find_parts(directory: Path, given: GivenParts) -> Parts:
     files = search.part("config", lambda: _find_config(search))
     # Without one all that is not given is missing, and said to be.
     config = VTGLLMConfig.read(files[0]) if files else VTGLLMConfig()
-    checkpoint = search.part("checkpoint", lambda: _named(directory, config.ckpt))
-    eva = search.part("eva", lambda: _named(directory, config.vit_model))
-    q_former = search.part("q_former", lambda: _named(directory, config.q_former_model))
-    base = search.part("base", lambda: _named(directory, config.llama_model))
-    bert = search.part("bert", lambda: _find_bert(directory))
-    search.refuse_missing()
+    search.part("checkpoint", lambda: _named(directory, config.ckpt))
+    search.part("eva", lambda: _named(directory, config.vit_model))
+    search.part("q_former", lambda: _named(directory, config.q_former_model))
+    search.part("base", lambda: _named(directory, config.llama_model))
+    search.part("bert", lambda: _find_bert(directory))
+    fields = search.fields()
     filled = "reference" if config.time_embedding_interpolation else "none"
-    time_fill: TimeFill = search.switch(_TIME_FILL, filled)  # type: ignore[assignment]
-    return Parts(
-        config=config,
-        config_name=files[0].name,
-        checkpoint=checkpoint[0],
-        eva=eva[0],
-        q_former=q_former[0],
-        base=base[0],
-        bert=bert[0],
-        time_fill=time_fill,
-        eva_heads=search.number(_EVA_HEADS),
-        choices=search.choices,
-    )
+    fields |= {"config": config, "config_name": fields["config"].name}
+    return Parts(**fields, time_fill=cast(TimeFill, search.switch(_TIME_FILL, filled)))
 
 
 def copy_config(config: VTGLLMConfig) -> VTGLLMConfig:

@@ -65,8 +65,7 @@ def plan_video(
 ) -> VideoPlan:
     """Sample the frames, each a unit of its own.
 
-    Returns:
-        Its `model_seconds` are spelled in the prompt and, rounded, choose rows of the embedding.
+    `model_seconds` are spelled in the prompt and, rounded, choose rows of the embedding.
     """
     options.check_known("num_frames", family="vtgllm")
     num_frames = _num_frames(options.num_frames, spec, limits)
@@ -94,9 +93,6 @@ def sample_frames(num_source_frames: int, *, num_frames: int) -> NDArray[np.int6
 
     The step is a double, and its multiples are rounded down: now and then that is one less than
     the exact quotient i * N / T gives.
-
-    Returns:
-        int64 (T,), strictly increasing.
 
     Source: gyxxyg/VTG-LLM ce13f3e, `vtgllm/processors/video_processor.py::load_video`, which asks
     `numpy.arange` for the multiples below N. For some N, and a T other than 96, that gives one

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.errors import EngineMismatchError, InvalidRequestError
+from groundserve.errors import InvalidRequestError
 from groundserve.families.plans import VISUAL_TOKEN_ID, Prompt, SeenVideo, refuse_placeholder
 from groundserve.families.vtgllm.times import TIME_TOKENS, time_sentence
 from groundserve.options import AnswerOptions, Task
 from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
 from groundserve.tokenizers.llama_tokenizer import BEGIN, END, UNKNOWN
+from groundserve.tokenizers.tokenizer_json import check_tokens
 
 VIDEO_PLACEHOLDER = "<ImageHere>"
 
@@ -52,14 +53,11 @@ class TimeTokenizer:
     `evaluate.py`.
     """
 
-    def __init__(self, tokenizer: AddedTokensLlamaTokenizer, *, time_tokens: bool) -> None:
+    def __init__(self, path: Path, *, time_tokens: bool) -> None:
+        """Load a `tokenizer.json` as `groundserve build` writes it."""
+        tokenizer = AddedTokensLlamaTokenizer.from_file(path)
         needed = (VIDEO_PLACEHOLDER, *(TIME_TOKENS if time_tokens else ()))
-        missing = [token for token in needed if token not in tokenizer.added_ids]
-        if missing:
-            raise EngineMismatchError(
-                f"the tokenizer has no token {missing[0]}, as each of this VTG-LLM has; build the "
-                "engines again"
-            )
+        check_tokens(tokenizer.added_ids, needed, whose="this VTG-LLM")
         self._tokenizer = tokenizer
         self.end_ids = frozenset({tokenizer.end_id})
         self._time_tokens = time_tokens
@@ -68,16 +66,10 @@ class TimeTokenizer:
         # Without time tokens the sentence is ordinary text to its end, and the question behind it.
         self._can_share_text = time_tokens or tokenizer.splits_at_spaces
 
-    @classmethod
-    def from_file(cls, path: Path, *, time_tokens: bool) -> TimeTokenizer:
-        """Load a `tokenizer.json` as `groundserve build` writes it."""
-        return cls(AddedTokensLlamaTokenizer.from_file(path), time_tokens=time_tokens)
-
     def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
-        """Return the prompt of one question.
+        """Return a prompt; all up to the last frame's time is the same whatever is asked.
 
-        All up to the last frame's time is the same whatever is asked; where times are ordinary
-        text, up to the end of their sentence.
+        Where times are ordinary text, all up to the end of their sentence.
         """
         text = word_question(query, options)
         refuse_placeholder(text, VIDEO_PLACEHOLDER)

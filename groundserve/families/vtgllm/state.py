@@ -103,8 +103,7 @@ def read_eva_config(parts: Parts, trained: TrainedState) -> EvaConfig:
     where, tower = f"the part checkpoint {parts.checkpoint.name}", _tower_of(trained.vision)
     if not tower:
         where, tower = f"the part eva {parts.eva.name}", tower_of_file(read_torch_file(parts.eva))
-    shapes = {name: tuple(tensor.shape) for name, tensor in tower.items()}
-    return EvaConfig.from_shapes(shapes, where=where, num_heads=parts.eva_heads)
+    return EvaConfig.from_tensors(tower, where=where, num_heads=parts.eva_heads)
 
 
 def read_vision_tensors(

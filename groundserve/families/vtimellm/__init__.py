@@ -35,7 +35,7 @@ class VTimeLLM(TextFamily[VTimeLLMSpec]):
 
     def open_tokenizer(self, path: Path, spec: VTimeLLMSpec) -> VicunaTokenizer:
         """Open Vicuna's tokenizer."""
-        return VicunaTokenizer.from_file(path)
+        return VicunaTokenizer(path)
 
 
 FAMILY: Family[VTimeLLMSpec, AnswerOptions] = VTimeLLM()

@@ -18,18 +18,11 @@ Span = tuple[int, int]
 
 
 def parse_answer(text: str, task: Task, seen: SeenVideo) -> tuple[Moment, ...] | None:
-    """Read the times of an answer as the reference's evaluation does.
+    """Read the times of an answer as the reference's evaluation does; see `TextFamily.parse`.
 
-    Args:
-        text: The answer.
-        task: "moment": the first span is read. "captions": a JSON list of events; those before the
-            first that cannot be read. Others have no times.
-        seen: Its `time_range_seconds`, of which the hundredths are.
-
-    Returns:
-        A moment ends where its last hundredth begins, a caption where it ends, as the reference
-        counts each. () for a task without times, and for an empty list; None where no time can be
-        read.
+    "moment": the first span. "captions": a JSON list of events, up to the first that cannot be
+    read; () of an empty one. Others have no times. A moment ends where its last hundredth begins, a
+    caption where it ends, as the reference counts each.
     """
     match task:
         case "moment":

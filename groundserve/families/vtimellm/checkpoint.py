@@ -23,7 +23,7 @@ from groundserve.families.vtimellm.vision import Projector, VisionEncoder
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from groundserve.weights.hashes import files_sha256
 from groundserve.weights.lora import Adapter, adapter_files, merge
-from groundserve.weights.tensors import filled_module, read_all_tensors
+from groundserve.weights.tensors import filled_module, read_tensors
 from groundserve.weights.torch_archive import is_script_archive, read_torch_file
 
 # The reference relabels the type; the file is Llama's otherwise.
@@ -39,11 +39,10 @@ class Checkpoint(OpenedLlamaCheckpoint):
     parts: Parts
 
     def __init__(self, directory: Path, given: GivenParts) -> None:
-        """Find the parts, and check that they are of one model."""
         super().__init__(directory, given)
         self.parts = find_parts(directory, given)
         self.read_config(model_types=_MODEL_TYPES)
-        self.clip = ClipSource.open(self.parts.clip, num_heads=self.parts.clip_heads)
+        self.clip = ClipSource(self.parts.clip, num_heads=self.parts.clip_heads)
         # Weight (H, D) and bias (H,); in the first stage's file names have any prefix.
         self.projector = {
             _PROJECTOR_KEY + name.partition(_PROJECTOR)[2]: tensor
@@ -79,7 +78,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
 
     def decoder_tensors(self, names: AbstractSet[str]) -> Iterator[tuple[str, Tensor]]:
         """Yield those of the base."""
-        return read_all_tensors(self.parts.base, is_llama_weight)
+        return read_tensors(self.parts.base, is_llama_weight, or_pickled=True)
 
     def load_tokenizer(self) -> tuple[Tokenizer, int]:
         """Return Vicuna's tokenizer as a fast one, and the padding id, which is that of <unk>."""

@@ -5,7 +5,6 @@ Shape letters: P patches of a frame, D_v width of the tower, D width of its feat
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -16,10 +15,10 @@ from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
-from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig, sizes_of
+from groundserve.families.clip import HEAD_SIZE, ClipTowerConfig, read_sizes
 from groundserve.families.parts import tower_heads
 from groundserve.strict_json import shown
-from groundserve.weights.tensors import all_weight_files, read_all_tensors, read_json
+from groundserve.weights.tensors import read_json, read_tensors, weight_files
 from groundserve.weights.torch_archive import read_torch_file
 
 _OPENAI_PREFIX = "visual."
@@ -93,30 +92,25 @@ class ClipConfig(ClipTowerConfig):
         cls, tensors: Mapping[str, Tensor], *, num_heads: int | None = None
     ) -> ClipConfig:
         """Read the shapes of a tower's tensors, by their names in OpenAI's file."""
-        (width, _, patch_size, _), (num_positions, _), (_, projection_dim), (mlp_width, _) = (
-            sizes_of(
-                {name: tuple(tensor.shape) for name, tensor in tensors.items()},
-                {
-                    "conv1.weight": 4,
-                    "positional_embedding": 2,
-                    "proj": 2,
-                    "transformer.resblocks.0.mlp.c_fc.weight": 2,
-                },
-                f"the part clip has no {_OPENAI_PREFIX}{{name}} of {{num_dims}} dimensions; it "
-                "must be a vision transformer as OpenAI published it",
-            )
+        sizes = read_sizes(
+            tensors,
+            {
+                "conv1.weight": 4,
+                "positional_embedding": 2,
+                "transformer.resblocks.0.mlp.c_fc.weight": 2,
+                "proj": 2,
+            },
+            f"the part clip has no {_OPENAI_PREFIX}{{name}} of {{num_dims}} dimensions; it "
+            "must be a vision transformer as OpenAI published it",
         )
+        width = sizes["hidden_size"]
         return cls(
-            hidden_size=width,
-            intermediate_size=mlp_width,
+            **sizes,
             num_hidden_layers=len({m[1] for name in tensors if (m := _BLOCK.fullmatch(name))}),
             num_attention_heads=tower_heads(
                 width, part="clip", given=num_heads, head_size=HEAD_SIZE
             ),
-            # One position is the class token's.
-            image_size=math.isqrt(num_positions - 1) * patch_size,
-            patch_size=patch_size,
-            projection_dim=projection_dim,
+            projection_dim=tensors["proj"].shape[1],
         )
 
     def flop(self) -> float:
@@ -124,28 +118,21 @@ class ClipConfig(ClipTowerConfig):
         return super().flop() + 2.0 * self.hidden_size * self.projection_dim
 
 
-@dataclass(frozen=True, kw_only=True)
 class ClipSource:
-    """A tower's place; its tensors are read when they are asked for."""
+    """OpenAI's file, or a directory of transformers, whose tensors are read when asked for."""
 
-    path: Path
-    """OpenAI's file, or a directory of transformers."""
-    config: ClipConfig
-
-    @classmethod
-    def open(cls, path: Path, *, num_heads: int | None = None) -> ClipSource:
-        """Read what tells the geometry."""
+    def __init__(self, path: Path, *, num_heads: int | None = None) -> None:
+        self.path = path
         if path.is_dir():
-            config = ClipConfig.from_dict(read_json(path / "config.json"), num_heads=num_heads)
+            self.config = ClipConfig.from_dict(read_json(path / "config.json"), num_heads=num_heads)
         else:
-            config = ClipConfig.from_tensors(_openai_tensors(path), num_heads=num_heads)
-        return cls(path=path, config=config)
+            self.config = ClipConfig.from_tensors(_openai_tensors(path), num_heads=num_heads)
 
     @property
     def files(self) -> list[Path]:
         """Files that decide what it computes."""
         if self.path.is_dir():
-            return [self.path / "config.json", *all_weight_files(self.path)]
+            return [self.path / "config.json", *weight_files(self.path, or_pickled=True)]
         return [self.path]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -155,7 +142,7 @@ class ClipSource:
             for name, tensor in _openai_tensors(self.path).items():
                 found |= _renamed(name, tensor)
             return found
-        tensors = read_all_tensors(self.path, _is_visual)
+        tensors = read_tensors(self.path, _is_visual, or_pickled=True)
         return {name.removeprefix(_TOWER_PREFIX): tensor for name, tensor in tensors}
 
 

@@ -49,12 +49,7 @@ def is_layout(directory: Path) -> bool:
 
 
 def find_parts(directory: Path, given: GivenParts) -> Parts:
-    """Find the parts that are not given.
-
-    Args:
-        directory: That `is_layout`, or any where all parts are given.
-        given: By `PART_NAMES`; `antialias` is "on" or "off".
-    """
+    """Find the parts that are not given, in a directory that `is_layout` where any are not."""
     if not any(_stages(directory)) and any(_stages(directory / "checkpoints")):
         directory = directory / "checkpoints"
     search = PartSearch(
@@ -66,24 +61,16 @@ def find_parts(directory: Path, given: GivenParts) -> Parts:
         switches=_SWITCHES,
         numbers=_NUMBERS,
     )
-    clip = search.part("clip", lambda: _find_clip(search))
-    projector = search.part("projector", lambda: _find_projector(search))
+    search.part("clip", lambda: _find_clip(search))
+    search.part("projector", lambda: _find_projector(search))
     adapters = search.part("adapter", lambda: _find_adapters(search))
-    base = search.part("base", lambda: _find_base(search, adapters))
-    antialias = search.switch("antialias", "off")
-    heads = search.number("clip_heads")
-    search.refuse_missing()
-    inside = projector[0] / PROJECTOR_NAME
-    return Parts(
-        clip=clip[0],
-        base=base[0],
-        projector=inside if projector[0].is_dir() else projector[0],
-        adapters=adapters,
-        antialias=antialias == "on",
-        clip_heads=heads,
-        choices=search.choices,
-        left_aside=tuple(search.left_aside),
-    )
+    search.part("base", lambda: _find_base(search, adapters))
+    antialias = search.switch("antialias", "off") == "on"
+    fields = search.fields()
+    del fields["adapter"]  # the first of them
+    if fields["projector"].is_dir():
+        fields["projector"] /= PROJECTOR_NAME
+    return Parts(**fields, adapters=adapters, antialias=antialias)
 
 
 def _find_clip(search: PartSearch) -> Sequence[Path]:

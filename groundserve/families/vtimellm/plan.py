@@ -41,9 +41,8 @@ def plan_video(
 ) -> VideoPlan:
     """Sample the frames, each a unit of its own and one visual token.
 
-    Returns:
-        Its `time_range_seconds` is the clip, cut at the video's end, or the whole video: an
-        answer's times are hundredths of it.
+    `time_range_seconds`, of which an answer's times are hundredths, is the clip, cut at the video's
+    end, or the whole video.
     """
     options.check_known("clip_seconds", family="vtimellm")
     check_fixed_num_frames("vtimellm", spec.num_frames, limits)

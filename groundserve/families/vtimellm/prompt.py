@@ -40,22 +40,15 @@ class VicunaTokenizer:
     `vtimellm/inference.py::inference`.
     """
 
-    def __init__(self, tokenizer: LlamaTokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, path: Path) -> None:
+        """Load a `tokenizer.json` as `groundserve build` writes it."""
+        self._tokenizer = tokenizer = LlamaTokenizer.from_file(path)
         self.end_ids = frozenset({tokenizer.end_id})
         before = [tokenizer.begin_id, *tokenizer.encode(_BEFORE), VISUAL_TOKEN_ID]
         self._prefix_ids: NDArray[np.int64] = np.array(before, np.int64)
 
-    @classmethod
-    def from_file(cls, path: Path) -> VicunaTokenizer:
-        """Load a `tokenizer.json` as `groundserve build` writes it."""
-        return cls(LlamaTokenizer.from_file(path))
-
     def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:
-        """Return the prompt of one question.
-
-        All up to the video's block is the same whatever is asked.
-        """
+        """Return a prompt; all up to the video's block is the same whatever is asked."""
         text = word_question(query, options)
         refuse_placeholder(text, VIDEO_PLACEHOLDER)
         suffix_ids = self._tokenizer.encode(

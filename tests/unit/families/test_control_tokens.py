@@ -76,22 +76,25 @@ def llama(folder, source, legacy):
 
 def vtimellm(folder, legacy):
     read = read_llama_tokenizer(llama(folder, VICUNA, legacy))
-    writer = LlamaTokenizer(read)
-    return read, VicunaTokenizer(writer), writer.decode
+    path = folder / "tokenizer.json"
+    read.save(str(path))
+    return read, VicunaTokenizer(path), LlamaTokenizer(read).decode
 
 
 def vtgllm(folder, legacy, time_tokens):
     directory, added = llama(folder, VTGLLM_LLAMA, legacy), TIME_TOKENS if time_tokens else ()
     read = read_llama_tokenizer(directory, special=(VIDEO_PLACEHOLDER,), added=added)
-    writer = AddedTokensLlamaTokenizer(read)
-    return read, TimeTokenizer(writer, time_tokens=time_tokens), writer.decode
+    path = folder / "tokenizer.json"
+    read.save(str(path))
+    tokenizer = TimeTokenizer(path, time_tokens=time_tokens)
+    return read, tokenizer, AddedTokensLlamaTokenizer(read).decode
 
 
 def grounded(folder, llm):
     path = folder / "tokenizer.json"
     read_grounded(TOKENIZERS[llm], llm)[0].save(str(path))
     read = Tokenizer.from_file(str(path))
-    return read, GroundedTokenizer.from_file(path, SPECS[llm]), TokenWriter(read).text
+    return read, GroundedTokenizer(path, SPECS[llm]), TokenWriter(read).text
 
 
 @pytest.fixture(

@@ -36,7 +36,7 @@ def tokenizers(tmp_path_factory):
     for llm, folder in TOKENIZERS.items():
         path = tmp_path_factory.mktemp("engines") / "tokenizer.json"
         read_tokenizer(folder, llm)[0].save(str(path))
-        opened[llm] = GroundedTokenizer.from_file(path, SPECS[llm])
+        opened[llm] = GroundedTokenizer(path, SPECS[llm])
     return opened
 
 

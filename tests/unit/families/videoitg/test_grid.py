@@ -41,9 +41,3 @@ def test_pooling_equals_torchs_bilinear_resize(grid):
 def test_pooling_reads_the_positions_of_the_reference():
     used = np.flatnonzero(pooling_weights(5, side=27).sum(axis=0) > 1e-6)
     assert used.tolist() == [2, 3, 7, 8, 13, 18, 19, 23, 24]
-
-
-@pytest.mark.parametrize("grid", [0, 28])
-def test_pooling_refuses_a_grid_outside_the_tower(grid):
-    with pytest.raises(InvalidRequestError, match=r"grid must be in 1\.\.27"):
-        pooling_weights(grid, side=27)

@@ -64,11 +64,6 @@ def test_indices_increase_strictly_and_stay_inside(sampling, num_frames):
     assert 0 <= got[0] <= got[-1] < 1000
 
 
-def test_empty_video_is_refused():
-    with pytest.raises(InvalidRequestError, match="the video has no frames"):
-        sample_frames(0, 25.0, sampling="eval", sample_fps=1, num_frames=8)
-
-
 def test_snap_moves_to_the_nearest_keyframe_and_drops_duplicates():
     is_key = np.zeros(20, bool)
     is_key[[0, 10]] = True

@@ -164,19 +164,21 @@ def test_the_towers_sizes_are_those_of_its_tensors():
         "blocks.0.mlp.fc1.weight": (6144, 1408),
         **{f"blocks.{number}.norm1.weight": (1408,) for number in range(39)},
     }
-    assert EvaConfig.from_shapes(shapes, where="eva") == EVA
+    shapes = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    assert EvaConfig.from_tensors(shapes, where="eva") == EVA
     fewer = {name: shape for name, shape in shapes.items() if ".38." not in name}
     with pytest.raises(UnsupportedError, match="eva: VTG-LLM reads 39 blocks of EVA-g, got 38"):
-        EvaConfig.from_shapes(fewer, where="eva")
+        EvaConfig.from_tensors(fewer, where="eva")
     small = {
         "patch_embed.proj.weight": (48, 3, 14, 14),
         "pos_embed": (1, 257, 48),
         "blocks.0.mlp.fc1.weight": (96, 48),
     }
-    assert EvaConfig.from_shapes(small, where="eva", num_heads=2).num_attention_heads == 2
+    small = {name: torch.empty(shape, device="meta") for name, shape in small.items()}
+    assert EvaConfig.from_tensors(small, where="eva", num_heads=2).num_attention_heads == 2
     for num_heads, said in ((None, "how many heads a tower of width 48 has"), (5, "got 5")):
         with pytest.raises(InvalidRequestError, match=rf"{said}; give .* --part eva_heads=N"):
-            EvaConfig.from_shapes(small, where="eva", num_heads=num_heads)
+            EvaConfig.from_tensors(small, where="eva", num_heads=num_heads)
     del shapes["pos_embed"]
     with pytest.raises(UnsupportedError, match="eva: it must have a pos_embed of 3 dimensions"):
-        EvaConfig.from_shapes(shapes, where="eva")
+        EvaConfig.from_tensors(shapes, where="eva")

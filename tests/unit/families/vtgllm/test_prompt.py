@@ -42,7 +42,7 @@ def tokenizers(tmp_path_factory):
         added = TIME_TOKENS if time_tokens else ()
         tokenizer = read_llama_tokenizer(VTGLLM_LLAMA, special=(VIDEO_PLACEHOLDER,), added=added)
         tokenizer.save(str(path))
-        opened[time_tokens] = TimeTokenizer.from_file(path, time_tokens=time_tokens)
+        opened[time_tokens] = TimeTokenizer(path, time_tokens=time_tokens)
     return opened
 
 

@@ -24,8 +24,8 @@ LARGE = {
 
 
 def test_the_forms_hold_the_same_tower():
-    archive = ClipSource.open(CLIP / "ViT-tiny.pt")
-    others = [ClipSource.open(CLIP / "ViT-tiny-state_dict.pt"), ClipSource.open(DIRECTORY)]
+    archive = ClipSource(CLIP / "ViT-tiny.pt")
+    others = [ClipSource(CLIP / "ViT-tiny-state_dict.pt"), ClipSource(DIRECTORY)]
     expected = archive.tensors()
     assert len(expected) == 8 + 2 * 16
     for other in others:
@@ -43,15 +43,15 @@ def test_heads_are_64_wide_or_as_given(tmp_path):
         "visual.transformer.resblocks.0.mlp.c_fc.weight": torch.zeros(80, 40),
     }
     torch.save(tensors, tmp_path / "ViT.pt")
-    found = ClipSource.open(tmp_path / "ViT.pt", num_heads=5).config
+    found = ClipSource(tmp_path / "ViT.pt", num_heads=5).config
     assert found.num_attention_heads == 5
     for num_heads, said in ((None, "how many heads a tower of width 40 has"), (3, "got 3")):
         with pytest.raises(InvalidRequestError, match=rf"{said}; give .* --part clip_heads=N"):
-            ClipSource.open(tmp_path / "ViT.pt", num_heads=num_heads)
-    assert ClipSource.open(CLIP / "ViT-tiny.pt").config.num_attention_heads == 2
-    assert ClipSource.open(DIRECTORY, num_heads=4).config.num_attention_heads == 4
+            ClipSource(tmp_path / "ViT.pt", num_heads=num_heads)
+    assert ClipSource(CLIP / "ViT-tiny.pt").config.num_attention_heads == 2
+    assert ClipSource(DIRECTORY, num_heads=4).config.num_attention_heads == 4
     with pytest.raises(InvalidRequestError, match=r"width, 128, .* got 3; give .*clip_heads=N"):
-        ClipSource.open(DIRECTORY, num_heads=3)
+        ClipSource(DIRECTORY, num_heads=3)
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_a_file_without_a_vision_transformer_is_refused(tmp_path):
     path = tmp_path / "RN50.pt"
     torch.save({"visual.conv1.weight": torch.zeros(2, 3, 3, 3), "text.weight": torch.ones(1)}, path)
     with pytest.raises(UnsupportedError, match=r"no visual\.positional_embedding of 2 dimensions"):
-        ClipSource.open(path)
+        ClipSource(path)

@@ -27,7 +27,7 @@ RAW = AnswerOptions(task="chat", raw=True)
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("engines") / "tokenizer.json"
     read_llama_tokenizer(VICUNA).save(str(path))
-    return VicunaTokenizer.from_file(path)
+    return VicunaTokenizer(path)
 
 
 def question(case):
