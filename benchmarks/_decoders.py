@@ -96,9 +96,9 @@ def _answer(name: str, job: Job) -> Answer:
     try:
         if name not in _loaded:
             _loaded[name] = LIBRARIES[name].load()
-        with measured() as meter:
+        with measured() as usage:
             frames = _loaded[name](job)
-        return {**asdict(meter.usage), "shape": list(frames.shape)}
+        return {**asdict(usage), "shape": list(frames.shape)}
     # Whatever a library raises of a video is its result.
     except Exception as error:  # noqa: BLE001
         return {"error": f"{type(error).__name__}: {error}".partition("\n")[0][:300]}

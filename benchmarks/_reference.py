@@ -21,7 +21,7 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +32,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from benchmarks._report import read_through
 from benchmarks._server import FIRST_REQUESTS, server_of
@@ -85,7 +84,6 @@ class ReferenceProcedure:
             dtype=torch.float32,
             device="cpu",
         )
-        self._kept: tuple[list[int], Tensor] | None = None
 
     def score(self, video: Path, query: str, *, num_frames: int, sample_fps: float) -> Scored:
         """Decode, encode and ground, as its script does for each question."""
@@ -99,21 +97,10 @@ class ReferenceProcedure:
                 pixel_values = self._processor.preprocess(images, return_tensors="pt")
             with _lap(timing_ms, "encode"):
                 features = self._model.encode(pixel_values["pixel_values"])
-        self._kept = (indices, features)
-        return self.score_again(query, timing_ms)
-
-    def score_again(self, query: str, before_ms: Mapping[str, float] | None = None) -> Scored:
-        """Ground another question on the features of the last video, which its script throws away.
-
-        `before_ms` is what the stages before took, where they were run for this question.
-        """
-        assert self._kept is not None, "score a video first: there are no features"
-        indices, features = self._kept
-        timing_ms = dict(before_ms or {})
-        with torch.inference_mode(), _lap(timing_ms, "ground"):
-            logits = self._model.ground(features, self._tokenizer.text_ids(query))
-            # It sorts the scores; the order is made of them elsewhere here.
-            torch.sort(torch.sigmoid(logits), descending=True)
+            with _lap(timing_ms, "ground"):
+                logits = self._model.ground(features, self._tokenizer.text_ids(query))
+                # It sorts the scores; the order is made of them elsewhere here.
+                torch.sort(torch.sigmoid(logits), descending=True)
         return Scored(
             frame_indices=np.array(indices, np.int64),
             frame_logits=logits.numpy(),
@@ -159,8 +146,6 @@ class Ask:
     """Ceiling on T."""
     sample_fps: float = 1.0
     """As the reference's benchmark runs."""
-    keeps_features: bool = False
-    """Whether the reference may use the features of the question before; ours always may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,24 +180,18 @@ def answer_all(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -
             score(warm_up)
         for ask in asks:
             read_through(ask.video)
-            with measured() as meter:
+            with measured() as usage:
                 scored = score(ask)
-            answers.append(Answer(scored=scored, usage=meter.usage))
+            answers.append(Answer(scored=scored, usage=usage))
     return answers
 
 
 @contextmanager
 def _reference(name: SideName, checkpoint: Path, asks: Sequence[Ask]) -> Iterator[Score]:
     procedure = ReferenceProcedure(checkpoint)
-
-    def score(ask: Ask) -> Scored:
-        if ask.keeps_features:
-            return procedure.score_again(ask.query)
-        return procedure.score(
-            ask.video, ask.query, num_frames=ask.num_frames, sample_fps=ask.sample_fps
-        )
-
-    yield score
+    yield lambda ask: procedure.score(
+        ask.video, ask.query, num_frames=ask.num_frames, sample_fps=ask.sample_fps
+    )
 
 
 @contextmanager

@@ -126,15 +126,6 @@ def print_table(report: Report) -> None:
     for part in report.parts:
         why = part.get("why") or part.get("error") or ""
         print(f"{part['part']:<24}{part['status']:<9}{part['seconds']:6.1f} s  {why[:100]}")
-    for row in report.parts:
-        if row["part"] == "main request" and row["status"] == "ok":
-            for stage in ("encode", "ground_is_repeat", "cold"):
-                timed = row["results"][stage]
-                share = timed["fraction_of_ceiling"]
-                print(
-                    f"{stage:<24}{timed['median_ms']:9.1f} ms {timed['tflops']:7.1f} TFLOP/s"
-                    + ("" if share is None else f" {share:6.1%} of the ceiling")
-                )
     for target in report.targets:
         words = {True: "met", False: "MISSED", None: "not judged"}[target["met"]]
         value = "-" if target["measured"] is None else f"{target['measured']:.2f}"

@@ -31,7 +31,7 @@ from benchmarks._command import existing_file, positive, run
 from benchmarks._machine import Peaks, measure_peaks
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import Usage, measured
-from benchmarks.gpu.size import NetFlop, Size
+from benchmarks.gpu.size import Size
 from groundserve import ScoreOptions
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.vision_inputs import VisionInputs
@@ -65,9 +65,9 @@ class Costs:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Book what the block takes."""
-        with measured() as meter:
+        with measured() as usage:
             yield
-        self.usage.setdefault(stage, []).append(meter.usage)
+        self.usage.setdefault(stage, []).append(usage)
 
     def moved(self, stage: str, *arrays: NDArray[Any]) -> None:
         """Book what a stage read and made."""
@@ -190,11 +190,11 @@ def main() -> None:
         (text_ids,) = pipeline.parse_questions([QUERY]).text_ids
         num_frames = len(pipeline.score(video, QUERY, options).frame_indices)
     checkpoint = Checkpoint.open(args.checkpoint)
-    flop = NetFlop.of(Size.of(checkpoint, num_frames=num_frames, num_text_tokens=len(text_ids)))
+    size = Size.of(checkpoint, num_frames=num_frames, num_text_tokens=len(text_ids))
     results = {
         "num_frames": num_frames,
-        "net_flop": {"encode": flop.encode, "ground": flop.ground},
-        "stages": stage_rows(repeats, flop.seconds(peaks)),
+        "net_flop": size.net_flop(),
+        "stages": stage_rows(repeats, peaks.net_seconds(size.net_flop())),
     }
     write_report(
         args.out,
