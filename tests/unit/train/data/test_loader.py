@@ -47,14 +47,6 @@ def test_a_resumed_run_reads_the_same_batches(make_data):
             np.testing.assert_array_equal(example.frames, same.frames)
 
 
-def test_two_ranks_read_what_one_process_accumulates(make_data):
-    data = make_data(records()[:4])
-    alone = read(data, last=4)
-    ranks = [read(data, last=2, rank=rank, world_size=2) for rank in (0, 1)]
-    interleaved = [batch for step in zip(*ranks, strict=True) for batch in step]
-    assert [summary(batch) for batch in interleaved] == [summary(batch) for batch in alone]
-
-
 COST = SampleCost(frame=0.0, token=1.0, pair=0.0)
 
 
