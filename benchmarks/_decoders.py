@@ -57,8 +57,6 @@ class Library:
     """One of those compared."""
 
     distribution: str
-    how: str
-    """How it is called, for the report."""
     load: Callable[[], Decode]
     """Imports it, and starts what a program starts once."""
 
@@ -223,30 +221,9 @@ def _chunks(job: Job) -> Iterator[list[int]]:
 
 
 LIBRARIES = {
-    "ours": Library(
-        distribution="groundserve",
-        how="MediaWorkers with one worker: open, then cut and decode of all frames, or of as many "
-        "as max_upload_bytes of segments hold",
-        load=_ours,
-    ),
-    "pyav": Library(
-        distribution="av",
-        how="demux once for the times, seek to the key frame where the target has another, "
-        'decode on; thread_type "AUTO"',
-        load=_pyav,
-    ),
-    "decord": Library(
-        distribution="decord", how="VideoReader(num_threads=0).get_batch", load=_decord
-    ),
-    "torchcodec": Library(
-        distribution="torchcodec",
-        how='VideoDecoder(seek_mode="exact", num_ffmpeg_threads=0).get_frames_at',
-        load=_torchcodec,
-    ),
-    "opencv": Library(
-        distribution="opencv-python-headless",
-        how="grab() on to the target, and CAP_PROP_POS_FRAMES where that leaves out a whole group "
-        "of pictures, of whose length it is told",
-        load=_opencv,
-    ),
+    "ours": Library(distribution="groundserve", load=_ours),
+    "pyav": Library(distribution="av", load=_pyav),
+    "decord": Library(distribution="decord", load=_decord),
+    "torchcodec": Library(distribution="torchcodec", load=_torchcodec),
+    "opencv": Library(distribution="opencv-python-headless", load=_opencv),
 }

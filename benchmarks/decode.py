@@ -41,8 +41,8 @@ from benchmarks._report import (
     describe_video,
     package_version,
     read_through,
+    write_json,
     write_report,
-    write_text,
 )
 from benchmarks.media import DECODE, FRAMES_PER_SECOND, Codec, make_video
 from groundserve.families.videoitg.sampling import snap_to_keyframes
@@ -183,7 +183,7 @@ def _ratios(libraries: dict[str, dict[str, Any]], clock: str) -> dict[str, float
 
 
 def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return, for each kind of cell and each clock, how often ours is fastest and by how much.
+    """Return, for each kind of cell, how often ours is fastest by wall time and by how much.
 
     The ratio of a cell is that of the fastest other library: its time over ours, above 1 where ours
     is faster. Where ours failed the ratio is 0; where all others did, the cell counts as ours, and
@@ -197,17 +197,16 @@ def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
     found = {}
     for kind, place in kinds.items():
         members = [cell for cell in cells if (cell["seek"], cell["output"]) == place]
-        clocks = ("wall_seconds", "cpu_seconds")
-        found[kind] = {clock: _summarise(members, clock) for clock in clocks}
+        found[kind] = {"wall_seconds": _summarise(members)}
     return found
 
 
-def _summarise(cells: list[dict[str, Any]], clock: str) -> dict[str, Any]:
+def _summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
     ratios: dict[str, tuple[float, str]] = {}
     num_alone = 0
     for cell in cells:
         name = Cell(**{field.name: cell[field.name] for field in fields(Cell)}).name
-        others = cell["ratios"][clock]
+        others = cell["ratios"]["wall_seconds"]
         if "error" in cell["libraries"]["ours"]:
             ratios[name] = (0.0, "all")
         elif others:
@@ -223,11 +222,6 @@ def _summarise(cells: list[dict[str, Any]], clock: str) -> dict[str, Any]:
         "share_fastest": won / len(cells) if cells else None,
         "median_ratio": float(np.median([one for one, _ in ratios.values()])) if ratios else None,
         "worst": worst and {"cell": worst, "ratio": ratios[worst][0], "library": ratios[worst][1]},
-        "lost": {
-            name: {"ratio": ratio, "library": library}
-            for name, (ratio, library) in sorted(ratios.items(), key=lambda item: item[1])
-            if ratio < TIE
-        },
     }
 
 
@@ -249,8 +243,7 @@ def write_summary(path: Path, folder: Path, *, repeats: int) -> None:
         # A run that was stopped may go on with another commit, or on another machine.
         "measured_on": Counter(f"{one['commit']}, {one['cpu_model']}" for one in cells),
         "libraries": {
-            name: {"version": package_version(one.distribution), "how": one.how}
-            for name, one in LIBRARIES.items()
+            name: {"version": package_version(one.distribution)} for name, one in LIBRARIES.items()
         },
         "cells": cells,
         "summary": summarise(cells),
@@ -292,7 +285,7 @@ def main() -> None:
     random.Random(0).shuffle(missing)
     for number, (file, cell) in enumerate(missing, 1):
         result = run_cell(cell, args.media, libraries, repeats=args.repeats)
-        write_text(file, json.dumps(result, indent=2) + "\n")
+        write_json(file, result)
         ratios = result["ratios"]["wall_seconds"]
         print(f"{number}/{len(missing)} {cell.name}, others over ours: {ratios}", flush=True)
     if args.summary is not None:

@@ -91,7 +91,6 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
         Part("kernel orders", 60, "speed:measure_orders"),
         Part("other lengths", 60, "speed:measure_sweep"),
         Part("compilation", 120, "speed:measure_compilation"),
-        Part("reference, tuned", 90, "speed:measure_tuned_reference"),
         Part("engines", 60, "engines:check_engines", (args.engines, args.checkpoint)),
         Part("decode", 60, "media:measure_media", (args.media,)),
     ]

@@ -37,7 +37,7 @@ from benchmarks._command import positive, run
 from benchmarks._machine import Peaks, describe_machine, measure_peaks
 from benchmarks._reference import Answer, Ask, SideName, run_side
 from benchmarks._reference_ratios import Pair, ratio_at_equal_peaks, ratio_row, sample
-from benchmarks._report import commit, describe_video, make_report, write_text
+from benchmarks._report import commit, describe_video, make_report, write_json
 from benchmarks._server import FIRST_REQUESTS
 from benchmarks.gpu.models import relative_error
 from benchmarks.gpu.size import Size
@@ -153,7 +153,7 @@ class Run:
             repeats=max((len(pairs) for pairs in self.pairs.values()), default=0),
             peaks=self.peaks,
         )
-        write_text(self.out, json.dumps(report, indent=2) + "\n")
+        write_json(self.out, report)
 
     def _row(self, ratio: str, pairs: Sequence[Pair]) -> dict[str, Any]:
         is_second = ratio == SECOND_QUESTION

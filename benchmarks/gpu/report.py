@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import make_report, write_text
+from benchmarks._report import make_report, write_json
 
 _SMI_FIELDS = (
     "name",
@@ -87,7 +86,7 @@ class Report:
     def save(self) -> None:
         """Write what there is; NaN and infinity become null, which JSON lacks."""
         report = {**self._header, "targets": self.targets, "parts": self.parts}
-        write_text(self._path, json.dumps(finite(report), indent=2) + "\n")
+        write_json(self._path, finite(report))
 
 
 def nvidia_smi() -> dict[str, str] | None:
