@@ -1,11 +1,9 @@
 """Five libraries that decode given frames of a video, each as its good user would call it.
 
-Whole frames are one array at the end; resized ones are too. Ours resizes in its worker, so it is
-asked for all frames, in as many calls as an upload's ceiling of segments takes. The others hand
-their frames, as they come, to a thread for each core, so that decoding goes on meanwhile. Where one
+Ours resizes in its worker, so it is asked for all frames, in as many calls as an upload's ceiling
+of segments takes. The others hand their frames, as they come, to a thread for each core. Where one
 takes a list, frames are asked for 64 at a time: it gives them whole, and 512 of 1080p are 3 GB.
-Decoders may use all cores; where a library has a setting for that, it is FFmpeg's "auto", the
-fastest by wall time of those tried.
+Decoders may use all cores; where a library has a setting for that, it is FFmpeg's "auto".
 """
 
 from __future__ import annotations

@@ -3,19 +3,13 @@
     python -m benchmarks.decode --media DIR --out DIR [--only codec=h264,gop=12|250]
         [--libraries ours,pyav] [--repeats 3] [--summary JSON]
 
-A cell is a video (codec, height, key interval, length), a number of frames spread over it, exact or
-moved to key frames, resized or whole; `all_cells` has them. In each, every library has a
-process of its own, which has imported it and decoded one frame before anything is timed; then they
-take turns, in an order drawn anew each round, with the file in the page cache. Opening the file is
-timed. Wall time, the CPU seconds of the process and its workers, and peak memory are kept. A
-library that fails is marked with its error. Videos that are missing are made first
-(`benchmarks.media`).
+A cell is a video, a number of frames spread over it, exact or moved to key frames, resized or whole.
+Every library has a process of its own, which has decoded one frame before anything is timed; they
+take turns in an order drawn anew each round, with the file in the page cache.
 
 `--out` keeps one JSON a cell; a cell that is there is not run again, so a run may be stopped. A
 further round of a cell is begun only while it has taken less than a minute. `--summary` writes one
-JSON of all cells in `--out`: each with the seconds of each library and round and the ratios of the
-others to ours, and over all how often ours is fastest, which it is where no other takes less than
-0.97 of its time.
+JSON of all cells in `--out`. Videos that are missing are made first.
 """
 
 from __future__ import annotations

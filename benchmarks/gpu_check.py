@@ -2,11 +2,9 @@
 
 python -m benchmarks.gpu_check --out JSON [--minutes 10] [--media DIR] [--engines DIR] [--small]
 
-Needs PyTorch and transformers. Sizes are those of the released model, weights and frames are noise
-(no weights are downloaded), except for the parity of `digits`, which ships with its weights. The
-parts stand by themselves, in a process that is not this one: a part that fails in any way, finds
-nothing to run on, takes three times what it may take or no longer fits into the time is recorded as
-such, and the file is written after each.
+Needs PyTorch and transformers. Sizes are those of the released model, weights and frames are noise,
+except for the parity of `digits`. A part that fails in any way, finds nothing to run on, takes three
+times what it may take or no longer fits into the time is recorded as such.
 `--small --device cpu` tries the program.
 """
 

@@ -4,11 +4,8 @@ python -m benchmarks.stages --checkpoint DIR --engines DIR --video FILE [--num-f
     [--repeats 3] [--out JSON]
 
 The stages of one question run one after the other in this process, each with all cores, where
-`Pipeline.score` overlaps decoding with encoding. Floors: of the networks, their arithmetic over the
-best rate of float32 products measured here; of decoding, the same packets through FFmpeg's decoder
-alone, on one thread, shared out over the cores; of whatever copies, its bytes over the rate of a
-copy. `convert` and `resize` are parts of `decode` and are timed on one core. What Triton adds is
-measured by `benchmarks.ensemble_overhead`.
+`Pipeline.score` overlaps decoding with encoding. docs/benchmarks.md says what their floors are.
+`convert` and `resize` are parts of `decode` and are timed on one core.
 """
 
 from __future__ import annotations

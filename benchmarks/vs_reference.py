@@ -3,18 +3,9 @@
 python -m benchmarks.vs_reference --media DIR --checkpoint DIR --engines DIR --out JSON
     [--engines-int8 DIR] [--pairs N] [--only RATIO ...] [--seconds 600] [--resume]
 
-Videos are made in `--media` where they are not there yet. The checkpoint is
-`scripts/make_seeded_checkpoint.py --out DIR`; engines are what `groundserve build
---checkpoint DIR --out DIR --profile cpu` makes of it, with `--precision int8` for the second.
-
-`_reference` says how the reference is re-enacted (it needs decord: benchmarks/requirements.txt).
-Each side answers in a fresh process that has answered about another video before; which side goes
-first changes from pair to pair; the file is in the page cache. Sampled frames must be the same and
-logits agree as closely as the gate of a build asks, or the run stops. Every pair is written when it
-is done, and `--resume` goes on from there, also with another commit: each pair says its own.
-
-The floor is the arithmetic of the networks over the best rate of float32 products that PyTorch and
-ONNX Runtime reach on this machine; decoding has none.
+docs/benchmarks.md says how to make checkpoint and engines, and how it is measured; `_reference`
+how the reference is re-enacted. Videos are made in `--media` where they are not there yet. Every
+pair is written when it is done, and `--resume` goes on from there, also with another commit.
 """
 
 from __future__ import annotations
