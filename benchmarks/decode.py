@@ -3,9 +3,9 @@
     python -m benchmarks.decode --media DIR --out DIR [--only codec=h264,gop=12|250]
         [--libraries ours,pyav] [--repeats 3] [--summary JSON]
 
-A cell is a video, a number of frames spread over it, exact or moved to key frames, resized or whole.
-Every library has a process of its own, which has decoded one frame before anything is timed; they
-take turns in an order drawn anew each round, with the file in the page cache.
+A cell is a video and a number of frames spread over it, exact or moved to key frames, resized or
+whole. Every library has a process of its own, which has decoded one frame before anything is timed;
+they take turns in an order drawn anew each round, with the file in the page cache.
 
 `--out` keeps one JSON a cell; a cell that is there is not run again, so a run may be stopped. A
 further round of a cell is begun only while it has taken less than a minute. `--summary` writes one

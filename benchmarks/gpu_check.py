@@ -3,8 +3,8 @@
 python -m benchmarks.gpu_check --out JSON [--minutes 10] [--media DIR] [--engines DIR] [--small]
 
 Needs PyTorch and transformers. Sizes are those of the released model, weights and frames are noise,
-except for the parity of `digits`. A part that fails in any way, finds nothing to run on, takes three
-times what it may take or no longer fits into the time is recorded as such.
+except for the parity of `digits`. A part that fails in any way, finds nothing to run on, takes
+three times what it may take or no longer fits into the time is recorded as such.
 `--small --device cpu` tries the program.
 """
 
