@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Run every part."""
     args = parse(arguments)
     size = SMALL if args.small else FULL
-    scale = SMALL_SCALE if args.small else 1.0
     report = Report(args.out, device=args.device, size=size.name, budget_seconds=60 * args.minutes)
     # Ends it here where the file cannot be written; later that costs the file only.
     report.save()
@@ -42,8 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for part in parts(size, args):
-            limit = LIMIT_FACTOR * part.seconds * scale + START_SECONDS
-            report.run(part, partial(worker.run, limit_seconds=limit), scale=scale)
+            limit = LIMIT_FACTOR * part.seconds + START_SECONDS
+            report.run(part, partial(worker.run, limit_seconds=limit))
     except KeyboardInterrupt:
         print("interrupted; what was measured before stays")
     finally:
@@ -80,7 +80,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def parts(size: Size, args: argparse.Namespace) -> list[Part]:
     """Return what is measured, the most important first."""
-    return [
+    everything = [
         Part("ceilings", 15, "speed:measure_ceilings"),
         Part("main request", 60, "speed:measure_request", (size.main_frames,)),
         Part("reference", 90, "speed:measure_reference"),
@@ -92,6 +92,8 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
         Part("engines", 60, "engines:check_engines", (args.engines, args.checkpoint)),
         Part("decode", 60, "media:measure_media", (args.media,)),
     ]
+    scale = SMALL_SCALE if args.small else 1.0
+    return [replace(part, seconds=scale * part.seconds) for part in everything]
 
 
 def judge(report: Report, size: Size) -> list[dict[str, Any]]:

@@ -152,7 +152,6 @@ def summarise(
         "cpu": {
             "seconds_per_answer": cpu_seconds / num_done if num_done else None,
             "floor_answers_per_second": floor,
-            "share_of_floor": num_done / seconds / floor if num_done else None,
         },
     }
 

@@ -93,8 +93,6 @@ class Run:
     settings: dict[str, Any]
     """What must be the same for a run to be resumed."""
     inputs: list[dict[str, Any]]
-    left_out: dict[str, str]
-    """Ratio -> why it is not measured."""
     out: Path
     pairs: dict[str, list[Pair]] = field(default_factory=dict)
     """By ratio, `second_question` among them."""
@@ -131,7 +129,6 @@ class Run:
         """Write what is known so far."""
         results = {
             "settings": self.settings,
-            "left_out": self.left_out,
             "ratios": {
                 ratio: self._row(ratio, pairs) for ratio, pairs in self.pairs.items() if pairs
             },
@@ -268,7 +265,6 @@ def prepare(
         commit=commit(),
         settings=settings,
         inputs=list(inputs.values()),
-        left_out={ratio: "no --engines-int8" for ratio in args.only if ratio not in videos},
         out=args.out,
         pairs={ratio: row["all_pairs"] for ratio, row in ratios.items()},
     )

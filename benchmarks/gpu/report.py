@@ -40,7 +40,7 @@ class Part:
 
     name: str
     seconds: float
-    """What it may take at full size; left out where less is left of the budget."""
+    """What it may take; left out where less is left of the budget."""
     target: str
     """"module:function" below benchmarks.gpu, imported where it runs; called with the `Bench` and
     the arguments."""
@@ -60,18 +60,16 @@ class Report:
         self.parts: list[dict[str, Any]] = []
         self.targets: list[dict[str, Any]] = []
 
-    def run(
-        self, part: Part, runner: Callable[[Part], dict[str, Any]], *, scale: float = 1.0
-    ) -> None:
-        """Run a part that still fits, and write the file; `scale` is of its seconds.
+    def run(self, part: Part, runner: Callable[[Part], dict[str, Any]]) -> None:
+        """Run a part that still fits, and write the file.
 
         The runner returns an outcome whatever becomes of the part: `status` "ok" with `results`,
         "not run" with `why`, or "failed" with `error`.
         """
         started = time.monotonic()
-        left, needed = self._ends - started, part.seconds * scale
-        if needed > left:
-            why = f"{left:.0f} s were left, it may take {needed:.0f}"
+        left = self._ends - started
+        if part.seconds > left:
+            why = f"{left:.0f} s were left, it may take {part.seconds:.0f}"
             outcome: dict[str, Any] = {"status": "not run", "why": why}
         else:
             print(f"{left:6.0f} s left  {part.name}", flush=True)

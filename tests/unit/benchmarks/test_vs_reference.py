@@ -46,7 +46,6 @@ def make_run(out, pairs=None, commit="abc"):
         commit=commit,
         settings=SETTINGS,
         inputs=[],
-        left_out={},
         out=out,
         pairs=pairs or {},
     )

@@ -83,15 +83,6 @@ def test_a_resumed_run_is_dealt_the_same(make_data):
         assert [summary(batch) for batch in rest] == [summary(batch) for batch in whole[4:]]
 
 
-def test_an_unreadable_item_is_never_replaced(make_data):
-    data = make_data([*records()[:2], question("missing.mp4"), question("damaged.mp4")])
-    (batch,) = read(data, last=1, batch_size=4)
-    assert len(batch.examples) == 2
-    assert {lost.item for lost in batch.unreadable} == {2, 3}
-    words = {len(example.texts[0].ids) for example in batch.examples}
-    assert len(words) == 2  # both readable ones, each once
-
-
 def test_examples_come_in_file_order_with_the_grid_of_evaluation(make_data):
     data = make_data([question("long.mp4"), question("missing.mp4"), question("a.mp4")])
     # floor(sqrt(300 / 6)) = 7, capped at the side of 4.

@@ -23,14 +23,8 @@ def test_a_video_is_sampled_at_the_rate_and_resized(reader):
     assert frames.shape == (3, IMAGE_SIZE, IMAGE_SIZE, 3)
     assert frames.dtype == np.uint8
     assert source_frames(frames) == [0, 10, 20]
-    assert source_frames(reader.read(Media("video", "a.mp4"), sample_fps=2.0)) == [
-        0,
-        5,
-        10,
-        15,
-        20,
-        25,
-    ]
+    faster = reader.read(Media("video", "a.mp4"), sample_fps=2.0)
+    assert source_frames(faster) == list(range(0, 30, 5))
 
 
 def test_more_candidates_than_max_frames_are_thinned_by_rule_a(media_root):
