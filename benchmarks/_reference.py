@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +49,7 @@ from python_backend.pipeline import Pipeline
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scored:
+class Answer:
     """One answer of either side."""
 
     frame_indices: NDArray[np.int64]
@@ -58,6 +58,8 @@ class Scored:
     """(T,)."""
     timing_ms: dict[str, float]
     """By stage."""
+    usage: Usage = field(default_factory=Usage)
+    """What the whole question took, child processes included."""
 
 
 class ReferenceProcedure:
@@ -85,7 +87,7 @@ class ReferenceProcedure:
             device="cpu",
         )
 
-    def score(self, video: Path, query: str, *, num_frames: int, sample_fps: float) -> Scored:
+    def score(self, video: Path, query: str, *, num_frames: int, sample_fps: float) -> Answer:
         """Decode, encode and ground, as its script does for each question."""
         timing_ms: dict[str, float] = {}
         with torch.inference_mode():
@@ -101,7 +103,7 @@ class ReferenceProcedure:
                 logits = self._model.ground(features, self._tokenizer.text_ids(query))
                 # It sorts the scores; the order is made of them elsewhere here.
                 torch.sort(torch.sigmoid(logits), descending=True)
-        return Scored(
+        return Answer(
             frame_indices=np.array(indices, np.int64),
             frame_logits=logits.numpy(),
             timing_ms=timing_ms,
@@ -148,16 +150,7 @@ class Ask:
     """As the reference's benchmark runs."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a side answered and what that took, its child processes included."""
-
-    scored: Scored
-    usage: Usage
-    """Of the whole question."""
-
-
-Score = Callable[[Ask], Scored]
+Score = Callable[[Ask], Answer]
 
 
 def run_side(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
@@ -181,8 +174,8 @@ def answer_all(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -
         for ask in asks:
             read_through(ask.video)
             with measured() as usage:
-                scored = score(ask)
-            answers.append(Answer(scored=scored, usage=usage))
+                answer = score(ask)
+            answers.append(replace(answer, usage=usage))
     return answers
 
 
@@ -205,7 +198,7 @@ def _in_process(name: SideName, engines: Path, asks: Sequence[Ask]) -> Iterator[
             cache=FeatureCache(CacheConfig(directory=Path(folder)), meter=Counts()),
         ) as pipeline,
     ):
-        yield lambda ask: _scored(pipeline.score(ask.video, ask.query, _options(ask, seek)))
+        yield lambda ask: _answer_of(pipeline.score(ask.video, ask.query, _options(ask, seek)))
 
 
 @contextmanager
@@ -218,7 +211,7 @@ def _triton(name: SideName, engines: Path, asks: Sequence[Ask]) -> Iterator[Scor
         ) as server,
         Client(f"grpc://{server.grpc_address}") as client,
     ):
-        yield lambda ask: _scored(
+        yield lambda ask: _answer_of(
             client.score(
                 queries=ask.query,
                 options=_options(ask, "exact"),
@@ -231,8 +224,8 @@ def _options(ask: Ask, seek: Seek) -> ScoreOptions:
     return ScoreOptions(num_frames=ask.num_frames, sample_fps=ask.sample_fps, seek=seek)
 
 
-def _scored(result: ScoreResult) -> Scored:
-    return Scored(
+def _answer_of(result: ScoreResult) -> Answer:
+    return Answer(
         frame_indices=result.frame_indices,
         frame_logits=result.queries[0].frame_logits,
         timing_ms=dict(result.timing_ms),

@@ -23,8 +23,8 @@ def sample(answer: Answer) -> Sample:
     """Return what an answer took: "usage", "timing_ms" by stage, "num_frames"."""
     return {
         "usage": asdict(answer.usage),
-        "timing_ms": answer.scored.timing_ms,
-        "num_frames": len(answer.scored.frame_indices),
+        "timing_ms": answer.timing_ms,
+        "num_frames": len(answer.frame_indices),
     }
 
 

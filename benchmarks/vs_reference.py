@@ -176,11 +176,11 @@ def logit_error(reference: Answer, ours: Answer, workload: Workload) -> float | 
 
     Raises RuntimeError where the workload is exact, and they differ: no ratio means anything.
     """
-    if not np.array_equal(reference.scored.frame_indices, ours.scored.frame_indices):
+    if not np.array_equal(reference.frame_indices, ours.frame_indices):
         if workload.is_exact:
             raise RuntimeError(f"{workload.ratio}: the sides sampled other frames")
         return None
-    error = relative_error(ours.scored.frame_logits, reference.scored.frame_logits)
+    error = relative_error(ours.frame_logits, reference.frame_logits)
     bound = TOLERANCES["fp32"].logit_error
     if workload.is_exact and not error <= bound:
         raise RuntimeError(

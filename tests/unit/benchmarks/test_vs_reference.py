@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import vs_reference
 from benchmarks._machine import Peaks
-from benchmarks._reference import Answer, Scored
+from benchmarks._reference import Answer
 from benchmarks._usage import Usage
 from benchmarks.vs_reference import SECOND_QUESTION, WORKLOADS
 from groundserve.families.videoitg.checkpoint import Checkpoint
@@ -27,11 +27,9 @@ SETTINGS = {"cpu_model": "one", "queries": ["a", "b"]}
 
 def answer(frames=(1, 5, 9), logits=(0.5, -1.0, 2.0), wall=2.0):
     return Answer(
-        scored=Scored(
-            frame_indices=np.array(frames),
-            frame_logits=np.array(logits, np.float32),
-            timing_ms={"encode": wall * 500, "ground": wall * 100},
-        ),
+        frame_indices=np.array(frames),
+        frame_logits=np.array(logits, np.float32),
+        timing_ms={"encode": wall * 500, "ground": wall * 100},
         usage=Usage(wall_seconds=wall, cpu_seconds=2 * wall, peak_rss_mib=10.0),
     )
 
