@@ -1,11 +1,9 @@
 """Five libraries that decode given frames of a video, each as its good user would call it.
 
-Whole frames are one array at the end; resized ones are too. Ours resizes in its worker, so it is
-asked for all frames, in as many calls as an upload's ceiling of segments takes. The others hand
-their frames, as they come, to a thread for each core, so that decoding goes on meanwhile. Where one
+Ours resizes in its worker, so it is asked for all frames, in as many calls as an upload's ceiling
+of segments takes. The others hand their frames, as they come, to a thread for each core. Where one
 takes a list, frames are asked for 64 at a time: it gives them whole, and 512 of 1080p are 3 GB.
-Decoders may use all cores; where a library has a setting for that, it is FFmpeg's "auto", the
-fastest by wall time of those tried.
+Decoders may use all cores; where a library has a setting for that, it is FFmpeg's "auto".
 """
 
 from __future__ import annotations
@@ -57,8 +55,6 @@ class Library:
     """One of those compared."""
 
     distribution: str
-    how: str
-    """How it is called, for the report."""
     load: Callable[[], Decode]
     """Imports it, and starts what a program starts once."""
 
@@ -96,9 +92,9 @@ def _answer(name: str, job: Job) -> Answer:
     try:
         if name not in _loaded:
             _loaded[name] = LIBRARIES[name].load()
-        with measured() as meter:
+        with measured() as usage:
             frames = _loaded[name](job)
-        return {**asdict(meter.usage), "shape": list(frames.shape)}
+        return {**asdict(usage), "shape": list(frames.shape)}
     # Whatever a library raises of a video is its result.
     except Exception as error:  # noqa: BLE001
         return {"error": f"{type(error).__name__}: {error}".partition("\n")[0][:300]}
@@ -223,30 +219,9 @@ def _chunks(job: Job) -> Iterator[list[int]]:
 
 
 LIBRARIES = {
-    "ours": Library(
-        distribution="groundserve",
-        how="MediaWorkers with one worker: open, then cut and decode of all frames, or of as many "
-        "as max_upload_bytes of segments hold",
-        load=_ours,
-    ),
-    "pyav": Library(
-        distribution="av",
-        how="demux once for the times, seek to the key frame where the target has another, "
-        'decode on; thread_type "AUTO"',
-        load=_pyav,
-    ),
-    "decord": Library(
-        distribution="decord", how="VideoReader(num_threads=0).get_batch", load=_decord
-    ),
-    "torchcodec": Library(
-        distribution="torchcodec",
-        how='VideoDecoder(seek_mode="exact", num_ffmpeg_threads=0).get_frames_at',
-        load=_torchcodec,
-    ),
-    "opencv": Library(
-        distribution="opencv-python-headless",
-        how="grab() on to the target, and CAP_PROP_POS_FRAMES where that leaves out a whole group "
-        "of pictures, of whose length it is told",
-        load=_opencv,
-    ),
+    "ours": Library(distribution="groundserve", load=_ours),
+    "pyav": Library(distribution="av", load=_pyav),
+    "decord": Library(distribution="decord", load=_decord),
+    "torchcodec": Library(distribution="torchcodec", load=_torchcodec),
+    "opencv": Library(distribution="opencv-python-headless", load=_opencv),
 }

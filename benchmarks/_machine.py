@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,14 +48,11 @@ class Peaks:
     copy_gb_per_second: float
     """One core's copy of 256 MiB; bytes copied, each of which is read and written."""
 
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> Peaks:
-        """Read what a report holds, also one that says more."""
-        return cls(**{field.name: raw[field.name] for field in fields(cls)})
-
-    def gemm_seconds(self, flop: float) -> float:
-        """Return the least time that so many FLOP of float32 products take."""
-        return flop / (self.sgemm_gflops * 1e9)
+    def net_seconds(self, flop: Mapping[str, float], *, is_int8: bool = False) -> dict[str, float]:
+        """Return the least time of "encode" and "ground"; only the first is ever in 8 bits."""
+        encode_rate = self.int8_gemm_gops if is_int8 else self.sgemm_gflops
+        rates = {"encode": encode_rate, "ground": self.sgemm_gflops}
+        return {name: flop[name] / (rate * 1e9) for name, rate in rates.items()}
 
     def copy_seconds(self, num_bytes: float) -> float:
         """Return the least time that one core needs to copy so many bytes."""
@@ -97,20 +94,15 @@ def measure_peaks() -> Peaks:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return the processor, what it can, and what the kernel says of its clock, where it does."""
-    # The kernel's lines about the first core.
-    lines = (_read("/proc/cpuinfo") or "").split("\n\n")[0].splitlines()
+    """Return the processor and what it can, by the kernel's lines about the first core."""
+    lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     pairs = (line.partition(":") for line in lines)
     processor = {name.strip(): value.strip() for name, _, value in pairs}
     flags = set((processor.get("flags") or processor.get("Features") or "").split())
     return {
         "cpu_model": processor.get("model name"),
-        "cpu_family_model_stepping": [
-            processor.get(name) for name in ("cpu family", "model", "stepping")
-        ],
         "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
         "cores_available": available_cpus(),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "is_virtual": "hypervisor" in flags,
         "memory_gib": psutil.virtual_memory().total / 1024**3,
     }
@@ -183,10 +175,3 @@ def _best_seconds(calls: Mapping[K, Callable[[], Any]]) -> dict[K, float]:
                 count += 1
             best[key] = min(best[key], elapsed / count)
     return best
-
-
-def _read(path: str) -> str | None:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return None

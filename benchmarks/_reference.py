@@ -21,10 +21,10 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +32,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from benchmarks._report import read_through
 from benchmarks._server import FIRST_REQUESTS, server_of
@@ -50,7 +49,7 @@ from python_backend.pipeline import Pipeline
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scored:
+class Answer:
     """One answer of either side."""
 
     frame_indices: NDArray[np.int64]
@@ -59,6 +58,8 @@ class Scored:
     """(T,)."""
     timing_ms: dict[str, float]
     """By stage."""
+    usage: Usage = field(default_factory=Usage)
+    """What the whole question took, child processes included."""
 
 
 class ReferenceProcedure:
@@ -85,9 +86,8 @@ class ReferenceProcedure:
             dtype=torch.float32,
             device="cpu",
         )
-        self._kept: tuple[list[int], Tensor] | None = None
 
-    def score(self, video: Path, query: str, *, num_frames: int, sample_fps: float) -> Scored:
+    def score(self, video: Path, query: str, *, num_frames: int, sample_fps: float) -> Answer:
         """Decode, encode and ground, as its script does for each question."""
         timing_ms: dict[str, float] = {}
         with torch.inference_mode():
@@ -99,22 +99,11 @@ class ReferenceProcedure:
                 pixel_values = self._processor.preprocess(images, return_tensors="pt")
             with _lap(timing_ms, "encode"):
                 features = self._model.encode(pixel_values["pixel_values"])
-        self._kept = (indices, features)
-        return self.score_again(query, timing_ms)
-
-    def score_again(self, query: str, before_ms: Mapping[str, float] | None = None) -> Scored:
-        """Ground another question on the features of the last video, which its script throws away.
-
-        `before_ms` is what the stages before took, where they were run for this question.
-        """
-        assert self._kept is not None, "score a video first: there are no features"
-        indices, features = self._kept
-        timing_ms = dict(before_ms or {})
-        with torch.inference_mode(), _lap(timing_ms, "ground"):
-            logits = self._model.ground(features, self._tokenizer.text_ids(query))
-            # It sorts the scores; the order is made of them elsewhere here.
-            torch.sort(torch.sigmoid(logits), descending=True)
-        return Scored(
+            with _lap(timing_ms, "ground"):
+                logits = self._model.ground(features, self._tokenizer.text_ids(query))
+                # It sorts the scores; the order is made of them elsewhere here.
+                torch.sort(torch.sigmoid(logits), descending=True)
+        return Answer(
             frame_indices=np.array(indices, np.int64),
             frame_logits=logits.numpy(),
             timing_ms=timing_ms,
@@ -159,20 +148,9 @@ class Ask:
     """Ceiling on T."""
     sample_fps: float = 1.0
     """As the reference's benchmark runs."""
-    keeps_features: bool = False
-    """Whether the reference may use the features of the question before; ours always may."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a side answered and what that took, its child processes included."""
-
-    scored: Scored
-    usage: Usage
-    """Of the whole question."""
-
-
-Score = Callable[[Ask], Scored]
+Score = Callable[[Ask], Answer]
 
 
 def run_side(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -> list[Answer]:
@@ -195,24 +173,18 @@ def answer_all(name: SideName, place: Path, warm_up: Ask, asks: Sequence[Ask]) -
             score(warm_up)
         for ask in asks:
             read_through(ask.video)
-            with measured() as meter:
-                scored = score(ask)
-            answers.append(Answer(scored=scored, usage=meter.usage))
+            with measured() as usage:
+                answer = score(ask)
+            answers.append(replace(answer, usage=usage))
     return answers
 
 
 @contextmanager
 def _reference(name: SideName, checkpoint: Path, asks: Sequence[Ask]) -> Iterator[Score]:
     procedure = ReferenceProcedure(checkpoint)
-
-    def score(ask: Ask) -> Scored:
-        if ask.keeps_features:
-            return procedure.score_again(ask.query)
-        return procedure.score(
-            ask.video, ask.query, num_frames=ask.num_frames, sample_fps=ask.sample_fps
-        )
-
-    yield score
+    yield lambda ask: procedure.score(
+        ask.video, ask.query, num_frames=ask.num_frames, sample_fps=ask.sample_fps
+    )
 
 
 @contextmanager
@@ -226,7 +198,7 @@ def _in_process(name: SideName, engines: Path, asks: Sequence[Ask]) -> Iterator[
             cache=FeatureCache(CacheConfig(directory=Path(folder)), meter=Counts()),
         ) as pipeline,
     ):
-        yield lambda ask: _scored(pipeline.score(ask.video, ask.query, _options(ask, seek)))
+        yield lambda ask: _answer_of(pipeline.score(ask.video, ask.query, _options(ask, seek)))
 
 
 @contextmanager
@@ -239,7 +211,7 @@ def _triton(name: SideName, engines: Path, asks: Sequence[Ask]) -> Iterator[Scor
         ) as server,
         Client(f"grpc://{server.grpc_address}") as client,
     ):
-        yield lambda ask: _scored(
+        yield lambda ask: _answer_of(
             client.score(
                 queries=ask.query,
                 options=_options(ask, "exact"),
@@ -252,8 +224,8 @@ def _options(ask: Ask, seek: Seek) -> ScoreOptions:
     return ScoreOptions(num_frames=ask.num_frames, sample_fps=ask.sample_fps, seek=seek)
 
 
-def _scored(result: ScoreResult) -> Scored:
-    return Scored(
+def _answer_of(result: ScoreResult) -> Answer:
+    return Answer(
         frame_indices=result.frame_indices,
         frame_logits=result.queries[0].frame_logits,
         timing_ms=dict(result.timing_ms),

@@ -13,8 +13,8 @@ Sample = dict[str, Any]
 """What one question took one side; see `sample`."""
 Pair = dict[str, Any]
 """Both sides' answers to the same question, one right after the other, as a report has them:
-"reference" and "ours" (samples), "reference_kept" (the sample of a reference that had kept the
-features, or None), "logit_error" (None of other frames), "reference_was_first", "commit"."""
+"reference" and "ours" (samples), "logit_error" (None of other frames), "reference_was_first",
+"commit"."""
 Floor = dict[str, float]
 """Least seconds by stage: "encode", "ground", or one of them."""
 
@@ -23,8 +23,8 @@ def sample(answer: Answer) -> Sample:
     """Return what an answer took: "usage", "timing_ms" by stage, "num_frames"."""
     return {
         "usage": asdict(answer.usage),
-        "timing_ms": answer.scored.timing_ms,
-        "num_frames": len(answer.scored.frame_indices),
+        "timing_ms": answer.timing_ms,
+        "num_frames": len(answer.frame_indices),
     }
 
 
@@ -37,9 +37,9 @@ def ratio_row(
     new video.
     """
     errors = [pair["logit_error"] for pair in pairs if pair["logit_error"] is not None]
-    row: dict[str, Any] = {
-        **_spread(_faster(pairs, "reference", "wall_seconds")),
-        "cpu_seconds": _spread(_faster(pairs, "reference", "cpu_seconds")),
+    return {
+        **_spread(_faster(pairs, "wall_seconds")),
+        "cpu_seconds": _spread(_faster(pairs, "cpu_seconds")),
         "floor_seconds": sum(needed.values()),
         "reference": _side([pair["reference"] for pair in pairs], needed, reference),
         "ours": _side([pair["ours"] for pair in pairs], needed, ours),
@@ -47,13 +47,6 @@ def ratio_row(
         "commits": sorted({str(pair["commit"]) for pair in pairs}),
         "all_pairs": list(pairs),
     }
-    kept = [pair for pair in pairs if pair["reference_kept"] is not None]
-    if kept:
-        row["if_the_reference_kept_features"] = {
-            **_spread(_faster(kept, "reference_kept", "wall_seconds")),
-            "reference": _side([pair["reference_kept"] for pair in kept], needed, reference),
-        }
-    return row
 
 
 def ratio_at_equal_peaks(pairs: Sequence[Pair], *, times_faster: float) -> dict[str, Any]:
@@ -71,8 +64,8 @@ def ratio_at_equal_peaks(pairs: Sequence[Pair], *, times_faster: float) -> dict[
     return _spread(ratios)
 
 
-def _faster(pairs: Sequence[Pair], side: str, clock: str) -> list[float]:
-    return [pair[side]["usage"][clock] / pair["ours"]["usage"][clock] for pair in pairs]
+def _faster(pairs: Sequence[Pair], clock: str) -> list[float]:
+    return [pair["reference"]["usage"][clock] / pair["ours"]["usage"][clock] for pair in pairs]
 
 
 def _side(samples: Sequence[Sample], needed: Floor, computed: Floor) -> dict[str, Any]:

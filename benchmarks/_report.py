@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._machine import Peaks, describe_machine
+from groundserve.files import whole_file
 
 _PACKAGES = (
     "numpy",
@@ -73,10 +74,10 @@ def write_report(path: Path | None, question: str, results: dict[str, Any], **ab
 
     `about` are the keyword arguments of `make_report`.
     """
-    text = json.dumps(make_report(question, results, **about), indent=2)
-    print(text)
+    report = make_report(question, results, **about)
+    print(json.dumps(report, indent=2))
     if path is not None:
-        write_text(path, text + "\n")
+        write_json(path, report)
 
 
 def make_report(
@@ -126,12 +127,11 @@ def make_report(
     }
 
 
-def write_text(path: Path, text: str) -> None:
+def write_json(path: Path, report: dict[str, Any]) -> None:
     """Write a file whole or not at all: a run that is cut off keeps what it had."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
+    with whole_file(path) as file:
+        file.write(json.dumps(report, indent=2).encode() + b"\n")
 
 
 def package_version(name: str) -> str | None:

@@ -12,33 +12,24 @@ from pathlib import Path
 import psutil
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Usage:
     """One piece of work; memory is each process's largest since it began, summed."""
 
-    wall_seconds: float
-    cpu_seconds: float
-    peak_rss_mib: float
-
-
-class UsageMeter:
-    """Fills `usage` when the work that `measured` wraps is done."""
-
-    usage: Usage
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_rss_mib: float = 0.0
 
 
 @contextmanager
-def measured() -> Iterator[UsageMeter]:
-    """Measure what this process and all its descendants take."""
-    root, meter = os.getpid(), UsageMeter()
+def measured() -> Iterator[Usage]:
+    """Measure what this process and all its descendants take; filled in at the block's end."""
+    root, usage = os.getpid(), Usage()
     cpu, started = tree_cpu_seconds(root), time.perf_counter()
-    yield meter
-    wall = time.perf_counter() - started
-    meter.usage = Usage(
-        wall_seconds=wall,
-        cpu_seconds=tree_cpu_seconds(root) - cpu,
-        peak_rss_mib=tree_peak_rss_mib(root),
-    )
+    yield usage
+    usage.wall_seconds = time.perf_counter() - started
+    usage.cpu_seconds = tree_cpu_seconds(root) - cpu
+    usage.peak_rss_mib = tree_peak_rss_mib(root)
 
 
 def tree_cpu_seconds(pid: int) -> float:

@@ -1,21 +1,15 @@
 """Who decodes the frames asked for fastest?
 
     python -m benchmarks.decode --media DIR --out DIR [--only codec=h264,gop=12|250]
-        [--libraries ours,pyav] [--repeats 3] [--cell-seconds 60] [--summary JSON] [--plan]
+        [--libraries ours,pyav] [--repeats 3] [--summary JSON]
 
-A cell is a video (codec, height, key interval, length), a number of frames spread over it, exact or
-moved to key frames, resized or whole; `all_cells` has them. In each, every library has a
-process of its own, which has imported it and decoded one frame before anything is timed; then they
-take turns, in an order drawn anew each round, with the file in the page cache. Opening the file is
-timed. Wall time, the CPU seconds of the process and its workers, and peak memory are kept. A
-library that fails is marked with its error. Videos that are missing are made first
-(`benchmarks.media`).
+A cell is a video and a number of frames spread over it, exact or moved to key frames, resized or
+whole. Every library has a process of its own, which has decoded one frame before anything is timed;
+they take turns in an order drawn anew each round, with the file in the page cache.
 
-`--out` keeps one JSON a cell; a cell that is there is not run again, so a run may be stopped.
-`--plan` prints the cells to run. A further round of a cell is begun only while it has taken less
-than `--cell-seconds`. `--summary` writes one JSON of all cells in `--out`: each with its shifts,
-the seconds of each library and round and the ratios of the others to ours, and over all how often
-ours is fastest, which it is where no other takes less than 0.97 of its time.
+`--out` keeps one JSON a cell; a cell that is there is not run again, so a run may be stopped. A
+further round of a cell is begun only while it has taken less than a minute. `--summary` writes one
+JSON of all cells in `--out`. Videos that are missing are made first.
 """
 
 from __future__ import annotations
@@ -25,7 +19,6 @@ import importlib.util
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -42,8 +35,8 @@ from benchmarks._report import (
     describe_video,
     package_version,
     read_through,
+    write_json,
     write_report,
-    write_text,
 )
 from benchmarks.media import DECODE, FRAMES_PER_SECOND, Codec, make_video
 from groundserve.families.videoitg.sampling import snap_to_keyframes
@@ -53,6 +46,7 @@ _MODULES = {"ours": "groundserve", "pyav": "av", "opencv": "cv2"}
 
 
 IMAGE_SIZE = 384
+CELL_SECONDS = 60.0
 TIE = 0.97
 """Who needs at most 1/0.97 of the fastest other's time shares the first place."""
 
@@ -80,19 +74,15 @@ class Cell:
             f"{self.seek}_{self.output}"
         )
 
-    def frame_indices(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return int64 (m,) ordinals, and the seconds by which each wanted frame moved."""
+    def frame_indices(self) -> NDArray[np.int64]:
+        """Return int64 (m,) ordinals."""
         num_source_frames = self.seconds * FRAMES_PER_SECOND
         wanted = np.linspace(0, num_source_frames - 1, self.num_frames).astype(np.int64)
         if self.seek == "exact":
-            return wanted, np.zeros(len(wanted))
+            return wanted
         is_key = np.arange(num_source_frames) % self.gop == 0
         times = np.arange(num_source_frames) / FRAMES_PER_SECOND
-        # Each alone, for the server's own rule gives the largest shift only.
-        shifts = [
-            snap_to_keyframes(wanted[i : i + 1], is_key, times)[1] for i in range(len(wanted))
-        ]
-        return snap_to_keyframes(wanted, is_key, times)[0], np.array(shifts)
+        return snap_to_keyframes(wanted, is_key, times)[0]
 
 
 def all_cells() -> list[Cell]:
@@ -109,29 +99,22 @@ def all_cells() -> list[Cell]:
     return cells
 
 
-def choose_cells(cells: Iterable[Cell], only: str) -> list[Cell]:
-    """Keep the cells that `only` names: "codec=h264,gop=12"; a value may be "480|1080"."""
-    chosen = list(cells)
+def choose_cells(only: str) -> list[Cell]:
+    """Return the cells that `only` names: "codec=h264,gop=12"; a value may be "480|1080"."""
+    chosen = all_cells()
     for pair in filter(None, only.split(",")):
         name, _, values = pair.partition("=")
-        names = [field.name for field in fields(Cell)]
-        if name not in names:
-            raise ValueError(f"--only takes {', '.join(names)}, got {name!r}")
-        chosen = [cell for cell in chosen if str(getattr(cell, name)) in values.split("|")]
-    if not chosen:
-        raise ValueError(f"--only {only} leaves no cell: see --plan without it")
+        chosen = [cell for cell in chosen if str(getattr(cell, name, "")) in values.split("|")]
     return chosen
 
 
-def run_cell(
-    cell: Cell, media: Path, libraries: list[str], *, repeats: int, cell_seconds: float
-) -> dict[str, Any]:
-    """Measure all libraries in turns, and begin no further round after `cell_seconds`."""
+def run_cell(cell: Cell, media: Path, libraries: list[str], *, repeats: int) -> dict[str, Any]:
+    """Measure all libraries in turns, and begin no further round after a minute."""
     path = make_video(
         media, codec=cell.codec, height=cell.height, gop=cell.gop, seconds=cell.seconds
     )
     read_through(path)
-    indices = [int(index) for index in cell.frame_indices()[0]]
+    indices = cell.frame_indices().tolist()
     image_size = IMAGE_SIZE if cell.output == "resized" else None
     order = random.Random(cell.name)
     runs: dict[str, list[dict[str, Any]]] = {}
@@ -148,7 +131,7 @@ def run_cell(
                 answer = processes[name].run(job)
                 runs[name].append(answer)
                 spent += answer.get("wall_seconds", 0.0)
-            if spent >= cell_seconds:
+            if spent >= CELL_SECONDS:
                 break
     return cell_result(cell, runs) | {
         "commit": commit(),
@@ -162,7 +145,6 @@ def cell_result(cell: Cell, runs: dict[str, list[dict[str, Any]]]) -> dict[str, 
 
     The last one of a library that failed holds its error, and takes it out of the cell.
     """
-    indices, shifts = cell.frame_indices()
     libraries: dict[str, dict[str, Any]] = {}
     for name, answers in runs.items():
         if "error" in answers[-1]:
@@ -176,8 +158,7 @@ def cell_result(cell: Cell, runs: dict[str, list[dict[str, Any]]]) -> dict[str, 
         }
     return {
         **asdict(cell),
-        "num_decoded_targets": len(indices),
-        "shift_seconds": {"mean": float(shifts.mean()), "max": float(shifts.max())},
+        "num_decoded_targets": len(cell.frame_indices()),
         "libraries": libraries,
         "ratios": {clock: _ratios(libraries, clock) for clock in ("wall_seconds", "cpu_seconds")},
     }
@@ -196,7 +177,7 @@ def _ratios(libraries: dict[str, dict[str, Any]], clock: str) -> dict[str, float
 
 
 def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return, for each kind of cell and each clock, how often ours is fastest and by how much.
+    """Return, for each kind of cell, how often ours is fastest by wall time and by how much.
 
     The ratio of a cell is that of the fastest other library: its time over ours, above 1 where ours
     is faster. Where ours failed the ratio is 0; where all others did, the cell counts as ours, and
@@ -210,17 +191,16 @@ def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
     found = {}
     for kind, place in kinds.items():
         members = [cell for cell in cells if (cell["seek"], cell["output"]) == place]
-        clocks = ("wall_seconds", "cpu_seconds")
-        found[kind] = {clock: _summarise(members, clock) for clock in clocks}
+        found[kind] = {"wall_seconds": _summarise(members)}
     return found
 
 
-def _summarise(cells: list[dict[str, Any]], clock: str) -> dict[str, Any]:
+def _summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
     ratios: dict[str, tuple[float, str]] = {}
     num_alone = 0
     for cell in cells:
         name = Cell(**{field.name: cell[field.name] for field in fields(Cell)}).name
-        others = cell["ratios"][clock]
+        others = cell["ratios"]["wall_seconds"]
         if "error" in cell["libraries"]["ours"]:
             ratios[name] = (0.0, "all")
         elif others:
@@ -236,11 +216,6 @@ def _summarise(cells: list[dict[str, Any]], clock: str) -> dict[str, Any]:
         "share_fastest": won / len(cells) if cells else None,
         "median_ratio": float(np.median([one for one, _ in ratios.values()])) if ratios else None,
         "worst": worst and {"cell": worst, "ratio": ratios[worst][0], "library": ratios[worst][1]},
-        "lost": {
-            name: {"ratio": ratio, "library": library}
-            for name, (ratio, library) in sorted(ratios.items(), key=lambda item: item[1])
-            if ratio < TIE
-        },
     }
 
 
@@ -255,18 +230,6 @@ def _check_installed(libraries: list[str]) -> None:
             )
 
 
-def one_line(result: dict[str, Any]) -> str:
-    """Return a cell's times, or errors, in one line."""
-    words = []
-    for name, one in result["libraries"].items():
-        if "error" in one:
-            words.append(f"{name} failed ({one['error'][:40]})")
-            continue
-        wall, cpu = (float(np.median(one[f"{clock}_seconds"])) for clock in ("wall", "cpu"))
-        words.append(f"{name} {wall:.2f} s, cpu {cpu:.2f}")
-    return "; ".join(words)
-
-
 def write_summary(path: Path, folder: Path, *, repeats: int) -> None:
     """Write one report of all cells in a folder."""
     cells = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
@@ -274,8 +237,7 @@ def write_summary(path: Path, folder: Path, *, repeats: int) -> None:
         # A run that was stopped may go on with another commit, or on another machine.
         "measured_on": Counter(f"{one['commit']}, {one['cpu_model']}" for one in cells),
         "libraries": {
-            name: {"version": package_version(one.distribution), "how": one.how}
-            for name, one in LIBRARIES.items()
+            name: {"version": package_version(one.distribution)} for name, one in LIBRARIES.items()
         },
         "cells": cells,
         "summary": summarise(cells),
@@ -305,29 +267,21 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cells to run, such as codec=h264,gop=12|250")
     parser.add_argument("--libraries", default=",".join(LIBRARIES), help="(default: %(default)s)")
     parser.add_argument("--repeats", type=positive, default=3, help="rounds of a cell at most")
-    parser.add_argument("--cell-seconds", type=float, default=60.0, help="begin no round after")
     parser.add_argument("--summary", type=Path, help="JSON of all cells in --out")
-    parser.add_argument("--plan", action="store_true", help="print what would run")
     args = parser.parse_args()
     libraries = args.libraries.split(",")
     _check_installed(libraries)
-    try:
-        chosen = choose_cells(all_cells(), args.only)
-    except ValueError as error:
-        parser.error(str(error))
-    files = {args.out / f"{cell.name}.json": cell for cell in chosen}
+    files = {args.out / f"{cell.name}.json": cell for cell in choose_cells(args.only)}
+    if not files:
+        parser.error(f"--only {args.only} leaves no cell")
     missing = [(file, cell) for file, cell in files.items() if not file.exists()]
     # Drawn once, so that what slows the machine for a while meets cells of all kinds.
     random.Random(0).shuffle(missing)
-    if args.plan:
-        print("\n".join(cell.name for _, cell in missing))
-        return
     for number, (file, cell) in enumerate(missing, 1):
-        result = run_cell(
-            cell, args.media, libraries, repeats=args.repeats, cell_seconds=args.cell_seconds
-        )
-        write_text(file, json.dumps(result, indent=2) + "\n")
-        print(f"{number}/{len(missing)} {cell.name}: {one_line(result)}", flush=True)
+        result = run_cell(cell, args.media, libraries, repeats=args.repeats)
+        write_json(file, result)
+        ratios = result["ratios"]["wall_seconds"]
+        print(f"{number}/{len(missing)} {cell.name}, others over ours: {ratios}", flush=True)
     if args.summary is not None:
         write_summary(args.summary, args.out, repeats=args.repeats)
 

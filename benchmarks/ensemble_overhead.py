@@ -3,15 +3,10 @@
     python -m benchmarks.ensemble_overhead --video VIDEO [--engines DIR] [--repeats 18] [--out JSON]
 
 The shipped checkpoint is asked about 10 frames, and a given engine directory of profile `cpu` about
-64: one chunk, so that no decoding overlaps any encoding. Nothing is cached. Each request is made in
-three ways: in process; as one call of the ensemble, by Triton's own client; and by `Client`. All
-have all cores, and must answer the same bits. They take turns in all six orders one after another:
-who comes after a way that other processes worked on finds the caches cold.
-
-Beside the time, the processor seconds of every process that worked on a request are counted: this
-one, which is the client as well, and either the pipeline's media workers or the server with its
-models and theirs. What a server does once, at the first request of each instance of a model, is no
-part of it: such requests go before the first pair.
+64: one chunk, so that no decoding overlaps any encoding. Each request is made in process, as one
+call of the ensemble and by `Client`, which must answer the same bits. They take turns in all six
+orders: who comes after a way that other processes worked on finds the caches cold. The processor
+seconds are of every process that worked on a request, this one among them.
 """
 
 from __future__ import annotations

@@ -2,11 +2,9 @@
 
 python -m benchmarks.gpu_check --out JSON [--minutes 10] [--media DIR] [--engines DIR] [--small]
 
-Needs PyTorch and transformers. Sizes are those of the released model, weights and frames are noise
-(no weights are downloaded), except for the parity of `digits`, which ships with its weights. The
-parts stand by themselves, in a process that is not this one: a part that fails in any way, finds
-nothing to run on, takes three times what it may take or no longer fits into the time is recorded as
-such, and the file is written after each.
+Needs PyTorch and transformers. Sizes are those of the released model, weights and frames are noise,
+except for the parity of `digits`. A part that fails in any way, finds nothing to run on, takes
+three times what it may take or no longer fits into the time is recorded as such.
 `--small --device cpu` tries the program.
 """
 
@@ -14,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Run every part."""
     args = parse(arguments)
     size = SMALL if args.small else FULL
-    scale = SMALL_SCALE if args.small else 1.0
     report = Report(args.out, device=args.device, size=size.name, budget_seconds=60 * args.minutes)
     # Ends it here where the file cannot be written; later that costs the file only.
     report.save()
@@ -44,8 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for part in parts(size, args):
-            limit = LIMIT_FACTOR * part.seconds * scale + START_SECONDS
-            report.run(part, partial(worker.run, limit_seconds=limit), scale=scale)
+            limit = LIMIT_FACTOR * part.seconds + START_SECONDS
+            report.run(part, partial(worker.run, limit_seconds=limit))
     except KeyboardInterrupt:
         print("interrupted; what was measured before stays")
     finally:
@@ -82,7 +80,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def parts(size: Size, args: argparse.Namespace) -> list[Part]:
     """Return what is measured, the most important first."""
-    return [
+    everything = [
         Part("ceilings", 15, "speed:measure_ceilings"),
         Part("main request", 60, "speed:measure_request", (size.main_frames,)),
         Part("reference", 90, "speed:measure_reference"),
@@ -91,10 +89,11 @@ def parts(size: Size, args: argparse.Namespace) -> list[Part]:
         Part("kernel orders", 60, "speed:measure_orders"),
         Part("other lengths", 60, "speed:measure_sweep"),
         Part("compilation", 120, "speed:measure_compilation"),
-        Part("reference, tuned", 90, "speed:measure_tuned_reference"),
         Part("engines", 60, "engines:check_engines", (args.engines, args.checkpoint)),
         Part("decode", 60, "media:measure_media", (args.media,)),
     ]
+    scale = SMALL_SCALE if args.small else 1.0
+    return [replace(part, seconds=scale * part.seconds) for part in everything]
 
 
 def judge(report: Report, size: Size) -> list[dict[str, Any]]:
@@ -126,15 +125,6 @@ def print_table(report: Report) -> None:
     for part in report.parts:
         why = part.get("why") or part.get("error") or ""
         print(f"{part['part']:<24}{part['status']:<9}{part['seconds']:6.1f} s  {why[:100]}")
-    for row in report.parts:
-        if row["part"] == "main request" and row["status"] == "ok":
-            for stage in ("encode", "ground_is_repeat", "cold"):
-                timed = row["results"][stage]
-                share = timed["fraction_of_ceiling"]
-                print(
-                    f"{stage:<24}{timed['median_ms']:9.1f} ms {timed['tflops']:7.1f} TFLOP/s"
-                    + ("" if share is None else f" {share:6.1%} of the ceiling")
-                )
     for target in report.targets:
         words = {True: "met", False: "MISSED", None: "not judged"}[target["met"]]
         value = "-" if target["measured"] is None else f"{target['measured']:.2f}"

@@ -12,7 +12,6 @@ where a test failed or none ran.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._command import positive, run
-from benchmarks._report import make_report, spread, write_text
+from benchmarks._report import make_report, spread, write_json
 
 _OUTCOMES = {"failure": "failed", "error": "failed", "skipped": "skipped"}
 _MESSAGE_CHARACTERS = 2000
@@ -101,7 +100,7 @@ def main() -> None:
         runs.append(run_once(args.selection, args.pytest_arguments))
         results = summarise(runs)
         report = make_report("does a test hold every time", results, repeats=number)
-        write_text(args.out, f"{json.dumps(report, indent=2)}\n")
+        write_json(args.out, report)
         outcomes = Counter(call["outcome"] for call in runs[-1])
         took = time.perf_counter() - started
         print(f"{number}/{args.times}: {dict(outcomes)} ({took:.1f} s)", flush=True)

@@ -3,17 +3,10 @@
 python -m benchmarks.serve [VIDEO] [--engines DIR | --url HOST:PORT [--server-pid PID]] [--out JSON]
     [--ways grpc,client] [--cached-shares 1,0.5,0] [--clients 1,4,8] [--shares 0.5,1,2]
 
-For each way to ask and each share of requests about a video that the server has seen (the others
-upload it with another hash: a `free` box at its end, which readers skip):
-
-- closed loop: each of so many clients asks again once it is answered;
-- open loop: requests arrive as a Poisson process at shares of the best closed loop's rate, whatever
-  becomes of those before. Their time counts from the arrival.
-
-`grpc` calls the public model with Triton's own client, `client` is groundserve's. Without
-`--engines` and `--url` the shipped checkpoint is served with a cache of features. The floor is what
-the cores could answer if they never waited, at the processor time an answer that was measured, with
-the load generator's in it.
+Closed and open loops, as docs/benchmarks.md has them, for each way to ask and each share of
+requests about a video that the server has seen. `grpc` calls the public model with Triton's own
+client, `client` is groundserve's. Without `--engines` and `--url` the shipped checkpoint is served
+with a cache of features. The floor counts the load generator's processor time too.
 """
 
 from __future__ import annotations
@@ -159,13 +152,12 @@ def summarise(
         "cpu": {
             "seconds_per_answer": cpu_seconds / num_done if num_done else None,
             "floor_answers_per_second": floor,
-            "share_of_floor": num_done / seconds / floor if num_done else None,
         },
     }
 
 
 def unseen(video: bytes) -> bytes:
-    """Return an MP4 under a hash that it never had."""
+    """Return an MP4 under a hash that it never had: a `free` box ends it, which readers skip."""
     mark = uuid.uuid4().bytes
     return video + struct.pack(">I4s", 8 + len(mark), b"free") + mark
 

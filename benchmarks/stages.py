@@ -4,11 +4,8 @@ python -m benchmarks.stages --checkpoint DIR --engines DIR --video FILE [--num-f
     [--repeats 3] [--out JSON]
 
 The stages of one question run one after the other in this process, each with all cores, where
-`Pipeline.score` overlaps decoding with encoding. Floors: of the networks, their arithmetic over the
-best rate of float32 products measured here; of decoding, the same packets through FFmpeg's decoder
-alone, on one thread, shared out over the cores; of whatever copies, its bytes over the rate of a
-copy. `convert` and `resize` are parts of `decode` and are timed on one core. What Triton adds is
-measured by `benchmarks.ensemble_overhead`.
+`Pipeline.score` overlaps decoding with encoding. docs/benchmarks.md says what their floors are.
+`convert` and `resize` are parts of `decode` and are timed on one core.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ from benchmarks._command import existing_file, positive, run
 from benchmarks._machine import Peaks, measure_peaks
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import Usage, measured
-from benchmarks.gpu.size import NetFlop, Size
+from benchmarks.gpu.size import Size
 from groundserve import ScoreOptions
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.vision_inputs import VisionInputs
@@ -65,9 +62,9 @@ class Costs:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Book what the block takes."""
-        with measured() as meter:
+        with measured() as usage:
             yield
-        self.usage.setdefault(stage, []).append(meter.usage)
+        self.usage.setdefault(stage, []).append(usage)
 
     def moved(self, stage: str, *arrays: NDArray[Any]) -> None:
         """Book what a stage read and made."""
@@ -190,11 +187,11 @@ def main() -> None:
         (text_ids,) = pipeline.parse_questions([QUERY]).text_ids
         num_frames = len(pipeline.score(video, QUERY, options).frame_indices)
     checkpoint = Checkpoint.open(args.checkpoint)
-    flop = NetFlop.of(Size.of(checkpoint, num_frames=num_frames, num_text_tokens=len(text_ids)))
+    size = Size.of(checkpoint, num_frames=num_frames, num_text_tokens=len(text_ids))
     results = {
         "num_frames": num_frames,
-        "net_flop": {"encode": flop.encode, "ground": flop.ground},
-        "stages": stage_rows(repeats, flop.seconds(peaks)),
+        "net_flop": size.net_flop(),
+        "stages": stage_rows(repeats, peaks.net_seconds(size.net_flop())),
     }
     write_report(
         args.out,

@@ -3,18 +3,9 @@
 python -m benchmarks.vs_reference --media DIR --checkpoint DIR --engines DIR --out JSON
     [--engines-int8 DIR] [--pairs N] [--only RATIO ...] [--seconds 600] [--resume]
 
-Videos are made in `--media` where they are not there yet. The checkpoint is
-`scripts/make_seeded_checkpoint.py --out DIR`; engines are what `groundserve build
---checkpoint DIR --out DIR --profile cpu` makes of it, with `--precision int8` for the second.
-
-`_reference` says how the reference is re-enacted (it needs decord: benchmarks/requirements.txt).
-Each side answers in a fresh process that has answered about another video before; which side goes
-first changes from pair to pair; the file is in the page cache. Sampled frames must be the same and
-logits agree as closely as the gate of a build asks, or the run stops. Every pair is written when it
-is done, and `--resume` goes on from there, also with another commit: each pair says its own.
-
-The floor is the arithmetic of the networks over the best rate of float32 products that PyTorch and
-ONNX Runtime reach on this machine; decoding has none.
+docs/benchmarks.md says how to make checkpoint and engines, and how it is measured; `_reference`
+how the reference is re-enacted. Videos are made in `--media` where they are not there yet. Every
+pair is written when it is done, and `--resume` goes on from there, also with another commit.
 """
 
 from __future__ import annotations
@@ -26,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,10 +28,10 @@ from benchmarks._command import positive, run
 from benchmarks._machine import Peaks, describe_machine, measure_peaks
 from benchmarks._reference import Answer, Ask, SideName, run_side
 from benchmarks._reference_ratios import Pair, ratio_at_equal_peaks, ratio_row, sample
-from benchmarks._report import commit, describe_video, make_report, write_text
+from benchmarks._report import commit, describe_video, make_report, write_json
 from benchmarks._server import FIRST_REQUESTS
 from benchmarks.gpu.models import relative_error
-from benchmarks.gpu.size import NetFlop, Size
+from benchmarks.gpu.size import Size
 from benchmarks.media import Codec, make_video
 from groundserve.engines.manifest import Manifest
 from groundserve.families.videoitg.checkpoint import Checkpoint
@@ -102,8 +93,6 @@ class Run:
     settings: dict[str, Any]
     """What must be the same for a run to be resumed."""
     inputs: list[dict[str, Any]]
-    left_out: dict[str, str]
-    """Ratio -> why it is not measured."""
     out: Path
     pairs: dict[str, list[Pair]] = field(default_factory=dict)
     """By ratio, `second_question` among them."""
@@ -117,18 +106,15 @@ class Run:
         warm_up = Ask(video=self.warm_up, query=QUERIES[0], num_frames=64, sample_fps=2.0)
         ask = partial(Ask, video=self.videos[workload.ratio], num_frames=workload.num_frames)
         asks = [ask(query=query) for query in (QUERIES if workload.asks_again else QUERIES[:1])]
-        kept_asks = [ask(query=QUERIES[1], keeps_features=True)] if workload.asks_again else []
         answers = {}
         for side in sides if is_reference_first else reversed(sides):
-            more = kept_asks if side == "reference" else []
-            answers[side] = run_side(side, places[side], warm_up, [*asks, *more])
+            answers[side] = run_side(side, places[side], warm_up, asks)
         reference, ours = (answers[side] for side in sides)
 
-        def pair(number: int, kept: Answer | None = None) -> Pair:
+        def pair(number: int) -> Pair:
             return {
                 "reference": sample(reference[number]),
                 "ours": sample(ours[number]),
-                "reference_kept": None if kept is None else sample(kept),
                 "logit_error": logit_error(reference[number], ours[number], workload),
                 "reference_was_first": is_reference_first,
                 "commit": self.commit,
@@ -136,16 +122,13 @@ class Run:
 
         done.append(pair(0))
         if workload.asks_again:
-            self.pairs.setdefault(SECOND_QUESTION, []).append(pair(1, kept=reference[2]))
+            self.pairs.setdefault(SECOND_QUESTION, []).append(pair(1))
         self.write()
 
     def write(self) -> None:
         """Write what is known so far."""
         results = {
             "settings": self.settings,
-            "left_out": self.left_out,
-            # Plainly, for who reads a ratio: whose kernels the reference's networks ran on.
-            "pytorch_share_of_peak": 1 / self._times_torch(),
             "ratios": {
                 ratio: self._row(ratio, pairs) for ratio, pairs in self.pairs.items() if pairs
             },
@@ -158,17 +141,13 @@ class Run:
             repeats=max((len(pairs) for pairs in self.pairs.values()), default=0),
             peaks=self.peaks,
         )
-        write_text(self.out, json.dumps(report, indent=2) + "\n")
-
-    def _times_torch(self) -> float:
-        """Return the machine's peak over PyTorch's, whose kernels may be far from it."""
-        return self.peaks.sgemm_gflops / self.peaks.sgemm_gflops_by_library["torch"]
+        write_json(self.out, report)
 
     def _row(self, ratio: str, pairs: Sequence[Pair]) -> dict[str, Any]:
         is_second = ratio == SECOND_QUESTION
         is_int8 = any(work.ratio == ratio and not work.is_exact for work in WORKLOADS)
         num_frames = pairs[0]["reference"]["num_frames"]
-        needed = self._flop(num_frames, second=is_second).seconds(self.peaks)
+        needed = self.peaks.net_seconds(self._flop(num_frames, second=is_second))
         if is_second:
             del needed["encode"]
         # A keyframe serves several targets: then ours has fewer frames.
@@ -177,21 +156,19 @@ class Run:
         row = ratio_row(
             pairs,
             needed=needed,
-            ours=ours.seconds(self.peaks, is_int8=is_int8),
-            reference=reference.seconds(self.peaks),
+            ours=self.peaks.net_seconds(ours, is_int8=is_int8),
+            reference=self.peaks.net_seconds(reference),
         )
-        share = row["reference"]["nets_share_of_peak"]
-        row["reference"]["nets_share_of_torch_peak"] = share and share * self._times_torch()
-        row["if_pytorch_reached_the_peak"] = ratio_at_equal_peaks(
-            pairs, times_faster=self._times_torch()
-        )
+        # PyTorch's kernels may be far from the machine's peak.
+        times = self.peaks.sgemm_gflops / self.peaks.sgemm_gflops_by_library["torch"]
+        row["if_pytorch_reached_the_peak"] = ratio_at_equal_peaks(pairs, times_faster=times)
         return row
 
-    def _flop(self, num_frames: int, *, second: bool, all_layers: bool = False) -> NetFlop:
+    def _flop(self, num_frames: int, *, second: bool, all_layers: bool = False) -> dict[str, float]:
         tokenizer, pad_token_id = self.checkpoint.load_tokenizer()
         text_ids = QueryTokenizer(tokenizer, pad_token_id=pad_token_id).text_ids(QUERIES[second])
         size = Size.of(self.checkpoint, num_frames=num_frames, num_text_tokens=len(text_ids))
-        return NetFlop.of(size, all_layers=all_layers)
+        return size.net_flop(all_layers=all_layers)
 
 
 def logit_error(reference: Answer, ours: Answer, workload: Workload) -> float | None:
@@ -199,11 +176,11 @@ def logit_error(reference: Answer, ours: Answer, workload: Workload) -> float | 
 
     Raises RuntimeError where the workload is exact, and they differ: no ratio means anything.
     """
-    if not np.array_equal(reference.scored.frame_indices, ours.scored.frame_indices):
+    if not np.array_equal(reference.frame_indices, ours.frame_indices):
         if workload.is_exact:
             raise RuntimeError(f"{workload.ratio}: the sides sampled other frames")
         return None
-    error = relative_error(ours.scored.frame_logits, reference.scored.frame_logits)
+    error = relative_error(ours.frame_logits, reference.frame_logits)
     bound = TOLERANCES["fp32"].logit_error
     if workload.is_exact and not error <= bound:
         raise RuntimeError(
@@ -250,7 +227,9 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def prepare(args: argparse.Namespace, workloads: Sequence[Workload]) -> Run:
+def prepare(
+    args: argparse.Namespace, engines: dict[SideName, Path], workloads: Sequence[Workload]
+) -> Run:
     """Make the videos, measure the peaks and read what `--resume` goes on with."""
     checkpoint = Checkpoint.open(args.checkpoint)
     clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
@@ -268,7 +247,8 @@ def prepare(args: argparse.Namespace, workloads: Sequence[Workload]) -> Run:
     peaks = measure_peaks()
     if before:
         # The better one is nearer to what the machine can.
-        measured = Peaks.from_dict(before["machine"]["peaks"])
+        earlier = before["machine"]["peaks"]
+        measured = Peaks(**{name: earlier[name] for name in asdict(peaks)})
         peaks = max(peaks, measured, key=lambda one: one.sgemm_gflops)
     say(f"GEMM peak: {peaks.sgemm_gflops:.0f} GFLOP/s in float32")
     make = partial(make_video, args.media, height=720, seconds=args.seconds)
@@ -278,35 +258,28 @@ def prepare(args: argparse.Namespace, workloads: Sequence[Workload]) -> Run:
     ratios = before["results"]["ratios"] if before else {}
     return Run(
         checkpoint=checkpoint,
-        engines=engines_of(args),
+        engines=engines,
         warm_up=clips / "bikes.mp4",
         videos=videos,
         peaks=peaks,
         commit=commit(),
         settings=settings,
         inputs=list(inputs.values()),
-        left_out={ratio: "no --engines-int8" for ratio in args.only if ratio not in videos},
         out=args.out,
         pairs={ratio: row["all_pairs"] for ratio, row in ratios.items()},
     )
 
 
-def engines_of(args: argparse.Namespace) -> dict[SideName, Path]:
-    """Return the engine directory of each side of ours that can be asked."""
-    engines: dict[SideName, Path] = {"in_process": args.engines, "triton": args.engines}
-    if args.engines_int8 is not None:
-        engines["int8_keyframes"] = args.engines_int8
-    return engines
-
-
 def main() -> None:
     """Run what is asked for and not done yet."""
     args = parse()
-    engines = engines_of(args)
+    engines: dict[SideName, Path] = {"in_process": args.engines, "triton": args.engines}
+    if args.engines_int8 is not None:
+        engines["int8_keyframes"] = args.engines_int8
     for directory in set(engines.values()):
         Manifest.load(directory)  # one without engines is refused before any video is made
     workloads = [work for work in WORKLOADS if work.ratio in args.only and work.ours in engines]
-    runner = prepare(args, workloads)
+    runner = prepare(args, engines, workloads)
     to_do = [
         work
         for work in workloads

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import os
 import random
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean, stdev
 
 import psutil
 
@@ -281,14 +281,13 @@ def _mean_cost(trials: Sequence[_Trial]) -> Cost | None:
     if not used:
         return None
     seconds = [trial.core_seconds for trial in used]
-    error = statistics.stdev(seconds) / math.sqrt(len(used)) if len(used) > 1 else None
     return Cost(
         num_items=len(used),
-        num_frames=statistics.mean(trial.num_frames for trial in used),
-        core_seconds=statistics.mean(seconds),
-        core_seconds_error=error,
-        tower_tflop=statistics.mean(trial.flops.tower for trial in used) / 1e12,
-        decoder_tflop=statistics.mean(trial.flops.decoder for trial in used) / 1e12,
+        num_frames=mean(trial.num_frames for trial in used),
+        core_seconds=mean(seconds),
+        core_seconds_error=stdev(seconds) / math.sqrt(len(used)) if len(used) > 1 else None,
+        tower_tflop=mean(trial.flops.tower for trial in used) / 1e12,
+        decoder_tflop=mean(trial.flops.decoder for trial in used) / 1e12,
     )
 
 

@@ -41,8 +41,7 @@ class DataConfig:
     vision_token_num: int
     """Budget of visual tokens; a frame of T has at most floor(sqrt(budget / T)) squared."""
     vision_min_num: int
-    """Square root of the fewest tokens a frame that are drawn; a video whose budget leaves fewer
-    cannot be read."""
+    """Square root of the fewest tokens a frame that are drawn, and may be left by the budget."""
     max_length: int
     """Most visual and text tokens of one sequence; a longer sample cannot be read."""
     questions_per_video: int = 1
@@ -50,11 +49,10 @@ class DataConfig:
     group_by_length: bool = False
     """Sort blocks of a shuffled epoch by the number of words of the question."""
     frame_cache: Path | None = None
-    """Folder that keeps the sampled frames of videos as JPEG, for all ranks and epochs; None
-    decodes a video whenever it is read. JPEG changes frames a little."""
+    """Folder that keeps the sampled frames of videos as JPEG, for all ranks and epochs."""
     max_unreadable_share: float = 0.05
-    """A run ends when something of more than this share of the items it tried cannot be read; one
-    in twenty is likely a folder that was not downloaded. 1 never ends a run."""
+    """A run ends when more than this share of the items it tried cannot be read; see
+    `train.unreadable`. One in twenty is likely a folder that was not downloaded."""
     num_workers: int = 2
     """Processes of each rank that decode; they work ahead of the training step."""
 
@@ -81,11 +79,8 @@ class OptimizerConfig:
     out_proj_matches_projector: bool = True
     """Reproduce that match; False gives the fast rate to the head alone."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's."""
     eps: float = 1e-8
-    """AdamW's."""
     weight_decay: float = 0.0
-    """The reference decays nothing."""
     warmup_ratio: float
     """Share of the steps, rounded up, in which the rate rises from 0."""
     max_grad_norm: float | None = None
@@ -108,12 +103,12 @@ class ValidationConfig:
 
     records: Path
     """JSON list of records that are not trained on, in the format of stage 4; at least one with
-    relevant frames. A record that breaks the format ends the run before it begins."""
+    relevant frames."""
     media_root: Path
     """Folder that their `video` paths start from."""
     every_steps: int
-    """Steps between measurements. There is one before the first step and one after the last, and
-    a checkpoint is written wherever one is due."""
+    """Steps between measurements, of which there is one before the first step and one after the
+    last; a checkpoint is written wherever one is due."""
 
     def __post_init__(self) -> None:
         _check_at_least("every_steps", self.every_steps, 1)
@@ -134,9 +129,7 @@ class StageConfig:
     """Folder of the run: `checkpoint-<step>/`, `final/`, `metrics.jsonl`, `tensorboard/`; with
     `validation` also `best/`."""
     data: DataConfig
-    """Samples."""
     optimizer: OptimizerConfig
-    """Steps."""
     validation: ValidationConfig | None = None
     """Frame AP on other records during stage 4, and the best checkpoint by it; None: neither."""
     variant: Variant = "pooling"
@@ -160,8 +153,7 @@ class StageConfig:
     """What several processes share: nothing (one process), gradients (`ddp`), weights as well
     (`fsdp2`), or weights within a node and gradients between nodes (`hsdp`)."""
     auxiliary_weight: float = 0.0
-    """Weight of a per-frame loss on what the records say is shown (`frame_targets`); not the
-    reference's, whose captions play that part at full size."""
+    """Weight of a per-frame loss on what the records say is shown, which the reference has not."""
     save_every_steps: int = 500
     """Steps between checkpoints."""
     keep_last: int = 2

@@ -77,15 +77,10 @@ def train(
 ) -> Path:
     """Train one stage; under torchrun, every process calls this.
 
-    Args:
-        config: The run.
-        resume: Go on from the newest checkpoint in `config.out`, or from the start where there is
-            none yet. The losses and weights are those of a run that was never interrupted.
-        on_step: Called after every step, in the first process.
-        on_validation: The same after every measurement.
-
-    Returns:
-        `<out>/final`, a checkpoint in the reference's layout.
+    With `resume` it goes on from the newest checkpoint in `config.out`, or from the start where
+    there is none yet; losses and weights are those of a run that was never interrupted. `on_step`
+    and `on_validation` are called in the first process. Returned is `<out>/final`, a checkpoint in
+    the reference's layout.
 
     Raises:
         InvalidRequestError: The config, what it names, or `resume` cannot be used; no sample, or

@@ -3,15 +3,14 @@
     <out>/best/                            what serving, the next stage and the reference read
     <out>/best/groundserve_validation.json which step it is, and its figures: all the state there is
 
-The figure is that of `groundserve eval --records`: one frame a second with serving's
-ceiling of frames, whatever `data.sample_fps` and `data.max_frames` say; serving's tokens of a frame
-in the run's budget; the mean average precision over the questions that some frame answers. A record
-whose `frame_num` lies past the frames of its video, or whose video cannot be read, is left out and
-counted. What differs is the arithmetic: `precision` is the run's, and so is a frame cache.
+The figure is that of `groundserve eval --records`, in the run's `precision` and through its frame
+cache: one frame a second with serving's ceiling of frames, whatever `data.sample_fps` and
+`data.max_frames` say, and serving's tokens of a frame in the run's budget. A record whose
+`frame_num` lies past the frames of its video, or whose video cannot be read, is left out and
+counted.
 
-Nothing of it touches what training draws its random numbers from, or the order of its samples. A
-measurement that is due and not in the log yet is made up for when the run goes on: whatever ended
-it, its log and its best checkpoint are in the end those of a run that nothing interrupted.
+Nothing of it touches what training draws its random numbers from. A measurement that is due and not
+in the log yet is made up for when the run goes on.
 """
 
 from __future__ import annotations

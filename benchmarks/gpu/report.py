@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import make_report, write_text
+from benchmarks._report import make_report, write_json
 
 _SMI_FIELDS = (
     "name",
@@ -41,7 +40,7 @@ class Part:
 
     name: str
     seconds: float
-    """What it may take at full size; left out where less is left of the budget."""
+    """What it may take; left out where less is left of the budget."""
     target: str
     """"module:function" below benchmarks.gpu, imported where it runs; called with the `Bench` and
     the arguments."""
@@ -61,18 +60,16 @@ class Report:
         self.parts: list[dict[str, Any]] = []
         self.targets: list[dict[str, Any]] = []
 
-    def run(
-        self, part: Part, runner: Callable[[Part], dict[str, Any]], *, scale: float = 1.0
-    ) -> None:
-        """Run a part that still fits, and write the file; `scale` is of its seconds.
+    def run(self, part: Part, runner: Callable[[Part], dict[str, Any]]) -> None:
+        """Run a part that still fits, and write the file.
 
         The runner returns an outcome whatever becomes of the part: `status` "ok" with `results`,
         "not run" with `why`, or "failed" with `error`.
         """
         started = time.monotonic()
-        left, needed = self._ends - started, part.seconds * scale
-        if needed > left:
-            why = f"{left:.0f} s were left, it may take {needed:.0f}"
+        left = self._ends - started
+        if part.seconds > left:
+            why = f"{left:.0f} s were left, it may take {part.seconds:.0f}"
             outcome: dict[str, Any] = {"status": "not run", "why": why}
         else:
             print(f"{left:6.0f} s left  {part.name}", flush=True)
@@ -87,7 +84,7 @@ class Report:
     def save(self) -> None:
         """Write what there is; NaN and infinity become null, which JSON lacks."""
         report = {**self._header, "targets": self.targets, "parts": self.parts}
-        write_text(self._path, json.dumps(finite(report), indent=2) + "\n")
+        write_json(self._path, finite(report))
 
 
 def nvidia_smi() -> dict[str, str] | None:

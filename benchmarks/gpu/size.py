@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from benchmarks._machine import Peaks
 from groundserve.families.videoitg.checkpoint import Checkpoint
 from groundserve.families.videoitg.config import KNOWN_TOWERS, CheckpointConfig, VisionConfig
 from groundserve.families.videoitg.grid import grid_side
@@ -69,32 +68,17 @@ class Size:
         projector = 2 * num_visual * (config.mm_hidden_size * width + width**2)
         return config.decoder_flop(num_tokens) + projector
 
-
-@dataclass(frozen=True, kw_only=True)
-class NetFlop:
-    """What the networks compute for one video and one question."""
-
-    encode: float
-    ground: float
-    """Projector and decoder."""
-
-    @classmethod
-    def of(cls, size: Size, *, all_layers: bool = False) -> NetFlop:
-        """Count by a model's dimensions.
+    def net_flop(self, *, all_layers: bool = False) -> dict[str, float]:
+        """Return what the networks compute for the main request: "encode" and "ground".
 
         With `all_layers` the vision layers behind the one that is used count, which the reference
         computes; its norm and pooling head never do.
         """
-        layers = size.tower.num_hidden_layers if all_layers else size.num_vision_layers
-        return cls(
-            encode=size.vision_flop(size.main_frames, num_layers=layers),
-            ground=size.grounding_flop(size.main_frames),
-        )
-
-    def seconds(self, peaks: Peaks, *, is_int8: bool = False) -> dict[str, float]:
-        """Return the least time of each; only vision is ever in 8 bits."""
-        rate = peaks.int8_gemm_gops if is_int8 else peaks.sgemm_gflops
-        return {"encode": self.encode / (rate * 1e9), "ground": peaks.gemm_seconds(self.ground)}
+        layers = self.tower.num_hidden_layers if all_layers else self.num_vision_layers
+        return {
+            "encode": self.vision_flop(self.main_frames, num_layers=layers),
+            "ground": self.grounding_flop(self.main_frames),
+        }
 
 
 FULL = Size(

@@ -28,7 +28,6 @@ from python_backend.cuda import KernelOrder, compile_layers, fused_kernels
 
 KERNEL_ORDERS: tuple[KernelOrder, ...] = ("flash", "cudnn")
 _NEW_LENGTHS = 3
-_NO_GPU = NotRun("needs a GPU")
 _VISION_FRAMES = 64
 
 
@@ -202,7 +201,7 @@ def _first_calls(bench: Bench) -> list[float]:
 def measure_compilation(bench: Bench) -> PartResult:
     """Time both models and the main request with compiled layers and the faster kernel order."""
     if not is_gpu(bench.device):
-        return _NO_GPU
+        return NotRun("needs a GPU")
     calls = _model_calls(bench)
     rows: dict[str, Any] = {}
     with kernel_order(_faster_order(bench)) as order:
@@ -220,14 +219,6 @@ def measure_compilation(bench: Bench) -> PartResult:
         with compiled(bench):
             rows["main request"] = measure_request(bench, bench.size.main_frames)
     return {"kernel_order": order, **rows}
-
-
-def measure_tuned_reference(bench: Bench) -> PartResult:
-    """Time the reference beside ours with compiled layers and the faster kernel order."""
-    if not is_gpu(bench.device):
-        return _NO_GPU
-    with kernel_order(_faster_order(bench)) as order, compiled(bench):
-        return {"kernel_order": order, **measure_reference(bench)}
 
 
 @contextmanager

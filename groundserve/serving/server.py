@@ -269,7 +269,9 @@ class TritonServer:
         )
         triton.check_gpu(manifest, self._installation)
         if manifest.stages.grounder == "vllm":
-            self._prepare_vllm()
+            self.vllm = VllmEngine(self._engine_dir, log_file=self._log_file)
+            socket_path = {SOCKET_VARIABLE: str(self.vllm.socket)}
+            self._model_variables = {**self._model_variables, **socket_path}
         if manifest.builder["tensorrt"] is not None:
             TensorRTTarget.from_dict(manifest.builder["tensorrt"]).check_gpu()
         # After all that is quick to look at: it reads every byte of the engines.
@@ -293,10 +295,6 @@ class TritonServer:
         except BaseException:
             self.stop(keep_vllm=True)
             raise
-
-    def _prepare_vllm(self) -> None:
-        self.vllm = VllmEngine(self._engine_dir, log_file=self._log_file)
-        self._model_variables = {**self._model_variables, SOCKET_VARIABLE: str(self.vllm.socket)}
 
     def _launch(self) -> None:
         installation = self._installation

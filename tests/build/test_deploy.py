@@ -188,12 +188,6 @@ def test_resolve_digests_asks_for_the_image_of_a_profile(tmp_path, profile):
     assert asked == [f"nvcr.io/nvidia/tritonserver:{TAGS[profile]}"]
 
 
-def test_resolve_digests_knows_two_profiles(tmp_path):
-    run = run_resolve_digests(tmp_path, "sha256:12ab", profile="gpu-trt")
-    assert (run.returncode, run.stdout) == (2, "")
-    assert "gpu|gpu-trtllm" in run.stderr
-
-
 def code_blocks(language: str, page: str = DOCS) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 

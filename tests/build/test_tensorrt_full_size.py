@@ -6,14 +6,12 @@ Variants of the vision plan are built with two layers of the real widths (test_t
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
-from tests.support.reference import REPOSITORY
+from tests.support.full_size_plan import build_full_size
 
 MAX_MEMORY_GIB = 16
 
@@ -22,25 +20,16 @@ MAX_MEMORY_GIB = 16
     ("stage", "num_layers", "weights_mb", "max_kernels_a_layer"),
     [
         # SigLIP so400m, 384 px, 26 of 27 layers; 411 M weights of 16 bits.
-        pytest.param(["vision"], 26, 790, 10, id="so400m"),
+        pytest.param("vision", 26, 790, 10, id="so400m"),
         # 28 layers, head size and S of the real decoder, at a seventh of its width.
-        pytest.param(["scorer"], 28, 210, 16, id="qwen2_narrow"),
+        pytest.param("scorer", 28, 210, 16, id="qwen2_narrow"),
     ],
 )
 def test_a_full_size_plan_is_fused_in_every_layer(
     tmp_path, stage, num_layers, weights_mb, max_kernels_a_layer
 ):
-    options = ["--gpu-arch", "sm_89", "--gpu-arch", "sm_120"]
-    command = [sys.executable, "-m", "benchmarks.plan_size", *stage, *options, str(tmp_path)]
-    run = subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    result = json.loads(run.stdout)["results"]
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        result = pool.submit(build_full_size, stage, tmp_path).result()
     print(result)  # noqa: T201 - pytest shows it with -s
     assert result["num_layers"] == num_layers
     assert result["num_attention_layers"] == result["num_fused_kernels"] == num_layers

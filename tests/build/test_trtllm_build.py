@@ -114,18 +114,6 @@ def test_build_engine_refuses_unfused_attention(machine, tmp_path):
         build_tiny(tmp_path / "trtllm", precision="bf16")
 
 
-def refused_by(tmp_path):
-    with pytest.raises(
-        UnsupportedError, match=r"container nvcr\.io/nvidia/tritonserver:26\.07-trtllm-python-py3"
-    ) as refused:
-        build_tiny(tmp_path / "trtllm", precision="bf16")
-    return str(refused.value)
-
-
-def test_build_engine_says_that_the_builder_is_missing(tmp_path):
-    assert "by TensorRT-LLM 1.2.1, which is not installed here; build in" in refused_by(tmp_path)
-
-
 def test_build_engine_needs_a_gpu(machine, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UnsupportedError, match="the GPU of this machine, which has none"):

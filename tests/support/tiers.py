@@ -34,7 +34,6 @@ THOROUGH = (
     "tests/cli/test_train.py::test_sigterm",
     "tests/train/test_parallel.py",
     "tests/train/test_recipe.py",
-    "tests/train/test_state.py",
     "tests/train/test_stop.py",
     "tests/train/test_validation.py",
     "tests/unit/batch/test_crashes.py",

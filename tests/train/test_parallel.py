@@ -106,16 +106,20 @@ def alone(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp2", "fsdp2_projector"])
-def test_two_processes_train_as_one(folder, alone, name):
-    found, expected = metrics(folder / name), metrics(alone / name)
+def assert_trained_as(out, expected_out):
+    found, expected = metrics(out), metrics(expected_out)
     assert losses(found) == pytest.approx(losses(expected), rel=LOSS)
-    assert_same_weights(folder / name, alone / name, **WEIGHT)
+    assert_same_weights(out, expected_out, **WEIGHT)
     for line, wanted in zip(found, expected, strict=True):
         assert line["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-5)
         for key in ("step", "epoch", "learning_rates", "num_frames", "num_tokens"):
             assert line[key] == wanted[key]
         assert line["num_unreadable"] == wanted["num_unreadable"]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "fsdp2_projector"])
+def test_two_processes_train_as_one(folder, alone, name):
+    assert_trained_as(folder / name, alone / name)
 
 
 @pytest.fixture(scope="module")
@@ -134,13 +138,7 @@ def alone_as_nodes(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["hsdp", "hsdp_resumed"])
 def test_nodes_that_share_gradients_train_as_one_process(nodes, alone_as_nodes, name):
-    found, expected = metrics(nodes / name), metrics(alone_as_nodes)
-    assert losses(found) == pytest.approx(losses(expected), rel=LOSS)
-    assert_same_weights(nodes / name, alone_as_nodes, **WEIGHT)
-    for line, wanted in zip(found, expected, strict=True):
-        assert line["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-5)
-        for key in ("step", "epoch", "num_frames", "num_tokens", "num_unreadable"):
-            assert line[key] == wanted[key]
+    assert_trained_as(nodes / name, alone_as_nodes)
 
 
 def test_a_resumed_run_of_shards_is_the_same_to_the_last_bit(nodes):

@@ -78,14 +78,9 @@ def convert(
     """Convert a downloaded set.
 
     Called again after it was interrupted, it goes on with the file it had come to; with files that
-    were added to the download, it adds them.
-
-    Args:
-        name: One of `SETS`.
-        source: The download, as `hf download --repo-type dataset` lays it out.
-        out: Folder for the result; one conversion each.
-        include: Glob patterns of record files below the download; none: the set's own.
-        on_file: Told the name of each file before it is read.
+    were added to the download, it adds them. `source` is as `hf download --repo-type dataset` lays
+    it out; `include` are glob patterns of record files below it, where not the set's own; `on_file`
+    is told the name of each file before it is read.
 
     Raises:
         InvalidRequestError: A name, a folder or a whole file cannot be used, or no record can.

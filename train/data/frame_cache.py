@@ -3,12 +3,9 @@
     <frame_cache>/3f/3f9a41...safetensors    one file a video and rate: jpegs, offsets, ...
     <frame_cache>/.partial/                  files that are being written
 
-Processes, ranks and runs may share a folder: a file appears whole, by a rename, and two that write
-the same one write the same content. What a power failure tears has another checksum, counts as
-missing and is written anew. Nothing is removed, since every epoch reads all of it.
-
-JPEG loses a little, so what was just decoded goes through it too: a run reads the same frames
-whether they were in the cache or not.
+Processes, ranks and runs may share a folder: a file appears whole, by a rename. What a power
+failure tears has another checksum, counts as missing and is written anew. JPEG loses a little, so
+what was just decoded goes through it too: a run reads the same frames whether they were there.
 
 Shape letters: T sampled frames, S side of the resized frames.
 """

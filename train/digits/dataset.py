@@ -56,18 +56,11 @@ def write_grounding_set(
 ) -> Path:
     """Write `videos/` with a question of each type and one about something absent.
 
-    Args:
-        out: Folder to write into.
-        split: Whose handwriting; also part of the seed.
-        seed: Any number >= 0.
-        num_videos: How many.
-        num_frames: T, the seconds of each video, of which sampling takes a frame each.
-        num_more_order: Further questions of the hardest type, `order`, as far as there are any
-            that differ: for training, and with them the `frame_targets` tell order too. The videos
-            and the other questions stay the same.
-
-    Returns:
-        `records.json`, VideoITG-40K's format with `frame_targets` and `type`.
+    The split, whose handwriting is drawn, is part of the seed. `num_frames` are seconds, of which
+    sampling takes a frame each. `num_more_order` are further questions of the hardest type,
+    `order`, as far as there are any that differ; with them the `frame_targets` tell order too, and
+    all else stays the same. Returned is `records.json`, VideoITG-40K's format with `frame_targets`
+    and `type`.
     """
     (out / "videos").mkdir(parents=True, exist_ok=True)
     records = []
@@ -98,11 +91,7 @@ def write_grounding_set(
 
 
 def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> None:
-    """Write `images/`, `captions.json` for stage 1 and `conversations.json` for stage 2.
-
-    The conversations have the `frame_targets` that a picture shows; arguments as of
-    `write_grounding_set`.
-    """
+    """Write `images/`, `captions.json` for stage 1 and `conversations.json` for stage 2."""
     (out / "images").mkdir(parents=True, exist_ok=True)
     captions, conversations = [], []
     for number, rng in _streams("images", split, seed, num_images, 1):
@@ -121,10 +110,7 @@ def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> N
 def write_video_set(
     out: Path, *, split: Split, seed: int, num_videos: int, num_frames: int = 16
 ) -> Path:
-    """Write `videos/` and `conversations.json` (stage 3), LLaVA's format with `frame_targets`.
-
-    Arguments as of `write_grounding_set`.
-    """
+    """Write `videos/` and `conversations.json` (stage 3), LLaVA's format with `frame_targets`."""
     (out / "videos").mkdir(parents=True, exist_ok=True)
     records = []
     for number, rng in _streams("videos", split, seed, num_videos, num_frames):

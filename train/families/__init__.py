@@ -27,11 +27,8 @@ def find_family(init: Path | None) -> TrainingFamily:
     if init is not None:
         with suppress(OSError, ValueError, RecursionError):
             raw_config = json.loads((init / "config.json").read_text("utf-8"))
-    families = [_open(name) for name in _MODULES]
+    families: list[TrainingFamily] = [
+        extras.load(module, "train").FAMILY for module in _MODULES.values()
+    ]
     known = raw_config if isinstance(raw_config, dict) else {}
     return next((family for family in families if family.recognises(known)), families[0])
-
-
-def _open(name: str) -> TrainingFamily:
-    family: TrainingFamily = extras.load(_MODULES[name], "train").FAMILY
-    return family

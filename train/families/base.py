@@ -2,10 +2,9 @@
 
 Shape letters: T sampled frames, S their side, P tokens of a frame, D_v width of the features.
 
-`TrainingFamily.open_initial` returns an `Initial`: the model, its frozen vision stage, and the
-`SampleFormat` by which data become `Example`s. The `Initial` encodes an `Example`, the
-`TrainedModel` turns it into `Losses`, and the `Initial` writes what is trained, in the layout of
-the family's reference.
+An `Initial` has the model, its frozen vision stage, and the `SampleFormat` by which data become
+`Example`s. It encodes an `Example`, the `TrainedModel` turns that into `Losses`, and the `Initial`
+writes what is trained, in the layout of the family's reference.
 """
 
 from __future__ import annotations
@@ -161,11 +160,8 @@ class Initial(Source, Protocol):
     def write_files(self, directory: Path, state_dict: Mapping[str, Tensor]) -> None:
         """Write a checkpoint that serving, the next stage and the reference read.
 
-        Args:
-            directory: Exists and is empty.
-            state_dict: Whole tensors of `model` after training, by its names. They are asked for
-                one by one, and not held longer than it takes to write their file. The auxiliary
-                layer's are left out; they belong to the state that training resumes from.
+        The directory is empty. Whole tensors of `model` after training are asked for one by one,
+        and not held longer than it takes to write their file; the auxiliary layer's are left out.
         """
 
 

@@ -1,6 +1,5 @@
 """The procedure that ours is timed against computes what the reference recorded."""
 
-import numpy as np
 import pytest
 
 from benchmarks._reference import ReferenceProcedure
@@ -29,7 +28,3 @@ def test_it_scores_as_the_reference_did(clips, case):
     assert found.frame_indices.tolist() == case.frame_indices
     assert relative_error(found.frame_logits, case.logits) <= TOLERANCES["fp32"].logit_error
     assert list(found.timing_ms) == ["decode", "preprocess", "encode", "ground"]
-    # With the features kept, nothing but grounding is done again.
-    again = procedure.score_again(case.query)
-    np.testing.assert_array_equal(again.frame_logits, found.frame_logits)
-    assert list(again.timing_ms) == ["ground"]

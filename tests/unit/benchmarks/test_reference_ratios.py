@@ -14,7 +14,6 @@ def pair(reference, ours):
     return {
         "reference": reference,
         "ours": ours,
-        "reference_kept": None,
         "logit_error": 1e-6,
         "reference_was_first": True,
         "commit": "abc",

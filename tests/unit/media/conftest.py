@@ -8,9 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from groundserve.limits import Limits
-from groundserve.media import MediaWorkers
+from groundserve.media import MediaWorkers, Segments
+from groundserve.media._cut import cut_segments
 from groundserve.runtime.deadline import Deadline
 from tests.media_assets import Asset, asset_maker
+from tests.media_assets.reading import reader_of
 from tests.media_assets.whole_file import decode_whole_file
 
 MakeAsset = Callable[[Asset], Path]
@@ -32,6 +34,17 @@ def decode_asset(make_asset: MakeAsset) -> Callable[[Asset], list[NDArray[np.uin
         return decoded[asset.name]
 
     return decode
+
+
+@pytest.fixture
+def cut_asset(make_asset: MakeAsset) -> Callable[..., Segments]:
+    """Cut frames of an asset, named by their ordinals."""
+
+    def cut(asset: Asset, *frame_indices: int) -> Segments:
+        with reader_of(make_asset(asset)) as reader:
+            return cut_segments(reader, np.array(frame_indices))
+
+    return cut
 
 
 @pytest.fixture(scope="session")

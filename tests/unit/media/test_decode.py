@@ -28,15 +28,6 @@ from tests.media_assets.whole_file import decode_whole_file
 MakeAsset = Callable[[Asset], Path]
 
 
-@pytest.fixture
-def cut_asset(make_asset: MakeAsset) -> Callable[..., Segments]:
-    def cut(asset: Asset, *frame_indices: int) -> Segments:
-        with reader_of(make_asset(asset)) as reader:
-            return cut_segments(reader, np.array(frame_indices))
-
-    return cut
-
-
 def decode(
     segments: Segments, image_size: int | None = None, threads: int = 1
 ) -> NDArray[np.uint8]:

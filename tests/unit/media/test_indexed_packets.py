@@ -28,7 +28,6 @@ from tests.media_assets import (
 )
 from tests.media_assets.boxes import content_offset
 from tests.media_assets.layouts import CLEAR, UNCLEAR
-from tests.media_assets.mutation import mutate
 from tests.media_assets.reading import reader_of
 
 MakeAsset = Callable[[Asset], Path]
@@ -83,19 +82,6 @@ def test_equals_demuxing(
     assert_same(found, demux(path))
     if asset in (*CLEAR, *UNCLEAR):
         assert is_indexed(found) == (asset in CLEAR)
-
-
-@settings(deadline=None, max_examples=25)
-@given(which=st.sampled_from(DAMAGED), seed=st.integers(0, 2**32 - 1))
-def test_damaged_files_are_listed_as_demuxing_lists_them(
-    which: Asset,
-    seed: int,
-    make_asset: MakeAsset,
-    scratch: Path,
-    demux: Callable[[Path], PacketReader | str],
-) -> None:
-    scratch.write_bytes(mutate(make_asset(which).read_bytes(), seed))
-    assert_same(opened(scratch), demux(scratch))
 
 
 @settings(deadline=None, max_examples=50)

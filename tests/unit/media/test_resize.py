@@ -39,15 +39,6 @@ LIMITS = Limits()
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
 
 
-@pytest.fixture
-def cut_asset(make_asset: MakeAsset) -> CutAsset:
-    def cut(asset: Asset, *frame_indices: int) -> Segments:
-        with reader_of(make_asset(asset)) as reader:
-            return cut_segments(reader, np.array(frame_indices))
-
-    return cut
-
-
 def decode(
     segments: Segments, image_size: int, resize: ResizeRule, limits: Limits = LIMITS
 ) -> NDArray[np.uint8]:

@@ -156,26 +156,6 @@ def test_connections_that_ask_for_half_a_page_keep_nobody_else_waiting(keeper, m
             assert idle[0].recv(1) == b""
 
 
-def test_clients_that_connect_again_and_again_keep_nobody_else_waiting(address):
-    is_over = threading.Event()
-
-    def hang() -> None:
-        while not is_over.is_set():
-            with suppress(OSError), connect(address) as one:
-                one.sendall(b"GET /h")
-
-    threads = [threading.Thread(target=hang) for _ in range(40)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(20):
-            assert ask(address, "/health/live")[0] == 200
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join()
-
-
 def test_who_says_a_little_ever_again_is_given_up(monkeypatch, keeper):
     monkeypatch.setattr(module, "_REQUEST_SECONDS", 0.3)
     with keeper.serve() as address, connect(address) as slow:

@@ -332,21 +332,6 @@ def test_vllm_that_ended_loads_while_all_else_goes_on(server, supervisor, clock,
     assert vllm.actions == ["end", "launch"]
 
 
-def test_vllm_that_ends_again_and_again_is_started_after_growing_waits(server, supervisor, clock):
-    vllm = server.vllm = FakeVllm()
-    for num_launches in range(1, 9):
-        vllm.running = False
-        supervisor.check()
-        clock.now += MAX_DELAY_SECONDS if num_launches > 1 else 0
-        supervisor.check()
-        assert vllm.actions.count("launch") == num_launches
-    vllm.running = False
-    supervisor.check()
-    assert supervisor.board.problems == [
-        f"vLLM ended; it is started again in {MAX_DELAY_SECONDS:g} s"
-    ]
-
-
 def test_vllm_that_does_not_come_to_load_is_started_anew(server, supervisor, clock):
     vllm = server.vllm = FakeVllm()
     vllm.running = vllm.ready = False

@@ -1,13 +1,11 @@
 """Metrics and TensorBoard files."""
 
 import json
-import sys
 import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from groundserve.errors import MissingExtraError
 from train.logs import RunLog, StepReport, read_metrics
 
 
@@ -85,9 +83,3 @@ def test_tensorboard_has_the_same_numbers(tmp_path):
     assert scalars["train/seconds/data"] == [(1, 0.5), (2, 0.5)]
     assert scalars["train/seconds/wait"] == [(1, 0.75), (2, 0.75)]
     assert "validation/accuracy" not in scalars or not scalars["validation/accuracy"]
-
-
-def test_missing_tensorboard_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingExtraError, match=r"tensorboard is not installed.*\[train\]"):
-        RunLog(tmp_path, step=0)

@@ -41,15 +41,20 @@ def test_a_checkpoint_in_the_middle_is_exported(finished, tmp_path):
         export(config, finished / "checkpoint-5", tmp_path / "five")
 
 
-def test_export_from_the_command_line(finished, tmp_path):
-    config = make_config(finished)
-    (tmp_path / "run.toml").write_text(
-        f'init = "{config.init}"\nout = "{finished}"\n'
+@pytest.fixture
+def export_six(finished, tmp_path):
+    """Return a function that exports step 6 by the command line, with what is changed of it."""
+    config = tmp_path / "run.toml"
+    config.write_text(
+        f'init = "{make_config(finished).init}"\nout = "{finished}"\n'
         '[data]\nrecords = "records.json"\nmedia_root = "media"\n'
     )
+    return lambda *changed: main(["grounding", "--config", str(config), "--step", "6", *changed])
+
+
+def test_export_from_the_command_line(finished, export_six, tmp_path):
     out = tmp_path / "new" / "six"
-    given = ["grounding", "--config", str(tmp_path / "run.toml"), "--step", "6", "--out", str(out)]
-    main(given)
+    export_six("--out", str(out))
     tensors = load_file(out / "model.safetensors")
     expected = load_file(finished / "final" / "model.safetensors")
     assert tensors.keys() == expected.keys()
@@ -63,14 +68,9 @@ def test_export_from_the_command_line(finished, tmp_path):
         (["--config", "nowhere.toml"], "nowhere.toml"),
     ],
 )
-def test_export_says_what_is_wrong_in_its_last_line(changed, message, finished, tmp_path, capsys):
-    (tmp_path / "run.toml").write_text(
-        f'init = "{make_config(finished).init}"\nout = "{finished}"\n'
-        '[data]\nrecords = "records.json"\nmedia_root = "media"\n'
-    )
-    given = ["grounding", "--config", str(tmp_path / "run.toml"), "--step", "6", "--out", "unused"]
+def test_export_says_what_is_wrong_in_its_last_line(changed, message, export_six, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main([*given, *changed])
+        export_six("--out", "unused", *changed)
     assert re.search(message, capsys.readouterr().err.splitlines()[-1])
 
 

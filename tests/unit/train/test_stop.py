@@ -1,16 +1,11 @@
 """SIGTERM that comes while this process trains."""
 
-import json
 import signal
 from types import SimpleNamespace
 
-import pytest
-
-from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import make_config, run
 from train import stop
-from train.config import ValidationConfig
-from train.stop import SAME_STOP_SECONDS, RunStoppedError, stop_on_sigterm
+from train.stop import SAME_STOP_SECONDS, stop_on_sigterm
 
 
 def test_the_last_step_needs_no_stop(tmp_path):
@@ -24,23 +19,6 @@ def test_the_last_step_needs_no_stop(tmp_path):
     found = run(config, on_step=ask)
     assert [line["step"] for line in found] == [1, 2]
     assert (config.out / "final").is_dir()
-
-
-def test_validation_that_is_due_is_not_lost(tmp_path):
-    write_video(tmp_path / "a.mp4", num_frames=20)
-    records = tmp_path / "records.json"
-    records.write_text(json.dumps([question("a.mp4", frame_num=[1])]))
-    validation = ValidationConfig(records=records, media_root=tmp_path, every_steps=3)
-    config = make_config(tmp_path / "run", validation=validation, save_every_steps=100)
-
-    def ask(report):
-        if report.step == 2:
-            signal.raise_signal(signal.SIGTERM)
-
-    with pytest.raises(RunStoppedError, match=r"stopped by SIGTERM; wrote .*checkpoint-3, go on"):
-        run(config, on_step=ask)
-    found = run(config, resume=True)
-    assert [line["step"] for line in found if "validation" in line] == [0, 3, 6]
 
 
 def test_a_sigterm_that_comes_later_ends_the_process(monkeypatch):

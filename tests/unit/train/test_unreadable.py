@@ -1,33 +1,13 @@
 """Too many records that cannot be read end a run, and lose nothing of it."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from groundserve.errors import InvalidRequestError
 from tests.unit.train.runs import FakeData, assert_same_weights, make_config, metrics, run
 from train import unreadable
-from train.data import Unreadable
 from train.state import newest_checkpoint
-from train.unreadable import UnreadableRecords
-
-
-def records(lost, *, per_item=1):
-    found = UnreadableRecords((), num_items=10_000, speaks=False)
-    found.add(
-        (
-            Unreadable(item=item, source=f"{item}.mp4, record {k}", reason="it is missing")
-            for item in lost
-            for k in range(per_item)
-        ),
-        any_read=True,
-    )
-    return found
-
-
-def excess(found, *, num_tried, max_share=0.05):
-    return found.excess(num_tried=num_tried, max_share=max_share, checkpoint=Path("out/step"))
 
 
 def test_a_run_ends_with_a_checkpoint_and_goes_on_with_a_larger_share(tmp_path, monkeypatch):

@@ -43,9 +43,9 @@ def write_parquet(path, rows, *, schema=SCHEMA):
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, row_group_size=2)
 
 
-def write_json(path, records):
+def write_json(path, records, *, encoding="utf-8"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(records, indent=1))
+    path.write_text(json.dumps(records, indent=1), encoding)
 
 
 def write_tar(path, files, *, links=()):
@@ -158,7 +158,8 @@ def llava_pretrain(folder):
         }
         for i in range(2)
     ]
-    write_json(folder / "blip_laion_cc_sbu_558k.json", records)
+    # Some lists begin with a byte order mark.
+    write_json(folder / "blip_laion_cc_sbu_558k.json", records, encoding="utf-8-sig")
     write_json(folder / "blip_laion_cc_sbu_558k_meta.json", [])
     write_zip(folder / "images.zip", {f"0000{i}/{i}.jpg": jpeg(i) for i in range(2)})
     return folder

@@ -26,6 +26,7 @@ from tests.unit.train.data.samples import open_reader
 from tests.unit.train.runs import losses, make_config, metrics
 from train.convert import convert
 from train.families.videoitg.stages import STAGES
+from train.files import sole_writer
 from train.loop import train
 
 
@@ -245,6 +246,7 @@ def test_members_that_lead_elsewhere_are_left_out(tmp_path, suffix):
     ("content", "message"),
     [
         pytest.param(b'[{"id": 1}, {"id"', "must be a JSON list in UTF-8", id="cut"),
+        pytest.param(b'{"item": 1}', "be a JSON list, it begins with start_map", id="object"),
         pytest.param(b"[]", "no record can be used; most often: there is none", id="empty"),
         pytest.param(b"[3]", "most often: a record must be an object", id="all_bad"),
     ],
@@ -272,31 +274,10 @@ def test_a_result_inside_the_download_is_refused(make, tmp_path):
             convert("llava-video", download, out)
 
 
-HELD = """
-import sys
-from pathlib import Path
-from train.convert import convert
-
-def on_file(name):
-    print(name, flush=True)
-    sys.stdin.read()
-
-convert("llava-video", *map(Path, sys.argv[1:]), on_file=on_file)
-"""
-
-
 def test_two_at_once_are_one(make, tmp_path):
-    download, out = make(llava_video), tmp_path / "out"
-    command = [sys.executable, "-c", HELD, str(download), str(out)]
-    with subprocess.Popen(
-        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as first:
-        first.stdout.readline()
-        with pytest.raises(InvalidRequestError, match=r"another process writes to .*out; wait"):
-            convert("llava-video", download, out)
-        first.communicate()
-    assert first.returncode == 0
-    assert convert("llava-video", download, out).num_videos == 4
+    held = pytest.raises(InvalidRequestError, match=r"another process writes to .*out; wait")
+    with sole_writer(tmp_path / "out"), held:
+        convert("llava-video", make(llava_video), tmp_path / "out")
 
 
 def test_pyarrow_is_needed_for_parquet_alone(make, tmp_path, monkeypatch):

@@ -47,14 +47,6 @@ def test_a_resumed_run_reads_the_same_batches(make_data):
             np.testing.assert_array_equal(example.frames, same.frames)
 
 
-def test_two_ranks_read_what_one_process_accumulates(make_data):
-    data = make_data(records()[:4])
-    alone = read(data, last=4)
-    ranks = [read(data, last=2, rank=rank, world_size=2) for rank in (0, 1)]
-    interleaved = [batch for step in zip(*ranks, strict=True) for batch in step]
-    assert [summary(batch) for batch in interleaved] == [summary(batch) for batch in alone]
-
-
 COST = SampleCost(frame=0.0, token=1.0, pair=0.0)
 
 
@@ -89,15 +81,6 @@ def test_dealing_keeps_what_a_step_reads(make_data):
 def test_a_resumed_run_is_dealt_the_same(make_data):
     for whole, rest in zip(dealt(make_data), dealt(make_data, first=4), strict=True):
         assert [summary(batch) for batch in rest] == [summary(batch) for batch in whole[4:]]
-
-
-def test_an_unreadable_item_is_never_replaced(make_data):
-    data = make_data([*records()[:2], question("missing.mp4"), question("damaged.mp4")])
-    (batch,) = read(data, last=1, batch_size=4)
-    assert len(batch.examples) == 2
-    assert {lost.item for lost in batch.unreadable} == {2, 3}
-    words = {len(example.texts[0].ids) for example in batch.examples}
-    assert len(words) == 2  # both readable ones, each once
 
 
 def test_examples_come_in_file_order_with_the_grid_of_evaluation(make_data):

@@ -8,7 +8,7 @@ from PIL import Image
 from groundserve.data_record import Media
 from groundserve.errors import MediaError
 from groundserve.media._resize import resize
-from tests.unit.train.data.samples import IMAGE_SIZE, open_reader, source_frames, write_video
+from tests.unit.train.data.samples import IMAGE_SIZE, open_reader, source_frames
 from train.data.reader import read_image
 
 
@@ -23,14 +23,8 @@ def test_a_video_is_sampled_at_the_rate_and_resized(reader):
     assert frames.shape == (3, IMAGE_SIZE, IMAGE_SIZE, 3)
     assert frames.dtype == np.uint8
     assert source_frames(frames) == [0, 10, 20]
-    assert source_frames(reader.read(Media("video", "a.mp4"), sample_fps=2.0)) == [
-        0,
-        5,
-        10,
-        15,
-        20,
-        25,
-    ]
+    faster = reader.read(Media("video", "a.mp4"), sample_fps=2.0)
+    assert source_frames(faster) == list(range(0, 30, 5))
 
 
 def test_more_candidates_than_max_frames_are_thinned_by_rule_a(media_root):
@@ -38,17 +32,6 @@ def test_more_candidates_than_max_frames_are_thinned_by_rule_a(media_root):
     with closing(open_reader(media_root, max_frames=2)) as reader:
         frames = reader.read(Media("video", "a.mp4"), sample_fps=1.0)
     assert source_frames(frames) == [0, 20]
-
-
-def test_a_long_video_keeps_1024_frames_and_ends_on_the_last(media_root, reader):
-    write_video(media_root / "1030.mp4", num_frames=1030, fps=1)
-    frames = reader.read(Media("video", "1030.mp4"), sample_fps=1.0)
-    assert len(frames) == 1024
-    # scale = 1030 / 1024: round(scale - 1) = 0, round(1024 * scale - 1) = 1029 = 5 modulo 32;
-    # rule B would end on 1028.
-    kept = source_frames(frames)
-    assert kept[:3] == [0, 1, 2]
-    assert kept[-1] == 5
 
 
 def test_an_image_is_resized_as_a_frame_is(reader, media_root):

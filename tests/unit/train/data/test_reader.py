@@ -81,16 +81,6 @@ def test_an_item_that_cannot_be_read(make_data, record, changes, source, reason)
     assert "\n" not in unreadable.reason
 
 
-def test_a_malformed_record_is_unreadable_in_its_turn(make_data):
-    bad = {"id": "bad", "video": "a.mp4", "question": "What?"}
-    data = make_data([question("a.mp4"), bad])
-    batches = list(data.batches(first=0, last=2, rank=0, world_size=1, batch_size=1))
-    assert sorted(len(batch.examples) for batch in batches) == [0, 1]
-    (unreadable,) = [lost for batch in batches for lost in batch.unreadable]
-    assert (unreadable.item, unreadable.source) == (1, "a.mp4, record bad")
-    assert "frame_num must be" in unreadable.reason
-
-
 def test_a_fault_of_one_question_leaves_the_others(make_data):
     records = [
         question("a.mp4", "First", frame_num=[1]),

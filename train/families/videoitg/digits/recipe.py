@@ -54,9 +54,9 @@ class Phase:
     """One run of stage 4."""
 
     num_frames: int
-    num_videos: int
+    num_videos: int = 2000
     """Each is seen once, with all its questions."""
-    learning_rate: float
+    learning_rate: float = 1.2e-3
     num_more_order: int = 0
     """Questions of temporal order besides the one that every video has."""
     questions_per_video: int = 6
@@ -64,6 +64,17 @@ class Phase:
     batch_size: int = 2
     auxiliary_weight: float = 3.0
     """On what frames show. Little lets the question be learnt, more lets motion be seen."""
+
+
+_WITH_ORDER = Phase(
+    num_frames=24,
+    num_videos=1000,
+    learning_rate=1e-3,
+    num_more_order=3,
+    questions_per_video=9,
+    batch_size=1,
+    auxiliary_weight=8.0,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,41 +94,17 @@ class Recipe:
     # is seen after some 1,500 steps with one question on each of many videos (the fourth); order
     # only where the per-frame loss names what comes before and after (the last two).
     phases: tuple[Phase, ...] = (
-        Phase(num_frames=16, num_videos=2000, learning_rate=1.2e-3),
-        Phase(
-            num_frames=16,
-            num_videos=2000,
-            learning_rate=1.2e-3,
-            questions_per_video=3,
-            batch_size=4,
-            auxiliary_weight=6.0,
-        ),
-        Phase(num_frames=32, num_videos=800, learning_rate=1.2e-3, auxiliary_weight=6.0),
-        Phase(
-            num_frames=16,
-            num_videos=2000,
-            learning_rate=1.2e-3,
-            questions_per_video=1,
-            batch_size=8,
-            auxiliary_weight=10.0,
-        ),
+        Phase(num_frames=16),
+        Phase(num_frames=16, questions_per_video=3, batch_size=4, auxiliary_weight=6.0),
+        Phase(num_frames=32, num_videos=800, auxiliary_weight=6.0),
+        Phase(num_frames=16, questions_per_video=1, batch_size=8, auxiliary_weight=10.0),
         Phase(num_frames=48, num_videos=1500, learning_rate=1e-3),
-        Phase(
-            num_frames=24,
-            num_videos=1000,
-            learning_rate=1e-3,
-            num_more_order=3,
-            questions_per_video=9,
-            batch_size=1,
-            auxiliary_weight=8.0,
-        ),
-        Phase(
+        _WITH_ORDER,
+        replace(
+            _WITH_ORDER,
             num_frames=48,
             num_videos=600,
             learning_rate=8e-4,
-            num_more_order=3,
-            questions_per_video=9,
-            batch_size=1,
             auxiliary_weight=6.0,
         ),
     )

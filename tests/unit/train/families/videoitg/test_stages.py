@@ -139,6 +139,11 @@ def test_read_config_refuses(tmp_path, changes, message):
         read_config("grounding", write(tmp_path, **changes))
 
 
+def test_anchors_are_for_grounding_only(tmp_path):
+    with pytest.raises(InvalidRequestError, match='stage "projector" writes text'):
+        read_config("projector", write(tmp_path, top='variant = "anchor"'))
+
+
 @pytest.mark.parametrize("key", ["init", "out", "records", "media_root"])
 def test_read_config_requires_paths(tmp_path, key):
     path = write(tmp_path)
