@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,6 +32,7 @@ from groundserve.gateway.spool import Spool
 from groundserve.gateway.upstreams import Upstreams
 from groundserve.gateway.video_llms import VideoLlmClients
 from groundserve.gateway.work import Desk, Fetch
+from groundserve.serving.events import log_event
 from groundserve.url_reader import open_url
 
 _EXPIRE_SECONDS = 60.0
@@ -71,7 +74,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         spool.close()
 
     app: FastAPI = FastAPIOffline(
-        redoc_url=None, title="groundserve", version=__version__, lifespan=lifespan
+        redoc_url=None,
+        redirect_slashes=False,  # it would send callers to whatever host they name
+        title="groundserve",
+        version=__version__,
+        lifespan=lifespan,
     )
     app.state.gateway, app.state.jobs = desk, jobs
     for kind in (GroundserveError, RequestValidationError, ValidationError, HTTPException):
@@ -130,5 +137,8 @@ def _measure(metrics: Metrics, desk: Desk) -> None:
 
 async def _expire(spool: Spool) -> None:
     while True:
-        spool.expire()
+        try:
+            spool.expire()
+        except (OSError, sqlite3.Error):  # it may work the next time
+            log_event("expiry_failed", level=logging.ERROR)
         await asyncio.sleep(_EXPIRE_SECONDS)

@@ -5,6 +5,7 @@ Messages are ours: no path, no address and nothing that a server, a resolver or 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,6 +84,8 @@ def public_error(error: Exception) -> GroundserveError:
         case UnavailableError() if is_decoder_death(error):
             return error
         case UnavailableError():
+            return UnavailableError(_UNAVAILABLE)
+        case sqlite3.Error():  # the disk is full, or the like
             return UnavailableError(_UNAVAILABLE)
         case DeadlineExceededError():
             return DeadlineExceededError(_TOO_LATE)

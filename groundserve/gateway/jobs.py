@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import secrets
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
@@ -28,6 +29,8 @@ from groundserve.serving.events import log_event
 _MAX_TRIES = 5
 _PATIENCE_SECONDS = 600.0
 """How long a job waits for a server to be ready."""
+_AGAIN_SECONDS = 1.0
+"""Between two tries to keep an answer."""
 _BEAT_SECONDS = 15.0
 """Between two comments on a stream of events that has nothing to say."""
 
@@ -172,10 +175,21 @@ class Jobs:
             log_event("job_failed", level=logging.WARNING, job=job.id, error=type(error).__name__)
             values = {"status": "failed", "error": json.dumps(error_body(told))}
         finally:
-            if values:  # else it was cancelled
-                self._store.update_job(job.id, finished_at=time.time(), **values)
-            del self._running[job.id]
-            running.change()
+            try:
+                if values:  # else it was cancelled
+                    await self._end(job, values)
+            finally:
+                del self._running[job.id]
+                running.change()
+
+    async def _end(self, job: Job, values: dict[str, Any]) -> None:
+        """Note how a job ended, when the disk has room for it again at the latest."""
+        while True:
+            try:
+                return self._store.update_job(job.id, finished_at=time.time(), **values)
+            except sqlite3.Error:
+                log_event("job_not_kept", level=logging.ERROR, job=job.id)
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _work(self, job: Job, owner: Owner | None, running: _Running) -> str:
         if owner is None:

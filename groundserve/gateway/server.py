@@ -109,6 +109,7 @@ def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
             super().__init__(*args, **kwargs)
             self.waits_since = time.monotonic()
             self._timer: asyncio.TimerHandle | None = None
+            self._num_left = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -140,6 +141,17 @@ def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
             elif not is_asked and not self._timer:
                 self.waits_since = time.monotonic()
                 later = asyncio.get_running_loop().call_later
-                self._timer = later(settings.head_seconds, self.transport.abort)
+                self._timer = later(settings.head_seconds, self._end)
+
+        def _end(self) -> None:
+            """Close, unless the last answer is still being read."""
+            left, now = self.transport.get_write_buffer_size(), time.monotonic()
+            if left != self._num_left:
+                self._num_left, self.waits_since = left, now
+            if not left or now - self.waits_since > settings.body_seconds:
+                self.transport.abort()
+            else:
+                later = asyncio.get_running_loop().call_later
+                self._timer = later(settings.head_seconds, self._end)
 
     return Protocol

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterable, Iterator
@@ -60,7 +61,13 @@ class Spool:
             raise UnavailableError(
                 f"spool (--spool) {settings.spool_dir} is in use by another gateway"
             ) from None
-        self.store = Store(settings.spool_dir / "gateway.sqlite3")
+        try:
+            self.store = Store(settings.spool_dir / "gateway.sqlite3")
+        except sqlite3.Error as error:
+            os.close(self._lock)
+            raise InvalidRequestError(
+                f"spool (--spool) {settings.spool_dir}: gateway.sqlite3: {error}"
+            ) from error
         self.is_closing = False
         """Whether work is broken off, which goes on after a restart with the video it is about."""
         self._pins: Counter[str] = Counter()
@@ -104,8 +111,8 @@ class Spool:
 
     def delete(self, video: Video) -> None:
         """Delete a video; who has it open reads on."""
+        self.path(video).unlink(missing_ok=True)  # first: the row's end needs room on the disk
         self.store.delete(video)
-        self.path(video).unlink(missing_ok=True)
 
     async def receive(
         self,
@@ -153,10 +160,10 @@ class Spool:
                 used_at=now,
                 is_temporary=is_temporary,
             )
-            partial.rename(self.path(video))
             self.store.add(video)
+            partial.rename(self.path(video))
             return video
-        except OSError:  # above all a full disk
+        except (OSError, sqlite3.Error):  # above all a full disk
             raise busy(_NO_ROOM) from None
         finally:
             self._arriving_bytes[owner.name] -= num_bytes

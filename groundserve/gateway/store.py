@@ -76,6 +76,8 @@ class Store:
         self._rows = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._rows.row_factory = sqlite3.Row
         # A committed row outlives the end of this process; a power cut may take the last ones.
+        # Nobody else can lock it: whoever did would stop the gateway.
+        self._rows.execute("PRAGMA locking_mode=EXCLUSIVE")
         self._rows.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_SCHEMA}")
         path.chmod(0o600)
 
