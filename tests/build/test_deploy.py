@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
 from engine_build.triton.__main__ import REFERENCE_MODEL
 from groundserve._version import __version__
-from groundserve.cli import ask, build, doctor, score, serve
+from groundserve.cli.app import load_command
 from groundserve.families.videoitg import FAMILY
 from groundserve.limits import MIB, Limits
 from groundserve.runtime.gpu import MPI_ENVIRONMENT
@@ -29,7 +28,6 @@ DOCS = (REPOSITORY / "docs" / "gpu.md").read_text("utf-8")
 KUBERNETES = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")
 TAGS = {"gpu": "26.07-py3", "gpu-trtllm": "26.07-trtllm-python-py3"}
 ARGUMENTS = {"PROFILE", "TRITON_TAG", "TRITON_DIGEST"}
-COMMANDS = {module.NAME: module.command for module in (ask, build, doctor, score, serve)}
 GPU_REPOSITORY = REPOSITORY / "triton_models" / "gpu"
 NEEDS = memory_needs(FAMILY, REFERENCE_MODEL, read_configs(GPU_REPOSITORY), Limits())
 
@@ -53,9 +51,7 @@ def arguments_of(instruction: str) -> list[str]:
 
 
 def options_of(command: str) -> set[str]:
-    app = typer.Typer()
-    app.command()(COMMANDS[command])
-    return {name for option in typer.main.get_command(app).params for name in option.opts}
+    return {name for option in load_command(command).params for name in option.opts}
 
 
 def variables_in(text: str) -> dict[str, str | None]:

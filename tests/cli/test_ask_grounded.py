@@ -146,7 +146,7 @@ def test_a_batch_has_the_same_answers(clips, tmp_path):
     source = EngineSource(
         checkpoint=str(WEIGHTS), head="text", family="grounded_videollm", parts=PARTS["phi3.5"]
     )
-    assert source.identity(AnswerOptions()).family == "grounded_videollm"
+    assert source.identity(AnswerOptions())["family"] == "grounded_videollm"
     rows = [
         {
             "id": case.name,

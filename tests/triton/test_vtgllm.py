@@ -51,7 +51,7 @@ def test_recorded_cases(client, pipeline, clips, case):
 def test_a_batch_learns_of_a_server_whose_engines_it_has(timed, task):
     """Whether the task takes a question, it knows only then."""
     source = EngineSource(servers=(url(timed.triton),), head="text")
-    assert source.identity(AnswerOptions(task=task)).family == "vtgllm"
+    assert source.identity(AnswerOptions(task=task))["family"] == "vtgllm"
 
 
 @pytest.mark.parametrize("config", [config for config in CONFIGS if config != RELEASED])
