@@ -19,12 +19,16 @@ THOROUGH = (
     "tests/build/test_text_engines.py",
     "tests/build/test_vllm_export.py::test_a_directory",
     "tests/build/test_vllm_export.py::test_on_a_gpu",
+    "tests/families/test_blocks_family.py",
     "tests/families/test_segments_family.py",
     # A stage of a family by itself: whole answers are in the first tier.
     "tests/parity/test_vtgllm_stages.py",
     "tests/parity/test_vtimellm_features.py",
     "tests/unit/families/grounded_videollm/test_vision.py",
-    # PyTorch beside what the reference recorded, where engines and the checkpoint are in the first.
+    # PyTorch beside what the reference recorded, where the engines are in the first.
+    "tests/parity/test_grounded_videollm.py::test_every_case_is_the_references[checkpoint",
+    "tests/parity/test_vtgllm.py::test_every_stage_is_the_references[checkpoint",
+    "tests/parity/test_vtimellm.py::test_every_stage_is_the_references[checkpoint",
     "tests/parity/test_vtimellm.py::test_every_stage_is_the_references[torch",
     # vLLM, which `make test` does without: it has an environment of its own.
     "tests/parity/test_vllm.py",
@@ -53,7 +57,9 @@ THOROUGH = (
     "tests/triton/test_dali.py",
     "tests/triton/test_descriptors.py",
     "tests/triton/test_gateway.py::test_a_killed_server",
+    "tests/triton/test_gateway.py::test_chat_gives",
     "tests/triton/test_gateway.py::test_jobs_outlive",
+    "tests/triton/test_gateway.py::test_recorded_cases",
     "tests/triton/test_gateway.py::test_sighup",
     "tests/triton/test_grounded.py::test_recorded_cases_of_the_other_decoder",
     "tests/triton/test_int8.py",
