@@ -97,7 +97,7 @@ async def read_asked(
         RefusedError: It is too large, of another type, or names a video that is not there.
     """
     most = spool.settings.max_body_bytes
-    if _content_type(request) == "multipart/form-data":
+    if content_type(request) == "multipart/form-data":
         form = await read_form(request, spool=spool, owner=owner, held=held, is_temporary=True)
         given = parse_object(form.options or "{}", "options")
         if form.queries:
@@ -117,7 +117,7 @@ async def read_asked(
 
 async def read_json(request: Request, model: type[_Body], *, max_bytes: int) -> _Body:
     """Read a body of JSON: each key once, finite numbers, nothing that the model does not know."""
-    if _content_type(request) != "application/json":
+    if content_type(request) != "application/json":
         raise RefusedError(415, "InvalidRequestError", "the body must be application/json")
     body = b"".join([part async for part in _capped(request, max_bytes, "the body")])
     parse_object(body, "the body")
@@ -266,7 +266,8 @@ async def _capped(request: Request, max_bytes: int, what: str) -> AsyncIterator[
         raise RequestCancelledError("the caller is gone") from None
 
 
-def _content_type(request: Request) -> str:
+def content_type(request: Request) -> str:
+    """Return the type of a body in lower case, without parameters; JSON where it has none."""
     message = Message()
     message["content-type"] = request.headers.get("content-type", "application/json")
     return message.get_content_type()

@@ -12,7 +12,14 @@ from groundserve.errors import InvalidRequestError
 from groundserve.gateway.access import OwnerDep
 from groundserve.gateway.errors import ERROR_RESPONSES
 from groundserve.gateway.jobs import Jobs
-from groundserve.gateway.requests import BODIES, Kind, raw_body, read_asked, read_form
+from groundserve.gateway.requests import (
+    BODIES,
+    Kind,
+    content_type,
+    raw_body,
+    read_asked,
+    read_form,
+)
 from groundserve.gateway.store import Video
 from groundserve.gateway.work import Desk, answer_events, as_json, streamed, until_left
 
@@ -115,7 +122,7 @@ async def upload(request: Request, owner: OwnerDep, desk: DeskDep) -> Response:
     """Store a video: the body of a form's file `video`, or all of a body of another type."""
     async with AsyncExitStack() as held:
         held.enter_context(owner.at_work())
-        if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        if content_type(request) == "multipart/form-data":
             async with AsyncExitStack() as undone:
                 form = await read_form(
                     request, spool=desk.spool, owner=owner, held=undone, is_temporary=False

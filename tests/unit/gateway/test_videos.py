@@ -42,6 +42,14 @@ def test_a_video_is_stored_told_and_deleted(start, tmp_path):
     assert [path.read_bytes() for path in files(tmp_path)] == [b"two!"]
 
 
+def test_a_forms_type_is_known_in_any_case(start, tmp_path):
+    client = start()
+    request = client.build_request("POST", "/v1/videos", **form(b"two!"))
+    request.headers["content-type"] = request.headers["content-type"].replace("multi", "Multi")
+    assert client.send(request).json()["name"] == "a.mp4"
+    assert [path.read_bytes() for path in files(tmp_path)] == [b"two!"]
+
+
 @pytest.mark.parametrize("is_announced", [True, False])
 @pytest.mark.parametrize("is_form", [True, False])
 def test_a_video_above_the_cap_is_refused_while_it_comes(start, tmp_path, is_announced, is_form):
