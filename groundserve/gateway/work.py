@@ -23,7 +23,7 @@ from groundserve.errors import (
 )
 from groundserve.fetching import without_secrets
 from groundserve.gateway.access import Access, Owner
-from groundserve.gateway.errors import error_body, public_error
+from groundserve.gateway.errors import error_body, not_found, public_error
 from groundserve.gateway.pictures import Pictures
 from groundserve.gateway.requests import Asked
 from groundserve.gateway.settings import GatewaySettings
@@ -107,6 +107,8 @@ class Desk:
                 if video is None:
                     on_stage("fetching")
                     video = await self.fetched(asked.body.video_url, owner, held)
+                if not self.spool.path(video).is_file():  # deleted meanwhile
+                    raise not_found("video")
                 on_stage("waiting")
                 common: dict[str, Any] = {
                     "video_uri": self.spool.uri(video),

@@ -37,6 +37,15 @@ def test_a_full_disk_is_told_as_such_and_leaves_no_half(start, scripted):
     assert client.get(f"/v1/videos/{video}").status_code == 200
 
 
+def test_a_video_whose_file_is_gone_is_not_there(start, scripted):
+    client = start(scripted)
+    video = client.post("/v1/videos", content=VIDEO).json()["id"]
+    (client.server.app.state.gateway.spool.videos_dir / video).unlink()
+    answer = client.post("/v1/score", json={"video_id": video, "queries": ["a"]})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (404, "NotFoundError")
+    assert not scripted.requests
+
+
 def test_a_video_gives_its_bytes_back_before_its_row_goes(start, scripted):
     client = start(scripted)
     spool = client.server.app.state.gateway.spool
