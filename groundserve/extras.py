@@ -51,7 +51,7 @@ _MODULES = {
     "anyio": ("serve", "anyio.from_thread"),
     "google": ("client", "google.protobuf.text_format"),
     "grpc": ("client", "grpc"),
-    "httpx2": ("serve", "httpx2"),
+    "httpx2": ("client", "httpx2"),
     "huggingface_hub": ("build", "huggingface_hub.errors"),
     "matplotlib": ("serve", "matplotlib.figure"),
     "onnxruntime": ("serve", "onnxruntime"),

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import IO, TYPE_CHECKING, Literal
 
-from groundserve.errors import (
-    InvalidRequestError,
-    MediaError,
-    MissingExtraError,
-)
+from groundserve import extras
+from groundserve.errors import InvalidRequestError, MediaError
 from groundserve.limits import Limits
 
 if TYPE_CHECKING:
@@ -110,10 +107,7 @@ def parse_url(text: str) -> httpx2.URL:
     Such are users, zones, backslashes, blanks, what is not ASCII, and addresses in any but their
     usual form.
     """
-    try:
-        import httpx2
-    except ImportError as error:
-        raise MissingExtraError("client", "httpx2") from error
+    httpx2 = extras.httpx2
     try:
         # Without a bracket that closes none, and what some readers take for a slash.
         is_plain = re.fullmatch(r"https?://[!-Z^-~\[\]]+", text, re.I)
@@ -157,8 +151,5 @@ def fetch_file(text: str, file: IO[bytes], policy: FetchPolicy) -> None:
 
     FetchError: it may not be fetched, or cannot. UnavailableError: the file cannot be written.
     """
-    try:
-        from groundserve.url_reader import fetch
-    except ImportError as error:
-        raise MissingExtraError("client", "httpx2") from error
+    fetch = extras.load("groundserve.url_reader", "client").fetch
     asyncio.run(fetch(text, file, policy))
