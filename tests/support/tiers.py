@@ -25,11 +25,13 @@ THOROUGH = (
     "tests/parity/test_vtgllm_stages.py",
     "tests/parity/test_vtimellm_features.py",
     "tests/unit/families/grounded_videollm/test_vision.py",
-    # PyTorch beside what the reference recorded, where the engines are in the first.
+    # Stages and PyTorch beside recordings, where whole answers of engines are in the first tier.
+    "tests/cli/test_ask_grounded.py::test_recorded_cases_in_pytorch",
+    "tests/cli/test_ask_reference.py::test_recorded_cases_in_pytorch",
+    "tests/cli/test_ask_vtgllm.py::test_recorded_cases_in_pytorch",
     "tests/parity/test_grounded_videollm.py::test_every_case_is_the_references[checkpoint",
-    "tests/parity/test_vtgllm.py::test_every_stage_is_the_references[checkpoint",
-    "tests/parity/test_vtimellm.py::test_every_stage_is_the_references[checkpoint",
-    "tests/parity/test_vtimellm.py::test_every_stage_is_the_references[torch",
+    "tests/parity/test_vtgllm.py::test_every_stage_is_the_references",
+    "tests/parity/test_vtimellm.py::test_every_stage_is_the_references",
     # vLLM, which `make test` does without: it has an environment of its own.
     "tests/parity/test_vllm.py",
     # Ray, several trainers, kills and signals in long work.
