@@ -1,19 +1,12 @@
-"""Videos to measure with, made of a real clip: codec, height and key interval are what they say.
-
-    python -m benchmarks.media --out DIR
-
-They are the videos of `benchmarks.vs_reference`; what is there stays.
-"""
+"""Videos to measure with, made of a real clip: codec, height and key interval are what they say."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import tempfile
-import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import av
 import imageio_ffmpeg
@@ -41,14 +34,6 @@ _ENCODERS: dict[str, tuple[str, ...]] = {
     ),
 }
 _ENDINGS = {"vp9": ".webm"}
-
-
-VS_REFERENCE: tuple[dict[str, Any], ...] = (
-    {"codec": "h264", "height": 720, "gop": 12, "seconds": 600},
-    {"codec": "h264", "height": 720, "gop": 250, "seconds": 600},
-    {"codec": "vp9", "height": 720, "gop": 250, "seconds": 600},
-)
-"""The arguments of `make_video`, for each video of `benchmarks.vs_reference`."""
 
 
 def make_video(folder: Path, *, codec: Codec, height: int, gop: int, seconds: int) -> Path:
@@ -136,19 +121,3 @@ def _check_key_frames(path: Path, *, gop: int, num_frames: int) -> None:
             f"{path.name} must have {num_frames} frames with a key frame each {gop}, got "
             f"{len(shown)} with key frames at {places[:4]}..."
         )
-
-
-def main() -> None:
-    """Make them one after another and print each."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder that keeps them")
-    args = parser.parse_args()
-    for video in VS_REFERENCE:
-        started = time.perf_counter()
-        path = make_video(args.out, **video)
-        size, seconds = path.stat().st_size / 1024**2, time.perf_counter() - started
-        print(f"{path}  {size:.1f} MiB  {seconds:.0f} s", flush=True)
-
-
-if __name__ == "__main__":
-    main()
