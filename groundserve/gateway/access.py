@@ -95,7 +95,9 @@ class Access:
         try:
             if _version(self._path) != self._version:
                 self._read(self._path)
-        except FileNotFoundError:
+        except FileNotFoundError:  # once, not at each request
+            if self._owners:
+                log_event("keys_unreadable", level=logging.ERROR)
             self._owners, self._version = {}, None
         except (InvalidRequestError, OSError):  # what was read before goes on
             log_event("keys_unreadable", level=logging.ERROR)
