@@ -109,7 +109,7 @@ class GatewayConnection(Connection):
         self._calls.add(call)
         try:
             self.check_open()
-            return call.run(call.send(on_piece))
+            return call.runner.run(call.send(on_piece))
         except asyncio.CancelledError:
             raise RequestCancelledError(
                 "the request was cancelled: its client was closed"
@@ -128,7 +128,7 @@ class GatewayConnection(Connection):
             raise foreign_answer(f"JSON of another form: {type(error).__name__}") from error
         finally:
             self._calls.discard(call)
-            call.close()
+            call.runner.close()
 
     def is_ready(self, timeout_seconds: float) -> bool:
         """Ask whether the gateway has a server that is ready."""
@@ -177,20 +177,20 @@ class GatewayConnection(Connection):
         return found if isinstance(found, dict) else {}
 
 
-class _Call(asyncio.Runner):
+class _Call:
     """One request, run once; another thread may cancel it before, meanwhile and after."""
 
     def __init__(self, send: Callable[[_OnPiece], Coroutine[Any, Any, Tensors]]) -> None:
-        super().__init__()
-        self.send, self._own_loop = send, self.get_loop()
+        self.send, self.runner = send, asyncio.Runner()
+        self._loop = self.runner.get_loop()
 
     def cancel(self) -> None:
         def stop() -> None:
-            for task in asyncio.all_tasks(self._own_loop):
+            for task in asyncio.all_tasks(self._loop):
                 task.cancel()
 
         with suppress(RuntimeError):  # it has ended
-            self._own_loop.call_soon_threadsafe(stop)
+            self._loop.call_soon_threadsafe(stop)
 
 
 async def _events(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, str]]:
