@@ -13,8 +13,7 @@ Sample = dict[str, Any]
 """What one question took one side; see `sample`."""
 Pair = dict[str, Any]
 """Both sides' answers to the same question, one right after the other, as a report has them:
-"reference" and "ours" (samples), "logit_error" (None of other frames), "reference_was_first",
-"commit"."""
+"reference" and "ours" (samples), "logit_error" (None of other frames), "reference_was_first"."""
 Floor = dict[str, float]
 """Least seconds by stage: "encode", "ground", or one of them."""
 
@@ -44,7 +43,6 @@ def ratio_row(
         "reference": _side([pair["reference"] for pair in pairs], needed, reference),
         "ours": _side([pair["ours"] for pair in pairs], needed, ours),
         "largest_logit_error": max(errors, default=None),
-        "commits": sorted({str(pair["commit"]) for pair in pairs}),
         "all_pairs": list(pairs),
     }
 

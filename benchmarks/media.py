@@ -1,26 +1,19 @@
-"""Videos to measure with, made of a real clip: codec, height and key interval are what they say.
-
-    python -m benchmarks.media --out DIR [--only vs_reference|decode|all]
-
-What is there stays. All of it takes some 5 GiB; VP9 and HEVC at 1080p take most of the time.
-"""
+"""Videos to measure with, made of a real clip: codec, height and key interval are what they say."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import tempfile
-import time
-from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import av
 import imageio_ffmpeg
 
 from scripts import fetch_clips
 
-Codec = Literal["h264", "hevc", "vp9", "av1"]
+Codec = Literal["h264", "vp9"]
 
 FRAMES_PER_SECOND = 30
 _CLIP = "bigbuckbunny.mp4"
@@ -29,41 +22,18 @@ _ENCODED_SECONDS = 120
 _PIECE_SECONDS = 100
 """Of 3,000 frames, which are whole GOPs of 12 and of 250."""
 
-# Fast presets, and of each encoder its own default quality, reordering and references: x264, x265
-# and SVT-AV1 make B-frames, libvpx frames that are never shown. Every key interval is kept to: a
-# cut between scenes starts none. GOPs are closed, as x264 and SVT-AV1 make them by default, but
-# for HEVC's, which x265 leaves open.
-_X26 = "keyint={gop}:min-keyint={gop}:scenecut=0"
+# Fast presets, and of each encoder its own default quality, reordering and references: x264 makes
+# B-frames, libvpx frames that are never shown. Every key interval is kept to: a cut between scenes
+# starts none.
+_X264 = "keyint={gop}:min-keyint={gop}:scenecut=0"
 _ENCODERS: dict[str, tuple[str, ...]] = {
-    "h264": ("-c:v", "libx264", "-preset", "veryfast", "-x264-params", _X26),
-    "hevc": ("-c:v", "libx265", "-preset", "veryfast", "-x265-params", f"{_X26}:log-level=error"),
+    "h264": ("-c:v", "libx264", "-preset", "veryfast", "-x264-params", _X264),
     "vp9": (
         *("-c:v", "libvpx-vp9", "-crf", "32", "-b:v", "0", "-cpu-used", "5", "-row-mt", "1"),
         *("-threads", "4", "-g", "{gop}", "-keyint_min", "{gop}"),
     ),
-    "av1": ("-c:v", "libsvtav1", "-preset", "9", "-g", "{gop}", "-svtav1-params", "scd=0"),
 }
 _ENDINGS = {"vp9": ".webm"}
-
-
-VS_REFERENCE: tuple[dict[str, Any], ...] = (
-    {"codec": "h264", "height": 720, "gop": 12, "seconds": 600},
-    {"codec": "h264", "height": 720, "gop": 250, "seconds": 600},
-    {"codec": "vp9", "height": 720, "gop": 250, "seconds": 600},
-)
-"""The arguments of `make_video`, for each video of `benchmarks.vs_reference`."""
-# Two hours of 1080p would be 8 GiB.
-_LENGTHS = (
-    (120, ("h264", "hevc", "vp9", "av1"), (480, 1080)),
-    (600, ("h264",), (480, 1080)),
-    (7200, ("h264",), (480,)),
-)
-DECODE: tuple[dict[str, Any], ...] = tuple(
-    {"codec": codec, "height": height, "gop": gop, "seconds": seconds}
-    for seconds, codecs, heights in _LENGTHS
-    for codec, height, gop in product(codecs, heights, (12, 250))
-)
-"""The arguments of `make_video`, for each video of `benchmarks.decode`."""
 
 
 def make_video(folder: Path, *, codec: Codec, height: int, gop: int, seconds: int) -> Path:
@@ -137,13 +107,10 @@ def _encode(path: Path, *, codec: Codec, height: int, gop: int, num_frames: int)
 
 def _run_ffmpeg(*arguments: str) -> None:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-y", "-v", "error", *arguments]
-    # SVT-AV1 prints its settings unless it is to print errors alone.
-    subprocess.run(command, check=True, env={**os.environ, "SVT_LOG": "1"})
+    subprocess.run(command, check=True)
 
 
 def _check_key_frames(path: Path, *, gop: int, num_frames: int) -> None:
-    import av  # here, for it would be in each process of `benchmarks.decode`
-
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     shown = sorted(packet.pts for packet in packets if packet.pts is not None)
@@ -154,21 +121,3 @@ def _check_key_frames(path: Path, *, gop: int, num_frames: int) -> None:
             f"{path.name} must have {num_frames} frames with a key frame each {gop}, got "
             f"{len(shown)} with key frames at {places[:4]}..."
         )
-
-
-def main() -> None:
-    """Make them one after another and print each."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder that keeps them")
-    parser.add_argument("--only", choices=("vs_reference", "decode", "all"), default="all")
-    args = parser.parse_args()
-    sets = {"vs_reference": VS_REFERENCE, "decode": DECODE, "all": VS_REFERENCE + DECODE}
-    for video in sets[args.only]:
-        started = time.perf_counter()
-        path = make_video(args.out, **video)
-        size, seconds = path.stat().st_size / 1024**2, time.perf_counter() - started
-        print(f"{path}  {size:.1f} MiB  {seconds:.0f} s", flush=True)
-
-
-if __name__ == "__main__":
-    main()

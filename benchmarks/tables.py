@@ -64,21 +64,6 @@ def stages(results: dict[str, Any]) -> Rows:
         ]
 
 
-def decode(results: dict[str, Any]) -> Rows:
-    """Yield a row for each kind of cell."""
-    yield ["frames", "cells", "fastest", "fastest other over ours, median", "worst cell"]
-    for name, row in results["summary"].items():
-        wall = row["wall_seconds"]
-        worst = wall["worst"]
-        yield [
-            name,
-            f"{wall['num_cells']}",
-            f"{wall['num_fastest']} ({wall['share_fastest']:.0%})",
-            f"{wall['median_ratio']:.2f}",
-            f"{worst['cell']}: {worst['ratio']:.2f} of {worst['library']}",
-        ]
-
-
 def serve(results: dict[str, Any]) -> Rows:
     """Yield a row for each load of each way to ask."""
     yield ["load", "offered", "answers", "floor", "p50", "p90", "p99", "not answered"]
@@ -99,7 +84,6 @@ def serve(results: dict[str, Any]) -> Rows:
 TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "vs_reference": vs_reference,
     "stages": stages,
-    "decode": decode,
     "serve": serve,
 }
 

@@ -1,23 +1,22 @@
 """How much faster than the reference's own procedure, on the same frames of the same video?
 
 python -m benchmarks.vs_reference --media DIR --checkpoint DIR --engines DIR --out JSON
-    [--engines-int8 DIR] [--pairs N] [--only RATIO ...] [--seconds 600] [--resume]
+    [--engines-int8 DIR] [--pairs N] [--only RATIO ...] [--seconds 600]
 
 docs/benchmarks.md says how to make checkpoint and engines, and how it is measured; `_reference`
 how the reference is re-enacted. Videos are made in `--media` where they are not there yet. Every
-pair is written when it is done, and `--resume` goes on from there, also with another commit.
+pair is written when it is done.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from benchmarks._command import positive, run
 from benchmarks._machine import Peaks, describe_machine, measure_peaks
 from benchmarks._reference import Answer, Ask, SideName, run_side
 from benchmarks._reference_ratios import Pair, ratio_at_equal_peaks, ratio_row, sample
-from benchmarks._report import commit, describe_video, make_report, write_json
+from benchmarks._report import describe_video, make_report, write_json
 from benchmarks._server import FIRST_REQUESTS
 from benchmarks.gpu.models import relative_error
 from benchmarks.gpu.size import Size
@@ -88,10 +87,8 @@ class Run:
     videos: dict[str, Path]
     """By ratio."""
     peaks: Peaks
-    commit: str | None
-    """Of this checkout; pairs that a resumed run brings keep theirs."""
     settings: dict[str, Any]
-    """What must be the same for a run to be resumed."""
+    """What the report says of it."""
     inputs: list[dict[str, Any]]
     out: Path
     pairs: dict[str, list[Pair]] = field(default_factory=dict)
@@ -117,7 +114,6 @@ class Run:
                 "ours": sample(ours[number]),
                 "logit_error": logit_error(reference[number], ours[number], workload),
                 "reference_was_first": is_reference_first,
-                "commit": self.commit,
             }
 
         done.append(pair(0))
@@ -189,17 +185,6 @@ def logit_error(reference: Answer, ours: Answer, workload: Workload) -> float | 
     return error
 
 
-def check_resumable(report: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with pairs of another machine, or of other inputs."""
-    before = report["results"]["settings"]
-    others = [name for name, value in settings.items() if before.get(name) != value]
-    if others:
-        raise SystemExit(
-            f"{path} cannot be resumed: it was measured with another {', '.join(others)}; "
-            "give --out another file"
-        )
-
-
 say = partial(print, file=sys.stderr, flush=True)
 """Tells whoever waits."""
 
@@ -219,7 +204,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=positive, help="of each; 5 or 3 where left out")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--seconds", type=positive, default=600, help="length of the videos")
-    parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     if importlib.util.find_spec("decord") is None:
@@ -230,7 +214,7 @@ def parse() -> argparse.Namespace:
 def prepare(
     args: argparse.Namespace, engines: dict[SideName, Path], workloads: Sequence[Workload]
 ) -> Run:
-    """Make the videos, measure the peaks and read what `--resume` goes on with."""
+    """Make the videos and measure the peaks."""
     checkpoint = Checkpoint.open(args.checkpoint)
     clips = Path(os.environ.get("GROUNDSERVE_CLIPS_DIR", ".venv/clips"))
     settings: dict[str, Any] = {
@@ -239,34 +223,20 @@ def prepare(
         "video_seconds": args.seconds,
         "queries": list(QUERIES),
     }
-    before: dict[str, Any] = {}
-    if args.resume and args.out.exists():
-        before = json.loads(args.out.read_text())
-        check_resumable(before, settings, args.out)
     fetch_clips.main(clips)
     peaks = measure_peaks()
-    if before:
-        # The better one is nearer to what the machine can.
-        earlier = before["machine"]["peaks"]
-        measured = Peaks(**{name: earlier[name] for name in asdict(peaks)})
-        peaks = max(peaks, measured, key=lambda one: one.sgemm_gflops)
     say(f"GEMM peak: {peaks.sgemm_gflops:.0f} GFLOP/s in float32")
     make = partial(make_video, args.media, height=720, seconds=args.seconds)
     videos = {work.ratio: make(codec=work.codec, gop=work.gop) for work in workloads}
-    inputs = {video["name"]: video for video in before.get("inputs", ())}
-    inputs |= {path.name: describe_video(path) for path in sorted(set(videos.values()))}
-    ratios = before["results"]["ratios"] if before else {}
     return Run(
         checkpoint=checkpoint,
         engines=engines,
         warm_up=clips / "bikes.mp4",
         videos=videos,
         peaks=peaks,
-        commit=commit(),
         settings=settings,
-        inputs=list(inputs.values()),
+        inputs=[describe_video(path) for path in sorted(set(videos.values()))],
         out=args.out,
-        pairs={ratio: row["all_pairs"] for ratio, row in ratios.items()},
     )
 
 
@@ -280,11 +250,7 @@ def main() -> None:
         Manifest.load(directory)  # one without engines is refused before any video is made
     workloads = [work for work in WORKLOADS if work.ratio in args.only and work.ours in engines]
     runner = prepare(args, engines, workloads)
-    to_do = [
-        work
-        for work in workloads
-        for _ in range((args.pairs or work.pairs) - len(runner.pairs.get(work.ratio, ())))
-    ]
+    to_do = [work for work in workloads for _ in range(args.pairs or work.pairs)]
     for number, work in enumerate(to_do, start=1):
         started = time.perf_counter()
         runner.measure(work)

@@ -6,14 +6,17 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, TypeVar
 
 from groundserve.errors import InvalidRequestError
+from groundserve.strict_json import parse_object
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -62,6 +65,15 @@ def filled_lines(path: str | PathLike[str]) -> Iterator[tuple[int, bytes]]:
                     yield number, line
     except OSError as error:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_objects(path: Path, kind: Callable[..., T], option: str) -> Iterator[T]:
+    """Yield what `kind` makes of each line of JSON; InvalidRequestError names a bad line."""
+    for number, line in filled_lines(path):
+        try:
+            yield kind(**parse_object(line, "the line"))
+        except (TypeError, InvalidRequestError) as error:
+            raise InvalidRequestError(f"{option}: {path}:{number}: {error}") from error
 
 
 def flush_names(folder: str | PathLike[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from groundserve.cli._options import FetchRules, made_of
-from groundserve.errors import MissingExtraError
+from groundserve.extras import load
 
 if TYPE_CHECKING:
     from groundserve.gateway.server import GatewayServer
@@ -69,10 +69,9 @@ class GatewayOptions:
 
     def server(self, *, host: str, port: int, upstreams: list[str]) -> GatewayServer:
         """Return a gateway that listens; InvalidRequestError where a setting is wrong."""
-        try:
-            from groundserve.gateway import server, settings, video_llms
-        except ImportError as error:
-            raise MissingExtraError("gateway", str(error.name)) from error
+        load("groundserve.gateway.server", "gateway")
+        from groundserve.gateway import server, settings, video_llms
+
         given = made_of(
             vars(self),
             settings.GatewaySettings,

@@ -11,7 +11,8 @@ from groundserve.arguments import check_timeout, described
 from groundserve.client._connection import Connection
 from groundserve.client._exchange import Arrival, Exchange
 from groundserve.client._request import Request, Result
-from groundserve.errors import InvalidRequestError, MissingExtraError
+from groundserve.errors import InvalidRequestError
+from groundserve.extras import load
 from groundserve.runtime.deadline import Deadline
 
 DEFAULT_URL = "grpc://127.0.0.1:8001"
@@ -61,7 +62,9 @@ class BaseClient:
         if api_key is not None:
             headers = {**(headers or {}), "authorization": f"Bearer {api_key}"}
         is_gateway = isinstance(url, str) and url.startswith(("http://", "https://"))
-        connect = _gateway_connection() if is_gateway else Connection
+        connect: type[Connection] = Connection
+        if is_gateway:
+            connect = load("groundserve.client._gateway", "client").GatewayConnection
         self._connection = connect(url, headers=headers, root_certificates=root_certificates)
 
     def _exchange(
@@ -87,11 +90,3 @@ class BaseClient:
             is_streamed=on_text is not None,
             deliver=deliver,
         )
-
-
-def _gateway_connection() -> type[Connection]:
-    try:
-        from groundserve.client._gateway import GatewayConnection
-    except ImportError as error:
-        raise MissingExtraError("client", "httpx2") from error
-    return GatewayConnection

@@ -50,6 +50,17 @@ class Piece(NamedTuple):
     text: str
 
 
+class Calling(NamedTuple):
+    """How a request is sent."""
+
+    seconds: float
+    server_seconds: float
+    request_id: str
+    head: str
+    """What the engines are to be for."""
+    is_streamed: bool
+
+
 class Connection:
     """A connection to one server, for any thread of the process that made it."""
 
@@ -86,28 +97,19 @@ class Connection:
         if self._is_closed:
             raise RequestCancelledError("the client is closed")
 
-    def call(
-        self,
-        inputs: Tensors,
-        *,
-        seconds: float,
-        server_seconds: float,
-        request_id: str,
-        head: str,
-        is_streamed: bool,
-    ) -> Any:
-        """Send a request, and return gRPC's call; `head` is what the engines are to be for."""
+    def call(self, inputs: Tensors, how: Calling) -> Any:
+        """Send a request, and return gRPC's call."""
         request = self._request(inputs)
-        request.model_name = STREAM_MODEL if is_streamed else MODEL
-        request.id = request_id
-        request.parameters["timeout"].int64_param = max(1, int(server_seconds * 1e6))
+        request.model_name = STREAM_MODEL if how.is_streamed else MODEL
+        request.id = how.request_id
+        request.parameters["timeout"].int64_param = max(1, int(how.server_seconds * 1e6))
         request.parameters[CLASS_IN_MESSAGE].bool_param = True
-        request.parameters[HEAD].string_param = head
+        request.parameters[HEAD].string_param = how.head
         try:
-            if is_streamed:
+            if how.is_streamed:
                 # The request is all that is sent: gRPC's thread for it ends with the iterator.
-                return self._server.ModelStreamInfer(iter([request]), seconds, self._metadata)
-            return self._server.ModelInfer.future(request, seconds, self._metadata)
+                return self._server.ModelStreamInfer(iter([request]), how.seconds, self._metadata)
+            return self._server.ModelInfer.future(request, how.seconds, self._metadata)
         except ValueError:  # gRPC's, of a closed channel
             self.check_open()
             raise

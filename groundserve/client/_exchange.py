@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic
 
-from groundserve.client._connection import Connection, Piece, Tensors
+from groundserve.client._connection import Calling, Connection, Piece, Tensors
 from groundserve.client._request import Request, Result
 from groundserve.errors import GroundserveError, RequestCancelledError, UnavailableError
 from groundserve.runtime.deadline import Deadline
@@ -121,14 +121,14 @@ class Exchange(Generic[Result]):
         self.deadline.check()
         seconds = self.deadline.remaining_seconds()
         way_back = min(_MAX_WAY_BACK_SECONDS, _WAY_BACK_SHARE * seconds)
-        self._call_under_way = call = self.connection.call(
-            tensors,
+        how = Calling(
             seconds=seconds,
             server_seconds=seconds - way_back * (self.request.head == "text"),
             request_id=self.request.request_id,
             head=self.request.head,
             is_streamed=self.is_streamed,
         )
+        self._call_under_way = call = self.connection.call(tensors, how)
         if self._is_cancelled:  # before the call was known
             call.cancel()
         return self.connection.read(call, self._tell if self.is_streamed else None)

@@ -19,6 +19,7 @@ from groundserve import errors
 from groundserve.arguments import described
 from groundserve.client._connection import (
     READY_SECONDS,
+    Calling,
     Connection,
     Piece,
     Tensors,
@@ -80,22 +81,13 @@ class GatewayConnection(Connection):
         self._is_closed = False
         self._calls: set[_Call] = set()
 
-    def call(
-        self,
-        inputs: Tensors,
-        *,
-        seconds: float,
-        server_seconds: float,
-        request_id: str,
-        head: str,
-        is_streamed: bool,
-    ) -> _Call:
+    def call(self, inputs: Tensors, how: Calling) -> _Call:
         """Return what sends a request once it is read."""
-        options = json.loads(inputs["OPTIONS"][0]) | {"timeout_seconds": server_seconds}
-        if is_streamed:
+        options = json.loads(inputs["OPTIONS"][0]) | {"timeout_seconds": how.server_seconds}
+        if how.is_streamed:
             options["stream"] = True
         queries = [text.decode() for text in inputs["QUERY"] if text]
-        sent: dict[str, Any] = {"headers": {"x-request-id": request_id}}
+        sent: dict[str, Any] = {"headers": {"x-request-id": how.request_id}}
         if "VIDEO" in inputs:
             sent["data"] = {"options": json.dumps(options), "query": queries}
             sent["files"] = {"video": inputs["VIDEO"].tobytes()}
@@ -106,9 +98,9 @@ class GatewayConnection(Connection):
             sent["json"] = {**options, "queries": queries}
 
         async def send(on_piece: _OnPiece) -> Tensors:
-            async with asyncio.timeout(seconds):
-                answer = await self._send(_PATHS[head], sent, on_piece)
-            return _score_tensors(answer) if head == "frames" else _answer_tensors(answer)
+            async with asyncio.timeout(how.seconds):
+                answer = await self._send(_PATHS[how.head], sent, on_piece)
+            return (_score_tensors if how.head == "frames" else _answer_tensors)(answer)
 
         return _Call(send)
 
@@ -117,7 +109,7 @@ class GatewayConnection(Connection):
         self._calls.add(call)
         try:
             self.check_open()
-            return call.run(on_piece)
+            return call.runner.run(call.send(on_piece))
         except asyncio.CancelledError:
             raise RequestCancelledError(
                 "the request was cancelled: its client was closed"
@@ -136,7 +128,7 @@ class GatewayConnection(Connection):
             raise foreign_answer(f"JSON of another form: {type(error).__name__}") from error
         finally:
             self._calls.discard(call)
-            call.close()
+            call.runner.close()
 
     def is_ready(self, timeout_seconds: float) -> bool:
         """Ask whether the gateway has a server that is ready."""
@@ -189,12 +181,8 @@ class _Call:
     """One request, run once; another thread may cancel it before, meanwhile and after."""
 
     def __init__(self, send: Callable[[_OnPiece], Coroutine[Any, Any, Tensors]]) -> None:
-        self._send = send
-        self._runner = asyncio.Runner()
-        self._loop = self._runner.get_loop()
-
-    def run(self, on_piece: _OnPiece) -> Tensors:
-        return self._runner.run(self._send(on_piece))
+        self.send, self.runner = send, asyncio.Runner()
+        self._loop = self.runner.get_loop()
 
     def cancel(self) -> None:
         def stop() -> None:
@@ -203,9 +191,6 @@ class _Call:
 
         with suppress(RuntimeError):  # it has ended
             self._loop.call_soon_threadsafe(stop)
-
-    def close(self) -> None:
-        self._runner.close()
 
 
 async def _events(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, str]]:
@@ -235,17 +220,11 @@ def _error(status: int, body: str) -> GroundserveError:
 
 
 def _score_tensors(answer: dict[str, Any]) -> Tensors:
-    queries = answer["queries"]
-    of_queries = {
-        "FRAME_LOGITS": ("frame_logits", np.float32),
-        "FRAME_SCORES": ("frame_scores", np.float32),
-        "SELECTED_FRAMES": ("selected_frames", np.int64),
+    kinds = {"FRAME_LOGITS": np.float32, "FRAME_SCORES": np.float32, "SELECTED_FRAMES": np.int64}
+    return _common_tensors(answer) | {
+        name: np.array([query[name.lower()] for query in answer["queries"]], kind)
+        for name, kind in kinds.items()
     }
-    arrays = {
-        name: np.array([query[key] for query in queries], kind)
-        for name, (key, kind) in of_queries.items()
-    }
-    return _common_tensors(answer) | arrays
 
 
 def _answer_tensors(answer: dict[str, Any]) -> Tensors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from groundserve.errors import InvalidRequestError
+from groundserve.files import read_objects
 from groundserve.gateway.errors import RefusedError, over_quota
-from groundserve.gateway.keys import Key, read_keys
+from groundserve.gateway.keys import Key
 from groundserve.serving.events import log_event
 
 
@@ -26,12 +28,8 @@ class Owner:
 
     key: Key | None = None
     num_at_work: int = 0
-    _tokens: float = field(default=0.0, init=False)
-    _counted_at: float = field(default=0.0, init=False)
-
-    def __post_init__(self) -> None:
-        self._tokens = self.key.requests_per_minute if self.key else 0.0
-        self._counted_at = time.monotonic()
+    _tokens: float = field(default=math.inf, init=False)
+    _counted_at: float = field(default_factory=time.monotonic, init=False)
 
     @property
     def name(self) -> str:
@@ -51,9 +49,9 @@ class Owner:
         self._tokens -= 1
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Hold one of the places that this key has for its requests, or refuse."""
-        if self.key is not None and self.num_at_work >= self.key.max_jobs:
+    def at_work(self, *, is_refused: bool = True) -> Iterator[None]:
+        """Hold one of the places that this key has for its requests, or refuse where all are."""
+        if is_refused and self.key is not None and self.num_at_work >= self.key.max_jobs:
             raise over_quota(f"this key may have {self.key.max_jobs} requests and jobs at one time")
         self.num_at_work += 1
         try:
@@ -72,7 +70,6 @@ class Access:
         """Of the file that was read."""
         self._owners: dict[str, Owner] = {"": Owner()}
         """By the hash of the key; "" is who needs none."""
-        self._by_name: dict[str, Owner] = {}
         if path is not None:
             self._read(path)
 
@@ -90,7 +87,7 @@ class Access:
     def named(self, name: str) -> Owner | None:
         """Return the owner of stored things; None where its key is gone."""
         self._look()
-        return self._owners[""] if self._path is None else self._by_name.get(name)
+        return next((one for one in self._owners.values() if one.name == name), None)
 
     def _look(self) -> None:
         if self._path is None:
@@ -98,15 +95,18 @@ class Access:
         try:
             if _version(self._path) != self._version:
                 self._read(self._path)
+        except FileNotFoundError:  # once, not at each request
+            if self._owners:
+                log_event("keys_unreadable", level=logging.ERROR)
+            self._owners, self._version = {}, None
         except (InvalidRequestError, OSError):  # what was read before goes on
             log_event("keys_unreadable", level=logging.ERROR)
 
     def _read(self, path: Path) -> None:
         self._version = _version(path) if path.exists() else None
         before = {owner.key: owner for owner in self._owners.values()}
-        owners = {key.sha256: before.get(key) or Owner(key) for key in read_keys(path)}
-        names = {owner.name: owner for owner in owners.values()}
-        self._owners, self._by_name = owners, names
+        found = list(read_objects(path, Key, "--keys"))
+        self._owners = {key.sha256: before.get(key) or Owner(key) for key in found}
 
 
 def _version(path: Path) -> tuple[int, int, int]:

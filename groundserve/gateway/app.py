@@ -7,7 +7,6 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,8 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from groundserve._version import __version__
 from groundserve.errors import GroundserveError
-from groundserve.fetching import FetchPolicy
-from groundserve.gateway import chat, picture_routes, routes
+from groundserve.gateway import chat, routes
 from groundserve.gateway.access import Access, OwnerDep
 from groundserve.gateway.envelope import Envelope, Metrics
 from groundserve.gateway.errors import error_response
@@ -31,9 +29,8 @@ from groundserve.gateway.settings import GatewaySettings
 from groundserve.gateway.spool import Spool
 from groundserve.gateway.upstreams import Upstreams
 from groundserve.gateway.video_llms import VideoLlmClients
-from groundserve.gateway.work import Desk, Fetch
+from groundserve.gateway.work import Desk
 from groundserve.serving.events import log_event
-from groundserve.url_reader import open_url
 
 _EXPIRE_SECONDS = 60.0
 
@@ -52,7 +49,6 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         access=Access(settings.keys_file),
         spool=spool,
         upstreams=upstreams,
-        fetch=_fetch(settings) if settings.allow_hosts else None,
         pictures=Pictures(settings),
         video_llms=VideoLlmClients(settings.video_llms),
     )
@@ -84,7 +80,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     for kind in (GroundserveError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, _refuse)
     _add_health(app, metrics)
-    for module in (routes, picture_routes, chat):
+    for module in (routes, chat):
         app.include_router(module.router)
     if settings.cors_origins:
         app.add_middleware(
@@ -98,21 +94,16 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     return app
 
 
-def _fetch(settings: GatewaySettings) -> Fetch:
-    policy = FetchPolicy(hosts=settings.allow_hosts, networks=settings.allow_networks)
-    return lambda url, max_bytes: open_url(url, replace(policy, max_bytes=max_bytes))
-
-
 async def _refuse(request: Request, error: Exception) -> Response:
     return error_response(error)
 
 
 def _add_health(app: FastAPI, metrics: Metrics) -> None:
-    @app.get("/healthz", include_in_schema=False)
+    @app.api_route("/healthz", methods=["GET", "HEAD"], include_in_schema=False)
     async def healthz() -> Response:
         return JSONResponse({"live": True})
 
-    @app.get("/readyz", include_in_schema=False)
+    @app.api_route("/readyz", methods=["GET", "HEAD"], include_in_schema=False)
     async def readyz(request: Request) -> Response:
         is_ready = bool(request.app.state.gateway.upstreams.ready)
         return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)

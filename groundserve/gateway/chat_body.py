@@ -12,14 +12,11 @@ from groundserve.strict_json import shown
 
 _MAX_STOPS = 4
 _ABOUT_THE_CALLER = ("user", "safety_identifier", "prompt_cache_key")
-_SHAPES_ANSWERS = (
-    *("n", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias"),
-    *("tools", "tool_choice", "parallel_tool_calls", "response_format", "modalities", "audio"),
-    *("functions", "function_call", "prediction", "reasoning_effort", "verbosity", "store"),
-    *("metadata", "service_tier", "web_search_options"),
-)
-"""What OpenAI's clients may send, and nobody here does; each may have its default or be empty."""
-_DEFAULTS: dict[str, tuple[Any, ...]] = {
+_NOT_DONE: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"), ()),
+    **dict.fromkeys(("logit_bias", "tools", "audio", "functions", "function_call", "store"), ()),
+    **dict.fromkeys(("prediction", "reasoning_effort", "verbosity", "metadata"), ()),
+    "web_search_options": (),
     "n": (1,),
     "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True,),
@@ -27,6 +24,7 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "service_tier": ("auto", "default"),
 }
+"""What OpenAI's clients may send, and nobody here does, with its defaults; it may be empty, too."""
 
 
 class _Open(BaseModel):
@@ -60,19 +58,13 @@ class Message(_Open):
         return [Part(type="text", text=text)] if isinstance(text, str) else text
 
 
-class StreamOptions(_Open):
-    """What a stream has beside text."""
-
-    include_usage: bool | None = None
-
-
 class ChatBody(_Open):
     """OpenAI's request; options of `AnswerOptions` may be given beside, such as `task`."""
 
     model: str = Field(description="A text family, or a Video-LLM of the gateway.")
     messages: list[Message] = Field(min_length=1, max_length=256)
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: dict[str, bool | None] | None = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
@@ -91,8 +83,8 @@ class ChatBody(_Open):
             raise InvalidRequestError(f"stop must be up to {_MAX_STOPS} texts, none of them empty")
         others = {}
         for name, value in (self.model_extra or {}).items():
-            if name in _SHAPES_ANSWERS:
-                if value and value not in _DEFAULTS.get(name, ()):
+            if name in _NOT_DONE:
+                if value and value not in _NOT_DONE[name]:
                     raise UnsupportedError(f"{name} is not supported; leave it out")
             elif value is not None and name not in _ABOUT_THE_CALLER:
                 others[name] = value

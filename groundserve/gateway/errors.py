@@ -6,11 +6,10 @@ Messages are ours: no path, no address and nothing that a server, a resolver or 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -79,6 +78,8 @@ def over_quota(message: str, *, retry_after: float = RETRY_SECONDS) -> RefusedEr
 def public_error(error: Exception) -> GroundserveError:
     """Return what callers may be told of an error."""
     match error:
+        case InvalidRequestError() if str(error).startswith("QUERY"):  # its name in Triton
+            return type(error)(str(error).replace("QUERY", "queries", 1))
         case RefusedError() | InvalidRequestError():
             return error
         case UnavailableError() if is_decoder_death(error):
@@ -119,41 +120,26 @@ def error_body(error: GroundserveError) -> dict[str, Any]:
 def error_response(error: Exception) -> Response:
     """Answer with an error of any kind."""
     told = public_error(error)
-    headers: dict[str, str] = {}
     status = error_status(told)
-    retry_after = getattr(told, "retry_after", None)
-    if status == 503:
-        retry_after = retry_after or RETRY_SECONDS
+    headers = dict(getattr(error, "headers", None) or {})  # of HTTPException, such as Allow
+    retry_after = getattr(told, "retry_after", None) or (RETRY_SECONDS if status == 503 else None)
     if retry_after is not None:
         headers["Retry-After"] = str(max(1, round(retry_after)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, HTTPException):
-        headers.update(error.headers or {})  # such as Allow
     return JSONResponse(error_body(told), status, headers)
 
 
-ERROR_RESPONSES: Mapping[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "An error: its type and a message.",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["error"],
-                    "properties": {
-                        "error": {
-                            "type": "object",
-                            "required": ["type", "message"],
-                            "properties": {
-                                "type": {"type": "string"},
-                                "message": {"type": "string"},
-                            },
-                        }
-                    },
-                }
-            }
-        },
-    }
+class _Told(BaseModel):
+    type: str
+    message: str
+
+
+class _Error(BaseModel):
+    error: _Told
+
+
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {"model": _Error, "description": "An error: its type and a message."}
 }
 """For the OpenAPI of every route."""

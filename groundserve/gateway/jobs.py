@@ -75,8 +75,10 @@ class Jobs:
     def open(self) -> None:
         """Begin again what a restart cut off."""
         for job in self._store.jobs(finished_at=None):
-            owner = self._desk.access.named(job.owner)
-            self._begin(job, owner, AsyncExitStack())
+            owner, held = self._desk.access.named(job.owner), AsyncExitStack()
+            if owner is not None:
+                held.enter_context(owner.at_work(is_refused=False))
+            self._begin(job, owner, held)
 
     async def close(self) -> None:
         """Stop work; it begins again at the next start."""
@@ -94,12 +96,7 @@ class Jobs:
             request=asked.body.model_dump_json(exclude_none=True),
             video_id=asked.video.id if asked.video else None,
             request_id=request_id,
-            status="queued",
-            num_tries=0,
             created_at=time.time(),
-            finished_at=None,
-            result=None,
-            error=None,
         )
         self._store.add(job)
         self._begin(job, owner, held)
@@ -122,16 +119,12 @@ class Jobs:
     def described(self, job: Job) -> str:
         """Return a job's JSON; an answer in it is that of the command line to the bit."""
         running = self._running.get(job.id)
-        known = {
-            "id": job.id,
-            "kind": job.kind,
-            "status": job.status,
+        names = ("id", "kind", "status", "created_at", "finished_at", "request_id")
+        done, most = (running and running.frames) or (None, None)
+        known = {name: getattr(job, name) for name in names} | {
             "stage": running.stage if running else job.status,
-            "frames_done": running.frames[0] if running and running.frames else None,
-            "num_frames": running.frames[1] if running and running.frames else None,
-            "created_at": job.created_at,
-            "finished_at": job.finished_at,
-            "request_id": job.request_id,
+            "frames_done": done,
+            "num_frames": most,
         }
         error = json.loads(job.error)["error"] if job.error else None
         texts = {"error": json.dumps(error, ensure_ascii=False), "result": job.result or "null"}
@@ -150,7 +143,7 @@ class Jobs:
                 return
             running = self._running.get(job_id)
             changed = running.changed if running else None
-            yield sse("job", self.described(job))
+            yield sse(self.described(job), event="job")
             if changed is None:
                 return
             while not changed.is_set():
@@ -199,13 +192,12 @@ class Jobs:
         self._store.update_job(job.id, status="running", num_tries=job.num_tries + 1)
         kind: Any = job.kind
         video = None
-        async with AsyncExitStack() as held:
+        with ExitStack() as held:
             if job.video_id is not None:
                 found = self._store.videos(id=job.video_id)
                 if not found:
                     raise InvalidRequestError("video_id: the video was deleted")
-                video = found[0]
-                held.enter_context(self._desk.spool.pinned(video))
+                video = held.enter_context(self._desk.spool.pinned(found[0]))
             asked = Asked.of(kind, BODIES[kind].model_validate_json(job.request), video)
             answer = await self._desk.answer(
                 asked,

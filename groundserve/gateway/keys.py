@@ -8,13 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from groundserve.errors import InvalidRequestError
 from groundserve.limits import GIB
-from groundserve.strict_json import parse_object
 
 _PREFIX = "gs-"
 
@@ -39,20 +37,6 @@ class Key:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise InvalidRequestError(f"{name} of a key must be a whole number > 0")
-
-
-def read_keys(path: Path) -> Iterator[Key]:
-    """Yield the keys of a file; InvalidRequestError of a line that is none."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise InvalidRequestError(f"keys (--keys): {path} cannot be read") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            if line.strip():
-                yield Key(**parse_object(line, "the line"))
-        except (TypeError, InvalidRequestError) as error:
-            raise InvalidRequestError(f"keys (--keys): {path}:{number}: {error}") from error
 
 
 def add_key(path: Path, name: str, **limits: int) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-import select
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from groundserve.errors import GroundserveError
@@ -39,16 +37,12 @@ class KeptServer:
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
         self._thread.start()
 
-    @property
-    def url(self) -> str:
-        """What the gateway calls it."""
-        return f"grpc://{self.server.grpc_address}"
-
-    def wait_until_ready(self) -> None:
-        """Return when it is, or raise why it cannot be."""
+    def wait_until_ready(self) -> str:
+        """Return what the gateway calls it when it is ready, or raise why it cannot be."""
         self._has_begun.wait()
         if self.error is not None:
             raise self.error
+        return f"grpc://{self.server.grpc_address}"
 
     def stop(self) -> None:
         """End it, also in the middle of its start."""
@@ -86,29 +80,24 @@ class LocalServers:
     ) -> None:
         """Take what makes a server at ports that are free."""
         self._gateway, self._make, self._board = gateway, make, board
-        self._wake_fd = os.eventfd(0)
+        self._events: SimpleQueue[bool] = SimpleQueue()
+        """Whether a switch is wanted; otherwise a server has ended."""
         self._current: KeptServer
         self._next: KeptServer | None = None
-        self._wants_switch = False
 
     def begin(self, server: TritonServer) -> None:
         """Keep the first server, which is started, and send the gateway's requests there."""
-        self._current = KeptServer(server, self._board, self._wake)
-        self._current.wait_until_ready()
-        self._gateway.add(self._current.url)
+        self._current = self._keep(server)
+        self._gateway.add(self._current.wait_until_ready())
 
     def want_switch(self, *_: object) -> None:
         """Have `watch` switch; for a signal's handler."""
-        self._wants_switch = True
-        self._wake()
+        self._events.put(True)
 
     def watch(self) -> None:
         """Switch as often as it is wanted; raises when the server or the gateway ends."""
         while True:
-            select.select([self._wake_fd], [], [])  # which a signal does not end
-            os.eventfd_read(self._wake_fd)
-            if self._wants_switch:
-                self._wants_switch = False
+            if self._events.get():
                 self._switch()
             if self._current.error is not None:
                 raise self._current.error
@@ -123,11 +112,10 @@ class LocalServers:
         started = time.monotonic()
         old = self._current
         log_event("switch_begins")
-        self._next = KeptServer(self._make(), self._board, self._wake)
+        self._next = self._keep(self._make())
         try:
-            self._next.wait_until_ready()
-            self._gateway.add(self._next.url)
-            self._gateway.drain(old.url)
+            self._gateway.add(self._next.wait_until_ready())
+            self._gateway.drain(f"grpc://{old.server.grpc_address}")
         except (GroundserveError, OSError) as error:
             log_event("switch_failed", level=logging.ERROR, reason=str(error))
             self._next.stop()
@@ -138,6 +126,5 @@ class LocalServers:
         seconds = round(time.monotonic() - started, 3)
         log_event("switched", pid=self._current.server.pid, seconds=seconds)
 
-    def _wake(self) -> None:
-        with suppress(OSError):
-            os.eventfd_write(self._wake_fd, 1)
+    def _keep(self, server: TritonServer) -> KeptServer:
+        return KeptServer(server, self._board, lambda: self._events.put(False))

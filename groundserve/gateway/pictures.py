@@ -21,7 +21,6 @@ _MAX_WAITING = 32
 _SECONDS = 120.0
 """Longest time for one frame or clip."""
 
-
 Make = Callable[..., T]
 """Takes workers, a source and `deadline`, as the functions of `groundserve.clips` do."""
 
@@ -44,8 +43,8 @@ class Pictures:
         def work() -> T:
             deadline = Deadline.after(_SECONDS, is_cancelled=is_left.is_set)
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:  # deleted meanwhile
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError:  # deleted meanwhile, or no file of the spool's
                 raise not_found("video") from None
             with VideoSource.from_fd(fd, limits=self._limits) as source:
                 return make(self._workers, source, deadline=deadline)

@@ -6,11 +6,11 @@ A body is read as it comes, under a cap; what is read is never more than was let
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from email.message import Message
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -96,7 +96,7 @@ async def read_asked(
         InvalidRequestError: It breaks a rule.
         RefusedError: It is too large, of another type, or names a video that is not there.
     """
-    most = spool.settings.max_body_bytes
+    form = Form()
     if content_type(request) == "multipart/form-data":
         form = await read_form(request, spool=spool, owner=owner, held=held, is_temporary=True)
         given = parse_object(form.options or "{}", "options")
@@ -104,14 +104,14 @@ async def read_asked(
             given["queries"] = form.queries
         body = BODIES[kind].model_validate_json(json.dumps(given))
     else:
-        form, body = None, await read_json(request, BODIES[kind], max_bytes=most)
-    video = form.video if form else None
+        most = spool.settings.max_body_bytes
+        body = await read_json(request, BODIES[kind], max_bytes=most)
+    video = form.video
     if [video, body.video_url, body.video_id].count(None) != 2:
         raise InvalidRequestError("give exactly one of video_url, video_id and a file `video`")
     asked = Asked.of(kind, body, video)
     if body.video_id is not None:
-        video = spool.get(owner, body.video_id)
-        held.enter_context(spool.pinned(video))
+        video = held.enter_context(spool.pinned(spool.get(owner, body.video_id)))
     return replace(asked, video=video)
 
 
@@ -119,7 +119,7 @@ async def read_json(request: Request, model: type[_Body], *, max_bytes: int) -> 
     """Read a body of JSON: each key once, finite numbers, nothing that the model does not know."""
     if content_type(request) != "application/json":
         raise RefusedError(415, "InvalidRequestError", "the body must be application/json")
-    body = b"".join([part async for part in _capped(request, max_bytes, "the body")])
+    body = b"".join([part async for part in capped(request, max_bytes, "the body")])
     parse_object(body, "the body")
     return model.model_validate_json(body)
 
@@ -129,7 +129,7 @@ class Form:
     """What a form held."""
 
     video: Video | None = None
-    queries: list[str]
+    queries: list[str] = field(default_factory=list)
     options: str = ""
 
 
@@ -137,7 +137,7 @@ async def read_form(
     request: Request, *, spool: Spool, owner: Owner, held: AsyncExitStack, is_temporary: bool
 ) -> Form:
     """Read multipart/form-data: a file `video`, which goes to disk as it comes, and fields."""
-    form, num_bytes, num_parts = Form(queries=[]), 0, 0
+    form, num_bytes, num_parts = Form(), 0, 0
     events = _events(request, spool.settings.max_video_bytes + spool.settings.max_body_bytes)
     async for headers in events:
         assert isinstance(headers, _Headers), "or the last part was not read to its end"
@@ -147,8 +147,9 @@ async def read_form(
         if headers.name == "video":
             if form.video is not None:
                 raise InvalidRequestError("give one file `video`")
+            name = headers.file_name or "<bytes>"
             form.video = await spool.receive(
-                _data(events), owner, name=headers.file_name, is_temporary=is_temporary
+                _data(events), owner, name=name, is_temporary=is_temporary
             )
             if is_temporary:
                 held.enter_context(spool.pinned(form.video))
@@ -176,14 +177,7 @@ async def read_form(
     return form
 
 
-async def raw_body(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield a body that is a video as it comes."""
-    async for part in _capped(request, max_bytes, "a video"):
-        yield part
-
-
-@dataclass(frozen=True)
-class _Headers:
+class _Headers(NamedTuple):
     name: str
     file_name: str
 
@@ -205,52 +199,43 @@ async def _events(request: Request, max_bytes: int) -> AsyncIterator[_Event]:
     """Yield each part's headers, its data, and `_END`; a form that is cut raises."""
     _, parameters = parse_options_header(request.headers.get("content-type"))
     found: list[_Event] = []
-    header: dict[str, bytearray] = {}
-    name, value = bytearray(), bytearray()
-    is_over = False
-
-    def take(into: Callable[[], bytearray]) -> Callable[[bytes, int, int], None]:
-        return lambda data, start, end: into().extend(data[start:end])
+    header, name, value, ends = dict[bytes, bytes](), bytearray(), bytearray(), list[bool]()
 
     def end_header() -> None:
-        header[name.decode("latin-1").lower()] = bytearray(value)
+        header[bytes(name).lower()] = bytes(value)
         name.clear()
         value.clear()
 
     def end_headers() -> None:
-        _, options = parse_options_header(bytes(header.get("content-disposition", b"")))
+        _, options = parse_options_header(header.get(b"content-disposition", b""))
         header.clear()
         texts = [options.get(key, b"").decode("utf-8", "replace") for key in (b"name", b"filename")]
         found.append(_Headers(*texts))
-
-    def end() -> None:
-        nonlocal is_over
-        is_over = True
 
     try:
         parser = MultipartParser(
             parameters.get(b"boundary", b""),
             {
-                "on_header_field": take(lambda: name),
-                "on_header_value": take(lambda: value),
+                "on_header_field": lambda data, start, end: name.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: value.extend(data[start:end]),
                 "on_header_end": end_header,
                 "on_headers_finished": end_headers,
                 "on_part_data": lambda data, start, end: found.append(data[start:end]),
                 "on_part_end": lambda: found.append(_END),
-                "on_end": end,
+                "on_end": lambda: ends.append(True),
             },
         )
-        async for chunk in _capped(request, max_bytes, "a form"):
+        async for chunk in capped(request, max_bytes, "a form"):
             parser.write(chunk)
             while found:
                 yield found.pop(0)
     except FormParserError:
         raise InvalidRequestError("the body is no multipart/form-data") from None
-    if not is_over:
+    if not ends:
         raise InvalidRequestError("the body ends in the middle of multipart/form-data")
 
 
-async def _capped(request: Request, max_bytes: int, what: str) -> AsyncIterator[bytes]:
+async def capped(request: Request, max_bytes: int, what: str) -> AsyncIterator[bytes]:
     """Yield a body's parts, up to a cap that is known before the last one has come."""
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > max_bytes:

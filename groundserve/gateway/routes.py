@@ -1,63 +1,62 @@
-"""Scores, answers, videos and jobs."""
+"""Scores, answers, videos with their frames and clips, and jobs."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from groundserve.clips import clip_mp4, frame_jpegs
 from groundserve.errors import InvalidRequestError
-from groundserve.gateway.access import OwnerDep
+from groundserve.gateway.access import Owner, OwnerDep
 from groundserve.gateway.errors import ERROR_RESPONSES
 from groundserve.gateway.jobs import Jobs
-from groundserve.gateway.requests import (
-    BODIES,
-    Kind,
-    content_type,
-    raw_body,
-    read_asked,
-    read_form,
-)
+from groundserve.gateway.pictures import Make
+from groundserve.gateway.requests import BODIES, Kind, capped, content_type, read_asked, read_form
 from groundserve.gateway.store import Video
 from groundserve.gateway.work import Desk, answer_events, as_json, streamed, until_left
 
 
-async def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.gateway
-    return desk
+async def _desk(request: Request) -> Any:
+    return request.app.state.gateway
 
 
-async def _jobs(request: Request) -> Jobs:
-    jobs: Jobs = request.app.state.jobs
-    return jobs
+async def _jobs(request: Request) -> Any:
+    return request.app.state.jobs
 
 
 DeskDep = Annotated[Desk, Depends(_desk)]
 JobsDep = Annotated[Jobs, Depends(_jobs)]
 Id = Annotated[str, Path(max_length=64)]
+_MAX_SECONDS = 1e6
 
-router = APIRouter(prefix="/v1", responses={**ERROR_RESPONSES})
-_OBJECT: dict[str, Any] = {"type": "object"}
+router = APIRouter(prefix="/v1", responses=ERROR_RESPONSES)
+_FILE: dict[str, Any] = {"type": "string", "format": "binary"}
+_FIELDS: dict[str, Any] = {
+    "query": {"type": "array", "items": {"type": "string"}},
+    "options": {"type": "string", "description": "JSON: all else that may be given."},
+}
 
 
-def body_of(model: Any) -> dict[str, Any]:
-    """Return the OpenAPI of a route that reads its body itself: JSON, or a form with a video."""
-    form = {
-        "type": "object",
-        "required": ["video"],
-        "properties": {
-            "video": {"type": "string", "format": "binary"},
-            "query": {"type": "array", "items": {"type": "string"}},
-            "options": {"type": "string", "description": "JSON: all else that may be given."},
-        },
-    }
-    content = {
-        "application/json": {"schema": model.model_json_schema()},
-        "multipart/form-data": {"schema": form},
-    }
+def body_of(other: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return the OpenAPI of a route that reads its body itself: a form with a video, or another."""
+    form = {"type": "object", "required": ["video"], "properties": {"video": _FILE, **fields}}
+    content = {name: {"schema": schema} for name, schema in other.items()}
+    content["multipart/form-data"] = {"schema": form}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _asking(kind: Kind) -> dict[str, Any]:
+    return body_of({"application/json": BODIES[kind].model_json_schema()}, **_FIELDS)
+
+
+def _made(media_type: str) -> dict[str, Any]:
+    """Return what a route says that answers with a file."""
+    answer = {"description": "The file.", "content": {media_type: {"schema": _FILE}}}
+    return {"response_class": Response, "responses": {200: answer}}
 
 
 async def _answer(
@@ -88,36 +87,19 @@ def json_text(text: str, status: int = 200) -> Response:
     return Response(text, status, media_type="application/json")
 
 
-@router.post("/score", openapi_extra=body_of(BODIES["score"]))
+@router.post("/score", openapi_extra=_asking("score"))
 async def score(request: Request, owner: OwnerDep, desk: DeskDep, jobs: JobsDep) -> Response:
     """Score the frames of a video for questions; answers as `groundserve score --json`."""
     return await _answer("score", request, owner, desk, jobs)
 
 
-@router.post("/ask", openapi_extra=body_of(BODIES["ask"]))
+@router.post("/ask", openapi_extra=_asking("ask"))
 async def ask(request: Request, owner: OwnerDep, desk: DeskDep, jobs: JobsDep) -> Response:
     """Answer questions about a video in text; answers as `groundserve ask --json`."""
     return await _answer("ask", request, owner, desk, jobs)
 
 
-_UPLOAD: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["video"],
-                    "properties": {"video": {"type": "string", "format": "binary"}},
-                }
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
-
-
-@router.post("/videos", status_code=201, openapi_extra=_UPLOAD)
+@router.post("/videos", status_code=201, openapi_extra=body_of({"application/octet-stream": _FILE}))
 async def upload(request: Request, owner: OwnerDep, desk: DeskDep) -> Response:
     """Store a video: the body of a form's file `video`, or all of a body of another type."""
     async with AsyncExitStack() as held:
@@ -132,7 +114,7 @@ async def upload(request: Request, owner: OwnerDep, desk: DeskDep) -> Response:
                 video = form.video
                 undone.pop_all()
         else:
-            chunks = raw_body(request, desk.settings.max_video_bytes)
+            chunks = capped(request, desk.settings.max_video_bytes, "a video")
             video = await desk.spool.receive(chunks, owner, name="<bytes>", is_temporary=False)
         return JSONResponse(_described(video), 201)
 
@@ -155,6 +137,40 @@ async def delete_video(video_id: Id, owner: OwnerDep, desk: DeskDep) -> Response
     """Delete a video; requests that read it already go on."""
     desk.spool.delete(desk.spool.get(owner, video_id))
     return Response(status_code=204)
+
+
+@router.get("/videos/{video_id}/frames/{ordinal}.jpg", **_made("image/jpeg"))
+async def frame(
+    request: Request,
+    video_id: Id,
+    ordinal: Annotated[int, Path(ge=0, lt=2**31)],
+    owner: OwnerDep,
+    desk: DeskDep,
+    longest_side: Annotated[int | None, Query(ge=1, le=8192)] = None,
+) -> Response:
+    """Return a frame by its ordinal in the file, as `frame_indices` have it, upright."""
+    make = partial(frame_jpegs, frame_indices=[ordinal], longest_side=longest_side)
+    (picture,) = await _make(request, desk, owner, video_id, make)
+    return Response(picture, media_type="image/jpeg")
+
+
+@router.get("/videos/{video_id}/clip.mp4", **_made("video/mp4"))
+async def clip(
+    request: Request,
+    video_id: Id,
+    owner: OwnerDep,
+    desk: DeskDep,
+    start: Annotated[float, Query(ge=0, le=_MAX_SECONDS)] = 0.0,
+    end: Annotated[float, Query(ge=0, le=_MAX_SECONDS)] = _MAX_SECONDS,
+) -> Response:
+    """Return the frames shown from one second to another as a video, re-encoded as H.264."""
+    make = partial(clip_mp4, start_seconds=start, end_seconds=end)
+    return Response(await _make(request, desk, owner, video_id, make), media_type="video/mp4")
+
+
+async def _make(request: Request, desk: Desk, owner: Owner, video_id: str, make: Make[Any]) -> Any:
+    with owner.at_work(), desk.spool.pinned(desk.spool.get(owner, video_id)) as video:
+        return await until_left(request, desk.pictures.make(desk.spool.path(video), make))
 
 
 @router.get("/jobs")
@@ -194,11 +210,5 @@ async def models(owner: OwnerDep, desk: DeskDep) -> Response:
 
 
 def _described(video: Video) -> dict[str, Any]:
-    return {
-        "id": video.id,
-        "name": video.name,
-        "num_bytes": video.num_bytes,
-        "sha256": video.sha256,
-        "created_at": video.created_at,
-        "used_at": video.used_at,
-    }
+    names = ("id", "name", "num_bytes", "sha256", "created_at", "used_at")
+    return {name: getattr(video, name) for name in names}

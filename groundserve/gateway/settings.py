@@ -8,6 +8,7 @@ from pathlib import Path
 
 from groundserve.arguments import parse_url
 from groundserve.errors import InvalidRequestError
+from groundserve.fetching import FetchPolicy
 from groundserve.gateway.video_llms import VideoLlm
 from groundserve.limits import GIB, MIB
 
@@ -64,7 +65,14 @@ class GatewaySettings:
     max_connections: int = 1024
     """Open at one time; of more, the one that has been idle longest is closed."""
 
+    @property
+    def fetch_policy(self) -> FetchPolicy:
+        """What a `video_url` may lead to."""
+        hosts, networks = self.allow_hosts, self.allow_networks
+        return FetchPolicy(hosts=hosts, networks=networks, max_bytes=self.max_video_bytes)
+
     def __post_init__(self) -> None:
+        self.fetch_policy  # noqa: B018 - which looks at its patterns
         for url in self.upstreams:
             parse_url("upstream (--upstream)", url)
         for field in fields(self):

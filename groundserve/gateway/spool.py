@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote_from_bytes
@@ -46,28 +46,21 @@ class Spool:
         self.settings = settings
         self.videos_dir = settings.spool_dir.absolute() / "videos"
         self._arriving = settings.spool_dir.absolute() / "arriving"
+        name = f"spool (--spool) {settings.spool_dir}"
         try:
-            for folder in (settings.spool_dir, self.videos_dir, self._arriving):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(settings.spool_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise InvalidRequestError(
-                f"spool (--spool) {settings.spool_dir}: {error.strerror}"
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise UnavailableError(
-                f"spool (--spool) {settings.spool_dir} is in use by another gateway"
-            ) from None
-        try:
-            self.store = Store(settings.spool_dir / "gateway.sqlite3")
-        except sqlite3.Error as error:
-            os.close(self._lock)
-            raise InvalidRequestError(
-                f"spool (--spool) {settings.spool_dir}: gateway.sqlite3: {error}"
-            ) from error
+            with ExitStack() as stack:
+                for folder in (settings.spool_dir, self.videos_dir, self._arriving):
+                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                lock = os.open(settings.spool_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+                stack.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.store = Store(settings.spool_dir / "gateway.sqlite3")
+                self._left = stack.pop_all()
+        except BlockingIOError:
+            raise UnavailableError(f"{name} is in use by another gateway") from None
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or f"gateway.sqlite3: {error}"
+            raise InvalidRequestError(f"{name}: {reason}") from error
         self.is_closing = False
         """Whether work is broken off, which goes on after a restart with the video it is about."""
         self._pins: Counter[str] = Counter()
@@ -78,7 +71,7 @@ class Spool:
     def close(self) -> None:
         """Leave the folder to others."""
         self.store.close()
-        os.close(self._lock)
+        self._left.close()
 
     def path(self, video: Video) -> Path:
         """Return where a video's file is."""
@@ -97,11 +90,11 @@ class Spool:
         return found[0]
 
     @contextmanager
-    def pinned(self, video: Video) -> Iterator[None]:
+    def pinned(self, video: Video) -> Iterator[Video]:
         """Keep a video from expiring; a temporary one goes with its last pin."""
         self._pins[video.id] += 1
         try:
-            yield
+            yield video
         finally:
             self._pins[video.id] -= 1
             if not self._pins[video.id]:
@@ -121,7 +114,6 @@ class Spool:
         *,
         name: str,
         is_temporary: bool,
-        max_bytes: int | None = None,
     ) -> Video:
         """Store what comes; if anything is wrong with it, or nobody waits, nothing is left.
 
@@ -130,7 +122,7 @@ class Spool:
                 spool or its disk is full.
             MediaError: It is empty.
         """
-        most = min(max_bytes or self.settings.max_video_bytes, self.settings.max_video_bytes)
+        most = self.settings.max_video_bytes
         partial = self._arriving / secrets.token_hex(16)
         num_bytes, digest = 0, hashlib.sha256()
         try:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 JobStatus = Literal["queued", "running", "done", "failed"]
-ACTIVE = ("queued", "running")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS videos (
@@ -57,14 +56,14 @@ class Job:
     video_id: str | None
     """None where a URL is yet to be fetched."""
     request_id: str
-    status: JobStatus
-    num_tries: int
-    """How often it was begun."""
     created_at: float
-    finished_at: float | None
-    result: str | None
+    status: JobStatus = "queued"
+    num_tries: int = 0
+    """How often it was begun."""
+    finished_at: float | None = None
+    result: str | None = None
     """The answer's JSON."""
-    error: str | None
+    error: str | None = None
     """The error's JSON, with type and message."""
 
 

@@ -138,18 +138,14 @@ class Upstreams:
     ) -> T:
         """Ask one server, and another where that fails without a fault of the request's.
 
-        To score or ask twice changes nothing, so a request whose connection broke is sent again.
-
-        Args:
-            ask: Sends the request; called again for each try.
-            wanted: What the request needs.
-            patience_seconds: How long to wait where no server is ready.
-            may_repeat: Whether what was sent may be sent again; no, once text was passed on.
+        To score or ask twice changes nothing, so a request whose connection broke is sent again,
+        unless `may_repeat` says that text of its answer was passed on.
 
         Raises:
             RefusedError: Too many wait.
             UnsupportedError: No server has what is wanted.
-            GroundserveError: What the last try raised; UnavailableError where no server is ready.
+            GroundserveError: What the last try raised; UnavailableError where no server was ready
+                for `patience_seconds`.
         """
         for num_left in reversed(range(_MAX_TRIES)):
             upstream = await self._place(wanted, patience_seconds)

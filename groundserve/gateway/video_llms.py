@@ -12,9 +12,8 @@ import httpx2
 
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
-from groundserve.files import filled_lines
+from groundserve.files import read_objects
 from groundserve.frames import data_url
-from groundserve.strict_json import parse_object
 
 Times = Literal["seconds", "markers"]
 """What stands before each picture: "3.00 s:", or "<3.0 seconds>", Qwen3-VL's own marker."""
@@ -75,13 +74,9 @@ class VideoLlm:
 def read_video_llms(path: Path) -> tuple[VideoLlm, ...]:
     """Read a file with a line of JSON for each; InvalidRequestError names what is wrong."""
     found: dict[str, VideoLlm] = {}
-    for number, line in filled_lines(path):
-        try:
-            one = VideoLlm(**parse_object(line, "the line"))
-        except (TypeError, InvalidRequestError) as error:
-            raise InvalidRequestError(f"--video-llms: {path}:{number}: {error}") from error
+    for one in read_objects(path, VideoLlm, "--video-llms"):
         if found.setdefault(one.name, one) is not one:
-            raise InvalidRequestError(f"--video-llms: {path}:{number}: a second {one.name}")
+            raise InvalidRequestError(f"--video-llms: {path}: a second {one.name}")
     return tuple(found.values())
 
 

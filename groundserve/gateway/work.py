@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,10 +34,9 @@ from groundserve.gateway.upstreams import Upstreams, Wanted
 from groundserve.gateway.video_llms import VideoLlmClients
 from groundserve.options import Head
 from groundserve.results import ScoreResult
+from groundserve.url_reader import open_url
 
 T = TypeVar("T")
-Fetch = Callable[[str, int], AbstractAsyncContextManager[AsyncIterator[bytes]]]
-"""Opens a URL that the operator's policy allows: its bytes as they come, at most so many."""
 _HEADS: dict[str, Head] = {"score": "frames", "ask": "text"}
 
 
@@ -48,21 +48,18 @@ class Desk:
     access: Access
     spool: Spool
     upstreams: Upstreams
-    fetch: Fetch | None = None
-    """None: no URL is allowed."""
     pictures: Pictures
     video_llms: VideoLlmClients
 
     async def fetched(self, url: str, owner: Owner, held: AsyncExitStack) -> Video:
         """Return the video of a URL, which goes when `held` is left."""
-        if self.fetch is None:
+        if not (policy := self.settings.fetch_policy).hosts:
             raise InvalidRequestError("video_url: this gateway fetches nothing; upload the video")
-        async with self.fetch(url, self.settings.max_video_bytes) as chunks:
+        async with open_url(url, policy) as chunks:
             video = await self.spool.receive(
                 chunks, owner, name=without_secrets(url), is_temporary=True
             )
-        held.enter_context(self.spool.pinned(video))
-        return video
+        return held.enter_context(self.spool.pinned(video))
 
     async def answer(
         self,
@@ -79,8 +76,7 @@ class Desk:
         Raises:
             GroundserveError: What is wrong; `public_error` says what may be told of it.
         """
-        most = self.settings.max_request_seconds
-        seconds = min(asked.body.timeout_seconds or most, most)
+        seconds = min(asked.body.timeout_seconds or math.inf, self.settings.max_request_seconds)
         give_up_at = time.monotonic() + seconds
         has_told = False
 
@@ -156,15 +152,19 @@ async def until_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def sse(event: str, data: str) -> str:
+def sse(data: str, *, event: str = "") -> str:
     """Return one server-sent event; the data is one line."""
-    return f"event: {event}\ndata: {data}\n\n"
+    return f"{event and f'event: {event}'}\ndata: {data}\n\n".lstrip()
 
 
 async def streamed(
-    request: Request, events: AsyncIterator[str], *, held: AsyncExitStack
+    request: Request,
+    events: AsyncIterator[str],
+    *,
+    held: AsyncExitStack,
+    error_event: str = "error",
 ) -> StreamingResponse:
-    """Answer with events, once there is one: what fails before has a status of its own.
+    """Answer with events, once there is one: what fails before has a status, after it an event.
 
     `events` is closed when it ends or the caller leaves, and after it `held`.
     """
@@ -172,8 +172,11 @@ async def streamed(
     async def all_events() -> AsyncIterator[str]:
         async with held, aclosing(events):  # type: ignore[type-var]  # a generator
             yield await until_left(request, anext(events))  # type: ignore[arg-type]
-            async for event in events:
-                yield event
+            try:
+                async for event in events:
+                    yield event
+            except Exception as error:  # noqa: BLE001 - told to the caller
+                yield sse(json.dumps(error_body(public_error(error))), event=error_event)
 
     every = all_events()
     first = await anext(every)
@@ -207,17 +210,10 @@ async def pieces_of(
 async def answer_events(
     work: Callable[[OnText], Coroutine[Any, Any, ScoreResult | AnswerResult]],
 ) -> AsyncIterator[str]:
-    """Yield `text` events, then `result` or, where text has come already, `error`."""
-    has_told = False
-    try:
-        async with aclosing(pieces_of(work)) as pieces:  # type: ignore[type-var]  # a generator
-            async for piece in pieces:
-                if isinstance(piece, tuple):
-                    has_told = True
-                    yield sse("text", json.dumps({"query": piece[0], "text": piece[1]}))
-                else:
-                    yield sse("result", await as_json(piece))
-    except Exception as error:
-        if not has_told:
-            raise
-        yield sse("error", json.dumps(error_body(public_error(error))))
+    """Yield `text` events, then `result`."""
+    async with aclosing(pieces_of(work)) as pieces:  # type: ignore[type-var]  # a generator
+        async for piece in pieces:
+            if isinstance(piece, tuple):
+                yield sse(json.dumps({"query": piece[0], "text": piece[1]}), event="text")
+            else:
+                yield sse(await as_json(piece), event="result")

@@ -16,7 +16,6 @@ def pair(reference, ours):
         "ours": ours,
         "logit_error": 1e-6,
         "reference_was_first": True,
-        "commit": "abc",
     }
 
 

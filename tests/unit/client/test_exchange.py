@@ -30,8 +30,8 @@ class Script:
     def check_open(self):
         pass
 
-    def call(self, tensors, **named):
-        self.calls.append(named)
+    def call(self, tensors, how):
+        self.calls.append(how._asdict())
 
     def read(self, call, on_piece):
         if self._failures:

@@ -88,6 +88,10 @@ def test_a_key_is_kept_as_its_hash_and_taken_back_with_its_line(start, tmp_path,
     assert client.get("/v1/models", headers=as_ben).status_code == 200
     path.write_text("{")  # those that were read go on
     assert client.get("/v1/models", headers=as_ben).status_code == 200
+    path.unlink()
+    assert client.get("/v1/models", headers=as_ben).status_code == 401
+    path.write_text(text)
+    assert client.get("/v1/models", headers=as_ben).status_code == 200
 
 
 def test_a_key_has_a_rate(start, tmp_path):

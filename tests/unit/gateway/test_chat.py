@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from groundserve.errors import InvalidRequestError, UnavailableError
-from groundserve.gateway.chat_answers import _Stop
+from groundserve.gateway.chat import _Stop
 from groundserve.gateway.video_llms import VideoLlm, read_video_llms
 from tests.support.origin import Origin, whole
 from tests.support.reference import SET_2

@@ -180,6 +180,11 @@ def test_pages_of_chosen_origins_may_call(start):
     assert "access-control-allow-origin" not in refused.headers
 
 
+def test_balancers_may_ask_for_the_head_alone(start, scripted):
+    client = start(scripted)
+    assert [client.head(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
+
+
 def test_metrics_and_the_page_of_the_interface(start, scripted):
     client = start(scripted)
     client.get("/v1/models")

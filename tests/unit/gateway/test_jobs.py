@@ -85,7 +85,7 @@ def test_a_job_that_fails_has_one_error(start, scripted):
     assert told["status"] == "failed"
     assert told["error"] == {
         "type": "InvalidRequestError",
-        "message": "QUERY[0] must be another",
+        "message": "queries[0] must be another",  # as the caller has it, not Triton
     }
 
 
@@ -128,3 +128,15 @@ def test_a_key_has_so_many_jobs_at_one_time(start, tmp_path, scripted, held):
     for job in jobs:
         ended(client, job)
     assert client.post("/v1/score", json={"video_id": "x", "queries": ["a"]}).status_code == 404
+
+
+def test_jobs_that_begin_again_count_among_them(tmp_path, scripted, held):
+    key = add_key(tmp_path / "keys", "anna", max_jobs=2)
+    given = {"keys_file": tmp_path / "keys", "key": key}
+    with gateway(tmp_path, scripted, **given) as client:
+        jobs = [begin(client) for _ in range(2)]
+    with gateway(tmp_path, scripted, **given) as client:
+        refused = client.post("/v1/score", json={"video_id": "x", "queries": ["a"]})
+        assert refused.status_code == 429
+        held.set()
+        assert [ended(client, job)["status"] for job in jobs] == ["done"] * 2

@@ -43,6 +43,11 @@ def test_what_is_none_is_refused(gateway):
         assert (place, answer.status_code) == (place, status)
         assert "/" not in answer.json()["error"]["message"].replace("and/or", "")
     assert gateway.get("/v1/videos/video-none/frames/0.jpg").status_code == 404
+    linked = upload(gateway, b"another")
+    path = gateway.server.videos_dir / linked.rpartition("/")[2]
+    path.unlink()
+    path.symlink_to(SET_2 / "vfr.mp4")
+    assert gateway.get(f"{linked}/frames/0.jpg").status_code == 404
     broken = upload(gateway, b"no video" * 100)
     for place in ("frames/0.jpg", "clip.mp4?start=0&end=1"):
         answer = gateway.get(f"{broken}/{place}")

@@ -47,6 +47,9 @@ def test_a_forms_type_is_known_in_any_case(start, tmp_path):
     request = client.build_request("POST", "/v1/videos", **form(b"two!"))
     request.headers["content-type"] = request.headers["content-type"].replace("multi", "Multi")
     assert client.send(request).json()["name"] == "a.mp4"
+    unnamed = client.post("/v1/videos", files={"video": (None, b"two!")}).json()
+    assert unnamed["name"] == "<bytes>"
+    client.delete(f"/v1/videos/{unnamed['id']}")
     assert [path.read_bytes() for path in files(tmp_path)] == [b"two!"]
 
 
