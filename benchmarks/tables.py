@@ -64,27 +64,9 @@ def stages(results: dict[str, Any]) -> Rows:
         ]
 
 
-def serve(results: dict[str, Any]) -> Rows:
-    """Yield a row for each load of each way to ask."""
-    yield ["load", "offered", "answers", "floor", "p50", "p90", "p99", "not answered"]
-    for way, loops in results["loads"].items():
-        for name, row in (loops["closed_loop"] | loops["open_loop"]).items():
-            seconds = row["seconds"] or {}
-            times = [seconds.get(quantile) for quantile in ("median", "p90", "p99")]
-            yield [
-                f"{way}, {name}",
-                f"{row['offered_per_second']:.1f}/s",
-                f"{row['answers_per_second']:.1f}/s",
-                f"{row['cpu']['floor_answers_per_second']:.1f}/s",
-                *("" if time is None else f"{time * 1000:.0f} ms" for time in times),
-                f"{row['num_not_answered']}",
-            ]
-
-
 TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "vs_reference": vs_reference,
     "stages": stages,
-    "serve": serve,
 }
 
 

@@ -35,8 +35,6 @@ class StepReport:
     """Visual and text, through the decoder in this step."""
     data_seconds: tuple[float, ...]
     """What each process waited for its samples, by rank."""
-    sync_seconds: tuple[float, ...]
-    """What each stood in collectives, by rank: see `train.waits`."""
     compute_seconds: float
     """The first process's step without its samples, checkpoints and validation."""
     num_unreadable: int
@@ -68,10 +66,7 @@ class RunLog(Closing):
             **report.parts,
             **{f"learning_rate/{name}": rate for name, rate in report.learning_rates.items()},
             "grad_norm": report.grad_norm,
-            # One number a plot: the slowest rank, and how much longer the fastest stood in
-            # collectives than it.
-            "seconds/data": max(report.data_seconds),
-            "seconds/wait": max(report.sync_seconds) - min(report.sync_seconds),
+            "seconds/data": max(report.data_seconds),  # one number a plot: the slowest rank
             "seconds/compute": report.compute_seconds,
             "unreadable": report.num_unreadable,
         }

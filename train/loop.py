@@ -63,7 +63,6 @@ class _Share:
     num_tokens: int = 0
     unreadable: list[Unreadable] = field(default_factory=list)
     data_seconds: float = 0.0
-    sync_seconds: float = 0.0
     stops: bool = False
     """Whether this process was asked to stop: all have to know, to end after the same step."""
 
@@ -254,7 +253,6 @@ class Run:
             num_frames=sum(share.num_frames for share in shares),
             num_tokens=sum(share.num_tokens for share in shares),
             data_seconds=tuple(round(share.data_seconds, 4) for share in shares),
-            sync_seconds=tuple(round(share.sync_seconds, 4) for share in shares),
             compute_seconds=time.perf_counter() - started - own.data_seconds,
             num_unreadable=len(self._unreadable),
         )
@@ -277,7 +275,6 @@ class Run:
             for name, value in {"loss": losses.loss.detach(), **losses.parts}.items():
                 sums[name] = sums.get(name, 0.0) + value.double()
         share.losses = {name: value.item() for name, value in sums.items()}
-        share.sync_seconds = self._model.take_sync_seconds()
         return share
 
     def _do_pass(self, batch: Batch, *, num_passes: int, is_last: bool) -> Losses:

@@ -26,7 +26,6 @@ from groundserve.errors import GroundserveError, InvalidRequestError
 from train.config import Parallelism, StageConfig
 from train.examples import Example
 from train.families.base import Initial, Losses, TrainedModel
-from train.waits import CollectiveTimer, time_gradients, time_shards
 
 _Value = TypeVar("_Value")
 
@@ -143,14 +142,13 @@ class ParallelModel:
             _recompute_layers(trunk.decoder)
         self._trunk = trunk
         self._module: torch.nn.Module = trunk
-        self._timer = CollectiveTimer(processes.device)
         mesh = _mesh(config.parallelism, processes)
         if mesh is not None:
             policy = MixedPrecisionPolicy()
             if bf16:
                 policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
             for module in (*trunk.decoder.layers, trunk):
-                time_shards(fully_shard(module, mesh=mesh, mp_policy=policy), self._timer)
+                fully_shard(module, mesh=mesh, mp_policy=policy)
         else:
             trunk.to(processes.device)
         if config.parallelism == "ddp":
@@ -161,7 +159,6 @@ class ParallelModel:
                 self._module = DistributedDataParallel(
                     trunk, gradient_as_bucket_view=True, broadcast_buffers=False
                 )
-            time_gradients(self._module, self._timer)
         self._autocast = torch.autocast(
             processes.device.type,
             dtype=torch.bfloat16,
@@ -182,18 +179,11 @@ class ParallelModel:
             # would keep whole gradients until then (`set_requires_gradient_sync`). What nodes have
             # to add to one another are shards, and waits.
             self._module.set_requires_all_reduce(average)
-        if not isinstance(self._module, DistributedDataParallel):
+        if average or not isinstance(self._module, DistributedDataParallel):
             yield
-        elif average:
-            yield
-            self._timer.mark()  # the end of what `time_gradients` has begun
         else:
             with self._module.no_sync():
                 yield
-
-    def take_sync_seconds(self) -> float:
-        """Return how long this process stood in collectives since the last call."""
-        return self._timer.take_seconds()
 
     @contextmanager
     def evaluation(self) -> Iterator[TrainedModel]:

@@ -118,7 +118,6 @@ class Validation:
         """Measure after a step; False: a process was asked to stop before the last question."""
         with self._model.evaluation() as trunk:
             figures = self._measure(trunk, request)
-        self._model.take_sync_seconds()  # no part of the next step's
         if figures is None:
             return False
         # The weights before the line: without the line, the measurement is repeated.

@@ -23,7 +23,7 @@ from train.state import prepare_out
 
 NUM_ITEMS = 8
 NUM_AUXILIARY = 3
-SECONDS = {"data_seconds", "sync_seconds", "compute_seconds"}
+SECONDS = {"data_seconds", "compute_seconds"}
 
 
 class FakeData:

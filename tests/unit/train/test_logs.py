@@ -21,7 +21,6 @@ def make_report(step, loss=0.5):
         num_frames=8,
         num_tokens=90,
         data_seconds=(0.25, 0.5),
-        sync_seconds=(1.0, 0.25),
         compute_seconds=1.5,
         num_unreadable=1,
     )
@@ -43,7 +42,6 @@ def test_a_step_is_a_line(tmp_path):
         "num_frames": 8,
         "num_tokens": 90,
         "data_seconds": [0.25, 0.5],
-        "sync_seconds": [1.0, 0.25],
         "compute_seconds": 1.5,
         "num_unreadable": 1,
     }
