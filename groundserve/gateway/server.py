@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -24,6 +25,9 @@ _KEEP_ALIVE_SECONDS = 15
 _STOP_SECONDS = 5
 """How long requests in flight may go on when the gateway is told to stop."""
 _START_SECONDS = 60.0
+_MAX_HEAD_BYTES = 64 * 1024
+_MAX_CRUMBS = 1000
+_CRUMB_BYTES = 256
 
 
 class GatewayServer:
@@ -101,12 +105,33 @@ class GatewayServer:
         asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
+class _Requests(h11.Connection):
+    """Refuses two lengths of one body, which a proxy before us may read otherwise, and crumbs.
+
+    To parse a chunk of one byte takes as long as to parse many bytes.
+    """
+
+    def next_event(self) -> Any:
+        """Return the next event of the connection; h11.RemoteProtocolError breaks it off."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._num_left = _MAX_CRUMBS * _CRUMB_BYTES
+            if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+                raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
+        elif isinstance(event, h11.Data) and event.chunk_start:
+            self._num_left += len(event.data) - _CRUMB_BYTES
+            if self._num_left < 0:
+                raise h11.RemoteProtocolError("too many small chunks")
+        return event
+
+
 def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
     class Protocol(H11Protocol):
         """Closes a connection whose next request does not begin, or not in time."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
+            self.conn = _Requests(h11.SERVER, _MAX_HEAD_BYTES)
             self.waits_since = time.monotonic()
             self._timer: asyncio.TimerHandle | None = None
             self._num_left = 0
@@ -127,6 +152,12 @@ def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self._look()
+
+        def send_400_response(self, msg: str) -> None:
+            if self.conn.our_state is h11.SEND_RESPONSE:
+                super().send_400_response(msg)
+            else:  # it is answered already
+                self.transport.abort()
 
         def on_response_complete(self) -> None:
             super().on_response_complete()

@@ -100,8 +100,10 @@ def test_bodies_of_other_kinds_are_refused(start, scripted):
     assert many.status_code == 400
 
 
-def test_a_body_that_comes_too_slowly_is_ended(start):
-    client = start(body_seconds=0.2)
+@pytest.mark.parametrize("min_body_rate", [16_384, 1e-6])
+def test_a_body_that_comes_too_slowly_is_ended(start, min_body_rate):
+    """It may not stand still either, however fast it came before."""
+    client = start(body_seconds=0.2, min_body_rate=min_body_rate)
     with connect(client) as connection:
         head = b"POST /v1/videos HTTP/1.1\r\nHost: g\r\nContent-Length: 1000\r\n\r\n"
         connection.sendall(head + b"some")
@@ -110,6 +112,48 @@ def test_a_body_that_comes_too_slowly_is_ended(start):
     assert b"onnection: close" in answer
     spool = client.server.app.state.gateway.spool
     assert list(spool._arriving.iterdir()) == []
+
+
+def sent(client, data):
+    """What is answered to bytes, to the end of the connection."""
+    with connect(client) as connection, suppress(ConnectionError):
+        connection.sendall(data)
+        answer = b""
+        while piece := connection.recv(2**16):
+            answer += piece
+    return answer
+
+
+CHUNKED = (
+    b"POST /v1/videos HTTP/1.1\r\nHost: g\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+)
+
+
+def test_a_body_has_one_length(start):
+    """A proxy in front may go by the other one, and take for body what is a request."""
+    hidden = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: g\r\n\r\n"
+    client = start()
+    for head in (CHUNKED, CHUNKED.replace(b"POST", b"GET")):
+        answer = sent(client, head + b"Content-Length: %d\r\n\r\n" % len(hidden) + hidden)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_in_crumbs_is_broken_off(start):
+    client = start()
+    crumbs = b"1\r\nx\r\n"
+    few = sent(client, CHUNKED + b"\r\n" + 900 * crumbs + b"0\r\n\r\n")
+    assert few.startswith(b"HTTP/1.1 201 ")
+    assert b'"num_bytes":900' in few
+    with connect(client) as connection:
+        connection.sendall(CHUNKED + b"\r\n" + 1500 * crumbs)
+        with suppress(ConnectionResetError):
+            answer = connection.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 400 ")
+    spool = client.server.app.state.gateway.spool
+    wait_until(lambda: not list(spool._arriving.iterdir()))
+    many = sent(client, CHUNKED + b"\r\n" + 2000 * (b"100\r\n%b\r\n" % (256 * b"x")) + b"0\r\n\r\n")
+    assert many.startswith(b"HTTP/1.1 201 ")
 
 
 def test_connections_that_say_nothing_are_closed_and_others_answered(start):
