@@ -22,6 +22,7 @@ ATTACKS = {
     "half_open": (300, 0.01),
     "full_spool": (4, 0.1),
     "gzip_bomb": (8, 0.1),
+    "crumbs": (8, 0.1),
     "leave": (16, 0.1),
 }
 """Threads, and seconds between two attacks of each."""
@@ -78,6 +79,14 @@ class Attack:
             head = self._head("/v1/score", len(self._bomb), "application/json")
             connection.sendall(head.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n"))
             connection.sendall(self._bomb)
+            connection.recv(9999)
+
+    def crumbs(self) -> None:
+        """Send a body a byte a chunk."""
+        with self._connect() as connection:
+            head = self._head("/v1/videos", 0, "video/mp4")
+            connection.sendall(head.replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
+            connection.sendall(b"1\r\nx\r\n" * 500_000)
             connection.recv(9999)
 
     def leave(self) -> None:

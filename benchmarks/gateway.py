@@ -149,7 +149,7 @@ def kills(bench: Bench) -> dict[str, Any]:
             answer = client.post("/v1/score", json=body | {"background": number % 4 == 0})
             if answer.status_code == 202:
                 jobs.append(answer.json()["id"])
-            return answer.status_code, answer.json().get("error", {}).get("type", "")
+            return answer.status_code, (answer.json().get("error") or {}).get("type", "")
 
         with load(ask, answers):
             for _ in range(20):
