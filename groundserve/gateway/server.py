@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import threading
 import time
@@ -126,6 +127,12 @@ class _Requests(h11.Connection):
 
 
 def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
+    # Without a file left, nothing is accepted, stored, or sent to a server. Shells allow 1024, for
+    # programs that use select(2).
+    _, max_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))
+    max_connections = min(settings.max_connections, max_files // 2)
+
     class Protocol(H11Protocol):
         """Closes a connection whose next request does not begin, or not in time."""
 
@@ -139,10 +146,10 @@ def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._look()
-            if len(self.connections) > settings.max_connections:
-                idle = [one for one in self.connections if one._timer]  # type: ignore[union-attr]
-                oldest: Any = min(idle, key=lambda one: one.waits_since)  # type: ignore[union-attr]
-                oldest.transport.abort()
+            if len(self.connections) > max_connections:
+                every: Any = self.connections
+                idle = [one for one in every if one._timer and not one.transport.is_closing()]
+                min(idle, key=lambda one: one.waits_since).transport.abort()
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)

@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 import subprocess
+import threading
 from contextlib import suppress
 
 import httpx2
@@ -175,6 +176,19 @@ def test_connections_that_say_nothing_are_closed_and_others_answered(start):
         with suppress(ConnectionResetError):
             while again.recv(2**16):
                 pass
+
+
+def test_connections_that_come_at_once_push_out_as_many(start):
+    client = start(max_connections=8, head_seconds=3600)
+    server = client.server
+    together = threading.Event()
+    server._loop.call_soon_threadsafe(together.wait)
+    idle = [connect(client) for _ in range(100)]
+    together.set()
+    assert client.get("/healthz").status_code == 200
+    wait_until(lambda: len(server._server.server_state.connections) <= 8)
+    for connection in idle:
+        connection.close()
 
 
 @pytest.mark.parametrize(
