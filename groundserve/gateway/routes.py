@@ -72,7 +72,7 @@ async def _answer(
         if asked.body.background:
             if is_streamed:
                 raise InvalidRequestError("give one of stream and background")
-            job = jobs.add(asked, owner, request_id, held.pop_all())
+            job = jobs.add(asked, owner, request_id, held)
             return json_text(jobs.described(job), 202)
         if is_streamed:
             events = answer_events(
@@ -160,8 +160,8 @@ async def delete_video(video_id: Id, owner: OwnerDep, desk: DeskDep) -> Response
 @router.get("/jobs")
 async def list_jobs(owner: OwnerDep, desk: DeskDep) -> Response:
     """List the jobs of this key, the oldest first."""
-    jobs = desk.spool.store.jobs(owner=owner.name)
-    return JSONResponse({"jobs": [{"id": job.id, "status": job.status} for job in jobs]})
+    statuses = desk.spool.store.job_statuses(owner.name)
+    return JSONResponse({"jobs": [{"id": job, "status": status} for job, status in statuses]})
 
 
 @router.get("/jobs/{job_id}")

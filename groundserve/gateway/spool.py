@@ -201,7 +201,7 @@ class Spool:
         """
         for path in self._arriving.iterdir():
             path.unlink()
-        wanted = {job.video_id for job in self.store.jobs() if job.finished_at is None}
+        wanted = {job.video_id for job in self.store.jobs(finished_at=None)}
         for video in self.store.videos():
             is_left = video.is_temporary and video.id not in wanted
             if is_left or not self.path(video).is_file():

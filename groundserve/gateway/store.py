@@ -101,6 +101,15 @@ class Store:
         """Return the jobs whose columns have these values, the oldest first."""
         return [Job(**dict(row)) for row in self._select("jobs", "created_at", where)]
 
+    def job_statuses(self, owner: str) -> list[tuple[str, str]]:
+        """Return the ids and statuses of an owner's jobs, the oldest first, without results."""
+        return [
+            (str(job), str(status))
+            for job, status in self._rows.execute(
+                "SELECT id, status FROM jobs WHERE owner = ? ORDER BY created_at", (owner,)
+            )
+        ]
+
     def use(self, video_id: str) -> None:
         """Note that a video is used now."""
         self._rows.execute("UPDATE videos SET used_at = ? WHERE id = ?", (time.time(), video_id))
