@@ -161,7 +161,7 @@ def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
             self._look()
 
         def send_400_response(self, msg: str) -> None:
-            if self.conn.our_state is h11.SEND_RESPONSE:
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                 super().send_400_response(msg)
             else:  # it is answered already
                 self.transport.abort()

@@ -130,6 +130,19 @@ CHUNKED = (
 )
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"\0 / HTTP/1.1\r\nHost: g\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: g\r\nA: " + b"x" * 700_000 + b"\r\n\r\n",
+        b"POST /v1/videos HTTP/1.1\r\nHost: g\r\nContent-Length: " + b"9" * 99 + b"\r\n\r\n",
+    ],
+)
+def test_a_head_that_is_none_is_told_so(start, head):
+    assert sent(start(), head).startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_body_has_one_length(start):
     """A proxy in front may go by the other one, and take for body what is a request."""
     hidden = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: g\r\n\r\n"
