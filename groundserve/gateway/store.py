@@ -73,13 +73,13 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open it, and make what is missing."""
+        path.touch(mode=0o600)  # its log gets the same
         self._rows = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._rows.row_factory = sqlite3.Row
         # A committed row outlives the end of this process; a power cut may take the last ones.
         # Nobody else can lock it: whoever did would stop the gateway.
         self._rows.execute("PRAGMA locking_mode=EXCLUSIVE")
         self._rows.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_SCHEMA}")
-        path.chmod(0o600)
 
     def close(self) -> None:
         """Close the file."""

@@ -39,7 +39,7 @@ SPELLINGS = [
     "http://127.0.0.1.:{}/", "http://localhost.:{}/", "http://127.0.0.1..:{}/",
     "http://127.0.0.0x1:{}/", "http://4294967297:{}/", "http://127.0.0.1%2e:{}/",
     # Digits and dots that IDNA maps, and characters that it leaves out.
-    "http://\uff11\uff12\uff17.0.0.1:{}/", 
+    "http://\uff11\uff12\uff17.0.0.1:{}/",
     "http://\u2460\u2461\u2466.0.0.1:{}/", "http://local\u00adhost:{}/", "http://ⓛocalhost:{}/",
     "http://lo\u200bcalhost:{}/", "http://127。0。0。1:{}/", "http://xn--127-0-0-1:{}/",
     # IPv6 that leads to IPv4, zones, and other spellings.
