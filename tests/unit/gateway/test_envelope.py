@@ -263,6 +263,14 @@ def test_metrics_and_the_page_of_the_interface(start, scripted):
     assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
 
 
+def test_a_port_that_cannot_be_had_is_named_by_its_option(start, tmp_path):
+    taken = start().base_url.port
+    for port, kind in ((taken, UnavailableError), (99999, InvalidRequestError)):
+        settings = GatewaySettings(spool_dir=tmp_path / str(port), port=port)
+        with pytest.raises(kind, match=r"port \(--port, or --gateway of serve\)"):
+            GatewayServer(settings)
+
+
 def test_tls_needs_a_certificate_and_its_key(tmp_path):
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     files = {"tls_certificate": certificate, "tls_key": key}
