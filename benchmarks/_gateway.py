@@ -105,7 +105,10 @@ def mixed(client: httpx2.Client, kind: str, number: int, video: Path, video_id: 
         more = {"headers": {"content-type": "application/json"}, **BAD[kind]}
         answer = client.post("/v1/score", **(BAD[kind] if "files" in more else more))
         return answer.status_code, answer.json()["error"]["type"]
-    body = {"queries": [QUESTIONS[number % 4]], "num_frames": (8, 16, 24)[number % 3]}
+    body: dict[str, Any] = {
+        "queries": [QUESTIONS[number % 4]],
+        "num_frames": (8, 16, 24)[number % 3],
+    }
     if kind == "frame":
         answer = client.get(f"/v1/videos/{video_id}/frames/{number}.jpg")
         return answer.status_code, answer.content.hex()

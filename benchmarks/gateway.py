@@ -175,8 +175,8 @@ def _gateway_kills(bench: Bench, rng: random.Random) -> dict[str, Any]:
     spool, jobs = bench.folder / "spool", list[str]()
     (spool / "videos").mkdir(parents=True, exist_ok=True)
     with bench.serving("--allow-root", spool / "videos") as (served, _):
-        words = ("--upstream", f"grpc://{served.addresses['grpc'].split('//')[-1]}")
-        words = ("gateway", *words, "--spool", spool, "--port", 0, "--json")
+        upstream = f"grpc://{served.addresses['grpc'].split('//')[-1]}"
+        words = ("gateway", "--upstream", upstream, "--spool", spool, "--port", 0, "--json")
         for number in range(6):
             with bench.program(*words) as (_, client):
                 if number == 5:
@@ -289,13 +289,16 @@ def main() -> None:
     fetch_clips.main(clips)
     video, results, problems = clips / "bikes.mp4", {}, []
     with tempfile.TemporaryDirectory() as name:
-        for kind, precision in (("engines", "fp32"), ("others", "int8")):
-            if getattr(args, kind) is None:
-                setattr(args, kind, Path(name) / kind)
-                build(SHIPPED_CHECKPOINT, Path(name) / kind, profile="cpu", precision=precision)
+        folder = Path(name)
+        if args.engines is None:
+            args.engines = folder / "engines"
+            build(SHIPPED_CHECKPOINT, args.engines, profile="cpu")
+        if args.others is None:
+            args.others = folder / "others"
+            build(SHIPPED_CHECKPOINT, args.others, profile="cpu", precision="int8")
         for part in args.parts:
-            (folder := Path(name) / part).mkdir()
-            bench = Bench(folder, [args.engines, args.others], video, args.minutes)
+            (of_part := folder / part).mkdir()
+            bench = Bench(of_part, [args.engines, args.others], video, args.minutes)
             results[part] = PARTS[part](bench)
             problems += [f"{part}: {one}" for one in bench.problems]
             print(part, json.dumps(results[part]), bench.problems, flush=True)

@@ -175,6 +175,7 @@ async def job_events(request: Request, job_id: Id, owner: OwnerDep, jobs: JobsDe
     """Follow a job by server-sent events, each of them what GET of the job tells."""
     jobs.get(owner, job_id)
     async with AsyncExitStack() as held:
+        held.enter_context(owner.following())
         return await streamed(request, jobs.events(owner, job_id), held=held.pop_all())
 
 

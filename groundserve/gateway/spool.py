@@ -31,6 +31,8 @@ _WRITE_BYTES = MIB
 """Written, and hashed, in one turn of a thread."""
 _NO_ROOM = "the gateway has no room for this video now; try again later"
 _MAX_NAME = 200
+_MAX_VIDEOS = 10_000
+"""Of one owner: what each costs that is not its bytes."""
 
 
 class Spool:
@@ -132,6 +134,8 @@ class Spool:
             MediaError: It is empty.
         """
         most = min(max_bytes or self.settings.max_video_bytes, self.settings.max_video_bytes)
+        if self.store.count_videos(owner.name) >= _MAX_VIDEOS:
+            raise over_quota(f"a key may store {_MAX_VIDEOS} videos; delete some")
         partial = self._arriving / secrets.token_hex(16)
         num_bytes, digest = 0, hashlib.sha256()
         try:

@@ -133,6 +133,11 @@ class Store:
             ).fetchone()[0]
         )
 
+    def count_videos(self, owner: str) -> int:
+        """Return how many videos an owner has."""
+        found = self._rows.execute("SELECT COUNT(*) FROM videos WHERE owner = ?", (owner,))
+        return int(found.fetchone()[0])
+
     def count_jobs(self) -> dict[str, int]:
         """Return how many jobs there are by status."""
         return dict(self._rows.execute("SELECT status, COUNT(*) FROM jobs GROUP BY status"))

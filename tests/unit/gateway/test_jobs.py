@@ -172,3 +172,18 @@ def test_a_key_has_so_many_jobs_at_one_time(start, tmp_path, scripted, held):
     for job in jobs:
         ended(client, job)
     assert client.post("/v1/score", json={"video_id": "x", "queries": ["a"]}).status_code == 404
+
+
+def test_a_key_follows_so_many_jobs_at_one_time(start, tmp_path, scripted, held):
+    """Each is a connection that nobody else has meanwhile."""
+    key = add_key(tmp_path / "keys", "anna", max_jobs=2)
+    client = start(scripted, keys_file=tmp_path / "keys", key=key)
+    job = begin(client)
+    following = [events(client, job) for _ in range(2)]
+    for one in following:
+        next(one)
+    assert client.get(f"/v1/jobs/{job}/events").status_code == 429
+    held.set()
+    for one in following:
+        assert list(one)[-1]["status"] == "done"
+    assert client.get(f"/v1/jobs/{job}/events").status_code == 200
