@@ -28,6 +28,7 @@ class Owner:
 
     key: Key | None = None
     num_at_work: int = 0
+    num_following: int = 0
     _tokens: float = field(default=math.inf, init=False)
     _counted_at: float = field(default_factory=time.monotonic, init=False)
 
@@ -58,6 +59,17 @@ class Owner:
             yield
         finally:
             self.num_at_work -= 1
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Hold one of the connections on which this key follows jobs, or refuse."""
+        if self.key is not None and self.num_following >= self.key.max_jobs:
+            raise over_quota(f"this key may follow {self.key.max_jobs} jobs at one time")
+        self.num_following += 1
+        try:
+            yield
+        finally:
+            self.num_following -= 1
 
 
 class Access:

@@ -115,8 +115,9 @@ class _Exchange:
             return await self._receive()
         settings = self._settings
         allowed = settings.body_seconds + self.num_bytes / settings.min_body_rate
+        left = self.started + allowed - time.monotonic()
         try:
-            async with asyncio.timeout(self.started + allowed - time.monotonic()):
+            async with asyncio.timeout(min(left, settings.body_seconds)):
                 message = await self._receive()
         except TimeoutError:
             raise RefusedError(408, "TimeoutError", "the body came too slowly") from None

@@ -19,14 +19,22 @@ from typing import Any
 
 from groundserve.errors import InvalidRequestError, UnavailableError
 from groundserve.gateway.access import Owner
-from groundserve.gateway.errors import RefusedError, error_body, not_found, public_error
+from groundserve.gateway.errors import (
+    RefusedError,
+    busy,
+    error_body,
+    not_found,
+    public_error,
+)
 from groundserve.gateway.requests import BODIES, Asked
 from groundserve.gateway.store import Job
 from groundserve.gateway.work import Desk, as_json, sse
 from groundserve.runtime.progress import progress_socket, read_progress
 from groundserve.serving.events import log_event
 
-_MAX_TRIES = 5
+_MAX_TRIES = 10
+_MAX_UNDER_WAY = 1000
+"""Jobs of all owners that have not ended."""
 _PATIENCE_SECONDS = 600.0
 """How long a job waits for a server to be ready."""
 _AGAIN_SECONDS = 1.0
@@ -88,7 +96,9 @@ class Jobs:
         await asyncio.gather(*running, return_exceptions=True)
 
     def add(self, asked: Asked, owner: Owner, request_id: str, held: AsyncExitStack) -> Job:
-        """Take up a request; `held` is left when it ends."""
+        """Take up a request, and all of `held`, which is left when it ends."""
+        if len(self._running) >= _MAX_UNDER_WAY:
+            raise busy("too many jobs are under way; try again later")
         job = Job(
             id=f"job-{secrets.token_hex(12)}",
             owner=owner.name,
@@ -99,7 +109,7 @@ class Jobs:
             created_at=time.time(),
         )
         self._store.add(job)
-        self._begin(job, owner, held)
+        self._begin(job, owner, held.pop_all())
         return job
 
     def get(self, owner: Owner, job_id: str) -> Job:
@@ -167,6 +177,9 @@ class Jobs:
             told = public_error(error)
             log_event("job_failed", level=logging.WARNING, job=job.id, error=type(error).__name__)
             values = {"status": "failed", "error": json.dumps(error_body(told))}
+        except asyncio.CancelledError:  # a restart that somebody wants is none of its tries
+            self._store.update_job(job.id, status="queued", num_tries=job.num_tries)
+            raise
         finally:
             try:
                 if values:  # else it was cancelled

@@ -28,7 +28,7 @@ class Key:
     max_stored_bytes: int = 16 * GIB
     """Of the videos kept."""
     max_jobs: int = 16
-    """Requests and background jobs at one time."""
+    """Requests and background jobs at one time, and as many jobs that it follows."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isprintable() or not self.name:

@@ -71,7 +71,7 @@ async def _answer(
         if asked.body.background:
             if is_streamed:
                 raise InvalidRequestError("give one of stream and background")
-            job = jobs.add(asked, owner, request_id, held.pop_all())
+            job = jobs.add(asked, owner, request_id, held)
             return json_text(jobs.described(job), 202)
         if is_streamed:
             events = answer_events(
@@ -176,8 +176,8 @@ async def _make(request: Request, desk: Desk, owner: Owner, video_id: str, make:
 @router.get("/jobs")
 async def list_jobs(owner: OwnerDep, desk: DeskDep) -> Response:
     """List the jobs of this key, the oldest first."""
-    jobs = desk.spool.store.jobs(owner=owner.name)
-    return JSONResponse({"jobs": [{"id": job.id, "status": job.status} for job in jobs]})
+    statuses = desk.spool.store.job_statuses(owner.name)
+    return JSONResponse({"jobs": [{"id": job, "status": status} for job, status in statuses]})
 
 
 @router.get("/jobs/{job_id}")
@@ -191,6 +191,7 @@ async def job_events(request: Request, job_id: Id, owner: OwnerDep, jobs: JobsDe
     """Follow a job by server-sent events, each of them what GET of the job tells."""
     jobs.get(owner, job_id)
     async with AsyncExitStack() as held:
+        held.enter_context(owner.following())
         return await streamed(request, jobs.events(owner, job_id), held=held.pop_all())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -24,6 +26,9 @@ _KEEP_ALIVE_SECONDS = 15
 _STOP_SECONDS = 5
 """How long requests in flight may go on when the gateway is told to stop."""
 _START_SECONDS = 60.0
+_MAX_HEAD_BYTES = 64 * 1024
+_MAX_CRUMBS = 1000
+_CRUMB_BYTES = 256
 
 
 class GatewayServer:
@@ -101,12 +106,39 @@ class GatewayServer:
         asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
+class _Requests(h11.Connection):
+    """Refuses two lengths of one body, which a proxy before us may read otherwise, and crumbs.
+
+    To parse a chunk of one byte takes as long as to parse many bytes.
+    """
+
+    def next_event(self) -> Any:
+        """Return the next event of the connection; h11.RemoteProtocolError breaks it off."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._num_left = _MAX_CRUMBS * _CRUMB_BYTES
+            if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+                raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
+        elif isinstance(event, h11.Data) and event.chunk_start:
+            self._num_left += len(event.data) - _CRUMB_BYTES
+            if self._num_left < 0:
+                raise h11.RemoteProtocolError("too many small chunks")
+        return event
+
+
 def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
+    # Without a file left, nothing is accepted, stored, or sent to a server. Shells allow 1024, for
+    # programs that use select(2).
+    _, max_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))
+    max_connections = min(settings.max_connections, max_files // 2)
+
     class Protocol(H11Protocol):
         """Closes a connection whose next request does not begin, or not in time."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
+            self.conn = _Requests(h11.SERVER, _MAX_HEAD_BYTES)
             self.waits_since = time.monotonic()
             self._timer: asyncio.TimerHandle | None = None
             self._num_left = 0
@@ -114,10 +146,10 @@ def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._look()
-            if len(self.connections) > settings.max_connections:
-                idle = [one for one in self.connections if one._timer]  # type: ignore[union-attr]
-                oldest: Any = min(idle, key=lambda one: one.waits_since)  # type: ignore[union-attr]
-                oldest.transport.abort()
+            if len(self.connections) > max_connections:
+                every: Any = self.connections
+                idle = [one for one in every if one._timer and not one.transport.is_closing()]
+                min(idle, key=lambda one: one.waits_since).transport.abort()
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
@@ -127,6 +159,12 @@ def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self._look()
+
+        def send_400_response(self, msg: str) -> None:
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                super().send_400_response(msg)
+            else:  # it is answered already
+                self.transport.abort()
 
         def on_response_complete(self) -> None:
             super().on_response_complete()

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote_from_bytes
@@ -31,6 +31,8 @@ _WRITE_BYTES = MIB
 """Written, and hashed, in one turn of a thread."""
 _NO_ROOM = "the gateway has no room for this video now; try again later"
 _MAX_NAME = 200
+_MAX_VIDEOS = 10_000
+"""Of one owner: what each costs that is not its bytes."""
 
 
 class Spool:
@@ -86,7 +88,8 @@ class Spool:
         found = self.store.videos(id=video_id, owner=owner.name)
         if not found:
             raise not_found("video")
-        self.store.use(video_id)
+        with suppress(sqlite3.Error):  # a full disk: it is there to be read, and to be deleted
+            self.store.use(video_id)
         return found[0]
 
     @contextmanager
@@ -123,6 +126,8 @@ class Spool:
             MediaError: It is empty.
         """
         most = self.settings.max_video_bytes
+        if self.store.count_videos(owner.name) >= _MAX_VIDEOS:
+            raise over_quota(f"a key may store {_MAX_VIDEOS} videos; delete some")
         partial = self._arriving / secrets.token_hex(16)
         num_bytes, digest = 0, hashlib.sha256()
         try:
@@ -193,7 +198,7 @@ class Spool:
         """
         for path in self._arriving.iterdir():
             path.unlink()
-        wanted = {job.video_id for job in self.store.jobs() if job.finished_at is None}
+        wanted = {job.video_id for job in self.store.jobs(finished_at=None)}
         for video in self.store.videos():
             is_left = video.is_temporary and video.id not in wanted
             if is_left or not self.path(video).is_file():

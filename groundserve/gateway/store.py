@@ -72,13 +72,13 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open it, and make what is missing."""
+        path.touch(mode=0o600)  # its log gets the same
         self._rows = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._rows.row_factory = sqlite3.Row
         # A committed row outlives the end of this process; a power cut may take the last ones.
         # Nobody else can lock it: whoever did would stop the gateway.
         self._rows.execute("PRAGMA locking_mode=EXCLUSIVE")
         self._rows.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_SCHEMA}")
-        path.chmod(0o600)
 
     def close(self) -> None:
         """Close the file."""
@@ -99,6 +99,15 @@ class Store:
     def jobs(self, **where: Any) -> list[Job]:
         """Return the jobs whose columns have these values, the oldest first."""
         return [Job(**dict(row)) for row in self._select("jobs", "created_at", where)]
+
+    def job_statuses(self, owner: str) -> list[tuple[str, str]]:
+        """Return the ids and statuses of an owner's jobs, the oldest first, without results."""
+        return [
+            (str(job), str(status))
+            for job, status in self._rows.execute(
+                "SELECT id, status FROM jobs WHERE owner = ? ORDER BY created_at", (owner,)
+            )
+        ]
 
     def use(self, video_id: str) -> None:
         """Note that a video is used now."""
@@ -122,6 +131,11 @@ class Store:
                 (owner,),
             ).fetchone()[0]
         )
+
+    def count_videos(self, owner: str) -> int:
+        """Return how many videos an owner has."""
+        found = self._rows.execute("SELECT COUNT(*) FROM videos WHERE owner = ?", (owner,))
+        return int(found.fetchone()[0])
 
     def count_jobs(self) -> dict[str, int]:
         """Return how many jobs there are by status."""

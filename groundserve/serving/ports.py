@@ -21,13 +21,11 @@ def check_ports(**ports: int | None) -> None:
     chosen: dict[int, str] = {}
     for name, port in ports.items():
         if port is not None and not 0 <= port <= _MAX_PORT:
-            raise InvalidRequestError(
-                f"{name}_port (--{name}-port) must be from 0 to {_MAX_PORT}, got {port}"
-            )
+            raise InvalidRequestError(f"{_named(name)} must be from 0 to {_MAX_PORT}, got {port}")
         # 0 is chosen by the system each time anew, never twice.
         if port and port in chosen:
             raise InvalidRequestError(
-                f"{chosen[port]}_port and {name}_port (--{name}-port) must differ, got {port}"
+                f"{chosen[port]}_port and {_named(name)} must differ, got {port}"
             )
         chosen[port or 0] = name
 
@@ -57,9 +55,15 @@ def listen(name: str, host: str, port: int, backlog: int = 1) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             reason += f" by {port_holder(port)}"
         raise UnavailableError(
-            f"cannot listen on {host}:{port}: {reason}; choose another {name}_port "
-            f"(--{name}-port) or host (--host)"
+            f"cannot listen on {host}:{port}: {reason}; choose another {_named(name)} or host "
+            "(--host)"
         ) from error
+
+
+def _named(name: str) -> str:
+    if name == "gateway":
+        return "port (--port, or --gateway of serve)"
+    return f"{name}_port (--{name}-port)"
 
 
 def port_holder(port: int) -> str:

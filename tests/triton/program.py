@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from benchmarks._program import WAIT_SECONDS, Program
 from groundserve import Client, UnavailableError
-from groundserve.serving.processes import ending_with_parent
 from tests.support.processes import is_alive
 
-# -I: the modules are those that are installed, as for the models of the server.
-SERVE = ["-I", "-c", "from groundserve.cli.main import main; main()", "serve"]
 ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--json"]
-WAIT_SECONDS = 60.0
 
 
 @contextmanager
@@ -42,7 +36,7 @@ def serving(
         started.kill()
 
 
-class Serve:
+class Serve(Program):
     """`groundserve serve` as a program of its own."""
 
     def __init__(
@@ -54,35 +48,8 @@ class Serve:
         python: str | Path = sys.executable,
     ) -> None:
         self.log_file = folder / "log"
-        command = [python, *SERVE, "--engines", engines, *ANY_PORTS, "--log-file", self.log_file]
-        self.errors = folder / "stderr"
-        with self.errors.open("wb") as errors:
-            self.program = subprocess.Popen(
-                ending_with_parent([*map(str, command), *map(str, options)]),
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
-        self.root = psutil.Process(self.program.pid)
-
-    def wait_until_ready(self) -> None:
-        self.addresses = json.loads(self.program.stdout.readline())
-        assert self.addresses["ready"]
-
-    def events(self) -> list[dict[str, Any]]:
-        """What the supervisor logged so far; not the steps of the start."""
-        lines = self.errors.read_text("utf-8").splitlines()
-        events = [json.loads(line) for line in lines if line.startswith("{")]
-        return [event for event in events if event["event"] != "step"]
-
-    def wait_for(self, event: str, after: int = 0) -> dict[str, Any]:
-        """Wait until an event is logged, not counting so many of the first events."""
-        give_up_at = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < give_up_at:
-            for found in self.events()[after:]:
-                if found["event"] == event:
-                    return found
-            time.sleep(0.05)
-        raise AssertionError(f"no {event} within {WAIT_SECONDS:.0f} s: {self.events()[after:]}")
+        words = ("serve", "--engines", engines, *ANY_PORTS, "--log-file", self.log_file, *options)
+        super().__init__(folder, *words, python=python)
 
     def score_until_answered(self, video: Path) -> None:
         """Ask as an honest client does, again while the service says that it is UNAVAILABLE."""
@@ -106,14 +73,6 @@ class Serve:
                 if name in " ".join(process.cmdline()):
                     found.append(process)
         return found
-
-    def kill(self) -> None:
-        """End it whatever state it is in."""
-        with suppress(psutil.Error):
-            for process in [*self.root.children(recursive=True), self.root]:
-                process.kill()
-        self.program.wait()
-        self.program.stdout.close()
 
     def stop(self) -> None:
         """SIGTERM, and what must then be true."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -17,12 +14,13 @@ import openai
 import psutil
 import pytest
 
+from benchmarks._gateway import lasting, load, point_to, store
+from benchmarks._program import Program
 from groundserve import AnswerOptions, Client, ScoreOptions
-from groundserve.serving.processes import ending_with_parent
 from tests.cli.command import run_cli
 from tests.support.answer_cases import CASES
 from tests.triton.answers import url
-from tests.triton.program import SERVE, serving
+from tests.triton.program import serving
 from tests.unit.gateway.conftest import WAIT_SECONDS, gateway, wait_until
 
 FAMILIES = {
@@ -53,13 +51,6 @@ def client(served, answering, timed, grounded, video_root) -> Iterator[httpx2.Cl
 @pytest.fixture(scope="module")
 def video(clips):
     return clips["carphone_pristine"]
-
-
-def lasting(text: str) -> str:
-    """An answer's JSON without what is of one request alone."""
-    told = json.loads(text)
-    names = ("request_id", "timing_ms", "cache_hit", "video")
-    return json.dumps({name: value for name, value in told.items() if name not in names})
 
 
 def asked(client, kind, video, queries, **options) -> httpx2.Response:
@@ -188,21 +179,17 @@ def test_a_video_that_is_none_is_told_so(client):
 def program(folder, *upstreams) -> Iterator[tuple[subprocess.Popen, httpx2.Client]]:
     """`groundserve gateway` as a process."""
     options = [word for one in upstreams for word in ("--upstream", one.url)]
-    options += ["--spool", str(folder / "spool"), "--port", "0", "--json"]
-    process = subprocess.Popen(
-        ending_with_parent([sys.executable, *SERVE[:-1], "gateway", *options]),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+    folder.mkdir(exist_ok=True)
+    started = Program(
+        folder, "gateway", *options, "--spool", folder / "spool", "--port", 0, "--json"
     )
     try:
-        address = json.loads(process.stdout.readline())["gateway"]
-        with httpx2.Client(base_url=address, timeout=WAIT_SECONDS) as client:
+        started.wait_until_ready()
+        with httpx2.Client(base_url=started.addresses["gateway"], timeout=WAIT_SECONDS) as client:
             wait_until(lambda: client.get("/readyz").status_code == 200)
-            yield process, client
+            yield started.program, client
     finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        started.kill()
 
 
 def test_jobs_outlive_a_gateway_that_is_killed(served, video_root, video, tmp_path_factory):
@@ -226,26 +213,17 @@ def test_jobs_outlive_a_gateway_that_is_killed(served, video_root, video, tmp_pa
         assert lasting(asked(client, "score", video, ["a"], num_frames=64).text) in results
 
 
-@contextmanager
-def load(client, video, answers) -> Iterator[None]:
-    """Ask again and again, from four threads; each answer's status and JSON are kept."""
-    is_over = threading.Event()
-    video_id = client.post("/v1/videos", content=video.read_bytes()).json()["id"]
+def asking(client, video, answers):
+    """Four threads ask again and again; each answer's status and JSON are kept."""
+    video_id = store(client, video)
 
-    def ask() -> None:
-        while not is_over.is_set():
-            body = {"video_id": video_id, "queries": ["a"], "num_frames": 8}
-            answer = client.post("/v1/score", json=body)
-            answers.append((answer.status_code, answer.json()))
+    def ask(_) -> tuple[int, dict]:
+        answer = client.post(
+            "/v1/score", json={"video_id": video_id, "queries": ["a"], "num_frames": 8}
+        )
+        return answer.status_code, answer.json()
 
-    with ThreadPoolExecutor(4) as pool:
-        asking = [pool.submit(ask) for _ in range(4)]
-        try:
-            yield
-        finally:
-            is_over.set()
-        for one in asking:
-            one.result()
+    return load(ask, answers)
 
 
 @pytest.fixture
@@ -262,16 +240,10 @@ def service(engine_dirs, tmp_path):
         yield started, client
 
 
-def point_to(link, place) -> None:
-    new = link.with_name("new")
-    new.symlink_to(place)
-    new.rename(link)
-
-
 def test_sighup_switches_the_server_and_fails_nothing(service, video, engine_dirs, tmp_path):
     started, client = service
     answers: list[tuple[int, dict]] = []
-    with load(client, video, answers):
+    with asking(client, video, answers):
         wait_until(lambda: len(answers) > 3)
         point_to(tmp_path / "engines", tmp_path)  # no engine directory
         started.program.send_signal(signal.SIGHUP)
@@ -289,7 +261,7 @@ def test_sighup_switches_the_server_and_fails_nothing(service, video, engine_dir
 def test_a_killed_server_costs_no_accepted_request(service, video):
     started, client = service
     answers: list[tuple[int, dict]] = []
-    with load(client, video, answers):
+    with asking(client, video, answers):
         wait_until(lambda: len(answers) > 3)
         psutil.Process(started.addresses["pid"]).kill()
         started.wait_for("server_restarted")

@@ -39,7 +39,7 @@ SPELLINGS = [
     "http://127.0.0.1.:{}/", "http://localhost.:{}/", "http://127.0.0.1..:{}/",
     "http://127.0.0.0x1:{}/", "http://4294967297:{}/", "http://127.0.0.1%2e:{}/",
     # Digits and dots that IDNA maps, and characters that it leaves out.
-    "http://\uff11\uff12\uff17.0.0.1:{}/", "http://127\u30020\u30020\u30021:{}/",
+    "http://\uff11\uff12\uff17.0.0.1:{}/",
     "http://\u2460\u2461\u2466.0.0.1:{}/", "http://local\u00adhost:{}/", "http://ⓛocalhost:{}/",
     "http://lo\u200bcalhost:{}/", "http://127。0。0。1:{}/", "http://xn--127-0-0-1:{}/",
     # IPv6 that leads to IPv4, zones, and other spellings.
@@ -51,6 +51,36 @@ SPELLINGS = [
     "http://[ff02::1]:{}/", "http://[0000:0000::0001]:{}/", "http://[::ffff:0:127.0.0.1]:{}/",
     "http://[2001:db8::1]:{}/", "http://[3fff::1]:{}/", "http://[5f00::1]:{}/",
     "http://[::FFFF:127.0.0.1]:{}/", "http://[::1:{}/", "http://::1:{}/", "http://[]:{}/",
+    "http://[::7f00:1]:{}/", "http://[fe80::5efe:127.0.0.1]:{}/", "http://[fec0::1]:{}/",
+    "http://[64:ff9b::169.254.169.254]/", "http://[2002:a9fe:a9fe::]/", "http://[100::1]:{}/",
+    "http://[2001:20::1]:{}/", "http://[fd20:ce::254]/", "http://[127.0.0.1]:{}/",
+    "http://[::1].example.com:{}/", "http://[::1]example.com:{}/", "http://[v1.127]:{}/",
+    "http://[::1%00]:{}/", "http://[0:0:0:0:0:0:0:0x1]:{}/", "http://[::ffff:127.1]:{}/",
+    "http://[::ffff:127.0.0.1%25lo]:{}/", "http://%5B::1%5D:{}/",
+    # Other digits and dots.
+    "http://127\uff0e0\uff0e0\uff0e1:{}/", "http://127\uff610\uff610\uff611:{}/",
+    "http://127\u20240\u20240\u20241:{}/", "http://\u0661\u0662\u0667.\u0660.\u0660.\u0661:{}/",
+    "http://\U0001d7cf\U0001d7d0\U0001d7d5.0.0.1:{}/", "http://127.\u0966.0.1:{}/",
+    "http://0x7f.0x0.0x0.0x1:{}/", "http://0X7F000001:{}/", "http://127.0x0.1:{}/",
+    "http://0b1111111.0.0.1:{}/", "http://127.0.0.1e0:{}/", "http://1_2_7.0.0.1:{}/",
+    "http://\u017ftatic.localhost:{}/", "http://loc\u212alhost:{}/", "http://localho\ufb06:{}/",
+    # Written in hexadecimal, or with another character between.
+    "http://%31%32%37.0.0.1:{}/", "http://loc%61lhost:{}/", "http://127%2e0%2e0%2e1:{}/",
+    "http://127.0.0.1%3A{}/", "http://127.0.0.1%2F:{}/", "http://%256cocalhost:{}/",
+    "http://127.0.0.1;{}/", "http://127.0.0.1,example.com:{}/", "http://127.0.0.1&example.com:{}/",
+    "http://example.com%40127.0.0.1:{}/", "http://example.com%23@127.0.0.1:{}/",
+    "http://example.com?@127.0.0.1:{}/", "http://example.com;@127.0.0.1:{}/",
+    "http://a@b@127.0.0.1:{}/", "http://example.com:80@127.0.0.1:{}/",
+    "http://1.1.1.1 &@127.0.0.1:{}# @1.1.1.1/", "http://example.com:80#@127.0.0.1:{}/",
+    "http://127.0.0.1:{}?@example.com/", "http://127.0.0.1:0x50/", "http://127.0.0.1:{}.0/",
+    "http://127.0.0.1:\uff18\uff10/", "http://127.0.0.1:/", "http://127.0.0.1:65536/",
+    "\ufeffhttp://127.0.0.1:{}/", "\u00a0http://127.0.0.1:{}/", "http://127.0.0.1\u2028:{}/",
+    "http://127.0.0.1\u3000:{}/", "http://127.0.0.1:{}/\x7f", "http\u003a//127.0.0.1\x0b:{}/",
+    "http:////127.0.0.1:{}/", "http:/127.0.0.1:{}/", "https:127.0.0.1:{}/", "/\\127.0.0.1:{}/",
+    "\\\\127.0.0.1\\share", "///127.0.0.1:{}/", "url:http://127.0.0.1:{}/", "http://..:{}/",
+    "http+http://127.0.0.1:{}/", "hls+http://127.0.0.1:{}/", "tcp://127.0.0.1:{}", "feed:http://127.1/",
+    "blob:http://127.0.0.1:{}/x", "view-source:http://127.0.0.1:{}/", "smb://127.0.0.1/x",
+    "netdoc:/etc/passwd", "FILE:///etc/passwd", "file:/etc/passwd", "file:\\\\127.0.0.1\\x",
     # Metadata, private, shared, reserved.
     "http://169.254.169.254/latest/meta-data", "http://[fd00:ec2::254]/", "http://100.100.100.200/",
     "http://168.63.129.16/", "http://192.0.0.192/", "http://10.0.0.1/", "http://172.16.0.1/",
@@ -211,6 +241,36 @@ def test_a_name_is_resolved_once_and_all_of_it_is_checked(names, monkeypatch):
         names["both.example"] = [[str(PUBLIC), "127.0.0.1"]]
         assert refused(inside.url("/", host="both.example"), ANY) == "unreachable"
         assert tried == [str(PUBLIC)]
+        assert not inside.requests
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["::ffff:127.0.0.1", "64:ff9b::7f00:1", "fe80::1%lo", "::", "0.0.0.0", "2002:7f00:1::"],
+)
+def test_what_a_resolver_says_is_checked_in_any_form(names, address):
+    names["public.example"] = [[str(PUBLIC), address]]
+    assert refused("http://public.example/", ANY) == "unreachable"
+
+
+def test_a_name_is_checked_again_when_it_is_connected_to_again(names):
+    """A redirect to the same host, which has moved inside meanwhile."""
+    only = FetchPolicy(hosts=ANY.hosts, networks=("127.77.0.0/16",), max_seconds=60)
+    with Origin({"/": whole(b"secret")}) as inside:
+        names["moving.example"] = [["127.77.0.1"], ["127.0.0.1"]]
+        to = f"http://moving.example:{inside.port}/"
+        with Origin({"/r": redirect(to)}, host="127.77.0.1") as outside:
+            assert refused(outside.url("/r", host="moving.example"), only) == "unreachable"
+            assert outside.requests
+        assert not inside.requests
+
+
+def test_no_other_header_leads_anywhere(names):
+    with Origin({"/": whole(b"secret")}) as inside:
+        url = inside.url("/")
+        hints = [f"Refresh: 0;url={url}", f"Content-Location: {url}", f"Link: <{url}>; rel=preload"]
+        with Origin({"/a.mp4": whole(VIDEO, f"Location: {url}", *hints)}) as outside:
+            assert fetched(outside.url()) == VIDEO
         assert not inside.requests
 
 

@@ -25,13 +25,15 @@ def test_a_full_disk_is_told_as_such_and_leaves_no_half(start, scripted):
     spool = client.server.app.state.gateway.spool
     video = client.post("/v1/videos", content=VIDEO).json()["id"]
     fill(client)
+    body = {"video_id": video, "queries": ["a"]}
     for answer in (
         client.post("/v1/videos", content=VIDEO),
-        client.get(f"/v1/videos/{video}"),
-        client.post("/v1/score", json={"video_id": video, "queries": ["a"]}),
+        client.post("/v1/score", json={**body, "background": True}),
     ):
         assert (answer.status_code, answer.json()["error"]["type"]) == (503, "UnavailableError")
         assert answer.headers["retry-after"]
+    assert client.get(f"/v1/videos/{video}").status_code == 200
+    assert client.post("/v1/score", json=body).status_code == 200
     assert [path.name for path in spool.videos_dir.iterdir()] == [video]
     fill(client, is_full=False)
     assert client.get(f"/v1/videos/{video}").status_code == 200
@@ -49,12 +51,20 @@ def test_a_video_whose_file_is_gone_is_not_there(start, scripted):
 def test_a_video_gives_its_bytes_back_before_its_row_goes(start, scripted):
     client = start(scripted)
     spool = client.server.app.state.gateway.spool
-    client.post("/v1/videos", content=VIDEO)
-    (video,) = spool.store.videos()
+    video = client.post("/v1/videos", content=VIDEO).json()["id"]
     fill(client)
-    with pytest.raises(sqlite3.OperationalError):
-        spool.delete(video)
+    assert client.delete(f"/v1/videos/{video}").status_code == 503
     assert not list(spool.videos_dir.iterdir())
+    fill(client, is_full=False)
+    assert client.delete(f"/v1/videos/{video}").status_code == 204
+
+
+def test_nobody_else_reads_the_store(start, tmp_path):
+    (tmp_path / "spool").mkdir(mode=0o755)
+    start().post("/v1/videos", content=VIDEO)
+    files = [path for path in (tmp_path / "spool").iterdir() if path.is_file()]
+    assert {path.suffix for path in files} > {".sqlite3", ".sqlite3-wal"}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
 
 
 def test_expiry_goes_on_after_a_failure(start, scripted, monkeypatch):

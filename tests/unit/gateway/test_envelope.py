@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 import subprocess
+import threading
 from contextlib import suppress
 
 import httpx2
@@ -100,8 +101,10 @@ def test_bodies_of_other_kinds_are_refused(start, scripted):
     assert many.status_code == 400
 
 
-def test_a_body_that_comes_too_slowly_is_ended(start):
-    client = start(body_seconds=0.2)
+@pytest.mark.parametrize("min_body_rate", [16_384, 1e-6])
+def test_a_body_that_comes_too_slowly_is_ended(start, min_body_rate):
+    """It may not stand still either, however fast it came before."""
+    client = start(body_seconds=0.2, min_body_rate=min_body_rate)
     with connect(client) as connection:
         head = b"POST /v1/videos HTTP/1.1\r\nHost: g\r\nContent-Length: 1000\r\n\r\n"
         connection.sendall(head + b"some")
@@ -110,6 +113,61 @@ def test_a_body_that_comes_too_slowly_is_ended(start):
     assert b"onnection: close" in answer
     spool = client.server.app.state.gateway.spool
     assert list(spool._arriving.iterdir()) == []
+
+
+def sent(client, data):
+    """What is answered to bytes, to the end of the connection."""
+    with connect(client) as connection, suppress(ConnectionError):
+        connection.sendall(data)
+        answer = b""
+        while piece := connection.recv(2**16):
+            answer += piece
+    return answer
+
+
+CHUNKED = (
+    b"POST /v1/videos HTTP/1.1\r\nHost: g\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"\0 / HTTP/1.1\r\nHost: g\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: g\r\nA: " + b"x" * 700_000 + b"\r\n\r\n",
+        b"POST /v1/videos HTTP/1.1\r\nHost: g\r\nContent-Length: " + b"9" * 99 + b"\r\n\r\n",
+    ],
+)
+def test_a_head_that_is_none_is_told_so(start, head):
+    assert sent(start(), head).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_has_one_length(start):
+    """A proxy in front may go by the other one, and take for body what is a request."""
+    hidden = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: g\r\n\r\n"
+    client = start()
+    for head in (CHUNKED, CHUNKED.replace(b"POST", b"GET")):
+        answer = sent(client, head + b"Content-Length: %d\r\n\r\n" % len(hidden) + hidden)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_in_crumbs_is_broken_off(start):
+    client = start()
+    crumbs = b"1\r\nx\r\n"
+    few = sent(client, CHUNKED + b"\r\n" + 900 * crumbs + b"0\r\n\r\n")
+    assert few.startswith(b"HTTP/1.1 201 ")
+    assert b'"num_bytes":900' in few
+    with connect(client) as connection:
+        connection.sendall(CHUNKED + b"\r\n" + 1500 * crumbs)
+        with suppress(ConnectionResetError):
+            answer = connection.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 400 ")
+    spool = client.server.app.state.gateway.spool
+    wait_until(lambda: not list(spool._arriving.iterdir()))
+    many = sent(client, CHUNKED + b"\r\n" + 2000 * (b"100\r\n%b\r\n" % (256 * b"x")) + b"0\r\n\r\n")
+    assert many.startswith(b"HTTP/1.1 201 ")
 
 
 def test_connections_that_say_nothing_are_closed_and_others_answered(start):
@@ -131,6 +189,19 @@ def test_connections_that_say_nothing_are_closed_and_others_answered(start):
         with suppress(ConnectionResetError):
             while again.recv(2**16):
                 pass
+
+
+def test_connections_that_come_at_once_push_out_as_many(start):
+    client = start(max_connections=8, head_seconds=3600)
+    server = client.server
+    together = threading.Event()
+    server._loop.call_soon_threadsafe(together.wait)
+    idle = [connect(client) for _ in range(100)]
+    together.set()
+    assert client.get("/healthz").status_code == 200
+    wait_until(lambda: len(server._server.server_state.connections) <= 8)
+    for connection in idle:
+        connection.close()
 
 
 @pytest.mark.parametrize(
@@ -195,6 +266,14 @@ def test_metrics_and_the_page_of_the_interface(start, scripted):
     assert "http://" not in page
     assert "https://" not in page
     assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
+
+
+def test_a_port_that_cannot_be_had_is_named_by_its_option(start, tmp_path):
+    taken = start().base_url.port
+    for port, kind in ((taken, UnavailableError), (99999, InvalidRequestError)):
+        settings = GatewaySettings(spool_dir=tmp_path / str(port), port=port)
+        with pytest.raises(kind, match=r"port \(--port, or --gateway of serve\)"):
+            GatewayServer(settings)
 
 
 def test_tls_needs_a_certificate_and_its_key(tmp_path):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from groundserve import InvalidRequestError, UnavailableError
+from groundserve.gateway.jobs import _MAX_TRIES
 from groundserve.gateway.keys import add_key
+from groundserve.gateway.store import Store
 from groundserve.runtime.progress import progress_sender
 from tests.unit.gateway.conftest import WAIT_SECONDS, gateway, wait_until
 
@@ -99,10 +104,14 @@ def test_deleting_a_job_ends_its_work(start, scripted, held):
     assert list(client.server.app.state.gateway.spool.videos_dir.iterdir()) == []
 
 
-def test_jobs_go_on_after_a_restart(tmp_path, scripted, held):
+def test_jobs_go_on_after_restarts(tmp_path, scripted, held):
     with gateway(tmp_path, scripted, max_running_jobs=1) as client:
         jobs = [begin(client) for _ in range(3)]
         assert scripted.has_asked.wait(WAIT_SECONDS)
+    for _ in range(_MAX_TRIES):
+        num_before = len(scripted.requests)
+        with gateway(tmp_path, scripted, max_running_jobs=1):
+            wait_until(lambda n=num_before: len(scripted.requests) > n)
     held.set()
     with gateway(tmp_path, scripted) as client:
         assert [ended(client, job)["status"] for job in jobs] == ["done"] * 3
@@ -113,9 +122,44 @@ def test_a_job_that_ends_the_gateway_each_time_is_given_up(tmp_path, scripted):
         job = begin(client)
         store = client.server.app.state.gateway.spool.store
         wait_until(lambda: store.jobs(id=job)[0].status == "running")
-        store.update_job(job, num_tries=5)
+    with closing(Store(tmp_path / "spool" / "gateway.sqlite3")) as store:
+        store.update_job(job, num_tries=_MAX_TRIES)
     with gateway(tmp_path, scripted) as client:
         assert ended(client, job)["error"]["type"] == UnavailableError.__name__
+
+
+def test_a_list_of_jobs_reads_no_results(start, scripted):
+    client = start(scripted)
+    (job,) = ids = [begin(client)]
+    ended(client, job)
+    store = client.server.app.state.gateway.spool.store
+    (row,) = store.jobs(id=job)
+    for number in range(50):
+        ids.append(f"job-{number}")
+        store.add(replace(row, id=ids[-1], result="x" * 10**6))
+    tracemalloc.start()
+    told = client.get("/v1/jobs").json()["jobs"]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert {one["id"] for one in told} == set(ids)
+    assert most < 10 * 10**6
+
+
+def test_a_job_that_is_not_taken_holds_nothing(start, scripted, tmp_path, monkeypatch):
+    key = add_key(tmp_path / "keys", "anna")
+    client = start(scripted, keys_file=tmp_path / "keys", key=key)
+    monkeypatch.setattr("groundserve.gateway.jobs._MAX_UNDER_WAY", 0)
+    body = {"background": True, "queries": ["a"]}
+    for more in (
+        {"json": {**body, "video_url": "https://a.example/"}},
+        {"files": {"video": VIDEO}},
+    ):
+        data = {"options": json.dumps(body)} if "files" in more else None
+        refused = client.post("/v1/score", **more, data=data)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "UnavailableError")
+    desk = client.server.app.state.gateway
+    assert desk.access.owner(key).num_at_work == 0
+    assert list(desk.spool.videos_dir.iterdir()) == []
 
 
 def test_a_key_has_so_many_jobs_at_one_time(start, tmp_path, scripted, held):
@@ -140,3 +184,18 @@ def test_jobs_that_begin_again_count_among_them(tmp_path, scripted, held):
         assert refused.status_code == 429
         held.set()
         assert [ended(client, job)["status"] for job in jobs] == ["done"] * 2
+
+
+def test_a_key_follows_so_many_jobs_at_one_time(start, tmp_path, scripted, held):
+    """Each is a connection that nobody else has meanwhile."""
+    key = add_key(tmp_path / "keys", "anna", max_jobs=2)
+    client = start(scripted, keys_file=tmp_path / "keys", key=key)
+    job = begin(client)
+    following = [events(client, job) for _ in range(2)]
+    for one in following:
+        next(one)
+    assert client.get(f"/v1/jobs/{job}/events").status_code == 429
+    held.set()
+    for one in following:
+        assert list(one)[-1]["status"] == "done"
+    assert client.get(f"/v1/jobs/{job}/events").status_code == 200

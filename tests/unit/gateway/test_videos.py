@@ -128,6 +128,16 @@ def test_a_key_stores_so_many_bytes(start, tmp_path):
     assert client.post("/v1/videos", content=b"123456").status_code == 201
 
 
+def test_a_key_stores_so_many_videos(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "_MAX_VIDEOS", 2)
+    client = start()
+    ids = [client.post("/v1/videos", content=b"1").json()["id"] for _ in range(2)]
+    assert client.post("/v1/videos", content=b"1").status_code == 429
+    client.delete(f"/v1/videos/{ids[0]}")
+    assert client.post("/v1/videos", content=b"1").status_code == 201
+    assert len(files(tmp_path)) == 2
+
+
 def test_videos_expire_and_what_a_kill_left_goes(start, tmp_path):
     client = start(max_age_seconds=3600)
     old, new = (client.post("/v1/videos", content=b"123").json()["id"] for _ in range(2))
