@@ -126,12 +126,17 @@ class _Requests(h11.Connection):
         return event
 
 
-def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
+def _max_connections(wanted: int) -> int:
+    """Allow this process as many files as it may have; return how many may be connections."""
     # Without a file left, nothing is accepted, stored, or sent to a server. Shells allow 1024, for
     # programs that use select(2).
     _, max_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))
-    max_connections = min(settings.max_connections, max_files // 2)
+    return min(wanted, max_files // 2)
+
+
+def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
+    max_connections = _max_connections(settings.max_connections)
 
     class Protocol(H11Protocol):
         """Closes a connection whose next request does not begin, or not in time."""
