@@ -1,7 +1,8 @@
 """Build the documentation site: python scripts/docs_site.py; it lies in build/site.
 
 The pages are docs/*.md. README.md becomes the first page; the commands, the gateway's OpenAPI and
-the notebooks' .ipynb are generated beside copies of them in build/docs, which mkdocs.yml names.
+what is installed, with licences, are generated beside copies of them in build/docs, which
+mkdocs.yml names.
 """
 
 import json
@@ -13,7 +14,6 @@ import tempfile
 from pathlib import Path
 
 import fastapi_offline
-import jupytext
 import typer
 from typer.cli import get_docs_for_click
 from typer.core import MARKUP_MODE_KEY
@@ -83,8 +83,6 @@ def stage() -> None:
     (STAGED / "openapi.json").write_text(openapi(), "utf-8")
     for name in SWAGGER:
         shutil.copyfile(Path(fastapi_offline.__file__).parent / "static" / name, STAGED / name)
-    for notebook in STAGED.glob("notebook_*.md"):
-        jupytext.write(jupytext.read(notebook), notebook.with_suffix(".ipynb"))
 
 
 def main() -> None:
