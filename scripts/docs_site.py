@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import PackageMetadata, distributions
 from pathlib import Path
 
 import fastapi_offline
@@ -45,6 +46,14 @@ same page at `/docs`, where requests can be sent.
 SwaggerUIBundle({url: "../openapi.json", dom_id: "#swagger-ui", supportedSubmitMethods: []})
 </script>
 """
+LICENCES_PAGE = """# Licences
+
+groundserve is Apache-2.0. This is what an environment with all extras and the tools of its tests
+holds, with the licence that each package states; as CycloneDX: [sbom.json](sbom.json). Wheels carry
+libraries with licences of their own, which the packages list. `av` has FFmpeg, built as LGPL 3 or
+later, with x264 and x265, which are GPL; `imageio-ffmpeg`, for tests alone, has an `ffmpeg`.
+Whoever passes an image on has to keep to all of them.
+"""
 
 
 def commands_page() -> str:
@@ -64,6 +73,27 @@ def openapi() -> str:
         return json.dumps(create_app(GatewaySettings(spool_dir=Path(folder))).openapi())
 
 
+def licences_page() -> str:
+    """Return what is installed here, all extras and the tools of tests, with its licences."""
+    rows = sorted(
+        (one.name, one.version, licence_of(one.metadata))
+        for one in distributions()
+        if one.name != "groundserve"
+    )
+    table = "\n".join(f"| {name} | {version} | {said} |" for name, version, said in rows)
+    return f"{LICENCES_PAGE}\n| package | version | licence |\n| --- | --- | --- |\n{table}\n"
+
+
+def licence_of(metadata: PackageMetadata) -> str:
+    """Return the licence by what a package says, the clearer field first."""
+    if expression := metadata.get("License-Expression"):
+        return expression
+    classes = [one for one in metadata.get_all("Classifier") or [] if one.startswith("License ::")]
+    if classes:
+        return ", ".join(one.rpartition(" :: ")[2] for one in classes)
+    return next(iter((metadata.get("License") or "").strip().splitlines()), "not stated")
+
+
 def stage() -> None:
     """Write build/docs."""
     shutil.rmtree(STAGED, ignore_errors=True)
@@ -81,6 +111,9 @@ def stage() -> None:
     (STAGED / "commands.md").write_text(commands_page(), "utf-8")
     (STAGED / "openapi.md").write_text(OPENAPI_PAGE, "utf-8")
     (STAGED / "openapi.json").write_text(openapi(), "utf-8")
+    (STAGED / "licences.md").write_text(licences_page(), "utf-8")
+    sbom = [sys.executable, "-m", "cyclonedx_py", "environment", "-o", STAGED / "sbom.json"]
+    subprocess.run(sbom, check=True)
     for name in SWAGGER:
         shutil.copyfile(Path(fastapi_offline.__file__).parent / "static" / name, STAGED / name)
 

@@ -45,6 +45,10 @@ _COMMANDS = {
         "gateway:key_command",
         "Make an API key and print it; the file keeps its hash alone.",
     ),
+    "download": (
+        "download:command",
+        "Download a published checkpoint: licence first, at a pinned commit, each file checked.",
+    ),
     "doctor": (
         "doctor:command",
         "Check this machine; with --checkpoint, say what decides a checkpoint's scores or answers.",

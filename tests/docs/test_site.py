@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from html import unescape
+from importlib.metadata import distributions
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ import groundserve
 from groundserve.cli.app import load_command, make_command
 from tests.support.reference import REPOSITORY
 
-GENERATED = {"index", "changelog", "security", "commands", "openapi"}
+GENERATED = {"index", "changelog", "security", "commands", "openapi", "licences"}
 WORDS = 42_000
 
 
@@ -117,3 +118,14 @@ def test_the_http_reference_is_the_gateways(site):
     page = html(site, "openapi")
     assert 'url: "../openapi.json"' in page
     assert "SwaggerUIBundle" in (site / "swagger-ui-bundle.js").read_text("utf-8")
+
+
+def test_every_installed_package_is_in_the_sbom_and_states_its_licence(site):
+    sbom = json.loads((site / "sbom.json").read_text("utf-8"))
+    listed = {(one["name"], one["version"]) for one in sbom["components"]}
+    installed = {(one.name, one.version) for one in distributions() if one.name != "groundserve"}
+    assert installed <= listed
+    page = html(site, "licences")
+    assert not [name for name, version in installed if f"<td>{name}</td>" not in page]
+    assert "not stated" not in page
+    assert not re.search(r"\b(AGPL|GPL)", page.partition("<table>")[2])
