@@ -13,25 +13,33 @@ WORKERS ?= 2
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SPREAD) --durations=25 --durations-min=0.5
 
-.PHONY: demo demo-batch vllm test test-all everyday all-tests train-digits check format clean
+.PHONY: demo demo-batch docs promtool vllm test test-all everyday all-tests train-digits check format clean
 
 demo: $(STAMP)
-	$(BIN)/python scripts/demo.py --out demo
+	$(BIN)/groundserve demo --out demo --video $(VENV)/clips/bikes.mp4
 
 # A corpus scored as a run that is killed and resumed; its report is demo-batch/run/report.html.
 demo-batch: $(STAMP)
 	rm -rf demo-batch
 	$(BIN)/python scripts/demo_batch.py --out demo-batch
 
+# The documentation site, in build/site.
+docs: $(STAMP)
+	$(BIN)/python scripts/docs_site.py
+
 # What runs the decoders of engine directories of profile vllm, on a CPU.
 vllm: $(VLLM_STAMP)
+
+# What checks the alerts. Where it cannot be had, their tests say so.
+promtool: $(STAMP)
+	@test -e $(VENV)/promtool || scripts/fetch_promtool.sh $(VENV)/promtool || true
 
 # Lint, types, and all tests but those that tests/support/tiers.py leaves to `make test-all`.
 test: $(STAMP)
 	@bash -c 'time $(MAKE) --no-print-directory everyday'
 
 # The whole suite; what CI runs.
-test-all: $(STAMP) $(VLLM_STAMP)
+test-all: $(STAMP) $(VLLM_STAMP) promtool
 	@bash -c 'time $(MAKE) --no-print-directory all-tests'
 
 everyday: check

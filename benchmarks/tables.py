@@ -1,4 +1,4 @@
-"""Draw the tables of README.md and docs/benchmarks.md from benchmarks/results.
+"""Draw the tables of README.md, docs/benchmarks.md and docs/capacity.md from benchmarks/results.
 
 python -m benchmarks.tables [--check]
 
@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
-PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "benchmarks.md")
+PAGES = (
+    REPOSITORY / "README.md",
+    REPOSITORY / "docs" / "benchmarks.md",
+    REPOSITORY / "docs" / "capacity.md",
+)
 RESULTS = REPOSITORY / "benchmarks" / "results"
 _BLOCK = re.compile(r"(<!-- table (\w+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Rows = Iterator[list[str]]
@@ -64,9 +68,30 @@ def stages(results: dict[str, Any]) -> Rows:
         ]
 
 
+def capacity(results: dict[str, Any]) -> Rows:
+    """Yield a row for each stage, and two for all that a first and a further question take."""
+    yield ["stage", "core seconds a video", "videos an hour, a core"]
+    seconds = {name: row["cpu_seconds"] for name, row in results["stages"].items()}
+    further = sum(seconds[name] for name in ("ground", "select"))
+    for name, one in [*seconds.items(), ("**all**", sum(seconds.values()))]:
+        yield [name, f"{one:.3f}", f"{3600 / one:,.0f}"]
+    yield ["**a further question**", f"{further:.3f}", f"{3600 / further:,.0f}"]
+
+
+def capacity_gpu(results: dict[str, Any]) -> Rows:
+    """Yield a row for each length of a video."""
+    yield ["video", "frames", "GPU seconds", "videos an hour, a GPU", "bound by"]
+    for name, row in results["by_duration"].items():
+        seconds = row["seconds"]
+        rate, bound = f"{3600 / seconds:,.0f}", row["largest_stage"]
+        yield [name, f"{row['frames']}", f"{seconds:.2f}", rate, bound]
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "vs_reference": vs_reference,
     "stages": stages,
+    "capacity": capacity,
+    "capacity_gpu": capacity_gpu,
 }
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from groundserve.batch.status import read_status
-from scripts.demo import BIN, run
+from groundserve.cli.demo import BIN, run
 
 SEED = 7
 NUM_FRAMES = 24

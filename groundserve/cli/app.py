@@ -20,6 +20,10 @@ _EPILOG = """Exit codes: 0 done; 1 failed (unavailable, engines that do not matc
 2 the command or its input is wrong; 130 Ctrl-C. `serve` ends with 0 on Ctrl-C
 and SIGTERM; `train` has 75, go on with --resume. docs/score.md"""
 _COMMANDS = {
+    "demo": (
+        "demo:command",
+        "Draw a video, build engines, serve them, score the video, and stop the server.",
+    ),
     "score": ("score:command", "Score a video's frames for one or more questions."),
     "ask": (
         "ask:command",
@@ -40,6 +44,10 @@ _COMMANDS = {
     "gateway-key": (
         "gateway:key_command",
         "Make an API key and print it; the file keeps its hash alone.",
+    ),
+    "download": (
+        "download:command",
+        "Download a published checkpoint: licence first, at a pinned commit, each file checked.",
     ),
     "doctor": (
         "doctor:command",

@@ -28,6 +28,7 @@ from groundserve.runtime.instructions import int8_instructions
 from groundserve.serving.installation import TritonInstallation, count_gpus, find_installation
 from groundserve.serving.memory import check_room, free_bytes, memory_needs, read_configs
 from groundserve.serving.run_folder import SHM_DIR
+from groundserve.weights.published import PUBLISHED, downloads_dir, missing_parts
 from python_backend.generate.vllm_process import find_python
 
 # Extra -> the modules it brings.
@@ -82,6 +83,8 @@ def check_machine() -> Iterator[FindingRow]:
         yield "GPU libraries", "ok" if len(found_modules) == len(_GPU_MODULES) else "warn", detail
         if shutil.which(_BUILDER) is not None:
             yield _builder_row()
+    for name in PUBLISHED:
+        yield _published_row(name)
     yield "cores", "ok", str(os.cpu_count())
     if instructions := int8_instructions():
         detail = f"{instructions}: precision int8 of the profile cpu is fast here"
@@ -133,6 +136,16 @@ def check_records(path: Path) -> Iterator[FindingRow]:
     ascending = sum(index == sorted(index) and len(index) > 1 for index in records.values())
     detail = f"{ascending} of {len(records)} lists are in time order, not by score"
     yield "order", "warn" if ascending else "ok", detail
+
+
+def _published_row(name: str) -> FindingRow:
+    folder = downloads_dir() / name
+    missing = ", ".join(missing_parts(name, folder))
+    if not folder.is_dir():
+        return f"checkpoint {name}", "ok", f"not downloaded: groundserve download {name}"
+    if missing:
+        return f"checkpoint {name}", "warn", f"{folder} lacks {missing}: docs/checkpoints.md"
+    return f"checkpoint {name}", "ok", str(folder)
 
 
 def _numpy_row() -> FindingRow:

@@ -43,6 +43,10 @@ def command(
     metrics_port: Annotated[
         int, typer.Option(help="Port of metrics and health; 0 picks a free one.")
     ] = 8002,
+    metrics_host: Annotated[
+        str | None,
+        typer.Option(help="IPv4 address of metrics and health.", show_default="that of --host"),
+    ] = None,
     allow_root: Annotated[
         list[Path] | None,
         typer.Option(help="Directory whose files VIDEO_URI may name; may be given again."),
@@ -115,7 +119,10 @@ def command(
         sigterm_as_interrupt(),
         suppress(KeyboardInterrupt),
         serve_operations(
-            host, metrics_port, board=board, metrics_address=lambda: server.metrics_address
+            metrics_host or host,
+            metrics_port,
+            board=board,
+            metrics_address=lambda: server.metrics_address,
         ) as operations,
         ExitStack() as stack,
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -118,6 +119,13 @@ def _measure(metrics: Metrics, desk: Desk) -> None:
     metrics.gauge("ready_upstreams", "Servers ready.", lambda: len(upstreams.ready))
     metrics.gauge("waiting_requests", "Requests waiting.", lambda: upstreams.num_waiting)
     metrics.gauge("stored_bytes", "Bytes of the videos kept.", store.video_bytes)
+    settings = desk.settings
+    metrics.gauge("max_stored_bytes", "Most that they may have.", lambda: settings.max_spool_bytes)
+    metrics.gauge(
+        "free_bytes",
+        "Bytes free on the disk where they are.",
+        lambda: shutil.disk_usage(settings.spool_dir).free,
+    )
     for status in ("queued", "running", "done", "failed"):
         metrics.gauge(
             f"jobs_{status}",

@@ -135,66 +135,70 @@ def _max_connections(wanted: int) -> int:
     return min(wanted, max_files // 2)
 
 
-def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
-    max_connections = _max_connections(settings.max_connections)
+class _Protocol(H11Protocol):
+    """Closes a connection whose next request does not begin, or not in time."""
 
-    class Protocol(H11Protocol):
-        """Closes a connection whose next request does not begin, or not in time."""
+    settings: GatewaySettings
+    most: int
+    """Connections at one time."""
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.conn = _Requests(h11.SERVER, _MAX_HEAD_BYTES)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = _Requests(h11.SERVER, _MAX_HEAD_BYTES)
+        self.waits_since = time.monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+        self._num_left = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look()
+        if len(self.connections) > self.most:
+            every: Any = self.connections
+            idle = [one for one in every if one._timer and not one.transport.is_closing()]
+            min(idle, key=lambda one: one.waits_since).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._timer:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # it is answered already
+            self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._look()
+
+    def _look(self) -> None:
+        """Give the next request's head its time; none of a request is under way."""
+        is_asked = self.cycle is not None and not self.cycle.response_complete
+        if is_asked and self._timer:
+            self._timer.cancel()
+            self._timer = None
+        elif not is_asked and not self._timer:
             self.waits_since = time.monotonic()
-            self._timer: asyncio.TimerHandle | None = None
-            self._num_left = 0
+            later = asyncio.get_running_loop().call_later
+            self._timer = later(self.settings.head_seconds, self._end)
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._look()
-            if len(self.connections) > max_connections:
-                every: Any = self.connections
-                idle = [one for one in every if one._timer and not one.transport.is_closing()]
-                min(idle, key=lambda one: one.waits_since).transport.abort()
+    def _end(self) -> None:
+        """Close, unless the last answer is still being read."""
+        left, now = self.transport.get_write_buffer_size(), time.monotonic()
+        if left != self._num_left:
+            self._num_left, self.waits_since = left, now
+        if not left or now - self.waits_since > self.settings.body_seconds:
+            self.transport.abort()
+        else:
+            later = asyncio.get_running_loop().call_later
+            self._timer = later(self.settings.head_seconds, self._end)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            if self._timer:
-                self._timer.cancel()
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._look()
-
-        def send_400_response(self, msg: str) -> None:
-            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                super().send_400_response(msg)
-            else:  # it is answered already
-                self.transport.abort()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self._look()
-
-        def _look(self) -> None:
-            """Give the next request's head its time; none of a request is under way."""
-            is_asked = self.cycle is not None and not self.cycle.response_complete
-            if is_asked and self._timer:
-                self._timer.cancel()
-                self._timer = None
-            elif not is_asked and not self._timer:
-                self.waits_since = time.monotonic()
-                later = asyncio.get_running_loop().call_later
-                self._timer = later(settings.head_seconds, self._end)
-
-        def _end(self) -> None:
-            """Close, unless the last answer is still being read."""
-            left, now = self.transport.get_write_buffer_size(), time.monotonic()
-            if left != self._num_left:
-                self._num_left, self.waits_since = left, now
-            if not left or now - self.waits_since > settings.body_seconds:
-                self.transport.abort()
-            else:
-                later = asyncio.get_running_loop().call_later
-                self._timer = later(settings.head_seconds, self._end)
-
-    return Protocol
+def _protocol(settings: GatewaySettings) -> type[asyncio.Protocol]:
+    values = {"settings": settings, "most": _max_connections(settings.max_connections)}
+    return type("Protocol", (_Protocol,), values)

@@ -6,10 +6,12 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -21,11 +23,12 @@ from groundserve.limits import MIB, Limits
 from groundserve.runtime.gpu import MPI_ENVIRONMENT
 from groundserve.serving.command import EXIT_TIMEOUT_SECONDS
 from groundserve.serving.memory import memory_needs, read_configs
+from scripts.monitoring import QUEUE_SECONDS
 from tests.support.reference import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
 DOCS = (REPOSITORY / "docs" / "gpu.md").read_text("utf-8")
-KUBERNETES = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")
+KUBERNETES = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text("utf-8")))
 TAGS = {"gpu": "26.07-py3", "gpu-trtllm": "26.07-trtllm-python-py3"}
 ARGUMENTS = {"PROFILE", "TRITON_TAG", "TRITON_DIGEST"}
 GPU_REPOSITORY = REPOSITORY / "triton_models" / "gpu"
@@ -44,6 +47,12 @@ def parse_dockerfile() -> list[tuple[str, str]]:
 DOCKERFILE = parse_dockerfile()
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+COMPOSE_CPU = yaml.safe_load((DEPLOY / "compose-cpu.yaml").read_text())
+EVERY_SERVICE = {
+    **{f"gpu {name}": one for name, one in SERVICES.items()},
+    **{f"cpu {name}": one for name, one in COMPOSE_CPU["services"].items()},
+}
+COMPOSE_FILES = ("compose.yaml", "compose-cpu.yaml", "monitoring/compose.yaml")
 
 
 def arguments_of(instruction: str) -> list[str]:
@@ -104,28 +113,55 @@ def test_image_installs_every_package_of_the_wheel():
     assert set(packages) <= copied
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_service_has_no_rights_and_one_gpu(name):
-    service = SERVICES[name]
+def test_compose_files_fit_the_schema():
+    program = Path(sys.executable).with_name("check-jsonschema")
+    command = [program, "--builtin-schema", "vendor.compose-spec"]
+    files = [DEPLOY / name for name in COMPOSE_FILES]
+    run = subprocess.run([*command, *files], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("name", EVERY_SERVICE)
+def test_service_has_no_rights_and_options_that_exist(name):
+    service = EVERY_SERVICE[name]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["init"] is True
-    assert service["image"] == f"groundserve:{__version__}"
     assert "privileged" not in service
+    words = [*service.get("entrypoint", ["groundserve"])[1:], *service["command"]]
+    options = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert words[0] in ("build", "gateway", "gateway-key", "serve")
+    assert options
+    assert options <= options_of(words[0])
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    volumes = (COMPOSE if name.startswith("gpu") else COMPOSE_CPU)["volumes"]
+    named = {mount.partition(":")[0] for mount in service["volumes"] if mount[0] != "$"}
+    assert named <= volumes.keys()
+    profile = "groundserve" if name in ("gpu build", "gpu server") else "groundserve-cpu"
+    assert service["image"] == f"{profile}:{__version__}"
+    if build := service.get("build"):
+        assert (DEPLOY / build["context"] / build["dockerfile"]).is_file()
+
+
+@pytest.mark.parametrize("name", ["build", "server"])
+def test_what_computes_has_one_gpu(name):
+    service = SERVICES[name]
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], len(device["device_ids"])) == ("nvidia", 1)
     assert "gpu" in device["capabilities"]
     assert set(service["build"]["args"]) == ARGUMENTS
-    assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_service_gives_options_that_exist(name):
-    words = SERVICES[name]["command"]
-    options = {word.partition("=")[0] for word in words if word.startswith("--")}
-    assert words[0] == {"build": "build", "server": "serve"}[name]
-    assert options
-    assert options <= options_of(words[0])
+def test_what_watches_reads_files_that_exist():
+    folder = DEPLOY / "monitoring"
+    for service in yaml.safe_load((folder / "compose.yaml").read_text())["services"].values():
+        sources = [mount.partition(":")[0] for mount in service["volumes"]]
+        assert all((folder / one).exists() for one in sources if one.startswith("."))
+    jobs = yaml.safe_load((folder / "prometheus.yaml").read_text())["scrape_configs"]
+    hosts = {one["static_configs"][0]["targets"][0].partition(":")[0] for one in jobs}
+    assert hosts <= SERVICES.keys()
+    cpu = COMPOSE_CPU["services"]
+    assert hosts <= {*cpu, *cpu["gateway"]["networks"]["default"]["aliases"]}
 
 
 def test_server_is_read_only_and_on_loopback():
@@ -226,24 +262,49 @@ def test_docs_give_commands_that_exist():
     assert set_in_docs <= set(variables_in((DEPLOY / "compose.yaml").read_text()))
 
 
-def test_docs_pod_is_like_the_compose_server():
-    (text,) = code_blocks("yaml", KUBERNETES)
-    pod = yaml.safe_load(text)["spec"]
-    (container,) = pod["containers"]
-    assert container["args"][0] == "serve"
-    options = {word.partition("=")[0] for word in container["args"][1:]}
-    assert options <= options_of("serve")
-    (first,) = pod["initContainers"]
-    owner = pod["securityContext"]["runAsUser"]
-    assert first["command"][2] == f"chmod 700 /cache && chown {owner}:{owner} /cache"
-    assert first["securityContext"]["runAsUser"] == 0
-    assert "--cache-dir=/cache" in container["args"]
-    assert {mount["name"] for mount in container["volumeMounts"]} == {
-        volume["name"] for volume in pod["volumes"]
-    }
-    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+def containers():
+    for manifest in KUBERNETES:
+        if "template" in manifest["spec"]:
+            pod = manifest["spec"]["template"]["spec"]
+            for container in (*pod.get("initContainers", []), *pod["containers"]):
+                yield pod, container
+
+
+@pytest.mark.parametrize("manifest", KUBERNETES, ids=lambda one: one["kind"])
+def test_manifest_fits_the_schema_of_kubernetes(manifest):
+    kubernetes_validate.validate(manifest, "1.34", strict=True)
+
+
+def test_pods_have_no_rights_and_what_they_mount():
+    for pod, container in containers():
+        context = container["securityContext"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"]["drop"] == ["ALL"]
+        assert container["resources"].keys() == {"requests", "limits"}
+        names = {volume["name"] for volume in pod["volumes"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} <= names
+        if arguments := container.get("args"):
+            options = {word.partition("=")[0] for word in arguments[1:]}
+            assert options <= options_of(arguments[0])
+            probes = {"startupProbe", "readinessProbe", "livenessProbe"}
+            assert probes <= container.keys()
+    (server,) = [pod for pod, one in containers() if one["name"] == "server"]
+    volumes = {volume["name"]: volume for volume in server["volumes"]}
     assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "2Gi"}
+    (container,) = server["containers"]
     sleep = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert pod["terminationGracePeriodSeconds"] >= sleep + 2 * EXIT_TIMEOUT_SECONDS
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert server["terminationGracePeriodSeconds"] >= sleep + 2 * EXIT_TIMEOUT_SECONDS
+
+
+def test_the_gateway_knows_every_server_that_the_autoscaler_may_start():
+    (scaler,) = [one["spec"] for one in KUBERNETES if one["kind"] == "HorizontalPodAutoscaler"]
+    (gateway,) = [one for _, one in containers() if one["name"] == "gateway"]
+    servers = scaler["scaleTargetRef"]["name"]
+    assert [word for word in gateway["args"] if word.startswith("--upstream")] == [
+        f"--upstream=grpc://{servers}-{number}.{servers}:8001"
+        for number in range(scaler["maxReplicas"])
+    ]
+    (metric,) = scaler["metrics"]
+    assert metric["external"]["metric"]["name"] == QUEUE_SECONDS

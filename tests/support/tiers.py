@@ -11,6 +11,7 @@ from tests.support.reference import REPOSITORY
 THOROUGH = (
     # Full-size networks, and what else takes a builder long.
     "tests/build/test_build_gpu.py",
+    "tests/build/test_monitoring.py",
     "tests/build/test_image_locks.py",
     "tests/build/test_int8.py",
     "tests/build/test_tensorrt_export.py",
@@ -19,6 +20,7 @@ THOROUGH = (
     "tests/build/test_text_engines.py",
     "tests/build/test_vllm_export.py::test_a_directory",
     "tests/build/test_vllm_export.py::test_on_a_gpu",
+    "tests/docs",
     "tests/families/test_blocks_family.py",
     "tests/families/test_segments_family.py",
     # A stage of a family by itself: whole answers are in the first tier.
@@ -65,6 +67,7 @@ THOROUGH = (
     "tests/triton/test_gateway.py::test_sighup",
     "tests/triton/test_grounded.py::test_recorded_cases_of_the_other_decoder",
     "tests/triton/test_int8.py",
+    "tests/triton/test_monitoring.py",
     "tests/triton/test_names.py",
     "tests/triton/test_parity.py::test_logits_are_float64s[videoitg-pad",
     "tests/triton/test_rebuilt.py",

@@ -25,7 +25,11 @@ from python_backend.triton._errors import ERROR_CLASSES
 from tests.support.results import make_answer, make_answers
 
 REPOSITORY = Path(__file__).parents[2]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "SECURITY.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+]
 ASKING = (REPOSITORY / "docs" / "ask.md").read_text("utf-8")
 OPERATIONS = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")
 PYTHON = (REPOSITORY / "docs" / "python.md").read_text("utf-8")
@@ -50,6 +54,19 @@ def test_links_lead_somewhere(page):
         if not target.exists() or (anchor and anchor not in anchors(target)):
             wrong.append(link)
     assert not wrong
+
+
+def test_every_entry_of_the_runbook_was_rehearsed_by_a_test_that_exists():
+    entries = (REPOSITORY / "docs" / "runbook.md").read_text("utf-8").split("\n## ")[1:]
+    assert len(entries) >= 10
+    for entry in entries:
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", entry)
+        assert tests, entry
+        for path, name in tests:
+            assert f"def {name}(" in (REPOSITORY / path).read_text("utf-8"), name
+        assert {"**You see**", "**Do**", "**Rehearsed**"} <= set(
+            re.findall(r"\*\*[^*]+\*\*", entry)
+        )
 
 
 def test_every_event_is_documented():

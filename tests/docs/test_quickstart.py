@@ -1,0 +1,47 @@
+"""docs/quickstart.md, line by line, in an environment that has nothing yet."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.support.reference import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "quickstart.md").read_text("utf-8")
+LINES = "\n".join(re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> str:
+    """What the lines print, run in a copy of what is committed or about to be."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.check_output(listed, cwd=REPOSITORY, text=True).splitlines()
+    for name in names:
+        if not name.startswith("tests/") and (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(REPOSITORY / name, folder / name)
+    # -m: jobs have numbers, as in the shell that somebody types into.
+    run = subprocess.run(
+        ["bash", "-m", "-c", "set -e\n" + LINES],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        # Without the environment of these tests.
+        env={**os.environ, "PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": ""},
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return run.stdout
+
+
+@pytest.mark.timeout(1600)
+def test_every_line_works(said):
+    assert "4 of 4  Find the one." in said  # the demo, from the wheel
+    assert "spans: 0:37.0-0:41.0" in said  # score
+    assert '"selected_seconds":[' in said.replace(" ", "")  # curl
+    assert "[41. 43. 44. 46.]" in said  # Python
