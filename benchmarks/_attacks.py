@@ -1,4 +1,4 @@
-"""Callers who mean harm to a gateway, and who are nobody's: each kind in a process of its own."""
+"""What an honest caller of a gateway notices of those who mean harm, who are processes apart."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import httpx2
 
-ATTACKS = {
+from benchmarks._gateway import Bench, mixed, store
+from benchmarks._report import spread
+from groundserve.gateway.keys import add_key
+
+_ATTACKS = {
     "slow_upload": (64, 1.0),
     "half_open": (300, 0.01),
     "full_spool": (4, 0.1),
@@ -28,7 +34,7 @@ ATTACKS = {
 """Threads, and seconds between two attacks of each."""
 
 
-class Attack:
+class _Attack:
     """Callers who mean harm, some in threads: each method one of theirs, again and again."""
 
     def __init__(self, url: str, key: str, video_id: str, video: bytes) -> None:
@@ -110,13 +116,13 @@ class Attack:
 
 
 @contextmanager
-def attacking(attack: Attack, name: str) -> Iterator[None]:
+def _attacking(attack: _Attack, name: str) -> Iterator[None]:
     """Attack in a process of its own for the length of a block."""
-    if name not in ATTACKS:
+    if name not in _ATTACKS:
         yield
         return
     process = multiprocessing.get_context("spawn").Process(
-        target=attack.run, args=(name, *ATTACKS[name]), daemon=True
+        target=attack.run, args=(name, *_ATTACKS[name]), daemon=True
     )
     process.start()
     try:
@@ -125,3 +131,47 @@ def attacking(attack: Attack, name: str) -> Iterator[None]:
     finally:
         process.kill()
         process.join()
+
+
+def honest(bench: Bench) -> dict[str, Any]:
+    """Time an honest client by itself, then beside each attack, then by itself again."""
+    keys = bench.folder / "keys"
+    limits = {"requests_per_minute": 10**6, "max_jobs": 1000}
+    mine, theirs = (add_key(keys, name, **limits) for name in ("honest", "other"))
+    content = bench.video.read_bytes()
+    room = ("--keys", keys, "--max-spool-bytes", 40 * len(content))
+    found: dict[str, Any] = {}
+    with bench.serving(*bench.with_gateway, *room, key=mine) as (started, client):
+        video_id = store(client, bench.video)
+        others = {"authorization": f"Bearer {theirs}"}
+        other_id = client.post("/v1/videos", content=content, headers=others).json()["id"]
+        attack = _Attack(started.addresses["gateway"], theirs, other_id, content)
+        for name in ("alone", *_ATTACKS, "alone_again"):
+            with _attacking(attack, name):
+                if name == "full_spool":
+                    for _ in range(50):
+                        client.post("/v1/videos", content=content, headers=others)
+                time.sleep(2)
+                found[name] = _honest(bench, client, video_id)
+        bench.expect(not found["alone_again"]["failed"], "it does not answer afterwards")
+        events = Counter(one["event"] for one in started.events() if one["event"] != "request")
+    for one in found.values():
+        for kind in ("score", "told"):
+            one[kind]["ratio"] = one[kind]["median"] / found["alone"][kind]["median"]
+    return {"ms": found, "events": events}
+
+
+def _honest(bench: Bench, client: httpx2.Client, video_id: str) -> dict[str, Any]:
+    """Ask one after the other for as long as an attack lasts."""
+    times: dict[str, list[float]] = {"score": [], "told": []}
+    failed: Counter[str] = Counter()
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        for kind, each in times.items():
+            began = time.perf_counter()
+            status = mixed(client, kind, 0, bench.video, video_id)[0]
+            each.append((time.perf_counter() - began) * 1000)
+            if status != 200:
+                failed[f"{kind} {status}"] += 1
+    bench.expect(not failed, f"an honest client failed: {failed}")
+    return {**{kind: spread(each) for kind, each in times.items()}, "failed": failed}

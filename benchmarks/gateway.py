@@ -28,14 +28,13 @@ from typing import Any
 import httpx2
 import psutil
 
-from benchmarks._attacks import ATTACKS, Attack, attacking
+from benchmarks._attacks import honest
 from benchmarks._command import run
 from benchmarks._gateway import BAD, GOOD, Bench, Kept, ended, load, mixed, point_to, store
 from benchmarks._report import describe_video, spread, write_report
 from benchmarks._usage import tree, tree_cpu_seconds
 from engine_build import build
 from groundserve import Client, ScoreOptions
-from groundserve.gateway.keys import add_key
 from groundserve.limits import MIB
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from scripts import fetch_clips
@@ -218,50 +217,6 @@ def switch(bench: Bench) -> dict[str, Any]:
     bench.expect(set(statuses) == {200}, f"statuses: {statuses}")
     bench.expect(set(by_engine) == {0, 1}, f"answers by engine: {by_engine}")
     return {"switches": 6, "statuses": statuses, "answers_by_engine": by_engine}
-
-
-def honest(bench: Bench) -> dict[str, Any]:
-    """Time an honest client by itself, then beside each attack, then by itself again."""
-    keys = bench.folder / "keys"
-    limits = {"requests_per_minute": 10**6, "max_jobs": 1000}
-    mine, theirs = (add_key(keys, name, **limits) for name in ("honest", "other"))
-    content = bench.video.read_bytes()
-    room = ("--keys", keys, "--max-spool-bytes", 40 * len(content))
-    found: dict[str, Any] = {}
-    with bench.serving(*bench.with_gateway, *room, key=mine) as (started, client):
-        video_id = store(client, bench.video)
-        others = {"authorization": f"Bearer {theirs}"}
-        other_id = client.post("/v1/videos", content=content, headers=others).json()["id"]
-        attack = Attack(started.addresses["gateway"], theirs, other_id, content)
-        for name in ("alone", *ATTACKS, "alone_again"):
-            with attacking(attack, name):
-                if name == "full_spool":
-                    for _ in range(50):
-                        client.post("/v1/videos", content=content, headers=others)
-                time.sleep(2)
-                found[name] = _honest(bench, client, video_id)
-        bench.expect(not found["alone_again"]["failed"], "it does not answer afterwards")
-        events = Counter(one["event"] for one in started.events() if one["event"] != "request")
-    for one in found.values():
-        for kind in ("score", "told"):
-            one[kind]["ratio"] = one[kind]["median"] / found["alone"][kind]["median"]
-    return {"ms": found, "events": events}
-
-
-def _honest(bench: Bench, client: httpx2.Client, video_id: str) -> dict[str, Any]:
-    """Ask one after the other for as long as an attack lasts."""
-    times: dict[str, list[float]] = {"score": [], "told": []}
-    failed: Counter[str] = Counter()
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        for kind, each in times.items():
-            began = time.perf_counter()
-            status = mixed(client, kind, 0, bench.video, video_id)[0]
-            each.append((time.perf_counter() - began) * 1000)
-            if status != 200:
-                failed[f"{kind} {status}"] += 1
-    bench.expect(not failed, f"an honest client failed: {failed}")
-    return {**{kind: spread(each) for kind, each in times.items()}, "failed": failed}
 
 
 PARTS = {
