@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import math
@@ -29,6 +30,8 @@ class Owner:
     key: Key | None = None
     num_at_work: int = 0
     num_following: int = 0
+    picture: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    """Held while a frame or a clip is made for a key: others find a process that is free."""
     _tokens: float = field(default=math.inf, init=False)
     _counted_at: float = field(default_factory=time.monotonic, init=False)
 

@@ -172,7 +172,7 @@ async def ask_video_llm(
         ordinals = result.queries[0].selected_frames.tolist()
         seconds = result.queries[0].selected_seconds.tolist()
         make = partial(frame_jpegs, frame_indices=ordinals, longest_side=llm.longest_side)
-        pictures = await desk.pictures.make(desk.spool.path(video), make)
+        pictures = await desk.pictures.make(owner, desk.spool.path(video), make)
         shown_frames = llm.parts(zip(seconds, pictures, strict=True))
         given = {name: getattr(body, name) for name in FORWARDED}
         request = {name: value for name, value in given.items() if value is not None}

@@ -7,8 +7,10 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TypeVar
 
+from groundserve.gateway.access import Owner
 from groundserve.gateway.errors import busy, not_found
 from groundserve.gateway.settings import GatewaySettings
 from groundserve.limits import Limits
@@ -34,8 +36,15 @@ class Pictures:
         self._threads = ThreadPoolExecutor(_NUM_WORKERS, "groundserve-pictures")
         self._num_waiting = 0
 
-    async def make(self, path: os.PathLike[str], make: Make[T]) -> T:
-        """Make something of a stored video; the work ends where nobody waits any more."""
+    async def make(self, owner: Owner, path: os.PathLike[str], make: Make[T]) -> T:
+        """Make something of a stored video; the work ends where nobody waits any more.
+
+        For each key one after the other.
+        """
+        async with owner.picture if owner.key else nullcontext():
+            return await self._make(path, make)
+
+    async def _make(self, path: os.PathLike[str], make: Make[T]) -> T:
         if self._num_waiting >= _MAX_WAITING:
             raise busy("too many frames and clips are being made; try again later")
         is_left = threading.Event()

@@ -170,7 +170,7 @@ async def clip(
 
 async def _make(request: Request, desk: Desk, owner: Owner, video_id: str, make: Make[Any]) -> Any:
     with owner.at_work(), desk.spool.pinned(desk.spool.get(owner, video_id)) as video:
-        return await until_left(request, desk.pictures.make(desk.spool.path(video), make))
+        return await until_left(request, desk.pictures.make(owner, desk.spool.path(video), make))
 
 
 @router.get("/jobs")

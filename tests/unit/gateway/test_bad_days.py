@@ -122,7 +122,7 @@ def test_an_answer_is_read_as_slowly_as_the_caller_can(start, scripted, monkeypa
     video = client.post("/v1/videos", content=VIDEO).json()["id"]
     picture = os.urandom(1024) * 32 * 1024
 
-    async def make(path, make):
+    async def make(owner, path, make):
         return [picture]
 
     monkeypatch.setattr(desk.pictures, "make", make)

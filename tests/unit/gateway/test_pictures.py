@@ -1,12 +1,16 @@
 """Frames and clips of stored videos, as files."""
 
+import asyncio
 import io
+import threading
 
 import av
 import pytest
 from PIL import Image
 
+from groundserve.gateway.keys import add_key
 from tests.support.reference import SET_2
+from tests.unit.gateway.conftest import WAIT_SECONDS
 
 
 @pytest.fixture
@@ -53,3 +57,26 @@ def test_what_is_none_is_refused(gateway):
         answer = gateway.get(f"{broken}/{place}")
         assert answer.status_code == 422
         assert "/" not in answer.json()["error"]["message"]
+
+
+def test_one_key_leaves_a_process_to_the_others(start, tmp_path):
+    keys = {name: add_key(tmp_path / "keys", name) for name in ("anna", "ben")}
+    client = start(keys_file=tmp_path / "keys", key=keys["anna"])
+    video = upload(client, (SET_2 / "vfr.mp4").read_bytes())
+    desk, let_go = client.server.app.state.gateway, threading.Event()
+
+    def hold(workers, source, *, deadline):
+        let_go.wait(WAIT_SECONDS)
+
+    bens = [
+        asyncio.run_coroutine_threadsafe(
+            desk.pictures.make(desk.access.owner(keys["ben"]), SET_2 / "vfr.mp4", hold),
+            client.server._loop,
+        )
+        for _ in range(8)
+    ]
+    assert client.get(f"{video}/frames/0.jpg").status_code == 200
+    assert not any(one.done() for one in bens)
+    let_go.set()
+    for one in bens:
+        one.result(WAIT_SECONDS)
