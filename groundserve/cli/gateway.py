@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,8 @@ def command(
     else:
         print_line(f"gateway {server.url}")
         print_line("Ctrl-C stops it")
+    # uvicorn stops in order, and then raises the signal again, which would end this with -15.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     server.run()
 
 
