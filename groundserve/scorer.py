@@ -43,7 +43,7 @@ class _Opened(Protocol):
 class Scorer(_Opened, Protocol):
     """A `Client` or a `Pipeline` of a family that scores frames, for code that takes either.
 
-    Example:
+    Examples:
         >>> def best_second(scorer: Scorer, video: str, query: str) -> float:
         ...     result = scorer.score(video, query, ScoreOptions(top_k=1))
         ...     return float(result.queries[0].selected_seconds[0])
@@ -71,7 +71,7 @@ class Scorer(_Opened, Protocol):
 class Answerer(_Opened, Protocol):
     """A `Client` or a `Pipeline` of a family that answers in text, for code that takes either.
 
-    Example:
+    Examples:
         >>> def first_moment(answerer: Answerer, video: str, query: str) -> float | None:
         ...     (answer,) = answerer.ask(video, query).answers
         ...     return answer.moments[0].start_seconds if answer.moments else None

@@ -61,7 +61,7 @@ class Pipeline(Closing):
     Opens its engines or weights once. For one thread at a time, though any may call `close`; not to
     be used after a fork.
 
-    Example:
+    Examples:
         >>> with Pipeline.open("engines") as pipeline:
         ...     result = pipeline.score("talk.mp4", "When does she point at the chart?")
         ...     result.queries[0].selected_seconds

@@ -54,7 +54,7 @@ class AsyncClient(BaseClient):
     reads the file, and belongs to no event loop. The server stops working for a call whose task is
     cancelled. Not to be used after a fork.
 
-    Example:
+    Examples:
         >>> async with AsyncClient("grpc://127.0.0.1:8001") as client:
         ...     result = await client.score("talk.mp4", "When does she point at the chart?")
         ...     result.queries[0].selected_seconds

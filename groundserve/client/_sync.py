@@ -37,7 +37,7 @@ class Client(BaseClient):
     The server stops working for a call that ends early: by KeyboardInterrupt, by its timeout, by
     `close`, or with this process.
 
-    Example:
+    Examples:
         >>> with Client("grpc://127.0.0.1:8001") as client:
         ...     result = client.score("talk.mp4", "When does she point at the chart?")
         ...     result.queries[0].selected_seconds

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,8 +30,8 @@ class HubRepository:
     licence: str
     revision: str | None = None
     """Commit that is downloaded; None where no commit is known, and the user has to name one."""
-    files: tuple[str, ...] | None = None
-    """Patterns of the files that are needed; None: all."""
+    files: tuple[str, ...] = ("*",)
+    """Patterns of the files that are needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +182,7 @@ def check_revision(repository: HubRepository, revision: str | None) -> None:
 
 def _download(repository: HubRepository, folder: Path, revision: str | None) -> dict[str, Any]:
     hub = extras.huggingface_hub
-    patterns = None if repository.files is None else list(repository.files)
+    patterns = list(repository.files)
     try:
         info = hub.HfApi().model_info(repository.hub_id, revision=revision, files_metadata=True)
         hub.snapshot_download(
@@ -193,7 +194,7 @@ def _download(repository: HubRepository, folder: Path, revision: str | None) -> 
             "command goes on with the files that are missing"
         ) from error
     siblings = {one.rfilename: one for one in info.siblings or []}
-    names = hub.utils.filter_repo_objects(siblings, allow_patterns=patterns)
+    names = [name for name in siblings if any(fnmatch(name, one) for one in patterns)]
     return {
         "commit": info.sha,
         "files": {name: _checked(folder / name, siblings[name]) for name in names},

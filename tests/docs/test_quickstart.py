@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +16,29 @@ PAGE = (REPOSITORY / "docs" / "quickstart.md").read_text("utf-8")
 LINES = "\n".join(re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 
 
+# Without the environment of these tests.
+ENVIRONMENT = {**os.environ, "PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": ""}
+# In an environment that has the extra `client` alone.
+CLIENT = """
+import importlib.util
+from groundserve import Client, UnavailableError
+assert importlib.util.find_spec("av") is None
+with Client("grpc://127.0.0.1:9") as client:
+    try:
+        client.score(b"video", "When?")
+    except UnavailableError as error:
+        print(type(error).__name__)
+"""
+
+
 @pytest.fixture(scope="module")
-def said(tmp_path_factory) -> str:
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("quickstart")
+
+
+@pytest.fixture(scope="module")
+def said(folder) -> str:
     """What the lines print, run in a copy of what is committed or about to be."""
-    folder = tmp_path_factory.mktemp("quickstart")
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.check_output(listed, cwd=REPOSITORY, text=True).splitlines()
     for name in names:
@@ -32,8 +52,7 @@ def said(tmp_path_factory) -> str:
         capture_output=True,
         text=True,
         timeout=1500,
-        # Without the environment of these tests.
-        env={**os.environ, "PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": ""},
+        env=ENVIRONMENT,
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return run.stdout
@@ -45,3 +64,16 @@ def test_every_line_works(said):
     assert "spans: 0:37.0-0:41.0" in said  # score
     assert '"selected_seconds":[' in said.replace(" ", "")  # curl
     assert "[41. 43. 44. 46.]" in said  # Python
+
+
+def test_the_wheel_is_a_client_with_the_extra_client_alone(said, folder):
+    (wheel,) = (folder / "dist").glob("*.whl")
+    lines = f"""set -e
+python3 -m venv client
+client/bin/pip install -c constraints.txt '{wheel}[client]'
+client/bin/python - <<'EOF'{CLIENT}EOF"""
+    run = subprocess.run(
+        ["bash", "-c", lines], cwd=folder, capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith("UnavailableError\n")

@@ -14,7 +14,7 @@ METRIC = re.compile(r"\b(?:groundserve|nv)_\w+")
 
 
 def test_a_scrape_has_every_metric(engine_dirs, clips, tmp_path):
-    options = ["--gateway", "0", "--spool", tmp_path / "spool"]
+    options = ["--gateway", "0", "--spool", tmp_path / "spool", "--metrics-host", "127.0.0.2"]
     with (
         serving(engine_dirs["cpu"], tmp_path, options=options) as started,
         httpx2.Client(base_url=started.addresses["gateway"], timeout=60) as client,
@@ -22,6 +22,7 @@ def test_a_scrape_has_every_metric(engine_dirs, clips, tmp_path):
         wait_until(lambda: client.get("/readyz").status_code == 200)
         form = {"files": {"video": clips["vfr"].read_bytes()}, "data": {"query": "When?"}}
         assert client.post("/v1/score", **form).status_code == 200
+        assert started.addresses["metrics"].startswith("http://127.0.0.2:")
         text = client.get("/metrics").text + httpx2.get(started.addresses["metrics"]).text
     told = set(re.findall(r"^(\w+)(?:{.*})? \S+$", text, re.MULTILINE))
     read = set(METRIC.findall("".join(monitoring.files().values())))

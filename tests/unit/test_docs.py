@@ -1,6 +1,8 @@
 """What the documentation names exists, and what operators are shown is documented."""
 
+import ast
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
@@ -17,6 +19,7 @@ from groundserve import (
     QueryResult,
     ScoreResult,
 )
+from groundserve.cli.app import load_command
 from groundserve.families import family_names, get_family
 from groundserve.limits import Limits
 from groundserve.options import Task
@@ -53,6 +56,26 @@ def test_links_lead_somewhere(page):
         target = page.parent / name if name else page
         if not target.exists() or (anchor and anchor not in anchors(target)):
             wrong.append(link)
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_blocks_name_commands_and_options_that_exist(page):
+    """Those that are not run: see tests/docs, tests/triton/test_docs.py and others."""
+    wrong = []
+    for kind, code in re.findall(r"```(\w+)\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        if kind == "python":
+            compile(code, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if kind not in ("bash", "console"):
+            continue
+        for line in code.replace("\\\n", " ").splitlines():
+            if called := re.match(r"(?:\$ )?groundserve (.*)", line):
+                words = shlex.split(called[1], comments=True)
+                command = load_command(words[0])
+                every = [command, *getattr(command, "commands", {}).values()]
+                options = {name for some in every for one in some.params for name in one.opts}
+                given = {word.partition("=")[0] for word in words if word.startswith("--")}
+                wrong += [(line, option) for option in given - options]
     assert not wrong
 
 
