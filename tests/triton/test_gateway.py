@@ -200,7 +200,7 @@ def test_jobs_outlive_a_gateway_that_is_killed(served, video_root, video, tmp_pa
         jobs = [client.post("/v1/score", files=files, data=data).json()["id"] for _ in range(6)]
         process.send_signal(signal.SIGKILL)
         process.wait()
-    with program(folder, Upstream(served)) as (_, client):
+    with program(folder, Upstream(served)) as (process, client):
 
         def ended():
             told = [client.get(f"/v1/jobs/{job}").json() for job in jobs]
@@ -211,6 +211,8 @@ def test_jobs_outlive_a_gateway_that_is_killed(served, video_root, video, tmp_pa
         results = {lasting(json.dumps(one["result"])) for one in told}
         assert len(results) == 1
         assert lasting(asked(client, "score", video, ["a"], num_frames=64).text) in results
+        process.terminate()
+        assert process.wait(WAIT_SECONDS) == 0
 
 
 def asking(client, video, answers):
