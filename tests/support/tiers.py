@@ -12,6 +12,7 @@ THOROUGH = (
     # Full-size networks, and what else takes a builder long.
     "tests/build/test_build_gpu.py",
     "tests/build/test_monitoring.py",
+    "tests/build/test_deploy.py::test_compose_files_fit",
     "tests/build/test_image_locks.py",
     "tests/build/test_int8.py",
     "tests/build/test_tensorrt_export.py",
@@ -49,6 +50,7 @@ THOROUGH = (
     # Pages and comparisons from their beginning to their end.
     "tests/unit/gateway/test_schema.py",
     "tests/cli/test_ask_grounded.py::test_a_checkpoint_as_published_with_wider_towers",
+    "tests/cli/test_download.py",
     "tests/cli/test_eval_paired.py",
     "tests/cli/test_train_your_own.py",
     "tests/unit/benchmarks/test_gpu_small_run.py",
