@@ -162,6 +162,36 @@ class ScoreResult(VideoResult):
     request_id: str | None = None
     """Under which the server's log knows the request; None where no server was asked."""
 
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` gave, as JSON.
+
+        Raises:
+            GroundserveError: It is something else.
+        """
+        info, given = VideoInfo.from_json(text), parse_object(text, "the result")
+        try:
+            return cls(
+                video=given["video"],
+                info=info,
+                frame_indices=np.array(given["frame_indices"], np.int64),
+                pts_seconds=np.array(given["pts_seconds"], np.float64),
+                queries=[
+                    QueryResult(
+                        query=one["query"],
+                        frame_logits=np.array(one["frame_logits"], np.float32),
+                        frame_scores=np.array(one["frame_scores"], np.float32),
+                        selected_frames=np.array(one["selected_frames"], np.int64),
+                        selected_seconds=np.array(one["selected_seconds"], np.float64),
+                        spans=[Span(*span) for span in one["spans"]],
+                    )
+                    for one in given["queries"]
+                ],
+                request_id=given.get("request_id"),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise foreign_answer(f"JSON of another form: {error}") from error
+
     @property
     def num_source_frames(self) -> int:
         """As `VideoInfo` has it."""

@@ -40,7 +40,7 @@ from groundserve.cli.result_output import (
     print_engine_note,
     print_notes,
 )
-from groundserve.cli.visuals import save_moment_plot, save_subtitles
+from groundserve.visuals import save_moment_plot, save_subtitles
 from groundserve.errors import InvalidRequestError
 from groundserve.families import check_asked, takes_query
 from groundserve.families.base import TextFamily

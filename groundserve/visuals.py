@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -13,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from groundserve import extras
-from groundserve.answers import Answer, AnswerResult, Moment
+from groundserve.answers import AnswerResult, Moment
 from groundserve.errors import InvalidRequestError
 from groundserve.frames import iterate_frames
 from groundserve.results import ScoreResult
+from groundserve.subtitles import cues_of, srt_text
 
 _COLUMNS = 4
 _TILE_INCHES = 2.6
@@ -117,27 +117,14 @@ def save_moment_plot(path: Path, result: AnswerResult) -> None:
 
 
 def save_subtitles(path: Path, result: AnswerResult) -> int:
-    """Write an SRT file: a cue for each moment of all answers, in the order of time.
-
-    A cue says what happens in its moment, or the question where the answer says only when. Moments
-    that end before they start have no cue; returns how many these are.
-    """
-    moments = [
-        (moment.start_seconds, moment.end_seconds, _said(answer, moment))
-        for answer in result.answers
-        for moment in answer.moments
-    ]
-    cues = sorted(moment for moment in moments if moment[0] <= moment[1])
-    blocks = [
-        f"{number}\n{_clock(start)} --> {_clock(end)}\n{text}\n"
-        for number, (start, end, text) in enumerate(cues, start=1)
-    ]
+    """Write an SRT file; returns how many moments have no cue, as they end before they start."""
+    cues = cues_of(result)
     try:
         # Questions from a locale of ASCII may hold half a character.
-        Path(path).write_text("\n".join(blocks), encoding="utf-8", errors="backslashreplace")
+        Path(path).write_text(srt_text(cues), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InvalidRequestError(f"cannot write {path}: {error.strerror}") from error
-    return len(moments) - len(cues)
+    return sum(len(answer.moments) for answer in result.answers) - len(cues)
 
 
 def _draw_moments(axis: Any, moments: Sequence[Moment], last: float) -> None:
@@ -189,18 +176,3 @@ def _save(figure: Any, path: Path) -> None:
             figure.savefig(path, format="png", dpi=110)
     except OSError as error:
         raise InvalidRequestError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _said(answer: Answer, moment: Moment) -> str:
-    text = moment.text or answer.query or answer.task
-    # Neither an empty line nor the arrow between two times may stand in a cue's text.
-    return " ".join(re.sub("-{2,}>", "->", text).split())
-
-
-def _clock(seconds: float) -> str:
-    """Return `hh:mm:ss,mmm`, 0 for what an answer puts before the video."""
-    total_ms = max(0, round(seconds * 1000))
-    total_seconds, ms = divmod(total_ms, 1000)
-    minutes, seconds_left = divmod(total_seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{seconds_left:02d},{ms:03d}"

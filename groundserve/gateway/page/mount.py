@@ -1,0 +1,52 @@
+"""The page, put into the gateway's application."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from nicegui import app as page_app
+from nicegui import ui
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from groundserve.gateway.jobs import Jobs
+from groundserve.gateway.page import ask, batch, files, library, result, session
+from groundserve.gateway.page.frame import FILES
+from groundserve.gateway.work import Desk
+
+PAGES = (ask, batch, library, result)
+"""Modules whose import adds pages."""
+_POLICY = (
+    # NiceGUI makes templates and handlers of text in the browser; nothing is loaded from elsewhere.
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss:; "
+    "frame-ancestors 'none'; form-action 'self'"
+)
+
+
+def mount_page(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
+    """Add the page at `/`, behind what the application answers itself."""
+    page_app.state.gateway, page_app.state.jobs = desk, jobs
+    page_app.add_static_files("/page", FILES)
+    for module in (session, files):
+        page_app.include_router(module.router)
+    page_app.add_middleware(session.SignedIn, access=desk.access)
+    page_app.add_middleware(_Guarded)
+    ui.run_with(
+        app, title="groundserve", dark=None, tailwind=False, show_welcome_message=False
+    )
+
+
+class _Guarded:
+    """ASGI around the page: tells browsers to load nothing from another host."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = _POLICY
+                headers["Referrer-Policy"] = "same-origin"
+            await send(message)
+
+        await self._app(scope, receive, guarded)
