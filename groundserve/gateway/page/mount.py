@@ -14,7 +14,7 @@ from groundserve.gateway.page.frame import FILES
 from groundserve.gateway.work import Desk
 
 PAGES = (ask, batch, library, result)
-"""Modules whose import adds pages."""
+"""Their import adds what they show."""
 _POLICY = (
     # NiceGUI makes templates and handlers of text in the browser; nothing is loaded from elsewhere.
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss:; "
@@ -26,7 +26,7 @@ def mount_page(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
     """Add the page at `/`, behind what the application answers itself."""
     page_app.state.gateway, page_app.state.jobs = desk, jobs
     page_app.add_static_files("/page", FILES)
-    for module in (session, files):
+    for module in (session, files, batch):
         page_app.include_router(module.router)
     page_app.add_middleware(session.SignedIn, access=desk.access)
     page_app.add_middleware(_Guarded)

@@ -1,0 +1,267 @@
+"""The first page: a video, questions, and what this browser asked before."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from contextlib import AsyncExitStack
+from importlib.util import find_spec
+from typing import Any, get_args
+
+from fastapi import Request
+from nicegui import ui
+
+from groundserve.errors import InvalidRequestError
+from groundserve.families import get_family
+from groundserve.fetching import without_secrets
+from groundserve.gateway.page.demo import draw_demo
+from groundserve.gateway.page.frame import (
+    Visit,
+    framed,
+    heading,
+    sentence,
+    size_text,
+    telling,
+    tell,
+    visit_of,
+)
+from groundserve.gateway.requests import BODIES, Asked, Kind
+from groundserve.gateway.store import Job, Video
+from groundserve.options import DEFAULT_NUM_FRAMES, Selector, Task
+
+SELECTORS: dict[Selector, str] = {
+    "topk": "the best",
+    "spread": "the best of equal parts",
+    "min_gap": "the best, apart from each other",
+    "inverse_transform": "many where scores are high",
+}
+_DEMO_OPTIONS = {"sampling": "infer", "sample_fps": 1.0, "top_k": 6}
+
+
+def kind_of(family: str) -> Kind:
+    """Return which request a family answers."""
+    return "score" if get_family(family).head == "frames" else "ask"
+
+
+async def begin(visit: Visit, kind: Kind, given: dict[str, Any]) -> Job:
+    """Begin what is asked of a stored video in the background, as the API does."""
+    owner = visit.owner
+    owner.count_request()
+    body = BODIES[kind].model_validate_json(json.dumps(given))
+    async with AsyncExitStack() as held:
+        held.enter_context(owner.at_work())
+        video = visit.desk.spool.get(owner, body.video_id)
+        held.enter_context(visit.desk.spool.pinned(video))
+        asked = Asked.of(kind, body, video)
+        return visit.jobs.add(asked, owner, str(uuid.uuid4()), held.pop_all())
+
+
+async def fetch(visit: Visit, url: str) -> Video:
+    """Store the video behind a URL."""
+    owner, desk = visit.owner, visit.desk
+    owner.count_request()
+    if desk.fetch is None:
+        raise InvalidRequestError("this server fetches no videos; upload it")
+    with owner.at_work():
+        async with desk.fetch(url, desk.settings.max_video_bytes) as chunks:
+            name = without_secrets(url)
+            return await desk.spool.receive(chunks, owner, name=name, is_temporary=False)
+
+
+class AskForm:
+    """What is filled in."""
+
+    def __init__(self, visit: Visit, video: Video | None) -> None:
+        self._visit, self._video = visit, video
+        with ui.element("section").classes("panel"):
+            heading("1. Video")
+            self._choose_video()
+        with ui.element("section").classes("panel"):
+            heading("2. Questions")
+            self._queries = ui.textarea("One question a line").props(
+                "outlined autogrow input-style='min-height:4.5em'"
+            )
+            self._queries.classes("w-full").on("keydown.ctrl.enter", telling(self._ask))
+            self._choose_model()
+        with ui.row().classes("items-center"):
+            self._button = ui.button("Ask", icon="search", on_click=telling(self._ask))
+            self._button.props("unelevated size=lg no-caps")
+            ui.label("or press Ctrl+Enter").classes("muted wide")
+
+    def _choose_video(self) -> None:
+        desk, owner = self._visit.desk, self._visit.owner
+        uploader = ui.element("q-uploader").classes("drop w-full").props(
+            "url=/v1/videos field-name=video auto-upload flat bordered "
+            'label="Drop a video here, or press + to pick one" '
+            f"max-file-size={desk.settings.max_video_bytes}"
+        )
+        uploader.on(
+            "uploaded",
+            telling(self._uploaded),
+            js_handler="info => emit(JSON.parse(info.xhr.responseText).id)",
+        )
+        uploader.on(
+            "failed",
+            lambda event: ui.notify(sentence(event.args), type="negative", close_button="Close"),
+            js_handler="info => { let text = 'the upload broke off'; "
+            "try { text = JSON.parse(info.xhr.responseText).error.message } catch {} emit(text) }",
+        )
+        uploader.on(
+            "rejected",
+            lambda: ui.notify("This file is too large for this server.", type="negative"),
+        )
+        with ui.element("div").classes("pair"):
+            if desk.fetch is not None:
+                with ui.row().classes("no-wrap items-center w-full"):
+                    self._url = ui.input("or the URL of a video").props("outlined dense type=url")
+                    self._url.classes("grow").on("keydown.enter", telling(self._fetch))
+                    self._fetching = ui.button("Fetch", on_click=telling(self._fetch))
+                    self._fetching.props("outline no-caps")
+            stored = desk.spool.store.videos(owner=owner.name, is_temporary=False)
+            names = {one.id: f"{one.name} ({size_text(one.num_bytes)})" for one in stored[::-1]}
+            self._stored = ui.select(
+                names,
+                label="or a stored video",
+                with_input=True,
+                value=self._video.id if self._video else None,
+                on_change=lambda event: self._pick(event.value),
+            ).props("outlined dense options-dense").classes("w-full")
+            self._stored.visible = bool(names)
+        self._shown = ui.label().classes("chosen").props("role=status")
+        self._tell_video()
+
+    def _choose_model(self) -> None:
+        families = self._visit.desk.upstreams.families()
+        with ui.element("div").classes("pair"):
+            self._family = ui.select(
+                families, label="Model", value=families[0] if families else None
+            ).props("outlined dense options-dense")
+            self._task = ui.select(
+                list(get_args(Task)), label="Task", value="moment"
+            ).props("outlined dense options-dense")
+            self._frames = ui.number(
+                "Frames to look at", placeholder=f"up to {DEFAULT_NUM_FRAMES}", min=1, precision=0
+            ).props("outlined dense")
+            self._top_k = ui.number("Frames to choose", value=8, min=1, precision=0)
+            self._top_k.props("outlined dense")
+        self._task.bind_visibility_from(self._family, "value", lambda name: self._is("ask", name))
+        self._top_k.bind_visibility_from(
+            self._family, "value", lambda name: self._is("score", name)
+        )
+        if not families:
+            ui.label("No model is ready. This page can be used once a server is.").classes(
+                "problem"
+            ).props("role=alert")
+
+    @staticmethod
+    def _is(kind: Kind, family: str | None) -> bool:
+        return bool(family) and kind_of(str(family)) == kind
+
+    def _pick(self, video_id: str | None) -> None:
+        try:
+            self._video = (
+                self._visit.desk.spool.get(self._visit.owner, video_id) if video_id else None
+            )
+        except Exception as error:  # noqa: BLE001 - told
+            tell(error)
+        self._tell_video()
+
+    def _tell_video(self) -> None:
+        video = self._video
+        self._shown.text = f"{video.name}, {size_text(video.num_bytes)}" if video else ""
+        self._shown.visible = video is not None
+
+    async def _uploaded(self, event: Any) -> None:
+        self._pick(event.args)
+
+    async def _fetch(self, *_: Any) -> None:
+        self._fetching.props("loading")
+        try:
+            self._video = await fetch(self._visit, (self._url.value or "").strip())
+        finally:
+            self._fetching.props(remove="loading")
+        self._tell_video()
+
+    async def _ask(self, *_: Any) -> None:
+        if self._video is None:
+            raise InvalidRequestError("choose a video first")
+        if not self._family.value:
+            raise InvalidRequestError("no model is ready; try again later")
+        kind = kind_of(self._family.value)
+        given: dict[str, Any] = {
+            "video_id": self._video.id,
+            "queries": [line.strip() for line in self._queries.value.splitlines() if line.strip()],
+            "model": self._family.value,
+        }
+        if self._frames.value:
+            given["num_frames"] = int(self._frames.value)
+        if kind == "ask":
+            given["task"] = self._task.value
+        elif not given["queries"]:
+            raise InvalidRequestError("write a question first")
+        elif self._top_k.value:
+            given["top_k"] = int(self._top_k.value)
+        job = await begin(self._visit, kind, given)
+        ui.navigate.to(f"/results/{job.id}")
+
+
+@ui.page("/", title="groundserve")
+async def ask_page(request: Request, video: str = "") -> None:
+    """Ask something."""
+    visit = visit_of(request)
+    found = visit.desk.spool.store.videos(id=video, owner=visit.owner.name)
+    with framed(visit, "Ask"):
+        heading("Ask a video", 1)
+        with ui.element("div").classes("columns"):
+            with ui.element("div").classes("stack"):
+                AskForm(visit, found[0] if found else None)
+            with ui.element("div").classes("stack"):
+                _show_demo(visit)
+                history = ui.element("section").classes("panel")
+                history.visible = False
+    await ui.context.client.connected()
+    past = await ui.run_javascript("groundserve.past()")
+    _show_history(visit, history, past)
+
+
+def _show_demo(visit: Visit) -> None:
+    if "videoitg" not in visit.desk.upstreams.families() or find_spec("sklearn") is None:
+        return
+
+    async def run(*_: Any) -> None:
+        button.props("loading")
+        owner = visit.owner
+        try:
+            content, queries = await asyncio.to_thread(draw_demo)
+
+            async def chunks():
+                yield content
+
+            video = await visit.desk.spool.receive(
+                chunks(), owner, name="digits.mp4", is_temporary=False
+            )
+            given = {"video_id": video.id, "queries": queries, "model": "videoitg"}
+            job = await begin(visit, "score", given | _DEMO_OPTIONS)
+        finally:
+            button.props(remove="loading")
+        ui.navigate.to(f"/results/{job.id}")
+
+    with ui.element("section").classes("panel accent"):
+        heading("New here?")
+        ui.label("See what an answer looks like: handwritten digits that move, and two questions.")
+        button = ui.button("Try the drawn video", icon="play_arrow", on_click=telling(run))
+        button.props("unelevated no-caps")
+
+
+def _show_history(visit: Visit, panel: ui.element, past: list[dict[str, str]]) -> None:
+    with panel:
+        heading("Your results")
+        with ui.element("ul").classes("history"):
+            for one in past:
+                if not visit.desk.spool.store.jobs(id=one["id"], owner=visit.owner.name):
+                    continue
+                panel.visible = True
+                with ui.element("li"):
+                    ui.link(one["title"], f"/results/{one['id']}")
+                    ui.label(one["video"]).classes("muted")
