@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from typing import Any, get_args
@@ -18,12 +19,13 @@ from groundserve.fetching import without_secrets
 from groundserve.gateway.page.demo import draw_demo
 from groundserve.gateway.page.frame import (
     Visit,
+    button,
     framed,
     heading,
     sentence,
     size_text,
-    telling,
     tell,
+    telling,
     visit_of,
 )
 from groundserve.gateway.requests import BODIES, Asked, Kind
@@ -85,16 +87,19 @@ class AskForm:
             self._queries.classes("w-full").on("keydown.ctrl.enter", telling(self._ask))
             self._choose_model()
         with ui.row().classes("items-center"):
-            self._button = ui.button("Ask", icon="search", on_click=telling(self._ask))
-            self._button.props("unelevated size=lg no-caps")
+            button("Ask", telling(self._ask), icon="search", is_main=True)
             ui.label("or press Ctrl+Enter").classes("muted wide")
 
     def _choose_video(self) -> None:
         desk, owner = self._visit.desk, self._visit.owner
-        uploader = ui.element("q-uploader").classes("drop w-full").props(
-            "url=/v1/videos field-name=video auto-upload flat bordered "
-            'label="Drop a video here, or press + to pick one" '
-            f"max-file-size={desk.settings.max_video_bytes}"
+        uploader = (
+            ui.element("q-uploader")
+            .classes("drop w-full")
+            .props(
+                "url=/v1/videos field-name=video auto-upload flat bordered "
+                'label="Drop a video here, or press + to pick one" '
+                f"max-file-size={desk.settings.max_video_bytes}"
+            )
         )
         uploader.on(
             "uploaded",
@@ -116,17 +121,20 @@ class AskForm:
                 with ui.row().classes("no-wrap items-center w-full"):
                     self._url = ui.input("or the URL of a video").props("outlined dense type=url")
                     self._url.classes("grow").on("keydown.enter", telling(self._fetch))
-                    self._fetching = ui.button("Fetch", on_click=telling(self._fetch))
-                    self._fetching.props("outline no-caps")
+                    self._fetching = button("Fetch", telling(self._fetch))
             stored = desk.spool.store.videos(owner=owner.name, is_temporary=False)
             names = {one.id: f"{one.name} ({size_text(one.num_bytes)})" for one in stored[::-1]}
-            self._stored = ui.select(
-                names,
-                label="or a stored video",
-                with_input=True,
-                value=self._video.id if self._video else None,
-                on_change=lambda event: self._pick(event.value),
-            ).props("outlined dense options-dense").classes("w-full")
+            self._stored = (
+                ui.select(
+                    names,
+                    label="or a stored video",
+                    with_input=True,
+                    value=self._video.id if self._video else None,
+                    on_change=lambda event: self._pick(event.value),
+                )
+                .props("outlined dense options-dense")
+                .classes("w-full")
+            )
             self._stored.visible = bool(names)
         self._shown = ui.label().classes("chosen").props("role=status")
         self._tell_video()
@@ -137,9 +145,9 @@ class AskForm:
             self._family = ui.select(
                 families, label="Model", value=families[0] if families else None
             ).props("outlined dense options-dense")
-            self._task = ui.select(
-                list(get_args(Task)), label="Task", value="moment"
-            ).props("outlined dense options-dense")
+            self._task = ui.select(list(get_args(Task)), label="Task", value="moment").props(
+                "outlined dense options-dense"
+            )
             self._frames = ui.number(
                 "Frames to look at", placeholder=f"up to {DEFAULT_NUM_FRAMES}", min=1, precision=0
             ).props("outlined dense")
@@ -230,12 +238,12 @@ def _show_demo(visit: Visit) -> None:
         return
 
     async def run(*_: Any) -> None:
-        button.props("loading")
+        started.props("loading")
         owner = visit.owner
         try:
             content, queries = await asyncio.to_thread(draw_demo)
 
-            async def chunks():
+            async def chunks() -> AsyncIterator[bytes]:
                 yield content
 
             video = await visit.desk.spool.receive(
@@ -244,14 +252,13 @@ def _show_demo(visit: Visit) -> None:
             given = {"video_id": video.id, "queries": queries, "model": "videoitg"}
             job = await begin(visit, "score", given | _DEMO_OPTIONS)
         finally:
-            button.props(remove="loading")
+            started.props(remove="loading")
         ui.navigate.to(f"/results/{job.id}")
 
     with ui.element("section").classes("panel accent"):
         heading("New here?")
         ui.label("See what an answer looks like: handwritten digits that move, and two questions.")
-        button = ui.button("Try the drawn video", icon="play_arrow", on_click=telling(run))
-        button.props("unelevated no-caps")
+        started = button("Try the drawn video", telling(run), icon="play_arrow", is_main=True)
 
 
 def _show_history(visit: Visit, panel: ui.element, past: list[dict[str, str]]) -> None:

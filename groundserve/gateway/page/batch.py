@@ -86,7 +86,10 @@ def _facts_of(status: Status) -> list[tuple[str, str]]:
         ("Rows a second", status.rows_per_second and f"{status.rows_per_second:.2f}"),
         ("Hours of video", f"{status.video_hours:.2f}"),
         ("Time left", status.eta_seconds and clock(status.eta_seconds)),
-        ("Last sign", status.last_heartbeat and f"{clock(time.time() - status.last_heartbeat)} ago"),
+        (
+            "Last sign",
+            status.last_heartbeat and f"{clock(time.time() - status.last_heartbeat)} ago",
+        ),
         *((f"Failed: {kind}", number) for kind, number in status.failures.items()),
     ]
     return [(name, str(value)) for name, value in found if value is not None]

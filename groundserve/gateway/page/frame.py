@@ -52,7 +52,6 @@ def visit_of(request: Request) -> Visit:
 def framed(visit: Visit | None = None, here: str = "") -> Iterator[None]:
     """Lay out a page, the content of which is the block's."""
     ui.add_head_html(_HEAD)
-    ui.colors(primary="#0b6e69", negative="#b3261e", positive="#2e7d32")
     with ui.header().classes("bar").props("bordered"):
         ui.link("groundserve", "/").classes("brand")
         if visit is not None:
@@ -65,7 +64,7 @@ def framed(visit: Visit | None = None, here: str = "") -> Iterator[None]:
                         link.props("aria-current=page")
             if visit.owner.key is not None:
                 with ui.element("form").props("method=post action=/logout").classes("out"):
-                    ui.button(f"Sign out {visit.owner.name}").props("type=submit flat dense no-caps")
+                    button(f"Sign out {visit.owner.name}").props("type=submit")
     main = ui.element("main").classes("page")
     ui.skip_link(target=main)
     with main:
@@ -75,6 +74,14 @@ def framed(visit: Visit | None = None, here: str = "") -> Iterator[None]:
 def heading(text: str, level: int = 2) -> None:
     """Show a heading, whatever its text holds."""
     ui.html(html.escape(text), tag=f"h{level}", sanitize=False)
+
+
+def button(
+    text: str, on_click: Any = None, *, icon: str | None = None, is_main: bool = False
+) -> ui.button:
+    """Show a button; one of a group is the main one."""
+    made = ui.button(text, on_click=on_click, icon=icon, color=None)
+    return made.props("no-caps unelevated").classes("go" if is_main else "plain")
 
 
 def tell(error: Exception) -> None:

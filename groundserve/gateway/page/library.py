@@ -9,7 +9,15 @@ from typing import Any
 from fastapi import Request
 from nicegui import ui
 
-from groundserve.gateway.page.frame import Visit, framed, heading, size_text, telling, visit_of
+from groundserve.gateway.page.frame import (
+    Visit,
+    button,
+    framed,
+    heading,
+    size_text,
+    telling,
+    visit_of,
+)
 from groundserve.gateway.store import ACTIVE, Video
 
 _PICTURE = "frames/0.jpg?longest_side=320"
@@ -41,7 +49,8 @@ class _Library:
         videos = desk.spool.store.videos(owner=owner.name, is_temporary=False)
         used = sum(video.num_bytes for video in videos)
         most = owner.key.max_stored_bytes if owner.key else desk.settings.max_spool_bytes
-        self._quota.text = f"{len(videos)} videos, {size_text(used)} of {size_text(most)}"
+        count = f"{len(videos)} video{'s' * (len(videos) != 1)}"
+        self._quota.text = f"{count}, {size_text(used)} of {size_text(most)}"
         self._bar.value = used / most
         jobs = desk.spool.store.jobs(owner=owner.name)
         busy = {job.video_id for job in jobs if job.status in ACTIVE}
@@ -64,19 +73,15 @@ class _Library:
             state = "in use" if is_busy else f"last used {_ago(video.used_at)}"
             ui.label(f"{size_text(video.num_bytes)}, {state}").classes("muted")
             with ui.row().classes("gap-2"):
-                ui.button("Ask", on_click=partial(ui.navigate.to, f"/?video={video.id}")).props(
-                    "unelevated dense no-caps"
-                )
-                ui.button("Delete", on_click=telling(partial(self._delete, video))).props(
-                    "outline dense no-caps"
-                )
+                button("Ask", partial(ui.navigate.to, f"/?video={video.id}"), is_main=True)
+                button("Delete", telling(partial(self._delete, video)))
 
     async def _delete(self, video: Video, *_: Any) -> None:
         with ui.dialog() as dialog, ui.card():
             ui.label(f"Delete {video.name}? Its results stay.")
             with ui.row():
-                ui.button("Delete", on_click=lambda: dialog.submit(True)).props("unelevated no-caps")
-                ui.button("Keep it", on_click=dialog.close).props("outline no-caps")
+                button("Delete", lambda: dialog.submit(True), is_main=True)
+                button("Keep it", dialog.close)
         if await dialog:
             spool = self._visit.desk.spool
             spool.delete(spool.get(self._visit.owner, video.id))

@@ -31,7 +31,12 @@ def mount_page(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
     page_app.add_middleware(session.SignedIn, access=desk.access)
     page_app.add_middleware(_Guarded)
     ui.run_with(
-        app, title="groundserve", dark=None, tailwind=False, show_welcome_message=False
+        app,
+        title="groundserve",
+        dark=None,
+        language="en-US",
+        tailwind=False,
+        show_welcome_message=False,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,27 @@ import numpy as np
 from fastapi import Request
 from nicegui import ui
 
-from groundserve.answers import AnswerResult, Moment
+from groundserve.answers import AnswerResult
 from groundserve.clips import frame_jpegs
 from groundserve.frames import data_url
 from groundserve.gateway.errors import RefusedError
 from groundserve.gateway.page.ask import SELECTORS, begin
-from groundserve.gateway.page.frame import Visit, framed, heading, sentence, telling, visit_of
-from groundserve.gateway.page.saves import FORMS, Result, command_text, python_text
+from groundserve.gateway.page.frame import (
+    Visit,
+    button,
+    framed,
+    heading,
+    sentence,
+    telling,
+    visit_of,
+)
+from groundserve.gateway.page.saves import (
+    FORMS,
+    Result,
+    command_text,
+    json_text,
+    python_text,
+)
 from groundserve.gateway.page.timeline import moment_chart, score_chart
 from groundserve.gateway.store import ACTIVE, Job, Video
 from groundserve.options import ScoreOptions, Selector
@@ -147,10 +161,8 @@ def _show_failure(visit: Visit, job: Job) -> None:
         ui.label(sentence(error["message"])).classes("problem")
         ui.label(f"{error['type']}, request {job.request_id}").classes("muted")
         with ui.row():
-            ui.button("Ask again", on_click=telling(again)).props("unelevated no-caps")
-            ui.button("Change it", on_click=lambda: ui.navigate.to(f"/?video={job.video_id}")).props(
-                "outline no-caps"
-            )
+            button("Ask again", telling(again), is_main=True)
+            button("Ask something else", lambda: ui.navigate.to(f"/?video={job.video_id}"))
 
 
 class _Progress:
@@ -163,7 +175,7 @@ class _Progress:
             self._stage = ui.label()
             self._bar = ui.linear_progress(value=0, show_value=False, size="10px")
             self._bar.props('rounded aria-label="Frames decoded"')
-            ui.button("Cancel", on_click=telling(self._cancel)).props("outline no-caps")
+            button("Cancel", telling(self._cancel))
         self._timer = ui.timer(_LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
@@ -201,7 +213,10 @@ class _View:
         self.asked = json.loads(job.request)
         self.video = _video_of(visit, job)
         info = result.info
-        heading(result.video, 1)
+        with ui.row().classes("items-center"):
+            heading(result.video, 1)
+            if self.video is not None:
+                ui.link("Ask more about it", f"/?video={self.video.id}")
         ui.label(
             f"{format_seconds(info.duration_seconds)} long, {len(result.frame_indices)} frames "
             f"looked at, by {info.engine.get('family', 'a model')}"
@@ -232,7 +247,8 @@ class _View:
 
     def shown(self) -> Result:
         """Return the result as it is to be saved."""
-        return self.result
+        found: Result = self.result
+        return found
 
     def options(self) -> dict[str, Any]:
         """Return what was asked beside the questions."""
@@ -245,7 +261,7 @@ class _View:
 
     def seek_button(self, start: float, text: str) -> None:
         """Show a button that moves the player; the browser does it by itself."""
-        ui.button(text).props("flat dense no-caps").classes("seek").on(
+        button(text).props("flat dense").classes("seek").on(
             "click", js_handler=f"() => groundserve.seek({self._within(start)})"
         )
 
@@ -262,6 +278,10 @@ class _View:
                 link.props(f'aria-label="Save the clip from {format_seconds(start)}"')
                 with link:
                     ui.icon("download")
+
+    def first_seconds(self) -> float:
+        """Return where the player begins."""
+        return 0.0
 
     def _within(self, seconds: float) -> float:
         # The middle of a frame's time: rounding then shows no neighbour.
@@ -298,6 +318,7 @@ class _View:
             "frames": self.result.frame_indices.tolist(),
             "half_frame": self._half_frame,
             "duration": self.result.info.duration_seconds,
+            "begin": self._within(self.first_seconds()),
             "video_path": f"/v1/videos/{self.video.id}" if self.video else "",
         }
         ui.run_javascript(f"groundserve.connect({json.dumps(given)})")
@@ -311,18 +332,19 @@ class _View:
         with ui.element("section").classes("panel"):
             heading("Save and repeat")
             with ui.row().classes("gap-2"):
+                button("Copy JSON", self._copy, icon="content_copy").props("dense")
                 for form in FORMS:
-                    ui.button(form.name, on_click=partial(save, form)).props(
-                        "outline no-caps dense icon=download"
-                    ).classes("save")
+                    button(form.name, partial(save, form), icon="download").props("dense")
                 self.show_more_saves()
             for name, make in (("Command", self._command), ("Python", self._python)):
                 with ui.expansion(name).classes("w-full") as opened:
                     code = ui.code("", language="bash" if name == "Command" else "python")
                     code.classes("w-full")
-                opened.on_value_change(
-                    lambda event, code=code, make=make: code.set_content(make())
-                )
+                opened.on_value_change(lambda event, code=code, make=make: code.set_content(make()))
+
+    def _copy(self) -> None:
+        ui.clipboard.write(json_text(self.shown()))
+        ui.notify("Copied.")
 
     def show_more_saves(self) -> None:
         """Show what only results of this kind can be saved as."""
@@ -349,6 +371,11 @@ class ScoreView(_View):
         """Return the chart's options, and its height."""
         return score_chart(self._chosen, self._choice.span_threshold)
 
+    def first_seconds(self) -> float:
+        """Return when the best frame of the first question is shown."""
+        best = np.argmax(self.result.queries[0].frame_logits)
+        return float(self.result.pts_seconds[best])
+
     def shown(self) -> ScoreResult:
         """Return the result as it is chosen now."""
         return self._chosen
@@ -365,20 +392,20 @@ class ScoreView(_View):
         """Show what frames and spans depend on."""
         most = max(1, len(self.result.frame_indices))
         with ui.element("section").classes("panel"):
-            heading("Choose")
+            heading("Choose anew")
             with ui.element("div").classes("controls"):
-                ui.label("Frames")
-                self._slider("top_k", 1, min(most, _MAX_SHOWN), 1, "Frames to choose")
-                ui.label("Threshold")
+                self._slider("top_k", 1, min(most, _MAX_SHOWN), 1, "Frames of each question")
                 self._slider("span_threshold", 0, 1, 0.01, "Lowest score of a span")
-            select = ui.select(SELECTORS, label="Which", value=self._choice.selector)
+            select = ui.select(SELECTORS, label="Which frames", value=self._choice.selector)
             select.props("outlined dense options-dense").classes("w-full")
             select.on_value_change(lambda event: self._choose("selector", event.value))
 
     def _slider(self, name: str, least: float, most: float, step: float, label: str) -> None:
         value = min(getattr(self._choice, name), most)
+        told = ui.label().props("aria-hidden=true")
         slider = ui.slider(min=least, max=most, step=step, value=value)
-        slider.props(f'label-always switch-label-side aria-label="{label}"')
+        slider.props(f'aria-label="{label}"')
+        told.bind_text_from(slider, "value", lambda value: f"{label}: {value:g}")
         slider.on(
             "update:model-value",
             lambda event: self._choose(name, event.args),
@@ -407,9 +434,7 @@ class ScoreView(_View):
     def show_more_saves(self) -> None:
         """Show the chosen frames as a ZIP."""
         if self.video is not None:
-            ui.button("Frames (ZIP)", on_click=self._save_frames).props(
-                "outline no-caps dense icon=download"
-            ).classes("save")
+            button("Frames (ZIP)", self._save_frames, icon="download").props("dense")
 
     def _save_frames(self) -> None:
         assert self.video is not None, "or there is no button"
@@ -418,7 +443,8 @@ class ScoreView(_View):
 
     def _ordinals(self) -> list[int]:
         selected = [query.selected_frames for query in self._chosen.queries]
-        return np.unique(np.concatenate(selected)).tolist()
+        ordinals: list[int] = np.unique(np.concatenate(selected)).tolist()
+        return ordinals
 
     def _fill(self) -> None:
         self._images: list[tuple[int, ui.element]] = []
@@ -440,14 +466,14 @@ class ScoreView(_View):
             ui.timer(0, telling(self._load_pictures), once=True)
 
     def _thumbnail(self, ordinal: int, seconds: float, score: float) -> None:
-        with ui.element("button").classes("frame") as button:
+        with ui.element("button").classes("frame") as tile:
             picture = ui.element("img").props('alt=""')
             picture.props["src"] = self._pictures.get(ordinal, _EMPTY)
             ui.label(f"{format_seconds(seconds)} · {score:.2f}")
-        button.props(
+        tile.props(
             f'type=button aria-label="Frame at {format_seconds(seconds)}, score {score:.2f}"'
         )
-        button.on("click", js_handler=f"() => groundserve.seek({self._within(seconds)})")
+        tile.on("click", js_handler=f"() => groundserve.seek({self._within(seconds)})")
         self._images.append((ordinal, picture))
 
     async def _load_pictures(self) -> None:
@@ -482,6 +508,11 @@ class AnswerView(_View):
     def chart_options(self) -> tuple[dict[str, Any], int]:
         """Return the chart's options, and its height."""
         return moment_chart(self.result)
+
+    def first_seconds(self) -> float:
+        """Return when the first moment starts."""
+        starts = [one.start_seconds for answer in self.result.answers for one in answer.moments]
+        return starts[0] if starts else 0.0
 
     def show_answers(self) -> None:
         """Show the text and the moments of each question."""

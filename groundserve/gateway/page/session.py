@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from groundserve.gateway.access import COOKIE, Access
 from groundserve.gateway.errors import RefusedError
-from groundserve.gateway.page.frame import framed, heading
+from groundserve.gateway.page.frame import button, framed, heading
 
 _PATH = "/login"
 _SECONDS = 30 * 86_400
@@ -81,4 +81,4 @@ async def sign_in_page(to: str = "/", wrong: bool = False) -> None:
         key.classes("w-full")
         if wrong:
             ui.label("This key is not valid.").classes("problem").props("role=alert")
-        ui.button("Sign in").props("type=submit unelevated")
+        button("Sign in", is_main=True).props("type=submit")

@@ -70,7 +70,7 @@ def _rows(seconds: float, names: list[str], heights: list[int]) -> dict[str, Any
     return {
         "animation": False,
         "backgroundColor": "transparent",
-        "textStyle": {"fontFamily": "inherit"},
+        "textStyle": {"fontFamily": "Roboto, sans-serif"},
         "title": [
             {
                 "text": " ".join(name.split()) or "(empty question)",
@@ -78,6 +78,7 @@ def _rows(seconds: float, names: list[str], heights: list[int]) -> dict[str, Any
                 "top": top - 24,
                 "textStyle": {
                     "fontSize": 13,
+                    "fontWeight": 500,
                     "color": COLORS[row % len(COLORS)],
                     "overflow": "truncate",
                     "width": 700,
@@ -125,10 +126,25 @@ def _rows(seconds: float, names: list[str], heights: list[int]) -> dict[str, Any
             ":formatter": "found => groundserve.tooltip(found)",
         },
         "dataZoom": [
-            {"type": "inside", "xAxisIndex": list(rows), "zoomOnMouseWheel": "ctrl",
-             "moveOnMouseMove": False, "moveOnMouseWheel": False},
-            {"type": "slider", "xAxisIndex": list(rows), "bottom": 12, "height": 22, **edge,
-             "showDetail": False, "brushSelect": False, "borderColor": _GREY},
+            {
+                "type": "inside",
+                "xAxisIndex": list(rows),
+                "zoomOnMouseWheel": "ctrl",
+                "moveOnMouseMove": False,
+                "moveOnMouseWheel": False,
+            },
+            {
+                "type": "slider",
+                "xAxisIndex": list(rows),
+                "bottom": 12,
+                "height": 22,
+                **edge,
+                "showDetail": False,
+                "brushSelect": False,
+                "showDataShadow": False,
+                "borderColor": _GREY,
+                "fillerColor": "rgba(15, 157, 148, 0.25)",
+            },
         ],
     }
 
@@ -185,7 +201,7 @@ def _laid_out(moments: tuple[Moment, ...]) -> list[tuple[int, Moment]]:
         start, end = sorted((moment.start_seconds, moment.end_seconds))
         free = [lane for lane, until in enumerate(ends) if until <= start]
         lane = free[0] if free else min(len(ends), _MAX_LANES - 1)
-        ends[lane:lane + 1] = [end]
+        ends[lane : lane + 1] = [end]
         placed.append((lane, moment))
     return placed
 

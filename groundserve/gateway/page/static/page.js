@@ -16,7 +16,7 @@ function tooltip(found) {
 
 let seek = () => {};
 
-function connect({ chart_id, video_id, still_id, times, half_frame, video_path, frames, duration }) {
+function connect({ chart_id, video_id, still_id, times, half_frame, video_path, frames, duration, begin }) {
   const box = getHtmlElement(chart_id), chart = getElement(chart_id)?.chart, video = getHtmlElement(video_id);
   if (!chart || (video_id && !video)) return setTimeout(() => connect(...arguments), 50);
   const head = box.appendChild(Object.assign(document.createElement("div"), { className: "playhead" }));
@@ -71,6 +71,7 @@ function connect({ chart_id, video_id, still_id, times, half_frame, video_path, 
   chart.on("datazoom", show);
   new ResizeObserver(show).observe(box);
   for (const [name, value] of Object.entries({ role: "slider", tabindex: 0, "aria-valuemin": 0, "aria-valuemax": duration })) box.setAttribute(name, value);
+  if (begin) seek(begin);
   show();
 }
 
