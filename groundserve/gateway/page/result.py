@@ -402,15 +402,16 @@ class ScoreView(_View):
 
     def _slider(self, name: str, least: float, most: float, step: float, label: str) -> None:
         value = min(getattr(self._choice, name), most)
-        told = ui.label().props("aria-hidden=true")
-        slider = ui.slider(min=least, max=most, step=step, value=value)
-        slider.props(f'aria-label="{label}"')
-        told.bind_text_from(slider, "value", lambda value: f"{label}: {value:g}")
-        slider.on(
-            "update:model-value",
-            lambda event: self._choose(name, event.args),
-            throttle=0.1,
-            leading_events=True,
+        told = ui.label(f"{label}: {value:g}").props("aria-hidden=true")
+
+        def choose(event: Any) -> None:
+            told.text = f"{label}: {event.args:g}"
+            self._choose(name, event.args)
+
+        # The browser's own: that of Quasar has its name where the focus never is.
+        slider = ui.element("input").props(f'type=range aria-label="{label}"')
+        slider.props(f"min={least} max={most} step={step} value={value}").on(
+            "input", choose, throttle=0.1, js_handler="event => emit(+event.target.value)"
         )
 
     def _choose(self, name: str, value: Any) -> None:
