@@ -1,7 +1,9 @@
-"""Files of an answer for people: selected frames, scores over time, moments, subtitles."""
+"""Pictures of an answer for people: selected frames, scores over time, moments; and subtitles."""
 
 from __future__ import annotations
 
+import html
+import io
 import math
 import textwrap
 import warnings
@@ -13,8 +15,9 @@ import numpy as np
 
 from groundserve import extras
 from groundserve.answers import AnswerResult, Moment
+from groundserve.arguments import Video
 from groundserve.errors import InvalidRequestError
-from groundserve.frames import iterate_frames
+from groundserve.frames import data_url, iterate_frames
 from groundserve.results import ScoreResult
 from groundserve.subtitles import cues_of, srt_text
 
@@ -35,7 +38,16 @@ def format_seconds(seconds: float) -> str:
 
 
 def save_contact_sheet(path: Path, video: Path, result: ScoreResult) -> None:
-    """Draw the selected frames of every question, decoded once more, with times and scores."""
+    """Save what `contact_sheet` draws, as PNG."""
+    _save(contact_sheet(video, result), path)
+
+
+def contact_sheet(video: Video, result: ScoreResult) -> Any:
+    """Draw the selected frames of every question, decoded once more, with times and scores.
+
+    Returns:
+        A figure of matplotlib, as the others here.
+    """
     ordinals = np.unique(np.concatenate([query.selected_frames for query in result.queries]))
     frames = list(iterate_frames(video, ordinals, longest_side=_THUMBNAIL_PIXELS))
     picture = dict(zip(ordinals.tolist(), frames, strict=True))
@@ -57,10 +69,15 @@ def save_contact_sheet(path: Path, video: Path, result: ScoreResult) -> None:
             axis.set_title(
                 f"{format_seconds(seconds)}  score {score:.2f}  frame {ordinal}", fontsize=8
             )
-    _save(figure, path)
+    return figure
 
 
 def save_score_plot(path: Path, result: ScoreResult) -> None:
+    """Save what `score_plot` draws, as PNG."""
+    _save(score_plot(result), path)
+
+
+def score_plot(result: ScoreResult) -> Any:
     """Draw each question's score over time, with selected frames and spans marked."""
     figure = _figure(9, 2.3 * len(result.queries) + 0.4)
     axes = np.ravel(figure.subplots(len(result.queries), 1, sharex=True, squeeze=False))
@@ -85,10 +102,15 @@ def save_score_plot(path: Path, result: ScoreResult) -> None:
     # Above the panel, where it hides no frame.
     axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
     axes[-1].set_xlabel("seconds")
-    _save(figure, path)
+    return figure
 
 
 def save_moment_plot(path: Path, result: AnswerResult) -> None:
+    """Save what `moment_plot` draws, as PNG."""
+    _save(moment_plot(result), path)
+
+
+def moment_plot(result: AnswerResult) -> Any:
     """Draw each question's moments on the time line of the video, one below the other.
 
     What of the video was not seen is grey; a moment that ends before it starts is hollow. Of an
@@ -113,7 +135,18 @@ def save_moment_plot(path: Path, result: AnswerResult) -> None:
         axis.set_title(_title(answer.query or answer.task) + left_out, fontsize=10, loc="left")
         axis.grid(axis="x", alpha=0.25)
     axes[-1].set_xlabel("seconds")
-    _save(figure, path)
+    return figure
+
+
+def notebook_html(result: ScoreResult | AnswerResult) -> str:
+    """Return what a notebook shows of a result: its text, and its plot."""
+    is_score = isinstance(result, ScoreResult)
+    lines = [] if is_score else [answer.text for answer in result.answers]
+    buffer = io.BytesIO()
+    _save(score_plot(result) if is_score else moment_plot(result), buffer)
+    texts = [f"<p>{html.escape(line)}</p>" for line in (result.video, *lines)]
+    picture = data_url(buffer.getvalue(), "image/png")
+    return f'{"".join(texts)}<img src="{picture}" alt="{"scores" if is_score else "moments"}">'
 
 
 def save_subtitles(path: Path, result: AnswerResult) -> int:
@@ -168,7 +201,7 @@ def _figure(width: float, height: float) -> Any:
     return extras.matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Any, path: Path | io.BytesIO) -> None:
     try:
         with warnings.catch_warnings():
             # Characters that the font lacks, such as Chinese ones, are drawn as boxes.

@@ -127,5 +127,5 @@ def ask(page: Page, video: Path, *queries: str) -> str:
 
 
 def upload(page: Page, video: Path) -> None:
-    page.locator(".q-uploader input[type=file]").set_input_files(video)
+    page.get_by_label("Video file").set_input_files(video)
     page.locator(".chosen", has_text=video.name).wait_for()

@@ -27,6 +27,7 @@ from tests.page.conftest import ask, gateway, upload
 from tests.support.answer_cases import CASES
 from tests.support.origin import Origin, whole
 from tests.unit.gateway.conftest import wait_until
+from train.digits.dataset import write_grounding_set
 
 QUERIES = ("When is a seven shown?", "Which frames show a three?")
 HALF_FRAME = 0.25  # of a drawn video, which has two frames a second
@@ -261,11 +262,15 @@ def test_answers_in_text(open_page, url, clips):
     assert json.loads(Path(saved.value.path()).read_text("utf-8")) == told
 
 
-def test_a_job_is_cancelled(open_page, url, clips):
+def test_a_job_tells_how_far_it_is_until_it_is_cancelled(open_page, url, root):
+    records = write_grounding_set(
+        root / "long", split="test", seed=12, num_videos=1, num_frames=512
+    )
     page = open_page(url)
-    upload(page, clips["bikes"])
-    page.get_by_label("One question a line").fill("When?")
+    upload(page, records.parent / "videos" / "00000.mp4")
+    page.get_by_label("One question a line").fill(QUERIES[0])
     page.get_by_role("button", name="Ask", exact=True).click()
+    page.get_by_text(re.compile(r"[1-9]\d* of 512 frames decoded")).wait_for()
     page.get_by_role("button", name="Cancel").click()
     page.wait_for_url(f"{url}/")
     jobs = httpx2.get(f"{url}/v1/jobs").json()["jobs"]
@@ -288,11 +293,11 @@ def test_errors_are_told(open_page, url, video, tmp_path):
 
     page.get_by_role("button", name="Ask", exact=True).click()
     tells("Choose a video first.")
-    page.locator(".q-uploader input[type=file]").set_input_files(empty)
+    page.get_by_label("Video file").set_input_files(empty)
     tells("The video is empty (0 bytes).")
     page.get_by_label("or the URL of a video").fill("https://example.org/a.mp4")
     page.get_by_role("button", name="Fetch").click()
-    tells("not allowed")
+    tells("of a host that is allowed (--allow-host).")
     upload(page, video)
     page.get_by_role("button", name="Ask", exact=True).click()
     tells("Write a question first.")

@@ -22,7 +22,6 @@ from groundserve.gateway.page.frame import (
     button,
     framed,
     heading,
-    sentence,
     size_text,
     tell,
     telling,
@@ -92,30 +91,21 @@ class AskForm:
 
     def _choose_video(self) -> None:
         desk, owner = self._visit.desk, self._visit.owner
-        uploader = (
-            ui.element("q-uploader")
-            .classes("drop w-full")
-            .props(
-                "url=/v1/videos field-name=video auto-upload flat bordered "
-                'label="Drop a video here, or press + to pick one" '
-                f"max-file-size={desk.settings.max_video_bytes}"
+        with ui.element("label").classes("drop") as drop:
+            ui.icon("upload", size="28px")
+            ui.label("Choose a video, or drop one here")
+            ui.element("input").props('type=file accept="video/*,.mkv" aria-label="Video file"').on(
+                "change",
+                js_handler="e => groundserve.upload(e.target.closest('.drop'), e.target.files[0])",
             )
+            ui.element("progress").props('hidden aria-label="Upload"')
+        drop.on("dragover", js_handler="e => e.preventDefault()")
+        drop.on(
+            "drop",
+            js_handler="e => { e.preventDefault(); "
+            "groundserve.upload(e.currentTarget, e.dataTransfer.files[0]) }",
         )
-        uploader.on(
-            "uploaded",
-            telling(self._uploaded),
-            js_handler="info => emit(JSON.parse(info.xhr.responseText).id)",
-        )
-        uploader.on(
-            "failed",
-            lambda event: ui.notify(sentence(event.args), type="negative", close_button="Close"),
-            js_handler="info => { let text = 'the upload broke off'; "
-            "try { text = JSON.parse(info.xhr.responseText).error.message } catch {} emit(text) }",
-        )
-        uploader.on(
-            "rejected",
-            lambda: ui.notify("This file is too large for this server.", type="negative"),
-        )
+        drop.on("told", telling(self._uploaded), js_handler="e => emit(e.detail)")
         with ui.element("div").classes("pair"):
             if desk.fetch is not None:
                 with ui.row().classes("no-wrap items-center w-full"):
@@ -181,7 +171,9 @@ class AskForm:
         self._shown.visible = video is not None
 
     async def _uploaded(self, event: Any) -> None:
-        self._pick(event.args)
+        if "error" in event.args:
+            raise InvalidRequestError(event.args["error"]["message"])
+        self._pick(event.args["id"])
 
     async def _fetch(self, *_: Any) -> None:
         self._fetching.props("loading")

@@ -65,7 +65,7 @@ def framed(visit: Visit | None = None, here: str = "") -> Iterator[None]:
             if visit.owner.key is not None:
                 with ui.element("form").props("method=post action=/logout").classes("out"):
                     button(f"Sign out {visit.owner.name}").props("type=submit")
-    main = ui.element("main").classes("page")
+    main = ui.element("div").classes("page")
     ui.skip_link(target=main)
     with main:
         yield

@@ -77,7 +77,9 @@ async def sign_in_page(to: str = "/", wrong: bool = False) -> None:
         ui.label("This server asks for an API key, which its operator gives you.")
         hidden = ui.element("input")
         hidden.props["type"], hidden.props["name"], hidden.props["value"] = "hidden", "to", to
-        key = ui.input("API key", password=True).props("name=key outlined autofocus")
+        key = ui.input("API key", password=True).props(
+            "name=key outlined autofocus autocomplete=current-password"
+        )
         key.classes("w-full")
         if wrong:
             ui.label("This key is not valid.").classes("problem").props("role=alert")

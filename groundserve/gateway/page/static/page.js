@@ -75,9 +75,26 @@ function connect({ chart_id, video_id, still_id, times, half_frame, video_path, 
   show();
 }
 
+// A file that is chosen or dropped goes to the gateway's own route; Python hears what became of it.
+function upload(box, file) {
+  if (!file) return;
+  const call = new XMLHttpRequest(), form = new FormData(), bar = box.querySelector("progress");
+  form.append("video", file);
+  call.upload.onprogress = (e) => { bar.value = e.loaded / e.total; };
+  call.onloadend = () => {
+    bar.hidden = true;
+    let told = { error: { message: "the upload broke off" } };
+    try { told = JSON.parse(call.responseText); } catch {}
+    box.dispatchEvent(new CustomEvent("told", { detail: told }));
+  };
+  bar.hidden = false;
+  call.open("POST", "/v1/videos");
+  call.send(form);
+}
+
 // The results that this browser has asked for, newest first.
 const KEY = "groundserve.results";
 const past = () => JSON.parse(localStorage.getItem(KEY) ?? "[]");
 const remember = (one) => localStorage.setItem(KEY, JSON.stringify([one, ...past().filter((old) => old.id !== one.id)].slice(0, 30)));
 
-window.groundserve = { clock, tooltip, connect, past, remember, seek: (t) => seek(t) };
+window.groundserve = { clock, tooltip, connect, upload, past, remember, seek: (t) => seek(t) };
