@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from groundserve.scoring.shipped import SHIPPED_CHECKPOINT
 from groundserve.serving.processes import ending_with_parent
 from tests.triton.program import Serve, serving
+from tests.unit.batch import making
 from tests.unit.gateway.conftest import wait_until
 from train.digits.dataset import write_grounding_set
 
@@ -62,6 +63,15 @@ def servers(engines_of, answer_engines, root, tmp_path_factory) -> Iterator[list
         ]
 
 
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory) -> Path:
+    """A batch run of six rows, of which two failed."""
+    folder = tmp_path_factory.mktemp("batch")
+    rows = making.make_corpus(folder / "corpus", 2, 3)
+    making.run(folder / "my run", rows, fails=lambda query: query == "q1")
+    return folder / "my run"
+
+
 @contextmanager
 def gateway(servers: list[Serve], spool: Path, *options: object) -> Iterator[str]:
     """Run a gateway in front of servers; yields its URL once all of them are ready."""
@@ -84,9 +94,10 @@ def gateway(servers: list[Serve], spool: Path, *options: object) -> Iterator[str
 
 
 @pytest.fixture(scope="session")
-def url(servers, root) -> Iterator[str]:
+def url(servers, root, run_dir) -> Iterator[str]:
     """A gateway without keys, which may fetch from this host and has run directories."""
     options = ["--allow-host", "http://127.0.0.1:*", "--allow-network", "127.0.0.0/8"]
+    options += ["--batch-dir", run_dir]
     with gateway(servers, root / "open", *options) as opened:
         yield opened
 
@@ -104,7 +115,9 @@ def open_page(browser) -> Iterator[Callable[..., Page]]:
             page = context.new_page()
             page.set_default_timeout(WAIT_MS)
             told = lambda text: None if says and says in text else said.append(text)  # noqa: E731
-            page.on("console", lambda one: told(one.text) if one.type != "info" else None)
+            page.on(
+                "console", lambda one: told(one.text) if one.type in ("error", "warning") else None
+            )
             page.on("pageerror", lambda error: said.append(str(error)))
             page.on("request", lambda one: asked.append(one.url))
             page.goto(address)

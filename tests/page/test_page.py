@@ -263,14 +263,13 @@ def test_answers_in_text(open_page, url, clips):
 
 
 def test_a_job_tells_how_far_it_is_until_it_is_cancelled(open_page, url, root):
-    records = write_grounding_set(
-        root / "long", split="test", seed=12, num_videos=1, num_frames=512
-    )
+    long = {"split": "test", "seed": 12, "num_videos": 1, "num_frames": 512}
+    records = write_grounding_set(root / "long", **long)
     page = open_page(url)
     upload(page, records.parent / "videos" / "00000.mp4")
     page.get_by_label("One question a line").fill(QUERIES[0])
     page.get_by_role("button", name="Ask", exact=True).click()
-    page.get_by_text(re.compile(r"[1-9]\d* of 512 frames decoded")).wait_for()
+    page.get_by_text(re.compile(r"[1-9]\d* of \d+ frames decoded")).wait_for()
     page.get_by_role("button", name="Cancel").click()
     page.wait_for_url(f"{url}/")
     jobs = httpx2.get(f"{url}/v1/jobs").json()["jobs"]
@@ -303,7 +302,9 @@ def test_errors_are_told(open_page, url, video, tmp_path):
     tells("Write a question first.")
     page.get_by_label("One question a line").fill("\n".join(["When?"] * 33))
     page.get_by_role("button", name="Ask", exact=True).click()
-    tells("32")
+    page.get_by_text("QUERY must hold 1..32 questions, got 33.").wait_for()
+    page.get_by_role("button", name="Ask something else").click()
+    page.locator(".chosen", has_text=video.name).wait_for()
     upload(page, text)
     page.get_by_label("One question a line").fill("When?")
     page.get_by_role("button", name="Ask", exact=True).click()
@@ -362,6 +363,23 @@ def test_the_library(open_page, url, video, tmp_path):
     assert "second talk.mp4" not in names
     cards.filter(has_text="first talk.mp4").get_by_role("button", name="Ask").click()
     page.locator(".chosen", has_text="first talk.mp4").wait_for()
+
+
+def test_the_batch_page(open_page, url, run_dir):
+    page = open_page(f"{url}/batch")
+    page.get_by_text("finished, attempt 1").wait_for()
+    facts = page.locator(".facts")
+    terms, values = (facts.locator(name).all_inner_texts() for name in ("dt", "dd"))
+    told = dict(zip(terms, values, strict=True))
+    assert {name: told[name] for name in ("Rows", "Done", "Failed")} == {
+        "Rows": "6",
+        "Done": "4",
+        "Failed": "2",
+    }
+    assert told["Failed: Unreadable"] == "2"
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Report").click()
+    opened.value.get_by_text("my run").first.wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -340,6 +340,7 @@ class _View:
                 with ui.expansion(name).classes("w-full") as opened:
                     code = ui.code("", language="bash" if name == "Command" else "python")
                     code.classes("w-full")
+                    code.copy_button.props('aria-label="Copy"')
                 opened.on_value_change(lambda event, code=code, make=make: code.set_content(make()))
 
     def _copy(self) -> None:
