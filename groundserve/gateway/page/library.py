@@ -20,8 +20,6 @@ from groundserve.gateway.page.frame import (
 )
 from groundserve.gateway.store import ACTIVE, Video
 
-_PICTURE = "frames/0.jpg?longest_side=320"
-
 
 @ui.page("/videos", title="Videos - groundserve")
 async def library_page(request: Request) -> None:
@@ -68,7 +66,7 @@ class _Library:
     def _card(self, video: Video, *, is_busy: bool) -> None:
         with ui.element("li").classes("panel card"):
             image = ui.element("img").props('alt="" loading=lazy')
-            image.props["src"] = f"/v1/videos/{video.id}/{_PICTURE}"
+            image.props["src"] = f"/files/{video.id}/picture.jpg"
             heading(video.name, 2)
             state = "in use" if is_busy else f"last used {_ago(video.used_at)}"
             ui.label(f"{size_text(video.num_bytes)}, {state}").classes("muted")

@@ -338,7 +338,7 @@ class _View:
                 self.show_more_saves()
             for name, make in (("Command", self._command), ("Python", self._python)):
                 with ui.expansion(name).classes("w-full") as opened:
-                    code = ui.code("", language="bash" if name == "Command" else "python")
+                    code = ui.code("", language="text")
                     code.classes("w-full")
                     code.copy_button.props('aria-label="Copy"')
                 opened.on_value_change(lambda event, code=code, make=make: code.set_content(make()))
