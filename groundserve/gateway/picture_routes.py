@@ -57,7 +57,7 @@ async def clip(
 
 
 async def made(request: Request, desk: DeskDep, owner: OwnerDep, video_id: str, make: Make[T]) -> T:
-    """Make something of an owner\'s video, for as long as the caller waits."""
+    """Make something of an owner's video, for as long as the caller waits."""
     video = desk.spool.get(owner, video_id)
     with owner.at_work(), desk.spool.pinned(video):
         return await until_left(request, desk.pictures.make(desk.spool.path(video), make))
