@@ -139,12 +139,6 @@ class AnswerResult(VideoResult):
     request_id: str | None = None
     """Under which the server's log knows the request; None where no server was asked."""
 
-    def plot(self) -> Any:
-        """Draw each question's moments on the time line of the video."""
-        from groundserve.visuals import moment_plot
-
-        return moment_plot(self)
-
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Read what `to_json` gave, as JSON.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from groundserve.arguments import Video
 from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.result_pictures import Pictured
 from groundserve.spans import Span, find_spans
 from groundserve.strict_json import is_finite_number, parse_object, shown
 
@@ -140,7 +141,7 @@ class QueryResult(Shown):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class VideoResult(Shown):
+class VideoResult(Shown, Pictured):
     """What every answer about one video has."""
 
     video: str
@@ -153,38 +154,6 @@ class VideoResult(Shown):
     pts_seconds: NDArray[np.float64]
     """float64 (T,), when each is shown, in seconds from the start of the stream."""
 
-    def plot(self) -> Any:
-        """Draw scores, or moments, over time.
-
-        Returns:
-            A figure of matplotlib.
-
-        Raises:
-            MissingExtraError: Matplotlib is not installed.
-        """
-        raise NotImplementedError
-
-    def clip(self, span: tuple[float, ...], video: Video | None = None) -> bytes:
-        """Return a stretch of the video as MP4 (H.264), from one exact frame to another.
-
-        Args:
-            span: One of the result's spans, or another start and end in seconds, at most 600 apart.
-            video: Path of the file, or its bytes; `self.video` where None.
-
-        Raises:
-            InvalidRequestError: The times are no stretch of the video.
-            MediaError: The file cannot be read.
-            MissingExtraError: PyAV is not installed.
-        """
-        from groundserve.clips import read_clip
-
-        return read_clip(self.video if video is None else video, span[0], span[1])
-
-    def _repr_html_(self) -> str:
-        from groundserve.visuals import notebook_html
-
-        return notebook_html(cast(Any, self))
-
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ScoreResult(VideoResult):
@@ -194,12 +163,6 @@ class ScoreResult(VideoResult):
     """One entry a question, in the order asked."""
     request_id: str | None = None
     """Under which the server's log knows the request; None where no server was asked."""
-
-    def plot(self) -> Any:
-        """Draw each question's score over time, with selected frames and spans marked."""
-        from groundserve.visuals import score_plot
-
-        return score_plot(self)
 
     def contact_sheet(self, video: Video | None = None) -> Any:
         """Draw the selected frames of every question, with their times and scores.

@@ -138,15 +138,19 @@ def moment_plot(result: AnswerResult) -> Any:
     return figure
 
 
+def plot(result: ScoreResult | AnswerResult) -> Any:
+    """Draw scores or moments over time, whichever a result has."""
+    return score_plot(result) if isinstance(result, ScoreResult) else moment_plot(result)
+
+
 def notebook_html(result: ScoreResult | AnswerResult) -> str:
     """Return what a notebook shows of a result: its text, and its plot."""
-    is_score = isinstance(result, ScoreResult)
-    lines = [] if is_score else [answer.text for answer in result.answers]
+    lines = [one.text for one in result.answers] if isinstance(result, AnswerResult) else []
     buffer = io.BytesIO()
-    _save(score_plot(result) if is_score else moment_plot(result), buffer)
+    _save(plot(result), buffer)
     texts = [f"<p>{html.escape(line)}</p>" for line in (result.video, *lines)]
     picture = data_url(buffer.getvalue(), "image/png")
-    return f'{"".join(texts)}<img src="{picture}" alt="{"scores" if is_score else "moments"}">'
+    return f'{"".join(texts)}<img src="{picture}" alt="Scores or moments over time">'
 
 
 def save_subtitles(path: Path, result: AnswerResult) -> int:

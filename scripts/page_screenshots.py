@@ -51,13 +51,13 @@ def main() -> None:
                 page.locator(".timeline canvas").wait_for()
                 for width, height in SIZES.items():
                     page.set_viewport_size({"width": width, "height": height})
-                    page.reload()
+                    page.goto(page.url)
                     page.wait_for_function(
                         "[...document.querySelectorAll('.frame img')].length > 0 && "
                         "[...document.images].every(one => one.closest('.still') || "
                         "one.naturalWidth > 1) && document.querySelector('video').currentTime > 1"
                     )
-                    page.mouse.move(0, 0)
+                    page.evaluate("scrollTo(0, 0)")
                     page.wait_for_timeout(500)
                     save(page, f"result_{width}_{scheme}", is_whole=True)
                 page.get_by_role("link", name="Ask", exact=True).click()

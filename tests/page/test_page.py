@@ -214,7 +214,7 @@ def test_a_link_opens_again_and_the_browser_knows_its_results(open_page, url, vi
     page.locator(".timeline canvas").wait_for()
     before = series(page)
     page.get_by_role("link", name="Ask", exact=True).click()
-    link = page.get_by_role("link", name="; ".join(QUERIES))
+    link = page.get_by_role("link", name=" · ".join(QUERIES))
     assert link.get_attribute("href") == f"/results/{job}"
     other = open_page(f"{url}/results/{job}")
     other.locator(".timeline canvas").wait_for()

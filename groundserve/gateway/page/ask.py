@@ -29,14 +29,8 @@ from groundserve.gateway.page.frame import (
 )
 from groundserve.gateway.requests import BODIES, Asked, Kind
 from groundserve.gateway.store import Job, Video
-from groundserve.options import DEFAULT_NUM_FRAMES, Selector, Task
+from groundserve.options import DEFAULT_NUM_FRAMES, Task
 
-SELECTORS: dict[Selector, str] = {
-    "topk": "the best",
-    "spread": "the best of equal parts",
-    "min_gap": "the best, apart from each other",
-    "inverse_transform": "many where scores are high",
-}
 _DEMO_OPTIONS = {"sampling": "infer", "sample_fps": 1.0, "top_k": 6}
 
 
@@ -85,14 +79,14 @@ class AskForm:
             )
             self._queries.classes("w-full").on("keydown.ctrl.enter", telling(self._ask))
             self._choose_model()
-        with ui.row().classes("items-center"):
+        with ui.element("div").classes("line"):
             button("Ask", telling(self._ask), icon="search", is_main=True)
             ui.label("or press Ctrl+Enter").classes("muted wide")
 
     def _choose_video(self) -> None:
         desk, owner = self._visit.desk, self._visit.owner
         with ui.element("label").classes("drop") as drop:
-            ui.icon("upload", size="28px")
+            ui.icon("video_file", size="32px")
             ui.label("Choose a video, or drop one here")
             ui.element("input").props('type=file accept="video/*,.mkv" aria-label="Video file"').on(
                 "change",
@@ -108,7 +102,7 @@ class AskForm:
         drop.on("told", telling(self._uploaded), js_handler="e => emit(e.detail)")
         with ui.element("div").classes("pair"):
             if desk.fetch is not None:
-                with ui.row().classes("no-wrap items-center w-full"):
+                with ui.element("div").classes("line"):
                     self._url = ui.input("or the URL of a video").props("outlined dense type=url")
                     self._url.classes("grow").on("keydown.enter", telling(self._fetch))
                     self._fetching = button("Fetch", telling(self._fetch))
@@ -213,6 +207,7 @@ async def ask_page(request: Request, video: str = "") -> None:
     found = visit.desk.spool.store.videos(id=video, owner=visit.owner.name)
     with framed(visit, "Ask"):
         heading("Ask a video", 1)
+        ui.label("Choose a video and write what you look for: you get the moments that show it.")
         with ui.element("div").classes("columns"):
             with ui.element("div").classes("stack"):
                 AskForm(visit, found[0] if found else None)

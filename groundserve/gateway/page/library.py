@@ -70,14 +70,14 @@ class _Library:
             heading(video.name, 2)
             state = "in use" if is_busy else f"last used {_ago(video.used_at)}"
             ui.label(f"{size_text(video.num_bytes)}, {state}").classes("muted")
-            with ui.row().classes("gap-2"):
+            with ui.element("div").classes("line"):
                 button("Ask", partial(ui.navigate.to, f"/?video={video.id}"), is_main=True)
                 button("Delete", telling(partial(self._delete, video)))
 
     async def _delete(self, video: Video, *_: Any) -> None:
         with ui.dialog() as dialog, ui.card():
             ui.label(f"Delete {video.name}? Its results stay.")
-            with ui.row():
+            with ui.element("div").classes("line"):
                 button("Delete", lambda: dialog.submit(True), is_main=True)
                 button("Keep it", dialog.close)
         if await dialog:

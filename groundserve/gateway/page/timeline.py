@@ -25,9 +25,8 @@ def score_chart(result: ScoreResult, span_threshold: float) -> tuple[dict[str, A
     """Return the options of a chart of scores, and its height."""
     heights = [_ROW] * len(result.queries)
     options = _rows(result.info.duration_seconds, [one.query for one in result.queries], heights)
-    for row, axis in enumerate(options["yAxis"]):
+    for axis in options["yAxis"]:
         axis.update(max=1, interval=0.5)
-        del row
     options["series"] = [
         series
         for row, query in enumerate(result.queries)
@@ -90,34 +89,8 @@ def _rows(seconds: float, names: list[str], heights: list[int]) -> dict[str, Any
             {**edge, "top": top, "height": height}
             for top, height in zip(tops, heights, strict=True)
         ],
-        "xAxis": [
-            {
-                "type": "value",
-                "gridIndex": row,
-                "min": 0,
-                "max": max(seconds, 1e-3),
-                "axisLabel": {
-                    "show": row == last,
-                    "color": _GREY,
-                    "hideOverlap": True,
-                    ":formatter": _CLOCK,
-                },
-                "axisLine": {"lineStyle": {"color": _GREY}},
-                "axisTick": {"show": row == last},
-                "splitLine": {"show": False},
-            }
-            for row in rows
-        ],
-        "yAxis": [
-            {
-                "type": "value",
-                "gridIndex": row,
-                "min": 0,
-                "axisLabel": {"color": _GREY},
-                "splitLine": {"lineStyle": {"color": _GREY, "opacity": 0.25}},
-            }
-            for row in rows
-        ],
+        "xAxis": [_time_axis(row, seconds, is_last=row == last) for row in rows],
+        "yAxis": [_value_axis(row) for row in rows],
         "axisPointer": {"link": [{"xAxisIndex": "all"}]},
         "tooltip": {
             "trigger": "axis",
@@ -146,6 +119,34 @@ def _rows(seconds: float, names: list[str], heights: list[int]) -> dict[str, Any
                 "fillerColor": "rgba(15, 157, 148, 0.25)",
             },
         ],
+    }
+
+
+def _time_axis(row: int, seconds: float, *, is_last: bool) -> dict[str, Any]:
+    return {
+        "type": "value",
+        "gridIndex": row,
+        "min": 0,
+        "max": max(seconds, 1e-3),
+        "axisLabel": {
+            "show": is_last,
+            "color": _GREY,
+            "hideOverlap": True,
+            ":formatter": _CLOCK,
+        },
+        "axisLine": {"lineStyle": {"color": _GREY}},
+        "axisTick": {"show": is_last},
+        "splitLine": {"show": False},
+    }
+
+
+def _value_axis(row: int) -> dict[str, Any]:
+    return {
+        "type": "value",
+        "gridIndex": row,
+        "min": 0,
+        "axisLabel": {"color": _GREY},
+        "splitLine": {"lineStyle": {"color": _GREY, "opacity": 0.25}},
     }
 
 
