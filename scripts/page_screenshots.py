@@ -55,7 +55,9 @@ def main() -> None:
                     page.wait_for_function(
                         "[...document.querySelectorAll('.frame img')].length > 0 && "
                         "[...document.images].every(one => one.closest('.still') || "
-                        "one.naturalWidth > 1) && document.querySelector('video').currentTime > 1"
+                        "one.naturalWidth > 1) && "
+                        "(video => video.readyState === 4 && !video.seeking && video.currentTime)"
+                        "(document.querySelector('video'))"
                     )
                     page.evaluate("scrollTo(0, 0)")
                     page.wait_for_timeout(500)
