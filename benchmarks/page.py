@@ -50,13 +50,14 @@ async def ask(page: Page, url: str, video: Path) -> None:
 
 
 async def drawn_seconds(browser: Browser, url: str) -> float:
-    """Open a result in a browser of its own; return when its timeline is there."""
+    """Return how long a browser that has been here before needs from a click to the timeline."""
     context = await browser.new_context()
     page = await context.new_page()
-    started = time.perf_counter()
-    await page.goto(url, timeout=0)
-    await page.wait_for_function(_DRAWN, timeout=0)
-    seconds = time.perf_counter() - started
+    for _ in range(2):  # the first time it loads the scripts, which it keeps
+        started = time.perf_counter()
+        await page.goto(url, timeout=0)
+        await page.wait_for_function(_DRAWN, timeout=0)
+        seconds = time.perf_counter() - started
     await context.close()
     return seconds
 

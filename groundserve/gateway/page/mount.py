@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from nicegui import app as page_app
 from nicegui import ui
 from starlette.datastructures import MutableHeaders
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from groundserve.gateway.jobs import Jobs
@@ -27,7 +28,7 @@ def mount_page(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
     page_app.state.gateway, page_app.state.jobs = desk, jobs
     page_app.add_static_files("/page", FILES)
     for module in (session, files, batch):
-        page_app.include_router(module.router)
+        app.include_router(module.router)
     page_app.add_middleware(session.SignedIn, access=desk.access)
     page_app.add_middleware(_Guarded)
     ui.run_with(
@@ -35,9 +36,21 @@ def mount_page(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
         title="groundserve",
         dark=None,
         language="en-US",
+        gzip_middleware_factory=_Zipped,
         tailwind=False,
         show_welcome_message=False,
     )
+
+
+class _Zipped(GZipMiddleware):
+    """Compresses what all visitors get; videos and pictures stay as they are."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(app, minimum_size=1000, compresslevel=3)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_shared = scope["type"] == "http" and scope["path"].startswith("/_nicegui/")
+        await (super().__call__ if is_shared else self.app)(scope, receive, send)
 
 
 class _Guarded:
