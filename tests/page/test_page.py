@@ -105,6 +105,11 @@ def test_seeking_by_pointer_keys_and_thumbnails(open_page, url, video):
         timeline.press(key)
         assert now(page) == pytest.approx(result.pts_seconds[frame] + HALF_FRAME, abs=1e-3)
     assert timeline.get_attribute("aria-valuetext") == "0:10.3"
+    timeline.press("+")
+    zoom = (
+        "getElement(+document.querySelector('.timeline').id.slice(1)).chart.getOption().dataZoom[0]"
+    )
+    assert page.evaluate(f"{zoom}.end - {zoom}.start") == pytest.approx(50, abs=10)
     timeline.press("End")
     assert now(page) == pytest.approx(result.pts_seconds[-1] + HALF_FRAME, abs=1e-3)
     page.locator(".frame").first.click()
@@ -311,6 +316,12 @@ def test_errors_are_told(open_page, url, video, tmp_path):
     page.get_by_text("MediaError").wait_for()
     page.get_by_role("button", name="Ask something else").click()
     page.locator(".chosen", has_text="text.mp4").wait_for()
+
+
+def test_the_api_is_as_without_the_page(url):
+    for method, path, status in (("GET", "/v1/nothing", 404), ("POST", "/v1/models", 405)):
+        answer = httpx2.request(method, f"{url}{path}")
+        assert (answer.status_code, list(answer.json())) == (status, ["error"])
 
 
 def test_keys_keep_people_apart(open_page, servers, root, video, tmp_path):

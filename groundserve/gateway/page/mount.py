@@ -7,6 +7,7 @@ from nicegui import app as page_app
 from nicegui import ui
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from groundserve.gateway.jobs import Jobs
@@ -40,6 +41,16 @@ def mount_page(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
         tailwind=False,
         show_welcome_message=False,
     )
+    app.router.routes[-1] = _Pages("/", page_app)
+
+
+class _Pages(Mount):
+    """All paths but those of the API, which says itself what it does not know."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Return whether a path is one of the page's."""
+        is_api = scope["path"].startswith("/v1/")
+        return (Match.NONE, {}) if is_api else super().matches(scope)
 
 
 class _Zipped(GZipMiddleware):
