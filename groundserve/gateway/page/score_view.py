@@ -24,6 +24,9 @@ _THUMBNAIL_PIXELS = 240
 _MAX_SHOWN = 64
 """Frames of a question that are shown."""
 _EMPTY = "data:,"
+_MAX_KNOWN = 64
+_known: dict[str, dict[int, str]] = {}
+"""By video, of the last ones: its small frames by ordinal, as URLs, for all who look at it."""
 SELECTORS: dict[Selector, str] = {
     "topk": "the best",
     "spread": "the best of equal parts",
@@ -38,8 +41,9 @@ class ScoreView(View):
     def __init__(self, visit: Visit, job: Job, result: ScoreResult, url: str) -> None:
         self._choice = Choice.of(json.loads(job.request))
         self._chosen = self._choice.applied(result)
-        self._pictures: dict[int, str] = {}
-        """By ordinal, as URLs."""
+        self._pictures = _known.setdefault(job.video_id or "", {})
+        while len(_known) > _MAX_KNOWN:
+            del _known[next(iter(_known))]
         self._is_loading = False
         super().__init__(visit, job, result, url)
 
