@@ -30,6 +30,7 @@ from groundserve.gateway.page.frame import (
 from groundserve.gateway.requests import BODIES, Asked, Kind
 from groundserve.gateway.store import Job, Video
 from groundserve.options import DEFAULT_NUM_FRAMES, Task
+from groundserve.url_reader import open_url
 
 _DEMO_OPTIONS = {"sampling": "infer", "sample_fps": 1.0, "top_k": 6}
 
@@ -49,17 +50,15 @@ async def begin(visit: Visit, kind: Kind, given: dict[str, Any]) -> Job:
         video = visit.desk.spool.get(owner, body.video_id)
         held.enter_context(visit.desk.spool.pinned(video))
         asked = Asked.of(kind, body, video)
-        return visit.jobs.add(asked, owner, str(uuid.uuid4()), held.pop_all())
+        return visit.jobs.add(asked, owner, str(uuid.uuid4()), held)
 
 
 async def fetch(visit: Visit, url: str) -> Video:
     """Store the video behind a URL."""
     owner, desk = visit.owner, visit.desk
     owner.count_request()
-    if desk.fetch is None:
-        raise InvalidRequestError("this server fetches no videos; upload it")
     with owner.at_work():
-        async with desk.fetch(url, desk.settings.max_video_bytes) as chunks:
+        async with open_url(url, desk.settings.fetch_policy) as chunks:
             name = without_secrets(url)
             return await desk.spool.receive(chunks, owner, name=name, is_temporary=False)
 
@@ -101,7 +100,7 @@ class AskForm:
         )
         drop.on("told", telling(self._uploaded), js_handler="e => emit(e.detail)")
         with ui.element("div").classes("pair"):
-            if desk.fetch is not None:
+            if desk.settings.fetch_policy.hosts:
                 with ui.element("div").classes("line"):
                     self._url = ui.input("or the URL of a video").props("outlined dense type=url")
                     self._url.classes("grow").on("keydown.enter", telling(self._fetch))

@@ -13,8 +13,7 @@ from fastapi.responses import FileResponse, Response
 from groundserve.clips import frame_jpegs
 from groundserve.errors import MediaError
 from groundserve.gateway.access import Owner, OwnerDep
-from groundserve.gateway.picture_routes import made
-from groundserve.gateway.routes import DeskDep, Id
+from groundserve.gateway.routes import DeskDep, Id, make_of
 from groundserve.gateway.work import Desk
 
 router = APIRouter(prefix="/files", include_in_schema=False)
@@ -67,4 +66,5 @@ async def _frames(
     longest_side: int | None = None,
 ) -> list[bytes]:
     make = partial(frame_jpegs, frame_indices=ordinals, longest_side=longest_side)
-    return await made(request, desk, owner, video_id, make)
+    jpegs: list[bytes] = await make_of(request, desk, owner, video_id, make)
+    return jpegs

@@ -18,7 +18,7 @@ from groundserve.gateway.page.frame import (
     telling,
     visit_of,
 )
-from groundserve.gateway.store import ACTIVE, Video
+from groundserve.gateway.store import Video
 
 
 @ui.page("/videos", title="Videos - groundserve")
@@ -51,7 +51,7 @@ class _Library:
         self._quota.text = f"{count}, {size_text(used)} of {size_text(most)}"
         self._bar.value = used / most
         jobs = desk.spool.store.jobs(owner=owner.name)
-        busy = {job.video_id for job in jobs if job.status in ACTIVE}
+        busy = {job.video_id for job in jobs if job.finished_at is None}
         wanted = (self._search.value or "").lower()
         self._places.clear()
         with self._places:

@@ -22,7 +22,7 @@ from groundserve.gateway.page.frame import (
 )
 from groundserve.gateway.page.score_view import ScoreView
 from groundserve.gateway.page.view import AnswerView, video_of
-from groundserve.gateway.store import ACTIVE, Job
+from groundserve.gateway.store import Job
 from groundserve.results import ScoreResult
 
 _LOOK_SECONDS = 0.3
@@ -116,7 +116,7 @@ class _Progress:
             self._timer.cancel()
             ui.navigate.reload()
             return
-        if job.status not in ACTIVE:
+        if job.finished_at is not None:
             self._timer.cancel()
             self._on_end()
             return

@@ -166,8 +166,9 @@ class ScoreView(View):
         try:
             while wanted := [one for one in self._ordinals() if one not in self._pictures]:
                 make = partial(frame_jpegs, frame_indices=wanted, longest_side=_THUMBNAIL_PIXELS)
-                with self.visit.owner.at_work(), desk.spool.pinned(self.video):
-                    jpegs = await desk.pictures.make(path, make)
+                owner = self.visit.owner
+                with owner.at_work(), desk.spool.pinned(self.video):
+                    jpegs = await desk.pictures.make(owner, path, make)
                 self._pictures |= dict(zip(wanted, map(data_url, jpegs), strict=True))
         finally:
             self._is_loading = False
