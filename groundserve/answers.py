@@ -15,6 +15,7 @@ from groundserve.results import (
     COUNT,
     Checks,
     Shown,
+    VideoInfo,
     VideoResult,
     foreign_answer,
     is_count,
@@ -52,6 +53,16 @@ class Moment:
             "score": self.score,
             "text": self.text,
         }
+
+    @classmethod
+    def from_json(cls, given: dict[str, Any]) -> Self:
+        """Read what `to_json` gave."""
+        return cls(
+            start_seconds=given["start"],
+            end_seconds=given["end"],
+            score=given["score"],
+            text=given["text"],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +138,37 @@ class AnswerResult(VideoResult):
     """Of the work on all of them."""
     request_id: str | None = None
     """Under which the server's log knows the request; None where no server was asked."""
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` gave, as JSON.
+
+        Raises:
+            GroundserveError: It is something else.
+        """
+        info, given = VideoInfo.from_json(text), parse_object(text, "the result")
+        try:
+            return cls(
+                video=given["video"],
+                info=info,
+                frame_indices=np.array(given["frame_indices"], np.int64),
+                pts_seconds=np.array(given["pts_seconds"], np.float64),
+                answers=[
+                    Answer(
+                        **one
+                        | {
+                            "prompt_token_ids": np.array(one["prompt_token_ids"], np.int32),
+                            "token_ids": np.array(one["token_ids"], np.int32),
+                            "moments": tuple(map(Moment.from_json, one["moments"])),
+                        }
+                    )
+                    for one in given["answers"]
+                ],
+                generation=GenerationInfo.from_json(text),
+                request_id=given.get("request_id"),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise foreign_answer(f"JSON of another form: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON answer of `groundserve ask --json`."""

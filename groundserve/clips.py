@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from groundserve.arguments import Video
 from groundserve.errors import InvalidRequestError
-from groundserve.frames import as_jpeg, shrink
-from groundserve.limits import MIB
+from groundserve.frames import as_jpeg, open_video, shrink
+from groundserve.limits import MIB, Limits
 from groundserve.media import MediaWorkers, VideoIndex, VideoSource
 from groundserve.media.index import check_frame_indices
 from groundserve.runtime.deadline import Deadline
@@ -60,6 +61,14 @@ def clip_mp4(
     with workers.open(source, deadline=deadline) as video:
         first, last = frames_shown(video.index, start_seconds, end_seconds)
         return video.clip(first, last, max_bytes=MAX_CLIP_BYTES)
+
+
+def read_clip(video: Video, start_seconds: float, end_seconds: float) -> bytes:
+    """Return a stretch of a local video as `clip_mp4` does, by a worker of its own."""
+    limits = Limits()
+    deadline = Deadline.after(limits.max_request_seconds)
+    with open_video(video, limits) as source, MediaWorkers(limits=limits) as workers:
+        return clip_mp4(workers, source, start_seconds, end_seconds, deadline=deadline)
 
 
 def frames_shown(index: VideoIndex, start_seconds: float, end_seconds: float) -> tuple[int, int]:

@@ -118,7 +118,7 @@ def iterate_frames(
                 f"longest_side must be a whole number >= 1, or None, got {longest_side!r}"
             )
     with (
-        _open(video, limits) as source,
+        open_video(video, limits) as source,
         MediaWorkers(limits=limits) as workers,
         workers.open(source, deadline=deadline) as opened,
     ):
@@ -162,7 +162,8 @@ def _parse_indices(frame_indices: FrameIndices) -> NDArray[np.int64]:
     return indices
 
 
-def _open(video: Video, limits: Limits) -> VideoSource:
+def open_video(video: Video, limits: Limits) -> VideoSource:
+    """Return a local video, by its path or its bytes."""
     video = check_video(video)
     if isinstance(video, bytes):
         return VideoSource.from_bytes(video, limits=limits)

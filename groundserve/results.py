@@ -9,7 +9,9 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from groundserve.arguments import Video
 from groundserve.errors import GroundserveError, InvalidRequestError
+from groundserve.result_pictures import Pictured
 from groundserve.spans import Span, find_spans
 from groundserve.strict_json import is_finite_number, parse_object, shown
 
@@ -139,7 +141,7 @@ class QueryResult(Shown):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class VideoResult(Shown):
+class VideoResult(Shown, Pictured):
     """What every answer about one video has."""
 
     video: str
@@ -161,6 +163,53 @@ class ScoreResult(VideoResult):
     """One entry a question, in the order asked."""
     request_id: str | None = None
     """Under which the server's log knows the request; None where no server was asked."""
+
+    def contact_sheet(self, video: Video | None = None) -> Any:
+        """Draw the selected frames of every question, with their times and scores.
+
+        Args:
+            video: Path of the file, or its bytes; `self.video` where None.
+
+        Returns:
+            A figure of matplotlib.
+
+        Raises:
+            MediaError: The file cannot be read.
+            MissingExtraError: Matplotlib, Pillow or PyAV is not installed.
+        """
+        from groundserve.visuals import contact_sheet
+
+        return contact_sheet(self.video if video is None else video, self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` gave, as JSON.
+
+        Raises:
+            GroundserveError: It is something else.
+        """
+        info, given = VideoInfo.from_json(text), parse_object(text, "the result")
+        try:
+            return cls(
+                video=given["video"],
+                info=info,
+                frame_indices=np.array(given["frame_indices"], np.int64),
+                pts_seconds=np.array(given["pts_seconds"], np.float64),
+                queries=[
+                    QueryResult(
+                        query=one["query"],
+                        frame_logits=np.array(one["frame_logits"], np.float32),
+                        frame_scores=np.array(one["frame_scores"], np.float32),
+                        selected_frames=np.array(one["selected_frames"], np.int64),
+                        selected_seconds=np.array(one["selected_seconds"], np.float64),
+                        spans=[Span(*span) for span in one["spans"]],
+                    )
+                    for one in given["queries"]
+                ],
+                request_id=given.get("request_id"),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise foreign_answer(f"JSON of another form: {error}") from error
 
     @property
     def num_source_frames(self) -> int:

@@ -22,7 +22,8 @@ from tests.support.tiers import mark_thorough, missing_files
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-_SERVER_FOLDERS = [REPOSITORY / "tests" / name for name in ("triton", "hostile", "families")]
+_SERVERS = ("triton", "hostile", "families", "page")
+_SERVER_FOLDERS = [REPOSITORY / "tests" / name for name in _SERVERS]
 _RAY_FOLDER = REPOSITORY / "tests" / "batch"
 
 

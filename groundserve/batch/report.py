@@ -38,12 +38,17 @@ def write_report(place: str, *, price_per_hour: float | None = None) -> str:
         InvalidRequestError: See `read_status`.
         RunDirectoryError: It cannot be written.
     """
-    status = read_status(place)
+    page = make_report(place, price_per_hour=price_per_hour)
     storage = open_storage(place)
-    facts = gather_facts(storage, status, price_per_hour=price_per_hour)
-    page = render_report(facts, made=_utc(time.time()))
     storage.write(REPORT_NAME, page.encode("utf-8"))
     return f"{storage.place}/{REPORT_NAME}"
+
+
+def make_report(place: str, *, price_per_hour: float | None = None) -> str:
+    """Return what `write_report` writes."""
+    status = read_status(place)
+    facts = gather_facts(open_storage(place), status, price_per_hour=price_per_hour)
+    return render_report(facts, made=_utc(time.time()))
 
 
 def render_report(facts: ReportFacts, *, made: str) -> str:

@@ -46,6 +46,14 @@ class GatewayOptions:
             show_default="none",
         ),
     ] = None
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Web page at /.")] = True
+    batch_dir: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Run directory of groundserve batch that the page shows; may be given again.",
+            show_default="none",
+        ),
+    ] = None
     cors_origin: Annotated[
         list[str] | None,
         typer.Option(help="Origin whose pages may call; may be given again.", show_default="none"),
@@ -80,6 +88,8 @@ class GatewayOptions:
             upstreams=tuple(upstreams),
             spool_dir=(self.spool or Path(_SPOOL)).expanduser(),
             keys_file=self.keys,
+            has_page=self.page,
+            batch_dirs=tuple(self.batch_dir or ()),
             cors_origins=tuple(self.cors_origin or ()),
             logs_questions=self.log_questions,
             allow_hosts=tuple(self.urls.allow_host or ()),

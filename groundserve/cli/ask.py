@@ -40,13 +40,13 @@ from groundserve.cli.result_output import (
     print_engine_note,
     print_notes,
 )
-from groundserve.cli.visuals import save_moment_plot, save_subtitles
 from groundserve.errors import InvalidRequestError
 from groundserve.families import check_asked, takes_query
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
 from groundserve.scoring.opener import check_answerer, open_answerer
+from groundserve.visuals import save_moment_plot, save_subtitles
 
 _DEFAULTS = AnswerOptions()
 

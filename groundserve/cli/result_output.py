@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from groundserve.answers import AnswerResult, Moment
 from groundserve.cli._checks import is_copied, shown_name
 from groundserve.cli._output import cell, plain_table, print_line, print_note, stdout
-from groundserve.cli.visuals import format_seconds
 from groundserve.errors import UnsupportedError
 from groundserve.families import get_frames_family, get_text_family
 from groundserve.options import AnswerOptions
 from groundserve.results import QueryResult, ScoreResult
+from groundserve.visuals import format_seconds
 
 logger = logging.getLogger(__name__)
 

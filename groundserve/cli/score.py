@@ -31,10 +31,10 @@ from groundserve.cli.score_files import (
     plan_frames,
     plan_records,
 )
-from groundserve.cli.visuals import save_contact_sheet, save_score_plot
 from groundserve.options import DEFAULT_NUM_FRAMES
 from groundserve.scoring.opener import check_scorer, open_scorer
 from groundserve.spans import check_span_options
+from groundserve.visuals import save_contact_sheet, save_score_plot
 
 
 @grouped

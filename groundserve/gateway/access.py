@@ -130,6 +130,8 @@ def _version(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+COOKIE = "groundserve_key"
+"""Of the page: browsers send it where they cannot send a header, as for pictures and videos."""
 _bearer = HTTPBearer(auto_error=False, description="An API key.")
 
 
@@ -138,7 +140,8 @@ async def _require_owner(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Owner:
     access: Access = request.app.state.gateway.access
-    owner = access.owner(credentials.credentials if credentials else None)
+    key = credentials.credentials if credentials else request.cookies.get(COOKIE)
+    owner = access.owner(key)
     request.state.owner = owner.name
     owner.count_request()
     return owner

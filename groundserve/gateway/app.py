@@ -83,6 +83,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     _add_health(app, metrics)
     for module in (routes, chat):
         app.include_router(module.router)
+    if settings.has_page:
+        from groundserve.gateway.page.mount import mount_page  # NiceGUI takes a second to import
+
+        mount_page(app, desk, jobs)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

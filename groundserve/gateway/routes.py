@@ -150,7 +150,7 @@ async def frame(
 ) -> Response:
     """Return a frame by its ordinal in the file, as `frame_indices` have it, upright."""
     make = partial(frame_jpegs, frame_indices=[ordinal], longest_side=longest_side)
-    (picture,) = await _make(request, desk, owner, video_id, make)
+    (picture,) = await make_of(request, desk, owner, video_id, make)
     return Response(picture, media_type="image/jpeg")
 
 
@@ -165,10 +165,13 @@ async def clip(
 ) -> Response:
     """Return the frames shown from one second to another as a video, re-encoded as H.264."""
     make = partial(clip_mp4, start_seconds=start, end_seconds=end)
-    return Response(await _make(request, desk, owner, video_id, make), media_type="video/mp4")
+    return Response(await make_of(request, desk, owner, video_id, make), media_type="video/mp4")
 
 
-async def _make(request: Request, desk: Desk, owner: Owner, video_id: str, make: Make[Any]) -> Any:
+async def make_of(
+    request: Request, desk: Desk, owner: Owner, video_id: str, make: Make[Any]
+) -> Any:
+    """Make something of an owner's video, for as long as the caller waits."""
     with owner.at_work(), desk.spool.pinned(desk.spool.get(owner, video_id)) as video:
         return await until_left(request, desk.pictures.make(owner, desk.spool.path(video), make))
 

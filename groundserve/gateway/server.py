@@ -51,7 +51,7 @@ class GatewayServer:
         config = uvicorn.Config(
             self.app,
             http=_protocol(settings),
-            ws="none",
+            ws="websockets-sansio" if settings.has_page else "none",
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -164,7 +164,10 @@ class _Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._look()
+        if self.transport.get_protocol() is self:
+            self._look()
+        elif self._timer:  # it became a web socket, which has pings of its own
+            self._timer.cancel()
 
     def send_400_response(self, msg: str) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):

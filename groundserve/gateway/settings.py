@@ -32,6 +32,10 @@ class GatewaySettings:
     """Networks that are not public and may be reached all the same."""
     video_llms: tuple[VideoLlm, ...] = ()
     """Models elsewhere that chat requests may name."""
+    has_page: bool = False
+    """Whether there is a web page at `/`; one gateway of a process may have it."""
+    batch_dirs: tuple[str, ...] = ()
+    """Run directories of `groundserve batch` that the page tells about."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call; "*" is every one."""
     tls_certificate: Path | None = None

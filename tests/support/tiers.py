@@ -47,6 +47,8 @@ THOROUGH = (
     "tests/train/test_validation.py",
     "tests/unit/batch/test_crashes.py",
     "tests/unit/train/test_unreadable.py",
+    # A browser, with servers of its own.
+    "tests/page",
     # Pages and comparisons from their beginning to their end.
     "tests/unit/gateway/test_schema.py",
     "tests/cli/test_ask_grounded.py::test_a_checkpoint_as_published_with_wider_towers",

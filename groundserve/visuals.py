@@ -1,9 +1,10 @@
-"""Files of an answer for people: selected frames, scores over time, moments, subtitles."""
+"""Pictures of an answer for people: selected frames, scores over time, moments; and subtitles."""
 
 from __future__ import annotations
 
+import html
+import io
 import math
-import re
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from groundserve import extras
-from groundserve.answers import Answer, AnswerResult, Moment
+from groundserve.answers import AnswerResult, Moment
+from groundserve.arguments import Video
 from groundserve.errors import InvalidRequestError
-from groundserve.frames import iterate_frames
+from groundserve.frames import data_url, iterate_frames
 from groundserve.results import ScoreResult
+from groundserve.subtitles import cues_of, srt_text
 
 _COLUMNS = 4
 _TILE_INCHES = 2.6
@@ -35,7 +38,16 @@ def format_seconds(seconds: float) -> str:
 
 
 def save_contact_sheet(path: Path, video: Path, result: ScoreResult) -> None:
-    """Draw the selected frames of every question, decoded once more, with times and scores."""
+    """Save what `contact_sheet` draws, as PNG."""
+    _save(contact_sheet(video, result), path)
+
+
+def contact_sheet(video: Video, result: ScoreResult) -> Any:
+    """Draw the selected frames of every question, decoded once more, with times and scores.
+
+    Returns:
+        A figure of matplotlib, as the others here.
+    """
     ordinals = np.unique(np.concatenate([query.selected_frames for query in result.queries]))
     frames = list(iterate_frames(video, ordinals, longest_side=_THUMBNAIL_PIXELS))
     picture = dict(zip(ordinals.tolist(), frames, strict=True))
@@ -57,10 +69,15 @@ def save_contact_sheet(path: Path, video: Path, result: ScoreResult) -> None:
             axis.set_title(
                 f"{format_seconds(seconds)}  score {score:.2f}  frame {ordinal}", fontsize=8
             )
-    _save(figure, path)
+    return figure
 
 
 def save_score_plot(path: Path, result: ScoreResult) -> None:
+    """Save what `score_plot` draws, as PNG."""
+    _save(score_plot(result), path)
+
+
+def score_plot(result: ScoreResult) -> Any:
     """Draw each question's score over time, with selected frames and spans marked."""
     figure = _figure(9, 2.3 * len(result.queries) + 0.4)
     axes = np.ravel(figure.subplots(len(result.queries), 1, sharex=True, squeeze=False))
@@ -85,10 +102,15 @@ def save_score_plot(path: Path, result: ScoreResult) -> None:
     # Above the panel, where it hides no frame.
     axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
     axes[-1].set_xlabel("seconds")
-    _save(figure, path)
+    return figure
 
 
 def save_moment_plot(path: Path, result: AnswerResult) -> None:
+    """Save what `moment_plot` draws, as PNG."""
+    _save(moment_plot(result), path)
+
+
+def moment_plot(result: AnswerResult) -> Any:
     """Draw each question's moments on the time line of the video, one below the other.
 
     What of the video was not seen is grey; a moment that ends before it starts is hollow. Of an
@@ -113,31 +135,33 @@ def save_moment_plot(path: Path, result: AnswerResult) -> None:
         axis.set_title(_title(answer.query or answer.task) + left_out, fontsize=10, loc="left")
         axis.grid(axis="x", alpha=0.25)
     axes[-1].set_xlabel("seconds")
-    _save(figure, path)
+    return figure
+
+
+def plot(result: ScoreResult | AnswerResult) -> Any:
+    """Draw scores or moments over time, whichever a result has."""
+    return score_plot(result) if isinstance(result, ScoreResult) else moment_plot(result)
+
+
+def notebook_html(result: ScoreResult | AnswerResult) -> str:
+    """Return what a notebook shows of a result: its text, and its plot."""
+    lines = [one.text for one in result.answers] if isinstance(result, AnswerResult) else []
+    buffer = io.BytesIO()
+    _save(plot(result), buffer)
+    texts = [f"<p>{html.escape(line)}</p>" for line in (result.video, *lines)]
+    picture = data_url(buffer.getvalue(), "image/png")
+    return f'{"".join(texts)}<img src="{picture}" alt="Scores or moments over time">'
 
 
 def save_subtitles(path: Path, result: AnswerResult) -> int:
-    """Write an SRT file: a cue for each moment of all answers, in the order of time.
-
-    A cue says what happens in its moment, or the question where the answer says only when. Moments
-    that end before they start have no cue; returns how many these are.
-    """
-    moments = [
-        (moment.start_seconds, moment.end_seconds, _said(answer, moment))
-        for answer in result.answers
-        for moment in answer.moments
-    ]
-    cues = sorted(moment for moment in moments if moment[0] <= moment[1])
-    blocks = [
-        f"{number}\n{_clock(start)} --> {_clock(end)}\n{text}\n"
-        for number, (start, end, text) in enumerate(cues, start=1)
-    ]
+    """Write an SRT file; returns how many moments have no cue, as they end before they start."""
+    cues = cues_of(result)
     try:
         # Questions from a locale of ASCII may hold half a character.
-        Path(path).write_text("\n".join(blocks), encoding="utf-8", errors="backslashreplace")
+        Path(path).write_text(srt_text(cues), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InvalidRequestError(f"cannot write {path}: {error.strerror}") from error
-    return len(moments) - len(cues)
+    return sum(len(answer.moments) for answer in result.answers) - len(cues)
 
 
 def _draw_moments(axis: Any, moments: Sequence[Moment], last: float) -> None:
@@ -181,7 +205,7 @@ def _figure(width: float, height: float) -> Any:
     return extras.matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Any, path: Path | io.BytesIO) -> None:
     try:
         with warnings.catch_warnings():
             # Characters that the font lacks, such as Chinese ones, are drawn as boxes.
@@ -189,18 +213,3 @@ def _save(figure: Any, path: Path) -> None:
             figure.savefig(path, format="png", dpi=110)
     except OSError as error:
         raise InvalidRequestError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _said(answer: Answer, moment: Moment) -> str:
-    text = moment.text or answer.query or answer.task
-    # Neither an empty line nor the arrow between two times may stand in a cue's text.
-    return " ".join(re.sub("-{2,}>", "->", text).split())
-
-
-def _clock(seconds: float) -> str:
-    """Return `hh:mm:ss,mmm`, 0 for what an answer puts before the video."""
-    total_ms = max(0, round(seconds * 1000))
-    total_seconds, ms = divmod(total_ms, 1000)
-    minutes, seconds_left = divmod(total_seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{seconds_left:02d},{ms:03d}"

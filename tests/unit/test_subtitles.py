@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from groundserve.answers import Moment
-from groundserve.cli.visuals import save_subtitles
+from groundserve.visuals import save_subtitles
 from tests.support.results import make_answer, make_answers
 
 

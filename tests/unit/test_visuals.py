@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from groundserve.answers import Moment
-from groundserve.cli.visuals import save_moment_plot
 from groundserve.errors import InvalidRequestError
+from groundserve.visuals import save_moment_plot
 from tests.support.results import make_answer, make_answers
 
 GREEN = (42, 157, 143)

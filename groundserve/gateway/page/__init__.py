@@ -1,0 +1,1 @@
+"""The web page of the gateway, made with NiceGUI, which allows one a process."""
