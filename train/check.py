@@ -25,7 +25,7 @@ from train.data import TrainingData
 from train.data.reader import Reading
 from train.data.records import Item
 from train.examples import IGNORE_INDEX
-from train.families import find_family
+from train.families import find_family, stage_family
 from train.families.base import SampleFlops, Source
 from train.known_faults import (
     Progress,
@@ -146,7 +146,7 @@ def check(
     if config.data.frame_cache is not None:
         _check_folder("data.frame_cache", config.data.frame_cache)
     count_auxiliary(config)
-    source = find_family(config.init).open_source(config)
+    source = find_family(config.init, config.stage).open_source(config)
     # Items are read one at a time, and a cache would hide what decoding costs.
     data_config = replace(config.data, num_workers=1, frame_cache=None)
     samples = source.samples(config)
@@ -308,6 +308,8 @@ def _core_warnings(
         return []
     needed, num_cpus = gpu.cores_a_gpu * num_gpus, available_cpus()
     remedies = "set data.frame_cache or data.questions_per_video, or take more cores a GPU"
+    if stage_family(config.stage):
+        remedies = "take more cores a GPU"
     if config.data.frame_cache is not None:
         needed /= readings  # only the first reading decodes
         remedies = "take more cores a GPU; later epochs decode nothing"

@@ -34,11 +34,12 @@ def read_config(stage: Stage | None, path: Path) -> StageConfig:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise InvalidRequestError(f"{path} is not TOML: {error}") from error
-    stages = find_family(_init(raw, path)).stages
+    named = stage or raw.get("stage")
+    stages = find_family(_init(raw, path), named if isinstance(named, str) else None).stages
     if stage is None:
         if raw.get("stage") not in stages:
             raise InvalidRequestError(
-                f"{path}: stage must be one of {', '.join(stages)}, got {raw.get('stage')!r}; "
+                f"{path}: stage must be one of {', '.join(get_args(Stage))}, got {named!r}; "
                 "write it into the file, or name it on the command line"
             )
         stage = raw["stage"]

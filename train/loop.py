@@ -104,7 +104,9 @@ def _finish(
     on_validation: OnValidation | None,
 ) -> Path:
     num_auxiliary = count_auxiliary(config)
-    initial = find_family(config.init).open_initial(config, num_auxiliary=num_auxiliary)
+    initial = find_family(config.init, config.stage).open_initial(
+        config, num_auxiliary=num_auxiliary
+    )
     with TrainingData(
         config.data,
         stage=config.stage,
@@ -219,7 +221,10 @@ class Run:
         started = time.perf_counter()
         config = self._config
         factor = rate_factor(
-            self.step, num_steps=self.num_steps, warmup_ratio=config.optimizer.warmup_ratio
+            self.step,
+            num_steps=self.num_steps,
+            warmup_ratio=config.optimizer.warmup_ratio,
+            rounds_down=config.optimizer.warmup_rounds_down,
         )
         rates = set_learning_rates(self._optimizer, factor)
         first = self.step * config.accumulation_steps
@@ -282,6 +287,8 @@ class Run:
         # A process whose samples cannot be read still takes part in what the others do together.
         examples = batch.examples or (self._blank,)
         share = 1 / num_passes if batch.examples else 0.0
+        # By the batch and not by the process: whoever reads it, and after a resume, drops the same.
+        torch.manual_seed(batch.seed)
         features = self._initial.encode(examples)
         with self._model.gradients(average=is_last):
             losses = self._model(examples, features)

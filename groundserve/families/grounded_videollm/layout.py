@@ -55,19 +55,16 @@ PART_NAMES = ("llm", *_LOOKS, "angles", *_NUMBERS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts(FoundParts):
-    """Where each part lies."""
+class SharedParts(FoundParts):
+    """Where those parts lie that training leaves as they are."""
 
     llm: Llm
-    checkpoint: Path
-    """File of the last training stage: projectors and the whole decoder with its adapter."""
     internvideo: Path
     clip: Path
     """File of the tower of the model that the decoder is of."""
     base: Path
     """Directory with the vectors between rows and segments, and the decoder's config."""
     tokenizer: Path
-    angles: Angles
     clip_heads: int | None
     internvideo_heads: int | None
 
@@ -85,6 +82,15 @@ class Parts(FoundParts):
     def model_config(self) -> Path:
         """config.json beside the base, of the model that it was cut from; not always there."""
         return self.base.parent / self.base.name.removesuffix(_SEPARATED) / "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts(SharedParts):
+    """Where each part lies."""
+
+    checkpoint: Path
+    """File of the last training stage: projectors and the whole decoder with its adapter."""
+    angles: Angles
 
 
 def is_layout(directory: Path) -> bool:
@@ -120,11 +126,52 @@ def find_parts(directory: Path, given: GivenParts) -> Parts:
     return Parts(llm=llm, angles=angles, **search.fields())
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartsBefore(SharedParts):
+    """What a stage of training starts from."""
+
+    before: Path | None
+    """File of the stage before; None for the first."""
+
+
+def find_parts_before(directory: Path, given: GivenParts, stage_before: str | None) -> PartsBefore:
+    """Find what a stage starts from, and the file of the stage before, if there is one."""
+    if not _llms(directory) and _llms(directory / _WEIGHT_FOLDER):
+        directory = directory / _WEIGHT_FOLDER
+    looks = {name: look for name, look in _LOOKS.items() if name != "checkpoint"}
+    if stage_before is not None:
+        looks["before"] = f"the file {stage_before}_*.pth, in the folder {TUNED_FOLDER}"
+    search = PartSearch(
+        directory,
+        given,
+        family="grounded_videollm",
+        looks=looks,
+        switches={"llm": _SWITCHES["llm"]},
+        numbers=_NUMBERS,
+    )
+    llm = _llm(search)
+
+    def one(name: str, pattern: str) -> tuple[Path, ...]:
+        return search.part(name, lambda: search.at_most_one(name, sorted(directory.glob(pattern))))
+
+    base = search.part("base", lambda: _existing(directory / _BASES[llm]))
+    before = one("before", f"{TUNED_FOLDER}/{stage_before}_*_{llm}_*.pth") if stage_before else ()
+    one("internvideo", f"{INTERNVIDEO_FOLDER}/*.pt")
+    search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
+    search.part("tokenizer", lambda: _existing(directory / _TOKENIZERS[llm]))
+    return PartsBefore(llm=llm, **{"before": next(iter(before), None), **search.fields()})
+
+
 def copy_places(parts: Parts) -> dict[str, Path]:
     """Return place below a copy -> file; the order does not depend on where the files lie."""
+    tuned = f"{TUNED_FOLDER}/{_PUBLISHED_TUNED.format(parts.llm)}"
+    return {tuned: parts.checkpoint, **shared_places(parts)}
+
+
+def shared_places(parts: SharedParts) -> dict[str, Path]:
+    """Return the same of what no stage of training changes."""
     base, tokenizer = _BASES[parts.llm], _TOKENIZERS[parts.llm]
     places = {
-        f"{TUNED_FOLDER}/{_PUBLISHED_TUNED.format(parts.llm)}": parts.checkpoint,
         f"{INTERNVIDEO_FOLDER}/{_PUBLISHED_INTERNVIDEO}": parts.internvideo,
         f"{base}/{CLIP_NAME}": parts.clip,
         f"{base}/{parts.newlines.name}": parts.newlines,
