@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.data_record import (
+    CLIP_SECONDS,
     IMAGE_PLACEHOLDER,
     Media,
     Message,
@@ -27,9 +28,6 @@ from groundserve.data_record import (
 )
 from groundserve.errors import InvalidRequestError
 from train.config import Stage
-
-CLIP_SECONDS = 5
-"""What one `clip_num` of VideoITG-40K lasts."""
 
 UNKNOWN_SECONDS = 100.0
 """How long a video is taken to be that says nothing: about the mean of VideoITG-40K's folders."""
