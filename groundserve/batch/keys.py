@@ -105,9 +105,11 @@ class Fingerprint:
         options, contract = values.pop("defaults"), values.pop("contract")
         if contract:
             del values["engine_id"]
-        return {_NAMES.get(name, name): value for name, value in values.items()} | {
-            f"--{name.replace('_', '-')}": value for name, value in options.items()
-        } | contract
+        return (
+            {_NAMES.get(name, name): value for name, value in values.items()}
+            | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+            | contract
+        )
 
     @cached_property
     def result_parts(self) -> tuple[str | float, ...]:
