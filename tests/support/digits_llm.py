@@ -146,9 +146,9 @@ class DigitsLlm:
             seconds = self._record(video, question, rng)["frame_num"]
             clips = sorted({second // CLIP_SECONDS for second in seconds})
             shown = set(map(int, re.findall(r"\*\*Clip-(\d+)\*\*: ", prompt)))
-            named = ", ".join(f"[Clip-{clip}]" for clip in clips if clip in shown)
+            named = ", ".join(f"Clip-{clip}" for clip in clips if clip in shown)
             many = "Multiple clips" if "," in named else "One clip"
-            told_clips = f"{many}: {named}" if named else "None."
+            told_clips = f"{many}: [{named}]" if named else "None."
             return json.dumps({"explanation": f"of {video}", "clip_num": told_clips})
         numbers = [int(found[1]) for one in texts if (found := re.fullmatch(r"Frame (\d+):", one))]
         video, _ = self._seen(pictures, numbers)
