@@ -154,7 +154,8 @@ def train(records: Path, root: Path, out: Path, *, steps: int) -> Path:
 def average_precision(checkpoint: Path, records: Path, root: Path) -> float:
     """Return the frame AP of a checkpoint on records."""
     words = ["--records", records, "--media-root", root, "--checkpoint", checkpoint, "--json"]
-    return float(groundserve("eval", *words)["all"]["frame_ap"])
+    found = groundserve("eval", *words)["report"]["overall"]["figures"]
+    return float(found["frame_ap"]["value"])
 
 
 def measure_training(work: Path, *, noise: float, steps: int, num_videos: int) -> dict[str, Any]:
