@@ -177,8 +177,8 @@ def measure_training(work: Path, *, noise: float, steps: int, num_videos: int) -
         "unverified": out / "annotations_all.json",
     }
     found = {"start": average_precision(_DIGITS, test / "own.json", test)}
-    for name, records in arms.items():
-        trained = train(records, large, work / "runs" / name, steps=steps)
+    for name, path in arms.items():
+        trained = train(path, large, work / "runs" / name, steps=steps)
         found[name] = average_precision(trained, test / "own.json", test)
     found["pilot"] = average_precision(grounder, test / "own.json", test)
     return {

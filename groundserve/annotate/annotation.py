@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.annotate.calls import State
 from groundserve.data_record import CLIP_SECONDS
@@ -87,7 +88,7 @@ def frame_agreement(annotation: Annotation, others: Collection[int], num_frames:
 
 
 def frame_spans(
-    annotation: Annotation, pts_seconds: np.ndarray, duration_seconds: float
+    annotation: Annotation, pts_seconds: NDArray[np.float64], duration_seconds: float
 ) -> list[tuple[float, float]]:
     """Return the stretches that the frames stand for.
 

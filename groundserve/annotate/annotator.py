@@ -121,7 +121,9 @@ class Annotator(Closing):
             self._workers = held.enter_context(MediaWorkers(limits=limits, num_workers=1))
             pool = held.enter_context(ThreadPoolExecutor(settings.concurrency))
             calls = held.enter_context(Calls(settings, open_storage(source.place)))
-            features = ClipFeatures(settings.rules.clip_model)
+            # Now, before anything was paid for.
+            rules = settings.rules
+            features = ClipFeatures(rules.clip_model) if rules.thins else None
             self._stages = Stages(settings=settings, calls=calls, features=features, map=pool.map)
             self._verifier: Any = None
             if settings.verifier is not None:
@@ -139,7 +141,8 @@ class Annotator(Closing):
     ) -> AnswerResult:
         """Return the annotations of each query, which `ItemParser` made, as JSON text."""
         opened = self._opened(str(video))
-        answers, timing = [], {}
+        answers: list[Answer] = []
+        timing: dict[str, float] = {}
         for query in [queries] if isinstance(queries, str) else queries:
             started = time.perf_counter()
             notes = self._annotate(opened, Asked.of(query))

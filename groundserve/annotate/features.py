@@ -16,22 +16,25 @@ _TOGETHER = 16
 
 
 class ClipFeatures:
-    """The tower, read when it is first needed."""
+    """A tower that is open."""
 
     def __init__(self, model: str) -> None:
-        self._name = model
-        self._opened = False
+        """Read a directory or hub id; InvalidRequestError where there is no such model."""
+        transformers = extras.load("transformers", "build")
+        try:
+            self._tower = transformers.CLIPVisionModel.from_pretrained(model).eval()
+            self._processor = transformers.CLIPImageProcessor.from_pretrained(model)
+        except (OSError, ValueError) as error:
+            raise InvalidRequestError(
+                f"cannot read the CLIP model {model} (--clip-model): {error}"
+            ) from error
 
     def __call__(self, jpegs: Sequence[bytes]) -> NDArray[np.float32]:
         """Return float32 (T, D): the last layer's class tokens, before any norm or projection.
 
         The script beside VideoITG-40K computes in float16, and swaps red and blue of frames that
         are RGB already; neither is done here.
-
-        Raises:
-            InvalidRequestError: There is no such model.
         """
-        self._open()
         torch, pillow = extras.torch, extras.PIL.Image
         found = []
         for start in range(0, len(jpegs), _TOGETHER):
@@ -41,17 +44,4 @@ class ClipFeatures:
             with torch.no_grad():
                 states = self._tower(pixel_values=pixels).last_hidden_state
             found.append(states[:, 0].float().numpy())
-        return np.concatenate(found) if found else np.zeros((0, 1), np.float32)
-
-    def _open(self) -> None:
-        if self._opened:
-            return
-        transformers = extras.load("transformers", "build")
-        try:
-            self._tower = transformers.CLIPVisionModel.from_pretrained(self._name).eval()
-            self._processor = transformers.CLIPImageProcessor.from_pretrained(self._name)
-        except (OSError, ValueError) as error:
-            raise InvalidRequestError(
-                f"cannot read the CLIP model {self._name} (--clip-model): {error}"
-            ) from error
-        self._opened = True
+        return np.concatenate(found)

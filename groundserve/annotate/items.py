@@ -39,13 +39,13 @@ class ItemParser(RowParser):
                     raise InvalidRequestError("an answer needs a question, and it is missing")
                 query = ""
             else:
-                told = check_text("answer", answer) if answer not in (None, "") else ""
-                fields = {"question": check_text("question", question), "answer": told}
+                given = check_text("answer", answer) if answer not in (None, "") else ""
+                fields = {"question": check_text("question", question), "answer": given}
                 query = json.dumps(fields, ensure_ascii=False)
         except InvalidRequestError as error:
             return bad_row(values, position, str(error))
-        fields = {name: values.get(name) for name in ("id", "video")}
-        return super().parse({**fields, "query": query}, position)
+        told = {name: values.get(name) for name in ("id", "video")}
+        return super().parse({**told, "query": query}, position)
 
 
 def read_items(place: str, *, is_folder: bool) -> Iterator[Row | BadRow]:

@@ -75,9 +75,14 @@ class Settings:
     def shared_by(self, num_workers: int) -> Settings:
         """Return what one of several workers may do: its part of calls and of calls a minute."""
         rate = self.calls_per_minute
+        if num_workers > self.concurrency:
+            raise InvalidRequestError(
+                f"--workers {num_workers} share --concurrency {self.concurrency}, which must be "
+                "as many at least"
+            )
         return replace(
             self,
-            concurrency=max(1, self.concurrency // num_workers),
+            concurrency=self.concurrency // num_workers,
             calls_per_minute=None if rate is None else rate / num_workers,
         )
 

@@ -63,8 +63,8 @@ class Stages:
 
     settings: Settings
     calls: Calls
-    features: Callable[[Sequence[bytes]], NDArray[np.float32]]
-    """Of pictures, by which they are thinned: (T, D)."""
+    features: Callable[[Sequence[bytes]], NDArray[np.float32]] | None
+    """Of pictures, by which they are thinned: (T, D); None where none are."""
     map: Callable[[Callable[..., Any], Iterable[Any]], Iterable[Any]]
     """Calls a function with each of several things."""
 
@@ -164,19 +164,21 @@ class Stages:
         elif note.type == "both" and note.clips:
             dense = set(clip_frames(self._motion_clips(note), len(video.jpegs)))
         sparse = [frame for frame in pool if frame not in dense]
-        features = self.features([video.jpegs[frame] for frame in sparse]) if sparse else None
-        if features is None:
-            kept = []
-        elif rules.choice == "script":
-            kept = thin_as_script(
-                features,
-                scene_threshold=rules.scene_threshold,
-                diversity_threshold=rules.diversity_threshold,
-            )
-        else:
-            kept = thin_as_paper(features, scene_threshold=rules.scene_threshold)
+        kept = self._thin([video.jpegs[frame] for frame in sparse]) if sparse else []
         note.candidates = sorted(dense | {sparse[place] for place in kept})
         note.thinned = sorted(set(pool) - set(note.candidates))
+
+    def _thin(self, jpegs: Sequence[bytes]) -> list[int]:
+        """Return the places of the pictures that are kept, at least one."""
+        assert self.features is not None, "it is there where frames are thinned"
+        rules, features = self.settings.rules, self.features(jpegs)
+        if rules.choice == "paper":
+            return thin_as_paper(features, scene_threshold=rules.scene_threshold)
+        return thin_as_script(
+            features,
+            scene_threshold=rules.scene_threshold,
+            diversity_threshold=rules.diversity_threshold,
+        )
 
     def _motion_clips(self, note: Annotation) -> list[int]:
         text = self._text(

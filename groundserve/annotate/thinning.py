@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def thin_as_paper(features: NDArray[np.floating], *, scene_threshold: float) -> list[int]:
+def thin_as_paper(features: NDArray[np.float32], *, scene_threshold: float) -> list[int]:
     """Keep a frame where it differs from the last one kept.
 
     Args:
@@ -30,7 +30,7 @@ def thin_as_paper(features: NDArray[np.floating], *, scene_threshold: float) -> 
 
 
 def thin_as_script(
-    features: NDArray[np.floating], *, scene_threshold: float, diversity_threshold: float
+    features: NDArray[np.float32], *, scene_threshold: float, diversity_threshold: float
 ) -> list[int]:
     """Keep a frame where it differs from the one before it, and go on behind one unlike it.
 
@@ -58,6 +58,6 @@ def thin_as_script(
     return kept
 
 
-def _unit(features: NDArray[np.floating]) -> NDArray[np.float64]:
+def _unit(features: NDArray[np.float32]) -> NDArray[np.float64]:
     wide = features.astype(np.float64)
     return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True).clip(1e-12))

@@ -105,11 +105,9 @@ class Fingerprint:
         options, contract = values.pop("defaults"), values.pop("contract")
         if contract:
             del values["engine_id"]
-        return (
-            {_NAMES.get(name, name): value for name, value in values.items()}
-            | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
-            | contract
-        )
+        found: dict[str, object] = {_NAMES.get(name, name): it for name, it in values.items()}
+        found |= {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+        return found | contract
 
     @cached_property
     def result_parts(self) -> tuple[str | float, ...]:

@@ -140,9 +140,7 @@ class Spoiled:
 @pytest.mark.parametrize(
     ("stage", "text"),
     [
-        ("retrieve", "Clip 2, I think"),
         ("retrieve", json.dumps({"explanation": "", "clip_num": "One clip: [Clip-44]"})),
-        ("localise", json.dumps({"frames": [{"frame": 0, "relevant": "Maybe", "reason": ""}]})),
         ("localise", json.dumps({"frames": [{"frame": 17, "relevant": "Yes", "reason": ""}]})),
     ],
 )
@@ -201,23 +199,21 @@ def test_a_caption_cannot_pretend_to_be_another_clips(bench, digit_set):
 def test_ours_must_agree(bench, digit_set):
     """The checkpoint that comes with groundserve looks at the same frames."""
     record = next(one for one in digit_set.records if one["type"] == "semantic")
-    other = next(one for one in digit_set.records if one["type"] == "motion")
     right = bench(verifier=EngineSource()).annotate(record)
 
     def confuse(act):
-        told = [frame in other["frame_num"] for frame in range(18)]
-        frames = [
-            {"frame": one["frame"], "relevant": "Yes" if told[one["frame"]] else "No", "reason": ""}
-            for one in json.loads(act.text)["frames"]
-        ]
+        frames = json.loads(act.text)["frames"]
+        for one in frames:
+            one["relevant"] = "No" if one["relevant"] == "Yes" else "Yes"
         return Act(text=json.dumps({"frames": frames}))
 
     script = Spoiled(digit_set, "localise", confuse)
     wrong = bench(script, "wrong", verifier=EngineSource()).annotate(record)
     assert right.agreement > 0.6
-    assert wrong.agreement is None or wrong.agreement < 0.4
     assert right.why_dropped(0.5) == ""
-    assert wrong.why_dropped(0.5)
+    assert wrong.frames
+    assert wrong.agreement < 0.4
+    assert wrong.why_dropped(0.5).startswith("agreement 0.")
 
 
 def test_agreement_and_spans_leave_out_what_was_thinned():
