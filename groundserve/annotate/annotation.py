@@ -12,9 +12,6 @@ from groundserve.annotate.calls import State
 from groundserve.data_record import CLIP_SECONDS
 from groundserve.spans import find_spans
 
-NO_CLUE, NO_FRAME = "no clip helps", "no frame of the clips helps"
-"""Why an annotation is dropped."""
-
 
 @dataclass(kw_only=True)
 class Annotation:
@@ -23,8 +20,8 @@ class Annotation:
     question: str
     answer: str
     state: State = "success"
-    message: str = ""
-    """What went wrong."""
+    dropped: str = ""
+    """Why it is no training data; "" where it may be."""
     type: str = ""
     """semantic, motion, both or non_clue."""
     existence: bool = False
@@ -49,18 +46,9 @@ class Annotation:
     """With the second grounder, in [0, 1]; None where there is none."""
     thumbnails: list[str] = field(default_factory=list)
     """Small pictures of the first of `frames`, as data URLs."""
-    dropped: str = ""
-    """Why it is no training data; "" where it may be."""
-
-    @property
-    def is_motion(self) -> bool:
-        """Whether the question is, in part, about how something moves."""
-        return self.type in ("motion", "both")
 
     def why_dropped(self, min_agreement: float) -> str:
         """Return why it is not kept; "" where it is."""
-        if self.state != "success":
-            return f"{self.state}: {self.message}"
         if not self.dropped and self.agreement is not None and self.agreement < min_agreement:
             return f"agreement {self.agreement:.2f} is below {min_agreement:g}"
         return self.dropped
@@ -71,11 +59,6 @@ def clip_frames(clips: Collection[int], num_frames: int) -> list[int]:
     return [frame for frame in range(num_frames) if frame // CLIP_SECONDS in clips]
 
 
-def num_clips(num_frames: int) -> int:
-    """Return how many clips there are."""
-    return -(-num_frames // CLIP_SECONDS)
-
-
 def frame_agreement(annotation: Annotation, others: Collection[int], num_frames: int) -> float:
     """Return the intersection over union of two grounders' frames; 1 where both find none.
 
@@ -83,8 +66,7 @@ def frame_agreement(annotation: Annotation, others: Collection[int], num_frames:
     """
     compared = set(range(num_frames)) - set(annotation.thinned)
     ours, theirs = set(annotation.frames) & compared, set(others) & compared
-    either = ours | theirs
-    return len(ours & theirs) / len(either) if either else 1.0
+    return len(ours & theirs) / len(ours | theirs) if ours | theirs else 1.0
 
 
 def frame_spans(
@@ -97,12 +79,11 @@ def frame_spans(
     """
     scores = np.zeros(len(pts_seconds), np.float32)
     scores[annotation.frames] = 1
-    chosen, thinned = set(annotation.frames), set(annotation.thinned)
     for frame in annotation.frames:
         behind = frame + 1
-        while behind in thinned:
+        while behind in annotation.thinned:
             behind += 1
-        if behind in chosen:
+        if behind in annotation.frames:
             scores[frame:behind] = 1
     found = find_spans(scores, pts_seconds, duration_seconds=duration_seconds)
     return [(span.start_seconds, span.end_seconds) for span in found]

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundserve import extras
 from groundserve.annotate.annotation import Annotation, frame_agreement, frame_spans
@@ -23,24 +21,25 @@ from groundserve.annotate.features import ClipFeatures
 from groundserve.annotate.items import Asked
 from groundserve.annotate.settings import Settings
 from groundserve.annotate.stages import Stages
-from groundserve.answers import Answer, AnswerResult, GenerationInfo, Moment
-from groundserve.arguments import Video
+from groundserve.answers import Answer, AnswerResult, GenerationInfo
 from groundserve.clips import clip_mp4, frame_jpegs
 from groundserve.data_record import CLIP_SECONDS
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.scored_records import OPTIONS, counted_frames
-from groundserve.frames import FrameIndices, data_url, read_frames
+from groundserve.frames import as_jpeg, data_url, shrink
 from groundserve.limits import Limits
-from groundserve.media import MediaWorkers, VideoIndex, VideoSource
+from groundserve.media import MediaWorkers, VideoSource
 from groundserve.options import AnswerOptions
 from groundserve.results import VideoInfo
 from groundserve.runtime.closing import Closing
 from groundserve.runtime.deadline import Deadline
+from groundserve.scorer import Answerer
 from groundserve.spans import DEFAULT_SPAN_THRESHOLD
 from groundserve.storage import open_storage
 
 _THUMBNAIL_SIDE = 160
 _MAX_THUMBNAILS = 12
+_READ_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,73 +56,64 @@ class AnnotateSource:
         """Return what a run's fingerprint calls its engines."""
         return self.settings.identity
 
-    def open(self, *, num_threads: int, limits: Limits) -> Annotator:
+    def open(self, *, num_threads: int, limits: Limits) -> Answerer:
         """Open it, to be used as a context."""
-        return Annotator(self, num_threads=num_threads, limits=limits)
+        return cast(Answerer, Annotator(self, num_threads=num_threads, limits=limits))
 
 
 class OpenedVideo:
-    """A video whose frames at one a second are in memory, as JPEGs."""
+    """A video whose T frames at one a second are in memory, as JPEGs."""
 
-    def __init__(self, path: str, index: VideoIndex, workers: MediaWorkers, rules: Any) -> None:
+    def __init__(self, path: str, workers: MediaWorkers, *, longest_side: int) -> None:
         """Decode; MediaError where that fails, InvalidRequestError where it is too long."""
-        self.path, self.index = path, index
-        self._workers = workers
-        self.frame_indices = counted_frames(index.num_source_frames, index.average_fps)
-        most = Limits().max_num_frames
-        if index.duration_seconds > most:
-            raise InvalidRequestError(
-                f"the video lasts {index.duration_seconds:.0f} s, and labels count at most {most} "
-                "frames at one a second; cut it"
-            )
+        self.path, self._workers = path, workers
         with self._source() as source:
+            with workers.open(source, deadline=Deadline.after(_READ_SECONDS)) as video:
+                self.index = video.index
+            self.duration_seconds = float(self.index.duration_seconds)
+            most = Limits().max_num_frames
+            if self.duration_seconds > most:
+                raise InvalidRequestError(
+                    f"the video lasts {self.duration_seconds:.0f} s, and labels count at most "
+                    f"{most} frames at one a second; cut it"
+                )
+            self.frame_indices = counted_frames(
+                self.index.num_source_frames, self.index.average_fps
+            )
+            self.pts_seconds = self.index.pts_seconds[self.frame_indices]
             self.jpegs: Sequence[bytes] = frame_jpegs(
                 workers,
                 source,
                 self.frame_indices.tolist(),
-                longest_side=rules.longest_side,
-                deadline=self._deadline(),
+                longest_side=longest_side,
+                deadline=Deadline.after(_READ_SECONDS),
             )
-
-    @property
-    def duration_seconds(self) -> float:
-        """From the first frame to the end of the last."""
-        return float(self.index.duration_seconds)
-
-    @cached_property
-    def pts_seconds(self) -> NDArray[np.float64]:
-        """float64 (T,), when each frame is shown, from the first on."""
-        times = self.index.pts_seconds
-        return np.asarray(times[self.frame_indices] - times[0])
 
     def clip_mp4(self, clip: int) -> bytes:
         """Return a clip as a file."""
         bounds = [*self.frame_indices[::CLIP_SECONDS].tolist(), self.index.num_source_frames]
         start, end = self.index.pts_seconds[[bounds[clip], bounds[clip + 1] - 1]].tolist()
         with self._source() as source:
-            return clip_mp4(self._workers, source, start, end, deadline=self._deadline())
+            deadline = Deadline.after(_READ_SECONDS)
+            return clip_mp4(self._workers, source, start, end, deadline=deadline)
 
     def _source(self) -> VideoSource:
         return VideoSource.from_path(self.path, limits=Limits())
 
-    @staticmethod
-    def _deadline() -> Deadline:
-        return Deadline.after(Limits().max_request_seconds * 10)
-
 
 class Annotator(Closing):
-    """Annotates videos; an `Answerer` for a batch's workers, whose answers are JSON."""
+    """Annotates videos; to a batch's workers an `Answerer`, whose answers are JSON."""
 
     def __init__(self, source: AnnotateSource, *, num_threads: int, limits: Limits) -> None:
         settings = self._settings = source.settings
         self._video: tuple[tuple[Any, ...], OpenedVideo] | None = None
         with ExitStack() as held:
-            self._workers = held.enter_context(MediaWorkers(limits=limits, num_workers=1))
+            self._workers = held.enter_context(MediaWorkers(limits=limits))
             pool = held.enter_context(ThreadPoolExecutor(settings.concurrency))
             calls = held.enter_context(Calls(settings, open_storage(source.place)))
-            # Now, before anything was paid for.
             rules = settings.rules
-            features = ClipFeatures(rules.clip_model) if rules.thins else None
+            # Read now, before anything was paid for.
+            features = None if rules.choice == "all" else ClipFeatures(rules.clip_model)
             self._stages = Stages(settings=settings, calls=calls, features=features, map=pool.map)
             self._verifier: Any = None
             if settings.verifier is not None:
@@ -133,26 +123,33 @@ class Annotator(Closing):
 
     def ask(
         self,
-        video: Video,
-        queries: str | Sequence[str] = (),
+        path: str,
+        queries: Sequence[str],
         options: AnswerOptions | None = None,
         *,
         timeout_seconds: float | None = None,
     ) -> AnswerResult:
         """Return the annotations of each query, which `ItemParser` made, as JSON text."""
-        opened = self._opened(str(video))
-        answers: list[Answer] = []
-        timing: dict[str, float] = {}
-        for query in [queries] if isinstance(queries, str) else queries:
-            started = time.perf_counter()
-            notes = self._annotate(opened, Asked.of(query))
-            timing["models"] = timing.get("models", 0.0) + 1000 * (time.perf_counter() - started)
-            answers.append(_answer(query, notes))
+        started, video = time.perf_counter(), self._opened(path)
+        read = time.perf_counter()
+        answers = [_answer(query, self._annotate(video, query)) for query in queries]
+        timing = {"read": 1000 * (read - started), "models": 1000 * (time.perf_counter() - read)}
         return AnswerResult(
-            video=str(video),
-            info=_info(opened, self._settings, timing),
-            frame_indices=opened.frame_indices,
-            pts_seconds=opened.pts_seconds,
+            video=path,
+            info=VideoInfo(
+                num_source_frames=video.index.num_source_frames,
+                fps=video.index.average_fps,
+                duration_seconds=video.duration_seconds,
+                num_frames=len(video.jpegs),
+                engine=self._settings.identity,
+                decoders=["pyav"],
+                cache_hit=False,
+                keyframe_shift_seconds=0.0,
+                video_bytes=os.stat(path).st_size,
+                timing_ms=timing,
+            ),
+            frame_indices=video.frame_indices,
+            pts_seconds=video.pts_seconds,
             answers=answers,
             generation=GenerationInfo(
                 prefix_tokens=0,
@@ -160,16 +157,10 @@ class Annotator(Closing):
                 generated_tokens=0,
                 seed=None,
                 time_range_seconds=None,
-                stop_reasons=tuple(one.stop_reason for one in answers),
+                stop_reasons=("eos",) * len(answers),
                 is_read=(True,) * len(answers),
             ),
         )
-
-    def frames(
-        self, video: Video, frame_indices: FrameIndices, *, longest_side: int | None = None
-    ) -> NDArray[np.uint8]:
-        """Decode frames, as `read_frames` does."""
-        return read_frames(video, frame_indices, longest_side=longest_side)
 
     def close(self) -> None:
         """End what is under way."""
@@ -180,27 +171,21 @@ class Annotator(Closing):
         facts = os.stat(path)
         key = (path, facts.st_size, facts.st_mtime_ns)
         if self._video is None or self._video[0] != key:
-            limits = Limits()
-            with (
-                VideoSource.from_path(path, limits=limits) as source,
-                self._workers.open(
-                    source, deadline=Deadline.after(limits.max_request_seconds)
-                ) as found,
-            ):
-                index = found.index
-            self._video = key, OpenedVideo(path, index, self._workers, self._settings.rules)
+            side = self._settings.rules.longest_side
+            self._video = key, OpenedVideo(path, self._workers, longest_side=side)
         return self._video[1]
 
-    def _annotate(self, video: OpenedVideo, asked: Asked | None) -> list[Annotation]:
+    def _annotate(self, video: OpenedVideo, query: str) -> list[Annotation]:
         try:
-            questions = [asked] if asked else self._stages.propose(video)
+            asked = [Asked(*json.loads(query))] if query else self._stages.propose(video)
         except CallEndedError as ended:
-            return [Annotation(question="", answer="", state=ended.state, message=str(ended))]
-        notes = [self._stages.annotate(one, video) for one in questions]
+            why = f"{ended.state}: {ended}"
+            return [Annotation(question="", answer="", state=ended.state, dropped=why)]
+        notes = [self._stages.annotate(one, video) for one in asked]
         for note in notes:
             note.spans = frame_spans(note, video.pts_seconds, video.duration_seconds)
             note.thumbnails = [_thumbnail(video.jpegs[it]) for it in note.frames[:_MAX_THUMBNAILS]]
-            if self._verifier is not None and note.state == "success" and not note.dropped:
+            if self._verifier is not None and not note.dropped:
                 others = self._ground(video, note.question)
                 note.agreement = frame_agreement(note, others, len(video.jpegs))
         return notes
@@ -208,7 +193,12 @@ class Annotator(Closing):
     def _ground(self, video: OpenedVideo, question: str) -> list[int]:
         """Return the frames that the second grounder finds."""
         assert self._settings.verifier is not None
-        if self._settings.verifier.head == "frames":
+        times, is_found = video.pts_seconds, np.zeros(len(video.jpegs), bool)
+        if self._settings.verifier.head == "text":
+            (answer,) = self._verifier.ask(video.path, [question]).answers
+            for one in answer.moments:
+                is_found |= (times >= one.start_seconds) & (times <= one.end_seconds)
+        else:
             result = self._verifier.score(video.path, [question], OPTIONS)
             if not np.array_equal(result.frame_indices, video.frame_indices):
                 raise InvalidRequestError(
@@ -216,56 +206,26 @@ class Annotator(Closing):
                     "VideoITG or a family that answers in text"
                 )
             is_found = result.queries[0].frame_scores >= DEFAULT_SPAN_THRESHOLD
-        else:
-            (answer,) = self._verifier.ask(video.path, [question]).answers
-            times, is_found = video.pts_seconds, np.zeros(len(video.jpegs), bool)
-            for moment in answer.moments:
-                is_found |= (times >= moment.start_seconds) & (times <= moment.end_seconds)
         return [int(frame) for frame in np.flatnonzero(is_found)]
 
 
 def read_annotations(text: str) -> list[Annotation]:
     """Read what `Annotator.ask` answered."""
-    return [
-        Annotation(**{**one, "spans": list(map(tuple, one["spans"]))}) for one in json.loads(text)
-    ]
+    return [Annotation(**one) for one in json.loads(text)]
 
 
 def _answer(query: str, notes: Sequence[Annotation]) -> Answer:
-    is_cut = any(note.state == "truncated" for note in notes)
     return Answer(
         query=query,
         task="moment",
         prompt_token_ids=np.zeros(0, np.int32),
         token_ids=np.zeros(0, np.int32),
         text=json.dumps([asdict(note) for note in notes], ensure_ascii=False),
-        moments=tuple(
-            Moment(start_seconds=start, end_seconds=end, text=note.question)
-            for note in notes
-            for start, end in note.spans
-        ),
-        stop_reason="length" if is_cut else "eos",
-    )
-
-
-def _info(video: OpenedVideo, settings: Settings, timing_ms: dict[str, float]) -> VideoInfo:
-    return VideoInfo(
-        num_source_frames=video.index.num_source_frames,
-        fps=video.index.average_fps,
-        duration_seconds=video.duration_seconds,
-        num_frames=len(video.jpegs),
-        engine=settings.identity,
-        decoders=["pyav"],
-        cache_hit=False,
-        keyframe_shift_seconds=0.0,
-        video_bytes=os.stat(video.path).st_size,
-        timing_ms=timing_ms,
+        moments=(),
+        stop_reason="eos",
     )
 
 
 def _thumbnail(jpeg: bytes) -> str:
-    image = extras.PIL.Image.open(io.BytesIO(jpeg))
-    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=60)
-    return data_url(buffer.getvalue())
+    frame = np.asarray(extras.PIL.Image.open(io.BytesIO(jpeg)))
+    return data_url(as_jpeg(shrink(frame, _THUMBNAIL_SIDE), quality=60))

@@ -10,19 +10,18 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
-from groundserve.annotate.prompts import REPAIR
+from groundserve.annotate.prompts import REPAIR, fill
 from groundserve.annotate.replies import InvalidReplyError
 from groundserve.annotate.rules import Stage
 from groundserve.annotate.settings import Settings
 from groundserve.batch.group_scorer import JobError
 from groundserve.errors import GroundserveError, UnavailableError
 from groundserve.evaluation.qa.endpoint import Endpoint, QuestionFailedError
-from groundserve.evaluation.qa.endpoint_options import EndpointOptions
-from groundserve.evaluation.qa.replies import Reply, is_refusal
+from groundserve.evaluation.qa.replies import Reply, Usage, is_refusal
 from groundserve.runtime.backoff import delay_seconds
 from groundserve.runtime.closing import Closing
 from groundserve.storage import Storage
@@ -43,14 +42,10 @@ class Call:
     """One call that was answered."""
 
     stage: Stage
-    model: str
     state: State
     text: str
-    pictures: int
-    """That it showed."""
-    prompt_tokens: int | None
-    """As the endpoint counts; None where it does not say. So the next."""
-    completion_tokens: int | None
+    usage: dict[str, int] | None
+    """Fields of `Usage`; None where the endpoint does not say."""
     retries: int
     """Tries before that gave nothing."""
     is_repair: bool
@@ -69,15 +64,15 @@ class Calls(Closing):
 
     def __init__(self, settings: Settings, storage: Storage) -> None:
         """Connect lazily."""
-        self._settings = settings
-        self._storage = storage
+        self._settings, self._storage = settings, storage
         self._pace = _Pace(settings.calls_per_minute)
         self._held = ExitStack()
-        # Options with a dict in them have no hash.
-        different = {_place(one): one for it in settings.asked.values() for one in it.endpoints}
         self._endpoints = {
-            place: self._held.enter_context(Endpoint(one, max_connections=settings.concurrency))
-            for place, one in different.items()
+            stage: [
+                self._held.enter_context(Endpoint(one, max_connections=settings.concurrency))
+                for one in options
+            ]
+            for stage, options in settings.endpoints.items()
         }
 
     def ask(self, stage: Stage, content: Content, read: Callable[[str], _Read]) -> _Read:
@@ -93,67 +88,62 @@ class Calls(Closing):
             UnavailableError: The endpoint does not answer.
             JobError: It takes no request of ours, or the account is empty.
         """
-        call = self._finished(stage, content, is_repair=False)
-        try:
-            return _use(call, read)
-        except InvalidReplyError as error:
-            reply = call.text[:_MAX_REPLY_CHARACTERS]
-            text = self._settings.prompts.fill(REPAIR, reply=reply, problem=error)
-        mended = self._finished(stage, [*content, {"type": "text", "text": text}], is_repair=True)
-        try:
-            return _use(mended, read)
-        except InvalidReplyError as error:
-            raise CallEndedError(
-                "truncated" if mended.state == "truncated" else "error",
-                f"{stage}: InvalidReply: {error}; the reply begins {shown(mended.text)}",
-            ) from None
+        text, problem = "", ""
+        for is_repair in (False, True):
+            if is_repair:
+                mend = fill(self._settings.prompts[REPAIR], reply=text, problem=problem)
+                content = [*content, {"type": "text", "text": mend}]
+            call = self._answered(stage, content, is_repair=is_repair)
+            if call.state == "refused":
+                raise CallEndedError("refused", f"{stage}: the model refused: {shown(call.text)}")
+            try:
+                return read(call.text)
+            except InvalidReplyError as error:
+                text, problem = call.text[:_MAX_REPLY_CHARACTERS], str(error)
+        raise CallEndedError(
+            "truncated" if call.state == "truncated" else "error",
+            f"{stage}: InvalidReply: {problem}; the reply begins {shown(text)}",
+        )
 
     def close(self) -> None:
         """End what is under way, in all threads."""
         self._held.close()
 
-    def _finished(self, stage: Stage, content: Content, *, is_repair: bool) -> Call:
+    def _answered(self, stage: Stage, content: Content, *, is_repair: bool) -> Call:
         """Return an answered call: one of before, or one that is made, and written, now."""
-        fields, endpoints = self._settings.fields(stage), self._settings.asked[stage].endpoints
-        request = endpoints[0].request(content, **fields)
-        key = call_key(request)
+        key = call_key(self._settings.request(stage, content))
         name = f"{CALLS}/{key[:2]}/{key}.json"
-        try:
+        with suppress(FileNotFoundError):
             return Call(**json.loads(self._storage.read(name)))
-        except FileNotFoundError:
-            pass
-        options = endpoints[int(key[:8], 16) % len(endpoints)]
-        reply, num_failed = self._reply(stage, self._endpoints[_place(options)], content, fields)
-        usage = reply.usage
+        endpoints = self._endpoints[stage]
+        endpoint = endpoints[int(key[:8], 16) % len(endpoints)]
+        reply, num_failed = self._reply(stage, endpoint, content)
+        is_refused = reply.is_refused or is_refusal(reply.text)
+        is_cut = reply.finish_reason == "length"
         call = Call(
             stage=stage,
-            model=options.model,
-            state=_state(reply),
+            state="refused" if is_refused else "truncated" if is_cut else "success",
             text=reply.text,
-            pictures=sum(part["type"] == "image_url" for part in content),
-            prompt_tokens=None if usage is None else usage.prompt_tokens,
-            completion_tokens=None if usage is None else usage.completion_tokens,
+            usage=None if reply.usage is None else asdict(reply.usage),
             retries=num_failed + len(reply.retries),
             is_repair=is_repair,
         )
         self._storage.write(name, json.dumps(asdict(call)).encode())
         return call
 
-    def _reply(
-        self, stage: Stage, endpoint: Endpoint, content: Content, fields: Mapping[str, Any]
-    ) -> tuple[Reply, int]:
-        """Ask, and again where the connection gave nothing whole; the client waits for the rest."""
-        num_tries = self._settings.asked[stage].endpoints[0].max_attempts
-        for number in range(num_tries):
+    def _reply(self, stage: Stage, endpoint: Endpoint, content: Content) -> tuple[Reply, int]:
+        """Ask, and again where nothing whole came; the client does so for all other faults."""
+        num_tries = self._settings.endpoints[stage][0].max_attempts
+        for number in range(1, num_tries + 1):
             self._pace.wait()
             try:
-                return endpoint.ask(content, **fields), number
+                return endpoint.ask(content, **self._settings.fields(stage)), number - 1
             except QuestionFailedError as error:
                 if error.kind == "rejected":
                     raise CallEndedError("error", f"{stage}: Rejected: {error}") from None
-                if error.kind != "broken" or number + 1 == num_tries:
+                if error.kind != "broken" or number == num_tries:
                     raise UnavailableError(f"{stage}: {error.kind}: {error}") from None
-                time.sleep(delay_seconds(number + 1))
+                time.sleep(delay_seconds(number))
             except GroundserveError as error:
                 raise JobError(f"{stage}: {error}") from error
         raise AssertionError("the last try returns or raises")
@@ -164,8 +154,7 @@ class _Pace:
 
     def __init__(self, calls_per_minute: float | None) -> None:
         self._seconds = 60 / calls_per_minute if calls_per_minute else 0.0
-        self._next = time.monotonic()
-        self._lock = threading.Lock()
+        self._next, self._lock = time.monotonic(), threading.Lock()
 
     def wait(self) -> None:
         with self._lock:
@@ -180,25 +169,11 @@ def call_key(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def read_calls(storage: Storage) -> Iterator[Call]:
-    """Yield every call of a run."""
+def read_calls(storage: Storage) -> Iterator[tuple[Call, Usage]]:
+    """Yield every call of a run, with its tokens."""
     for folder in storage.names(CALLS):
         for name in storage.names(f"{CALLS}/{folder}"):
             if name.endswith(".json"):
-                yield Call(**json.loads(storage.read(f"{CALLS}/{folder}/{name}")))
-
-
-def _place(options: EndpointOptions) -> tuple[str, str, str | None]:
-    return options.url, options.model, options.api_key
-
-
-def _state(reply: Reply) -> State:
-    if reply.is_refused or is_refusal(reply.text):
-        return "refused"
-    return "truncated" if reply.finish_reason == "length" else "success"
-
-
-def _use(call: Call, read: Callable[[str], _Read]) -> _Read:
-    if call.state == "refused":
-        raise CallEndedError("refused", f"{call.stage}: the model refused: {shown(call.text)}")
-    return read(call.text)
+                call = Call(**json.loads(storage.read(f"{CALLS}/{folder}/{name}")))
+                usage = call.usage or {"prompt_tokens": 0, "completion_tokens": 0}
+                yield call, Usage(**usage)

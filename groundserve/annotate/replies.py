@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from groundserve.annotate.rules import Stage
 from groundserve.errors import GroundserveError
 
-_CLIPS = re.compile(r"(?:One clip|Multiple clips): \[Clip-\d+(?:, Clip-\d+)*\]")
+_CLIPS = re.compile(r"(?:One clip|Multiple clips): \[(Clip-\d+(?:, Clip-\d+)*)\]\.?")
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _Read = TypeVar("_Read", bound=BaseModel)
 YesNo = Literal["Yes", "No"]
@@ -33,18 +33,18 @@ class Clips(_Reply):
         description="One clip: [Clip-2], or Multiple clips: [Clip-1, Clip-7], or None."
     )
 
-    def numbers(self, allowed: Sequence[int]) -> list[int]:
+    def numbers(self, num_clips: int) -> list[int]:
         """Return the clips, increasing; raise InvalidReplyError where one does not exist."""
-        text = self.clip_num.strip()
-        if text.rstrip(".") == "None":
+        if self.clip_num.strip() in ("None", "None."):
             return []
-        if not _CLIPS.fullmatch(text.rstrip(".")):
+        found = _CLIPS.fullmatch(self.clip_num.strip())
+        if not found:
             raise InvalidReplyError(
                 "clip_num must read One clip: [Clip-2], Multiple clips: [Clip-1, Clip-7] or None."
             )
-        numbers = sorted({int(number) for number in re.findall(r"\d+", text)})
-        if unknown := [number for number in numbers if number not in allowed]:
-            raise InvalidReplyError(f"there is no Clip-{unknown[0]}")
+        numbers = sorted({int(number) for number in re.findall(r"\d+", found[1])})
+        if numbers[-1] >= num_clips:
+            raise InvalidReplyError(f"there is no Clip-{numbers[-1]}")
         return numbers
 
 
@@ -83,9 +83,8 @@ class Verdicts(_Reply):
         """Return one for each frame that was shown, in order, or raise InvalidReplyError."""
         told = sorted(self.frames, key=lambda verdict: verdict.frame)
         if [verdict.frame for verdict in told] != list(shown):
-            raise InvalidReplyError(
-                f"frames must have each of the frames {', '.join(map(str, shown))} once"
-            )
+            numbers = ", ".join(map(str, shown))
+            raise InvalidReplyError(f"frames must have each of the frames {numbers} once")
         return told
 
 
@@ -108,7 +107,6 @@ MODELS: dict[Stage, type[BaseModel]] = {
     "type": Type,
     "motion": Motion,
     "existence": Existence,
-    "motion_clips": Clips,
     "localise": Verdicts,
 }
 """The stages whose replies are JSON; those of the others are text."""
@@ -127,10 +125,7 @@ def read_text(text: str) -> str:
 
 
 def json_reader(model: type[_Read], use: Callable[[_Read], Any]) -> Callable[[str], Any]:
-    """Return what reads a reply and takes what is needed from it.
-
-    It raises InvalidReplyError.
-    """
+    """Return what reads a reply and takes what is needed from it, or raises InvalidReplyError."""
 
     def read(text: str) -> Any:
         fenced = _FENCED.search(text)
@@ -138,15 +133,7 @@ def json_reader(model: type[_Read], use: Callable[[_Read], Any]) -> Callable[[st
             return use(model.model_validate_json(fenced[1] if fenced else text))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise InvalidReplyError(f"{where or 'the reply'}: {first['msg']}") from None
+            where = ".".join(map(str, first["loc"])) or "the reply"
+            raise InvalidReplyError(f"{where}: {first['msg']}") from None
 
     return read
-
-
-def response_format(stage: Stage) -> dict[str, Any] | None:
-    """Return what asks an endpoint for the JSON of a stage; None where its reply is text."""
-    if stage not in MODELS:
-        return None
-    schema = {"name": stage, "strict": True, "schema": MODELS[stage].model_json_schema()}
-    return {"type": "json_schema", "json_schema": schema}

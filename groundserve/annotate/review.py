@@ -17,20 +17,16 @@ REVIEW = "review"
 _ITEMS_EACH = 100
 
 
-def write_review(storage: Storage, items: Iterable[Item]) -> str:
-    """Write the pages anew; return the place of the first, "" where there is no annotation."""
+def write_review(storage: Storage, items: Iterable[Item]) -> None:
+    """Write the pages anew."""
     storage.delete(REVIEW)
     text = Path(__file__).with_name("review.html").read_text("utf-8")
-    template = page_environment().from_string(text)
-    left = iter(items)
+    template, left = page_environment().from_string(text), iter(items)
     some = list(itertools.islice(left, _ITEMS_EACH))
     for number in itertools.count(1):
-        if not some:
-            break
-        following = list(itertools.islice(left, _ITEMS_EACH))
-        page = template.render(
-            place=storage.place, items=some, number=number, is_last=not following
-        )
+        rest = list(itertools.islice(left, _ITEMS_EACH))
+        page = template.render(place=storage.place, items=some, number=number, has_next=bool(rest))
         storage.write(f"{REVIEW}/{number:04d}.html", page.encode("utf-8"))
-        some = following
-    return f"{storage.place}/{REVIEW}/0001.html" if number > 1 else ""
+        if not rest:
+            return
+        some = rest

@@ -9,21 +9,17 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from groundserve.annotate.annotation import (
-    NO_CLUE,
-    NO_FRAME,
-    Annotation,
-    clip_frames,
-    num_clips,
-)
+from groundserve.annotate.annotation import Annotation, clip_frames
 from groundserve.annotate.calls import CallEndedError, Calls
 from groundserve.annotate.items import Asked
+from groundserve.annotate.prompts import fill
 from groundserve.annotate.replies import (
     Clips,
     Existence,
     Motion,
     Proposals,
     Type,
+    Verdict,
     Verdicts,
     json_reader,
     read_text,
@@ -35,11 +31,7 @@ from groundserve.data_record import CLIP_SECONDS
 from groundserve.frames import data_url
 
 _Out = TypeVar("_Out")
-_ALIKE = {
-    "paper": "If several clips look alike, choose all of them.",
-    "all": "If several clips look alike, choose all of them.",
-    "script": "If several clips look alike, choose the first two of them.",
-}
+_PROPOSAL_FRAMES = 16
 
 
 class Shown(Protocol):
@@ -70,14 +62,11 @@ class Stages:
 
     def propose(self, video: Shown) -> list[Asked]:
         """Return questions about a video; raises CallEndedError."""
-        rules = self.settings.rules
-        last, number = len(video.jpegs) - 1, min(rules.proposal_frames, len(video.jpegs))
-        places = np.linspace(0, last, number).round().astype(int).tolist()
-        text = self._text(
-            "propose", seconds=f"{video.duration_seconds:.0f}", number=rules.proposals
-        )
-        content = [*(_picture(video.jpegs[place]) for place in places), text]
-        read = json_reader(Proposals, lambda reply: reply.questions[: rules.proposals])
+        number, num_frames = self.settings.rules.proposals, len(video.jpegs)
+        places = np.linspace(0, num_frames - 1, min(_PROPOSAL_FRAMES, num_frames)).round()
+        text = self._text("propose", seconds=f"{video.duration_seconds:.0f}", number=number)
+        content = [*(_picture(video.jpegs[int(place)]) for place in places), text]
+        read = json_reader(Proposals, lambda reply: reply.questions[:number])
         found = self.calls.ask("propose", content, read)
         return [Asked(one.question, one.answer) for one in found]
 
@@ -91,15 +80,13 @@ class Stages:
                 self._choose(note, pool, video)
                 self._localise(note, video)
         except CallEndedError as ended:
-            note.state, note.message = ended.state, str(ended)
+            note.state, note.dropped = ended.state, f"{ended.state}: {ended}"
         return note
 
     def _classify(self, note: Annotation) -> None:
         if self.settings.rules.choice == "script":
-            is_motion = (
-                self._ask(note, "motion", json_reader(Motion, lambda it: it.motion)) == "Yes"
-            )
-            note.type = "motion" if is_motion else "semantic"
+            is_motion = self._ask(note, "motion", json_reader(Motion, lambda it: it.motion))
+            note.type = "motion" if is_motion == "Yes" else "semantic"
         else:
             note.type = self._ask(note, "type", json_reader(Type, lambda it: it.type))
         read = json_reader(Existence, lambda it: it.existence)
@@ -108,61 +95,51 @@ class Stages:
     def _pool(self, note: Annotation, video: Shown) -> list[int]:
         """Return the frames to choose from: those of the clips, or all of the video."""
         num_frames = len(video.jpegs)
-        everything = list(range(num_frames))
+        everything, clips = list(range(num_frames)), range(-(-num_frames // CLIP_SECONDS))
         if note.type == "non_clue":
-            note.clips = list(range(num_clips(num_frames)))
+            note.clips = list(clips)
             return everything
         note.phrase = self._ask(note, "phrase", read_text)
-
-        def describe(clip: int) -> str:
-            return self._caption(note, video, clip)
-
-        note.captions = list(self.map(describe, range(num_clips(num_frames))))
-        note.clips = self._retrieve(note)
+        note.captions = list(self.map(lambda clip: self._caption(note, video, clip), clips))
+        self._retrieve(note)
         if not note.clips and note.existence:
             return everything
-        note.dropped = "" if note.clips else NO_CLUE
+        note.dropped = "" if note.clips else "no clip helps"
         return clip_frames(note.clips, num_frames)
 
     def _caption(self, note: Annotation, video: Shown, clip: int) -> str:
-        frames = clip_frames([clip], len(video.jpegs))
-        if self.settings.asked["caption"].sends == "video":
+        if self.settings.sends_video:
             url = data_url(video.clip_mp4(clip), "video/mp4")
             shown: list[dict[str, Any]] = [{"type": "video_url", "video_url": {"url": url}}]
         else:
-            shown = [_picture(video.jpegs[frame]) for frame in frames]
+            shown = [_picture(video.jpegs[it]) for it in clip_frames([clip], len(video.jpegs))]
         text = self._text("caption", seconds=CLIP_SECONDS, phrase=note.phrase)
         return self.calls.ask("caption", [*shown, text], read_text)
 
-    def _retrieve(self, note: Annotation) -> list[int]:
-        rules = self.settings.rules
+    def _retrieve(self, note: Annotation) -> None:
         # The script beside the data keeps the answer from this stage, the paper does not.
-        answer_line = "" if rules.choice == "script" else f"Answer: {note.answer}\n"
+        is_script = self.settings.rules.choice == "script"
+        captions = (f"**Clip-{clip}**: {text}" for clip, text in enumerate(note.captions))
         text = self._text(
             "retrieve",
             seconds=CLIP_SECONDS,
-            captions=_lines(note.captions, range(len(note.captions))),
+            captions="\n".join(captions),
             question=note.question,
-            answer_line=answer_line,
-            alike_rule=_ALIKE[rules.choice],
+            answer_line="" if is_script else f"Answer: {note.answer}\n",
+            alike="the first two of them" if is_script else "all of them",
         )
 
-        def use(reply: Clips) -> list[int]:
-            clips = reply.numbers(range(len(note.captions)))
-            note.explanation = reply.explanation
-            return clips
+        def use(reply: Clips) -> tuple[list[int], str]:
+            return reply.numbers(len(note.captions)), reply.explanation
 
-        found: list[int] = self.calls.ask("retrieve", [text], json_reader(Clips, use))
-        return found
+        note.clips, note.explanation = self.calls.ask("retrieve", [text], json_reader(Clips, use))
 
     def _choose(self, note: Annotation, pool: Sequence[int], video: Shown) -> None:
-        """Note which frames of the pool are judged, by the question's type."""
-        rules = self.settings.rules
-        dense: set[int] = set()
-        if not rules.thins or (note.type == "motion" and note.clips):
-            dense = set(pool)
-        elif note.type == "both" and note.clips:
-            dense = set(clip_frames(self._motion_clips(note), len(video.jpegs)))
+        """Note which frames are judged, by the question's type."""
+        is_dense = note.type in ("motion", "both") and bool(note.clips)
+        dense = set(pool) if is_dense or self.features is None else set()
+        if note.type == "both" and self.features is not None:
+            pool = range(len(video.jpegs))  # few of the frames elsewhere, too
         sparse = [frame for frame in pool if frame not in dense]
         kept = self._thin([video.jpegs[frame] for frame in sparse]) if sparse else []
         note.candidates = sorted(dense | {sparse[place] for place in kept})
@@ -172,46 +149,30 @@ class Stages:
         """Return the places of the pictures that are kept, at least one."""
         assert self.features is not None, "it is there where frames are thinned"
         rules, features = self.settings.rules, self.features(jpegs)
+        scene, diversity = rules.scene_threshold, rules.diversity_threshold
         if rules.choice == "paper":
-            return thin_as_paper(features, scene_threshold=rules.scene_threshold)
-        return thin_as_script(
-            features,
-            scene_threshold=rules.scene_threshold,
-            diversity_threshold=rules.diversity_threshold,
-        )
-
-    def _motion_clips(self, note: Annotation) -> list[int]:
-        text = self._text(
-            "motion_clips",
-            captions=_lines(note.captions, note.clips),
-            question=note.question,
-            answer=note.answer,
-        )
-        read = json_reader(Clips, lambda reply: reply.numbers(note.clips))
-        found: list[int] = self.calls.ask("motion_clips", [text], read)
-        return found
+            return thin_as_paper(features, scene_threshold=scene)
+        return thin_as_script(features, scene_threshold=scene, diversity_threshold=diversity)
 
     def _localise(self, note: Annotation, video: Shown) -> None:
-        step = self.settings.rules.frames_per_call
-        parts = [note.candidates[at : at + step] for at in range(0, len(note.candidates), step)]
-
-        def judge(frames: Sequence[int]) -> Any:
-            content: list[Any] = []
+        def judge(frames: Sequence[int]) -> list[Verdict]:
+            content: list[dict[str, Any]] = []
             for frame in frames:
                 content.append({"type": "text", "text": f"Frame {frame}:"})
                 content.append(_picture(video.jpegs[frame]))
-            numbers = ", ".join(map(str, frames))
-            own = {"question": note.question, "answer": note.answer, "numbers": numbers}
-            content.append(self._text("localise", **own))
+            own = {"question": note.question, "answer": note.answer}
+            content.append(self._text("localise", **own, numbers=", ".join(map(str, frames))))
             read = json_reader(Verdicts, lambda reply: reply.of(frames))
-            return self.calls.ask("localise", content, read)
+            found: list[Verdict] = self.calls.ask("localise", content, read)
+            return found
 
-        verdicts = [one for found in self.map(judge, parts) for one in found]
-        relevant = [one for one in verdicts if one.relevant == "Yes"]
+        step = self.settings.rules.frames_per_call
+        parts = [note.candidates[at : at + step] for at in range(0, len(note.candidates), step)]
+        relevant = [it for found in self.map(judge, parts) for it in found if it.relevant == "Yes"]
         note.frames = [one.frame for one in relevant]
         note.reasons = [one.reason for one in relevant]
         if not note.frames and not note.existence:
-            note.dropped = NO_FRAME
+            note.dropped = "no frame helps"
 
     def _ask(self, note: Annotation, stage: Stage, read: Callable[[str], _Out]) -> _Out:
         """Ask what a question and its answer alone tell."""
@@ -219,11 +180,7 @@ class Stages:
         return self.calls.ask(stage, [text], read)
 
     def _text(self, stage: Stage, **values: object) -> dict[str, str]:
-        return {"type": "text", "text": self.settings.prompts.fill(stage, **values)}
-
-
-def _lines(captions: Sequence[str], clips: Iterable[int]) -> str:
-    return "\n".join(f"**Clip-{clip}**: {captions[clip]}" for clip in clips)
+        return {"type": "text", "text": fill(self.settings.prompts[stage], **values)}
 
 
 def _picture(jpeg: bytes) -> dict[str, Any]:

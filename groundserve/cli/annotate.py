@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,14 +13,14 @@ import typer
 
 from groundserve.annotate.annotator import AnnotateSource
 from groundserve.annotate.audit import AUDIT, read_audit, write_audit
-from groundserve.annotate.estimate import default_rates, estimate, measure, recorded_rates
-from groundserve.annotate.items import read_items as read_rows
-from groundserve.annotate.outputs import ALL, KEPT, SPANS, read_items, write_outputs
+from groundserve.annotate.estimate import estimate_run
+from groundserve.annotate.items import ItemParser
+from groundserve.annotate.outputs import KEPT, Item, read_items, write_outputs
 from groundserve.annotate.review import write_review
 from groundserve.batch.group_scorer import Work
 from groundserve.batch.ray_pool import Workers
-from groundserve.batch.report import Tile, write_report
-from groundserve.batch.row import BadRow, Row
+from groundserve.batch.report import write_report
+from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
 from groundserve.batch.status import read_status
 from groundserve.cli._forms import RUN, forms_of
 from groundserve.cli._options import AsJson, grouped
@@ -33,10 +33,8 @@ from groundserve.options import AnswerOptions
 from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.storage import open_storage, split_place
 
-_AUDIT = "audit"
-
 app = typer.Typer(
-    cls=forms_of(_AUDIT),
+    cls=forms_of(AUDIT),
     rich_markup_mode="rich",
     help="Make training data from videos; annotate audit DIR FILE: what people say of a sample.",
 )
@@ -69,11 +67,9 @@ class AnnotateJob:
 
     def work(self, engine_id: str) -> Work:
         """Return how rows are annotated, a question at a time."""
+        seconds = self.given.timeout_seconds
         return Work(
-            source=self.source,
-            engine_id=engine_id,
-            deadline_seconds=self.given.timeout_seconds,
-            max_queries=1,
+            source=self.source, engine_id=engine_id, deadline_seconds=seconds, max_queries=1
         )
 
 
@@ -83,44 +79,37 @@ def command(*, given: AnnotateOptions) -> None:
     """Make training data from videos, as the VidThinker pipeline does.
 
     Models behind OpenAI-compatible endpoints describe clips, retrieve those
-    that a question needs, and judge their frames. --checkpoint, --engines or
-    --server name a second grounder, of ours, which must agree. The run goes on
-    by --resume, and no answered call is paid twice. docs/annotate.md
+    that a question needs, and judge their frames. --checkpoint or --engines
+    name a second grounder, of ours, which must agree. The run goes on by
+    --resume, and no answered call is paid twice. docs/annotate.md
 
     Example: [bold]groundserve annotate videos.jsonl --out run
     --endpoint http://127.0.0.1:8000/v1 --model my-vlm --engines videoitg-gpu[/bold]
     """
-    settings, prices = given.settings(), given.prices()
-    rows = read_rows(given.manifest, is_folder=_is_folder(given.manifest))
+    settings, options = given.settings(), AnswerOptions()
+    filesystem, path = split_place(given.manifest)
+    if os.path.isdir(path) if filesystem is None else filesystem.isdir(path):
+        rows = rows_of_folder(given.manifest, (), defaults=options)
+    else:
+        rows = read_manifest(given.manifest, defaults=options, parser=ItemParser)
     if not 0 <= given.min_agreement <= 1:
         raise InvalidRequestError(f"--min-agreement must be in [0, 1], got {given.min_agreement:g}")
-    if given.dry_run:
-        rates, each = default_rates(settings), float(given.proposals)
-        if given.recorded is not None:
-            rates, each = recorded_rates(open_storage(given.recorded))
-        found = estimate(measure(rows, questions_per_proposal=each), rates, settings, prices)
-        print_json(found) if given.as_json else _print_estimate(found)
+    if given.dry_run is not None:
+        _print(estimate_run(rows, open_storage(given.dry_run), given.prices()), given.as_json)
         return
-    if settings.verifier is not None:
-        settings = replace(settings, verifier_id=str(settings.verifier.identity()["id"]))
-    place = open_storage(given.out).place
     job = AnnotateJob(
         given=given,
-        source=AnnotateSource(settings=settings.shared_by(given.workers), place=place),
-        options=AnswerOptions(),
+        source=AnnotateSource(settings=settings, place=open_storage(given.out).place),
+        options=options,
         workers=Workers(count=given.workers),
     )
-    _, summary = run_rows(job, rows, lambda: _finish(given, prices))
-    status = read_status(given.out)
-    counts = {name: getattr(status, name) for name in ("num_rows", "num_done", "num_failed")}
-    if given.as_json:
-        print_json({**counts, "failures": dict(status.failures), **summary})
-        return
-    print_counts(status)
-    _print_summary(summary)
+    _, found = run_rows(job, rows, lambda: _finish(given))
+    if not given.as_json:
+        print_counts(read_status(given.out))
+    _print(found, given.as_json)
 
 
-@app.command(_AUDIT)
+@app.command(AUDIT)
 def audit(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Run directory.")],
     export: Annotated[
@@ -132,64 +121,37 @@ def audit(
 
     Example: [bold]groundserve annotate audit run export.json[/bold]
     """
-    judged = asdict(read_audit(export))
+    judged = read_audit(export)
     open_storage(directory).write(f"{AUDIT}/judged.json", json.dumps(judged).encode())
+    _print(judged, as_json)
+
+
+def _finish(given: AnnotateOptions) -> dict[str, Any]:
+    storage, least = open_storage(given.out), given.min_agreement
+
+    def items() -> Iterator[Item]:
+        return read_items(storage, min_agreement=least)
+
+    found = write_outputs(storage, min_agreement=least, prices=given.prices())
+    write_review(storage, items())
+    found["audited"] = write_audit(storage, items(), video_url=given.audit_url)
+    tiles = [(name.replace("_", " "), _shown(it), "") for name, it in found.items() if _is_one(it)]
+    report = write_report(given.out, more=tiles)
+    return {**found, "training_data": f"{storage.place}/{KEPT}", "report": report}
+
+
+def _print(found: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(judged)
+        print_json(dict(found))
         return
-    for name, value in judged.items():
-        print_line(f"{name.replace('_', ' '):20} {'-' if value is None else f'{value:.4g}'}")
-
-
-def _finish(given: AnnotateOptions, prices: Any) -> dict[str, Any]:
-    storage = open_storage(given.out)
-    summary = write_outputs(storage, min_agreement=given.min_agreement, prices=prices)
-
-    def items() -> Any:
-        return read_items(storage, min_agreement=given.min_agreement)
-
-    review = write_review(storage, items())
-    num_audited = write_audit(storage, items(), video_url=given.audit_url)
-    report = write_report(given.out, more=list(_tiles(summary)))
-    places = {"training_data": KEPT, "training_data_all": ALL, "spans": SPANS}
-    return {
-        **summary,
-        "audited": num_audited,
-        **{name: f"{storage.place}/{file}" for name, file in places.items()},
-        "review": review,
-        "audit": f"{storage.place}/{AUDIT}/tasks.json",
-        "report": report,
-    }
-
-
-def _tiles(summary: Mapping[str, Any]) -> list[Tile]:
-    dropped = ", ".join(f"{count} {why}" for why, count in summary["dropped"].items())
-    tiles = [
-        ("annotations kept", f"{summary['kept']:,}", f"of {summary['annotations']:,}; {dropped}"),
-        ("calls of models", f"{summary['calls']:,}", ""),
-        ("prompt tokens", f"{summary['prompt_tokens']:,}", ""),
-        ("completion tokens", f"{summary['completion_tokens']:,}", ""),
-    ]
-    if summary["cost"] is not None:
-        each = summary["cost_per_video_hour"] or 0.0
-        tiles.append(("cost", f"{summary['cost']:,.4g}", f"{each:,.4g} an hour of video"))
-    return tiles
-
-
-def _print_summary(summary: Mapping[str, Any]) -> None:
-    for name, value, about in _tiles(summary):
-        print_line(f"{name:18} {value}{f' ({about})' if about else ''}")
-    for name in ("training_data", "training_data_all", "spans", "review", "audit", "report"):
-        print_line(f"{name.replace('_', ' '):18} {summary[name] or 'none'}")
-
-
-def _print_estimate(found: Mapping[str, Any]) -> None:
     for name, value in found.items():
-        if not isinstance(value, dict):
-            shown = "-" if value is None else f"{value:,.6g}"
-            print_line(f"{name.replace('_', ' '):20} {shown}")
+        if _is_one(value):
+            print_line(f"{name.replace('_', ' '):20} {_shown(value)}")
 
 
-def _is_folder(place: str) -> bool:
-    filesystem, path = split_place(place)
-    return bool(os.path.isdir(path) if filesystem is None else filesystem.isdir(path))
+def _is_one(value: object) -> bool:
+    return isinstance(value, int | float | str)
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:,.6g}"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 
-from groundserve.annotate.prompts import Prompts
-from groundserve.annotate.rules import Choice, Rules, Stage
-from groundserve.annotate.settings import Asking, Sends, Settings, by_stage
+from groundserve.annotate.prompts import read_prompts
+from groundserve.annotate.rules import Choice, Rules
+from groundserve.annotate.settings import STAGES, Settings, by_stage
 from groundserve.batch.engines import EngineSource
 from groundserve.cli._options import AsJson, Checkpoint, made_of
 from groundserve.engines.manifest import Manifest
@@ -23,8 +22,6 @@ from groundserve.options import Head
 from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.strict_json import parse_object
 
-_STAGES: tuple[Stage, ...] = get_args(Stage)
-_EACH = "[STAGE,...=]"
 _RULES = Rules()
 
 
@@ -40,55 +37,38 @@ class AnnotateOptions:
             "folder of videos. Where there is no question some are proposed.",
         ),
     ]
-    out: Annotated[
-        str, typer.Option(help="Run directory: an empty or new folder, or a URL such as s3://...")
-    ]
+    out: Annotated[str, typer.Option(help="Run directory, or a URL such as s3://...")]
     endpoint: Annotated[
         list[str],
         typer.Option(
-            metavar=f"{_EACH}URL",
+            metavar="[STAGE,...=]URL",
             help="OpenAI-compatible endpoint up to /v1, of all stages or of some "
-            f"({', '.join(_STAGES)}); several of the same stages share its calls.",
+            f"({', '.join(STAGES)}); several share the calls.",
         ),
     ]
     model: Annotated[
-        list[str], typer.Option(metavar=f"{_EACH}NAME", help="The model, as the endpoint calls it.")
+        list[str], typer.Option(metavar="[STAGE,...=]NAME", help="As the endpoint calls it.")
     ]
-    sends: Annotated[
-        list[str],
-        typer.Option(
-            metavar=f"{_EACH}WHAT",
-            help="frames, or video: the gateway's text families want caption=video.",
-        ),
-    ] = ("frames",)  # type: ignore[assignment]  # a list cannot be a field's default
-    no_schema: Annotated[
-        bool,
-        typer.Option("--no-schema", help="Send no response_format, which some endpoints refuse."),
-    ] = False
     api_key_env: Annotated[
         list[str],
         typer.Option(
-            metavar=f"{_EACH}NAME", help="Environment variable with the API key, if there is one."
+            metavar="[STAGE,...=]NAME", help="Environment variable with the key, if there is one."
         ),
-    ] = ("OPENAI_API_KEY",)  # type: ignore[assignment]
+    ] = ("OPENAI_API_KEY",)  # type: ignore[assignment]  # a list cannot be a field's default
+    send_video: Annotated[
+        bool, typer.Option("--send-video", help="Show clips as videos, as the gateway wants them.")
+    ] = False
     body: Annotated[
         str | None,
         typer.Option(help="JSON object of fields to add to each request; null removes one."),
     ] = None
     prompts: Annotated[
-        Path | None,
-        typer.Option(help="Folder of STAGE.txt files that replace the prompts that come with it."),
+        Path | None, typer.Option(help="Folder of STAGE.txt files in place of the package's.")
     ] = None
     choice: Annotated[
-        str,
-        typer.Option(
-            help="How frames are chosen: paper, script (as published with the data), or all (of "
-            "the retrieved clips, without CLIP)."
-        ),
+        str, typer.Option(help=f"How frames are chosen: {', '.join(get_args(Choice))}.")
     ] = _RULES.choice
-    longest_side: Annotated[
-        int, typer.Option(help="Pixels that a picture's longer side is shrunk to.")
-    ] = _RULES.longest_side
+    longest_side: Annotated[int, typer.Option(help="Pixels of a picture.")] = _RULES.longest_side
     frames_per_call: Annotated[
         int, typer.Option(help="Frames that are judged in one call; 1 is the paper's way.")
     ] = _RULES.frames_per_call
@@ -99,127 +79,79 @@ class AnnotateOptions:
         str, typer.Option(help="CLIP model that thins frames: a directory or hub id.")
     ] = _RULES.clip_model
     checkpoint: Checkpoint = None
-    engines: Annotated[Path | None, typer.Option(help="Second grounder: an engine directory.")] = (
-        None
-    )
-    server: Annotated[
-        str | None,
-        typer.Option(help="Second grounder: a running server that scores, grpc://HOST:PORT."),
-    ] = None
+    engines: Annotated[Path | None, typer.Option(help="Second grounder: engines.")] = None
     min_agreement: Annotated[
         float, typer.Option(help="Least agreement of both grounders that keeps an annotation.")
     ] = 0.5
     audit_url: Annotated[
         str, typer.Option(help="What comes before a video's name in Label Studio.")
     ] = "/data/local-files/?d="
-    concurrency: Annotated[
-        int, typer.Option(help="Calls at one time, of all workers together.")
-    ] = 8
+    concurrency: Annotated[int, typer.Option(help="Calls at one time, of all workers.")] = 8
     calls_per_minute: Annotated[
-        float | None, typer.Option(help="Most calls a minute, of all workers together.")
+        float | None, typer.Option(help="Most calls a minute, of all workers.")
     ] = None
-    max_tries: Annotated[int, typer.Option(help="Tries for one call.")] = 3
+    call_tries: Annotated[int, typer.Option(help="Tries for one call.")] = 3
     call_seconds: Annotated[float, typer.Option(help="Longest silence of one try.")] = 120.0
-    price_in: Annotated[
-        list[str] | None,
-        typer.Option(metavar=f"{_EACH}PRICE", help="Of a million prompt tokens, in any currency."),
-    ] = None
-    price_out: Annotated[
-        list[str] | None,
-        typer.Option(metavar=f"{_EACH}PRICE", help="The same of a million tokens of replies."),
-    ] = None
+    price_in: Annotated[float | None, typer.Option(help="Of a million prompt tokens.")] = None
+    price_out: Annotated[float | None, typer.Option(help="The same of replies.")] = None
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Estimate calls, tokens and cost, and ask nobody."),
-    ] = False
-    recorded: Annotated[
         str | None,
-        typer.Option(help="With --dry-run: run directory that was made, to estimate by."),
+        typer.Option(metavar="RUN", help="Ask nobody; estimate calls, tokens and cost by a run."),
     ] = None
     resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with the run in --out: what is missing or failed."),
+        bool, typer.Option("--resume", help="Go on with the run in --out: what is left or failed.")
     ] = False
     workers: Annotated[int, typer.Option(help="Processes that annotate.")] = 1
-    max_attempts: Annotated[int, typer.Option(help="Tries for one row, over all attempts.")] = 3
-    timeout_seconds: Annotated[
-        float, typer.Option(help="Longest time of one question about a video.")
-    ] = 3600.0
+    max_attempts: Annotated[int, typer.Option(help="Tries for one row, in all attempts.")] = 3
+    timeout_seconds: Annotated[float, typer.Option(help="Longest time of one row.")] = 3600.0
     as_json: AsJson = False
 
     def settings(self) -> Settings:
-        """Return what is asked of whom; the second grounder's identity is not known yet."""
-        urls, models = by_stage(self.endpoint, "--endpoint"), by_stage(self.model, "--model")
-        sends, keys = by_stage(self.sends, "--sends"), by_stage(self.api_key_env, "--api-key-env")
-        body = {} if self.body is None else parse_object(self.body, "--body")
-        asked: dict[Stage, Asking] = {}
-        for stage in _STAGES:
-            (model,) = _single(models[stage], "--model")
-            (key,) = _single(keys[stage], "--api-key-env")
-            endpoints = tuple(
+        """Return what each worker asks of whom."""
+        if self.choice not in get_args(Choice):
+            known = ", ".join(get_args(Choice))
+            raise InvalidRequestError(f"--choice must be one of {known}, got {self.choice}")
+        models, keys = by_stage(self.model, "--model"), by_stage(self.api_key_env, "--api-key-env")
+        endpoints = {
+            stage: tuple(
                 EndpointOptions(
                     url=url,
-                    model=model,
-                    max_tokens=1,
-                    api_key=os.environ.get(key) or None,
-                    body=body,
-                    max_attempts=self.max_tries,
+                    model=models[stage][-1],
+                    max_tokens=1,  # each stage has its own
+                    api_key=os.environ.get(keys[stage][-1]) or None,
+                    body={} if self.body is None else parse_object(self.body, "--body"),
+                    max_attempts=self.call_tries,
                     timeout_seconds=self.call_seconds,
                 )
-                for url in urls[stage]
+                for url in urls
             )
-            sent: Sends = _one_of("--sends", sends[stage][-1], get_args(Sends))
-            asked[stage] = Asking(endpoints=endpoints, sends=sent, has_schema=not self.no_schema)
-        choice: Choice = _one_of("--choice", self.choice, get_args(Choice))
+            for stage, urls in by_stage(self.endpoint, "--endpoint").items()
+        }
+        verifier, rate = self._verifier(), self.calls_per_minute
         return Settings(
-            rules=made_of(vars(self) | {"choice": choice}, Rules),
-            prompts=Prompts.read(self.prompts),
-            asked=asked,
-            verifier=self._verifier(),
-            concurrency=self.concurrency,
-            calls_per_minute=self.calls_per_minute,
+            rules=made_of(vars(self), Rules),
+            prompts=read_prompts(self.prompts),
+            endpoints=endpoints,
+            sends_video=self.send_video,
+            verifier=verifier,
+            verifier_id="" if verifier is None else str(verifier.identity()["id"]),
+            concurrency=self.concurrency // max(1, self.workers),
+            calls_per_minute=None if rate is None else rate / max(1, self.workers),
         )
 
-    def prices(self) -> Mapping[Stage, Prices] | None:
-        """Return what tokens cost by stage; None where nobody said."""
+    def prices(self) -> Prices | None:
+        """Return what tokens cost; None where nobody said."""
         if self.price_in is None and self.price_out is None:
             return None
-        if self.price_in is None or self.price_out is None:
-            raise InvalidRequestError("--price-in and --price-out go together")
-        given = [by_stage(self.price_in, "--price-in"), by_stage(self.price_out, "--price-out")]
-        try:
-            return {
-                stage: Prices(
-                    prompt=float(given[0][stage][-1]), completion=float(given[1][stage][-1])
-                )
-                for stage in _STAGES
-            }
-        except ValueError as error:
-            raise InvalidRequestError(f"--price-in and --price-out: {error}") from None
+        return Prices(prompt=self.price_in or 0.0, completion=self.price_out or 0.0)
 
     def _verifier(self) -> EngineSource | None:
-        if self.checkpoint is None and self.engines is None and self.server is None:
-            return None
-        head: Head = "frames"
         if self.checkpoint is not None:
-            head = checkpoint_family(self.checkpoint).head
+            head: Head = checkpoint_family(self.checkpoint).head
         elif self.engines is not None:
-            head = Manifest.load(self.engines).seam.head
-        servers = () if self.server is None else (self.server,)
-        source = EngineSource(
-            checkpoint=self.checkpoint, engines=self.engines, servers=servers, head=head
-        )
+            head = cast(Head, Manifest.load(self.engines).seam.head)
+        else:
+            return None
+        source = EngineSource(checkpoint=self.checkpoint, engines=self.engines, head=head)
         source.check()
         return source
-
-
-def _single(values: list[str], option: str) -> list[str]:
-    if len(values) > 1:
-        raise InvalidRequestError(f"{option} must be given once for each stage, got {values}")
-    return values
-
-
-def _one_of(option: str, value: str, known: tuple[Any, ...]) -> Any:
-    if value not in known:
-        raise InvalidRequestError(f"{option} must be one of {', '.join(known)}, got {value}")
-    return value

@@ -34,36 +34,21 @@ from groundserve.storage import open_storage
 _Finished = TypeVar("_Finished")
 
 
-class RowsJob(Protocol):
-    """What can be run row by row, in a run directory."""
-
+class _RowsJob(Protocol):
     @property
-    def given(self) -> Any:
-        """The options: `out`, `manifest`, `resume`, `max_attempts`."""
-
+    def given(self) -> Any: ...
     @property
-    def source(self) -> Any:
-        """What answers; it says its `identity`."""
-
+    def source(self) -> Any: ...
     @property
-    def options(self) -> RowOptions:
-        """Of rows that have none of their own."""
-
+    def options(self) -> RowOptions: ...
     @property
-    def workers(self) -> Workers:
-        """How many there are."""
-
+    def workers(self) -> Workers: ...
     @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the results beside engines, as fields of a `Fingerprint`."""
-
+    def settings(self) -> dict[str, Any]: ...
     def admit(
         self, rows: Iterable[Row | BadRow], engine: Mapping[str, Any]
-    ) -> Iterable[Row | BadRow]:
-        """Return the rows, those that these engines cannot be asked as broken ones."""
-
-    def work(self, engine_id: str) -> Work:
-        """Return how rows are worked on."""
+    ) -> Iterable[Row | BadRow]: ...
+    def work(self, engine_id: str) -> Work: ...
 
 
 def run_batch(job: BatchJob, rows: Iterable[Row | BadRow]) -> None:
@@ -81,7 +66,7 @@ def run_batch(job: BatchJob, rows: Iterable[Row | BadRow]) -> None:
 
 
 def run_rows(
-    job: RowsJob, rows: Iterable[Row | BadRow], finish: Callable[[], _Finished]
+    job: _RowsJob, rows: Iterable[Row | BadRow], finish: Callable[[], _Finished]
 ) -> tuple[Tally, _Finished]:
     """Run a checked job to its end and finish it; a signal ends both in order, and the command."""
     tally = Tally()
@@ -95,7 +80,7 @@ def run_rows(
             raise typer.Exit(128 + caught[-1]) from None
 
 
-def _how_to_go_on(job: RowsJob) -> str:
+def _how_to_go_on(job: _RowsJob) -> str:
     status = read_status(job.given.out)
     if status.state == "empty":
         return "stopped before the run began; nothing was written"
@@ -127,7 +112,7 @@ def _answer(status: Status, tally: Tally, *, seconds: float) -> dict[str, Any]:
 
 
 def _run(
-    job: RowsJob,
+    job: _RowsJob,
     rows: Iterable[Row | BadRow],
     tally: Tally,
     on_event: Callable[[Event], None],

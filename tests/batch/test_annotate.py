@@ -92,7 +92,7 @@ def test_a_run_is_of_one_contract_and_costs_what_was_estimated(tmp_path, digit_s
         num_asked = len(server.requests)
         dry = run_cli(
             *words(manifest, tmp_path / "run", server.url, *prices),
-            *("--dry-run", "--recorded", tmp_path / "pilot"),
+            *("--dry-run", tmp_path / "pilot"),
         )
         assert dry.code == 0, dry.stderr
         assert len(server.requests) == num_asked
@@ -103,7 +103,7 @@ def test_a_run_is_of_one_contract_and_costs_what_was_estimated(tmp_path, digit_s
         for name in ("calls", "prompt_tokens", "completion_tokens", "cost"):
             assert estimate[name] == pytest.approx(took[name], rel=0.05), name
         assert took["kept"] == len(records)
-        assert "calls of models" in (tmp_path / "run" / "report.html").read_text()
+        assert "prompt tokens" in (tmp_path / "run" / "report.html").read_text()
 
         prompts = tmp_path / "prompts"
         prompts.mkdir()

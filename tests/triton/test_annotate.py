@@ -35,7 +35,7 @@ def test_a_text_family_behind_the_gateway_describes_the_clips(answering, video_r
         words = ["annotate", manifest, "--out", out, "--choice", "all", "--json"]
         words += ["--endpoint", server.url, "--model", "digits"]
         words += ["--endpoint", f"caption={client.server.url}/v1", "--model", "caption=vtimellm"]
-        words += ["--sends", "caption=video", "--sends", "frames"]
+        words += ["--send-video"]
         told = run_cli(*words)
     assert told.code == 0, told.stderr
     summary = json.loads(told.stdout.splitlines()[-1])

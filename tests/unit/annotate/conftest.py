@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from groundserve.annotate.annotator import AnnotateSource, Annotator, read_annotations
+from groundserve.annotate.annotator import AnnotateSource, read_annotations
 from groundserve.annotate.items import ItemParser
-from groundserve.annotate.prompts import Prompts
-from groundserve.annotate.rules import Rules, Stage
-from groundserve.annotate.settings import Asking, Settings
+from groundserve.annotate.prompts import read_prompts
+from groundserve.annotate.rules import Rules
+from groundserve.annotate.settings import STAGES, Settings
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
@@ -50,14 +50,14 @@ def settings(url: str, *, choice: str = "all", **changes: Any) -> Settings:
         url=url, model="digits", max_tokens=1, max_attempts=3, timeout_seconds=20
     )
     rules = Rules(choice=choice, **changes.pop("rules", {}))
-    asked = dict.fromkeys(get_args(Stage), Asking(endpoints=(endpoint,)))
-    return Settings(rules=rules, prompts=Prompts.read(), asked=asked, **changes)
+    endpoints = dict.fromkeys(STAGES, (endpoint,))
+    return Settings(rules=rules, prompts=read_prompts(), endpoints=endpoints, **changes)
 
 
 class Bench:
     """An endpoint that knows the set, and an annotator that asks it."""
 
-    def __init__(self, server: ChatServer, annotator: Annotator, digit_set: DigitSet) -> None:
+    def __init__(self, server: ChatServer, annotator: Any, digit_set: DigitSet) -> None:
         self.server, self.annotator, self.set = server, annotator, digit_set
 
     def annotate(self, record: dict[str, Any]) -> Any:

@@ -16,7 +16,6 @@ def at(*degrees):
 @pytest.mark.parametrize(
     ("degrees", "kept"),
     [
-        pytest.param([], [], id="none"),
         pytest.param([0], [0], id="one"),
         pytest.param([0, 5, 10], [0], id="one_scene"),
         pytest.param([0, 20, 40, 60], [0, 2], id="slow_turn_is_seen_from_the_last_kept"),
@@ -24,14 +23,12 @@ def at(*degrees):
     ],
 )
 def test_the_papers_compares_with_the_last_one_kept(degrees, kept):
-    features = at(*degrees) if degrees else np.zeros((0, 2))
-    assert thin_as_paper(features, scene_threshold=SCENE) == kept
+    assert thin_as_paper(at(*degrees), scene_threshold=SCENE) == kept
 
 
 @pytest.mark.parametrize(
     ("degrees", "kept"),
     [
-        pytest.param([], [], id="none"),
         pytest.param([0, 5, 10], [0], id="one_scene"),
         # Each is like the one before; the last is not like the first, and is added at the end.
         pytest.param([0, 20, 40, 60], [0, 3], id="slow_turn_is_not_seen_until_the_end"),
@@ -43,6 +40,5 @@ def test_the_papers_compares_with_the_last_one_kept(degrees, kept):
     ],
 )
 def test_the_scripts_compares_with_the_one_before_and_jumps(degrees, kept):
-    features = at(*degrees) if degrees else np.zeros((0, 2))
-    found = thin_as_script(features, scene_threshold=SCENE, diversity_threshold=DIVERSITY)
+    found = thin_as_script(at(*degrees), scene_threshold=SCENE, diversity_threshold=DIVERSITY)
     assert found == kept
