@@ -157,7 +157,7 @@ class Annotator(Closing):
                 generated_tokens=0,
                 seed=None,
                 time_range_seconds=None,
-                stop_reasons=("eos",) * len(answers),
+                stop_reasons=tuple(one.stop_reason for one in answers),
                 is_read=(True,) * len(answers),
             ),
         )

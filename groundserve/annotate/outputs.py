@@ -119,7 +119,8 @@ def read_spending(storage: Storage) -> dict[str, Counter[str]]:
 
 def cost_of(total: dict[str, int], prices: Prices | None) -> float | None:
     """Return what tokens cost; None without prices."""
-    return prices and prices.cost(**{name: total[name] for name in COUNTS[1:]})
+    tokens = {name: total[name] for name in COUNTS[1:]}
+    return None if prices is None else prices.cost(**tokens)
 
 
 def _record(item: Item) -> dict[str, Any]:

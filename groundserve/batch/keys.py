@@ -107,7 +107,8 @@ class Fingerprint:
             del values["engine_id"]
         found: dict[str, object] = {_NAMES.get(name, name): it for name, it in values.items()}
         found |= {f"--{name.replace('_', '-')}": value for name, value in options.items()}
-        return found | contract
+        found |= contract
+        return found
 
     @cached_property
     def result_parts(self) -> tuple[str | float, ...]:

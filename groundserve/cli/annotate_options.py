@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, get_args
 
 import typer
 
@@ -149,7 +149,7 @@ class AnnotateOptions:
         if self.checkpoint is not None:
             head: Head = checkpoint_family(self.checkpoint).head
         elif self.engines is not None:
-            head = cast(Head, Manifest.load(self.engines).seam.head)
+            head = Manifest.load(self.engines).seam.head
         else:
             return None
         source = EngineSource(checkpoint=self.checkpoint, engines=self.engines, head=head)
