@@ -52,7 +52,9 @@ class Settings:
 
     def fields(self, stage: Stage) -> dict[str, Any]:
         """Return what a stage's requests have beside the model and the message."""
-        fields: dict[str, Any] = {"top_p": 0.1, "max_tokens": _MAX_TOKENS.get(stage, 64)}
+        fields: dict[str, Any] = {"max_tokens": _MAX_TOKENS.get(stage, 64)}
+        if not (self.sends_video and stage == "caption"):
+            fields["top_p"] = 0.1  # which the gateway refuses beside a temperature of 0
         if stage in MODELS:
             schema = {"name": stage, "strict": True, "schema": MODELS[stage].model_json_schema()}
             fields["response_format"] = {"type": "json_schema", "json_schema": schema}
