@@ -1,6 +1,7 @@
 """Are annotations right that a model made which is wrong at a known rate; what is learnt of them?
 
     python -m benchmarks.annotate --out JSON --work FOLDER [--noise 0.1] [--steps 60]
+        [--parts agreement,training]
 
 MovingDigits, annotated by `groundserve annotate` from an endpoint that is given the truth: of its
 answers about clips and frames a share are those to another question of the same video.
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._command import positive, run
+from benchmarks._command import list_of, positive, run
 from benchmarks._report import write_report
 from tests.support.digits_llm import DigitsLlm, Record, write_manifest
 from tests.unit.evaluation.qa.chat_server import ChatServer
@@ -197,24 +198,21 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.1)
     parser.add_argument("--num-videos", type=positive, default=20)
     parser.add_argument("--steps", type=positive, default=60)
+    parser.add_argument("--parts", type=list_of(str), default=["agreement", "training"])
     given = parser.parse_args()
-    work = given.work.absolute()
-    usual = make_set(work / "usual", split="validation", seed=21, num_videos=given.num_videos)
-    out = work / "usual-run"
-    summary = annotate(usual, work / "usual", out, noise=given.noise, checkpoint=_DIGITS)
-    results = {
-        "noise": given.noise,
-        "agreement": measure(usual, out),
-        "summary": {name: value for name, value in summary.items() if not _is_place(value)},
-        "training": measure_training(
-            work, noise=given.noise, steps=given.steps, num_videos=given.num_videos
-        ),
-    }
+    work, noise, num_videos = given.work.absolute(), given.noise, given.num_videos
+    results: dict[str, Any] = {"noise": noise}
+    if "agreement" in given.parts:
+        usual, out = work / "usual", work / "usual-run"
+        records = make_set(usual, split="validation", seed=21, num_videos=num_videos)
+        summary = annotate(records, usual, out, noise=noise, checkpoint=_DIGITS)
+        figures = {name: it for name, it in summary.items() if not isinstance(it, str)}
+        results["agreement"] = {**measure(records, out), "summary": figures}
+    if "training" in given.parts:
+        results["training"] = measure_training(
+            work, noise=noise, steps=given.steps, num_videos=num_videos
+        )
     write_report(given.out, "are annotations of a noisy model right, and learnt from", results)
-
-
-def _is_place(value: object) -> bool:
-    return isinstance(value, str)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +16,6 @@ import pytest
 from groundserve.annotate.annotator import read_annotations
 from tests.batch.jobs import final_set
 from tests.batch.kills import Killed
-from tests.cli.command import run_cli
 from tests.support.digits_llm import FAULTS, DigitsLlm, write_manifest
 from tests.unit.evaluation.qa.chat_server import ChatServer
 from train.digits.dataset import write_grounding_set
@@ -35,6 +35,12 @@ def words(manifest, out, url, *more):
     given = ["annotate", manifest, "--out", out, "--endpoint", url, "--model", "digits"]
     given += ["--choice", "all", "--call-seconds", "2", "--concurrency", "4", *more]
     return [str(word) for word in given]
+
+
+def groundserve(*given):
+    """Run a command in a process of its own: Ray leaves some of its processes to whoever calls."""
+    command = [sys.executable, "-m", "groundserve", *map(str, given)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def annotations(out: Path):
@@ -87,18 +93,18 @@ def test_a_run_is_of_one_contract_and_costs_what_was_estimated(tmp_path, digit_s
     with ChatServer(DigitsLlm(records, root)) as server:
         half = write_manifest(records[: len(records) // 2], root / "half.jsonl")
         prices = ("--price-in", "0.15", "--price-out", "0.6", "--json")
-        pilot = run_cli(*words(half, tmp_path / "pilot", server.url, *prices))
-        assert pilot.code == 0, pilot.stderr
+        pilot = groundserve(*words(half, tmp_path / "pilot", server.url, *prices))
+        assert pilot.returncode == 0, pilot.stderr
         num_asked = len(server.requests)
-        dry = run_cli(
+        dry = groundserve(
             *words(manifest, tmp_path / "run", server.url, *prices),
             *("--dry-run", tmp_path / "pilot"),
         )
-        assert dry.code == 0, dry.stderr
+        assert dry.returncode == 0, dry.stderr
         assert len(server.requests) == num_asked
         assert not (tmp_path / "run").exists()
-        told = run_cli(*words(manifest, tmp_path / "run", server.url, *prices))
-        assert told.code == 0, told.stderr
+        told = groundserve(*words(manifest, tmp_path / "run", server.url, *prices))
+        assert told.returncode == 0, told.stderr
         estimate, took = (json.loads(one.stdout.splitlines()[-1]) for one in (dry, told))
         for name in ("calls", "prompt_tokens", "completion_tokens", "cost"):
             assert estimate[name] == pytest.approx(took[name], rel=0.05), name
@@ -110,13 +116,13 @@ def test_a_run_is_of_one_contract_and_costs_what_was_estimated(tmp_path, digit_s
         (prompts / "caption.txt").write_text("Say what you see.")
         num_asked = len(server.requests)
         changed = ("--resume", "--prompts", prompts, "--frames-per-call", "4")
-        refused = run_cli(*words(manifest, tmp_path / "run", server.url, *changed))
-        assert refused.code == 2
+        refused = groundserve(*words(manifest, tmp_path / "run", server.url, *changed))
+        assert refused.returncode == 2
         assert "prompt caption: " in refused.stderr
         assert "frames-per-call: 16 before, 4 now" in refused.stderr
         assert "prompt retrieve" not in refused.stderr
-        again = run_cli(*words(manifest, tmp_path / "run", server.url, "--resume"))
-        assert again.code == 0, again.stderr
+        again = groundserve(*words(manifest, tmp_path / "run", server.url, "--resume"))
+        assert again.returncode == 0, again.stderr
         assert len(server.requests) == num_asked
 
 
@@ -124,8 +130,8 @@ def test_a_run_is_of_one_contract_and_costs_what_was_estimated(tmp_path, digit_s
 def test_questions_are_proposed_for_a_folder(tmp_path, digit_set):
     root, records, _ = digit_set
     with ChatServer(DigitsLlm(records, root)) as server:
-        llm = run_cli(*words(root, tmp_path / "run", server.url, "--proposals", "2", "--json"))
-    assert llm.code == 0, llm.stderr
+        llm = groundserve(*words(root, tmp_path / "run", server.url, "--proposals", "2", "--json"))
+    assert llm.returncode == 0, llm.stderr
     found = json.loads((tmp_path / "run" / "annotations.json").read_text())
     assert len(found) == 2 * NUM_VIDEOS
     truth = {(one["video"], one["question"]): one["frame_num"] for one in records}
