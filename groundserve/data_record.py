@@ -16,6 +16,8 @@ Role = Literal["user", "assistant"]
 
 IMAGE_PLACEHOLDER = "<image>"
 """Where a record's text has its image or video."""
+CLIP_SECONDS = 5
+"""What one `clip_num` of VideoITG-40K lasts."""
 MAX_SECONDS = 1e9
 """A longer `duration` is none: 31 years."""
 _ROLES: dict[object, Role] = {"human": "user", "gpt": "assistant"}

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from groundserve.answers import AnswerResult
-from groundserve.batch.engines import EngineSource
 from groundserve.batch.errors import ErrorKind, kind_of
 from groundserve.batch.fetch import FetchError, local_file
 from groundserve.batch.frame_output import FrameOutput, frame_entries, write_frames
@@ -39,6 +38,17 @@ HANG_SECONDS = 30.0
 """By how much either may pass its deadline before its process is ended."""
 
 
+class Source(Protocol):
+    """What workers open, which travels to them."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether servers answer: where they do not, that is no sign of a bad video."""
+
+    def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
+        """Open it in this process, to be used as a context."""
+
+
 class JobError(GroundserveError):
     """No row's fault: the job cannot go on."""
 
@@ -47,9 +57,11 @@ class JobError(GroundserveError):
 class Work:
     """How rows are scored; small, so that it travels to the workers."""
 
-    source: EngineSource
+    source: Source
     engine_id: str
     num_threads: int = 1
+    max_queries: int = Limits().max_queries
+    """Questions of one call, which has the deadline."""
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
     hang_seconds: float = HANG_SECONDS
     span_threshold: float = DEFAULT_SPAN_THRESHOLD
@@ -105,7 +117,7 @@ def score_group(scorer: Scorer | Answerer, group: Group, work: Work) -> Iterator
         ) as path:
             outcomes: Iterator[Outcome] = (
                 outcome
-                for options, queries in group.calls(work.limits.max_queries)
+                for options, queries in group.calls(work.max_queries)
                 for outcome in _ask(scorer, group, path, options, queries, work)
             )
             if work.frames is not None:

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from threading import Event
 from typing import Any, NamedTuple, Self
@@ -71,6 +71,8 @@ class Fingerprint:
     frames: str = ""
     """Where the selected frames go as images, and as what, in words; "" where they do not. No
     result follows from it, but a run has the images of all of its rows, or none."""
+    contract: Mapping[str, str | float] = field(default_factory=dict)
+    """What `engine_id` is a digest of, by name, where users are to be told which part changed."""
     version: str = __version__
     """Decoding, resizing and selecting may differ between two."""
     schema_version: int = SCHEMA_VERSION
@@ -100,10 +102,13 @@ class Fingerprint:
     def settings(self) -> dict[str, object]:
         """All values by the names that users know them by, such as "--top-k"."""
         values = asdict(self)
-        options = values.pop("defaults")
-        return {_NAMES.get(name, name): value for name, value in values.items()} | {
-            f"--{name.replace('_', '-')}": value for name, value in options.items()
-        }
+        options, contract = values.pop("defaults"), values.pop("contract")
+        if contract:
+            del values["engine_id"]
+        found: dict[str, object] = {_NAMES.get(name, name): it for name, it in values.items()}
+        found |= {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+        found |= contract
+        return found
 
     @cached_property
     def result_parts(self) -> tuple[str | float, ...]:

@@ -6,9 +6,9 @@ import io
 import itertools
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from groundserve import extras
 from groundserve.batch.report_facts import Bar, ReportFacts, gather_facts
@@ -24,12 +24,19 @@ _DAY = 86_400.0
 _STATES = {"silent": "silent for long", "stopped": "stopped before its end"}
 
 
-def write_report(place: str, *, price_per_hour: float | None = None) -> str:
+Tile: TypeAlias = tuple[str, str, str]
+"""The name of a figure, its value, and what there is to say of it."""
+
+
+def write_report(
+    place: str, *, price_per_hour: float | None = None, more: Sequence[Tile] = ()
+) -> str:
     """Write DIR/report.html from what is in DIR, of a run that goes on, is dead or done.
 
     Args:
         place: The run directory.
         price_per_hour: Of all machines of the job together; None: no cost is told.
+        more: Figures beside those of every batch.
 
     Returns:
         The report's place.
@@ -38,23 +45,30 @@ def write_report(place: str, *, price_per_hour: float | None = None) -> str:
         InvalidRequestError: See `read_status`.
         RunDirectoryError: It cannot be written.
     """
-    page = make_report(place, price_per_hour=price_per_hour)
+    page = make_report(place, price_per_hour=price_per_hour, more=more)
     storage = open_storage(place)
     storage.write(REPORT_NAME, page.encode("utf-8"))
     return f"{storage.place}/{REPORT_NAME}"
 
 
-def make_report(place: str, *, price_per_hour: float | None = None) -> str:
+def make_report(
+    place: str, *, price_per_hour: float | None = None, more: Sequence[Tile] = ()
+) -> str:
     """Return what `write_report` writes."""
     status = read_status(place)
     facts = gather_facts(open_storage(place), status, price_per_hour=price_per_hour)
-    return render_report(facts, made=_utc(time.time()))
+    return render_report(facts, made=_utc(time.time()), more=more)
 
 
-def render_report(facts: ReportFacts, *, made: str) -> str:
-    """Return the report as one HTML page: no script, nothing to fetch, light and dark."""
+def page_environment() -> Any:
+    """Return jinja2's environment for pages that show what others wrote."""
     jinja2 = extras.load("jinja2", "batch")
-    environment = jinja2.Environment(autoescape=True, finalize=_printable, trim_blocks=True)
+    return jinja2.Environment(autoescape=True, finalize=_printable, trim_blocks=True)
+
+
+def render_report(facts: ReportFacts, *, made: str, more: Sequence[Tile] = ()) -> str:
+    """Return the report as one HTML page: no script, nothing to fetch, light and dark."""
+    jinja2, environment = extras.load("jinja2", "batch"), page_environment()
     environment.filters |= {"clock": clock, "utc": _utc}
     environment.tests["hash"] = lambda text: _HASH.fullmatch(text) is not None
     template = environment.from_string(Path(__file__).with_name("report.html").read_text("utf-8"))
@@ -66,7 +80,7 @@ def render_report(facts: ReportFacts, *, made: str) -> str:
         facts=facts,
         made=made,
         state=_STATES.get(status.state, status.state),
-        tiles=list(_tiles(facts)),
+        tiles=[*_tiles(facts), *more],
         failures=[
             (kind, number, facts.first_failures.get(kind, []))
             for kind, number in sorted(status.failures.items(), key=lambda it: (-it[1], it[0]))
@@ -88,8 +102,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str, str]]:
-    """Yield the name of a figure, its value, and what there is to say of it."""
+def _tiles(facts: ReportFacts) -> Iterator[Tile]:
     status = facts.status
     num_rows = status.num_rows or 0
     yield "rows", f"{num_rows:,}", ""

@@ -80,6 +80,9 @@ class Group:
 class RowParser:
     """Makes rows of the fields of a manifest's lines."""
 
+    columns: tuple[str, ...] = COLUMNS
+    """What is read of a manifest that has columns."""
+
     def __init__(self, base: str, defaults: RowOptions) -> None:
         """`base` is the folder, or its URL, that relative videos start from."""
         _check_unicode("the folder that videos start from", base)

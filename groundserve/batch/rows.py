@@ -42,7 +42,9 @@ _BLOCK_BYTES = 2**16
 _SHOWN_CHARACTERS = 80
 
 
-def read_manifest(place: str, *, defaults: RowOptions) -> Iterator[Row | BadRow]:
+def read_manifest(
+    place: str, *, defaults: RowOptions, parser: type[RowParser] = RowParser
+) -> Iterator[Row | BadRow]:
     """Yield the rows of a manifest in its order; memory is that of one batch of lines.
 
     Columns: `video` and `query`, and maybe `id` (text or a whole number; null is none) and
@@ -62,8 +64,7 @@ def read_manifest(place: str, *, defaults: RowOptions) -> Iterator[Row | BadRow]
             f"a manifest must end in {', '.join(readers)}, got {shown(place)}; for a folder of "
             "videos give questions as well (--query)"
         )
-    parser = RowParser(_folder_of(place), defaults)
-    rows = readers[ending](place, parser)
+    rows = readers[ending](place, parser(_folder_of(place), defaults))
     # Each reader checks the file as a whole before it yields this.
     next(rows)
     return cast("Iterator[Row | BadRow]", rows)
@@ -208,7 +209,7 @@ def _read_parquet(place: str, parser: RowParser) -> Iterator[Row | BadRow | None
                 _check_columns(place, names, parser.kind)
                 yield None
                 position = itertools.count()
-                columns = [name for name in COLUMNS if name in names]
+                columns = [name for name in parser.columns if name in names]
                 for batch in source.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
                     for values in _rows_of(batch):
                         given = values.get("options")

@@ -62,6 +62,10 @@ _COMMANDS = {
         "batch:app",
         "Score a corpus, as a run that resumes; batch status DIR: how far one is.",
     ),
+    "annotate": (
+        "annotate:app",
+        "Make training data from videos; annotate audit DIR FILE: what people say of a sample.",
+    ),
     "eval": (
         "eval:app",
         "Measure how well frames are ranked, spans found and absent things told.",

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
-from typer.core import TyperGroup
 
 from groundserve.batch.ray_pool import Workers
 from groundserve.cli import batch_status
+from groundserve.cli._forms import RUN, forms_of
 from groundserve.cli._options import grouped
 from groundserve.cli.batch_job import BatchJob
 from groundserve.cli.batch_options import BatchOptions
 from groundserve.cli.batch_run import run_batch
 
-_RUN = "run"
-_SPEECH = ("--quiet", "--verbose")
-
-
-class _TwoForms(TyperGroup):
-    """`batch MANIFEST ...`, and `batch status ...` where the first word is that."""
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
-    ) -> Any:
-        first = next((word for word in args if word not in _SPEECH), None)
-        if first == batch_status.NAME:
-            return super().make_context(info_name, args, parent, **extra)
-        return self.commands[_RUN].make_context(info_name, args, parent, **extra)
-
-
 app = typer.Typer(
-    cls=_TwoForms,
+    cls=forms_of(batch_status.NAME),
     rich_markup_mode="rich",
     help="Score a corpus, as a run that resumes; batch status DIR: how far one is.",
 )
 app.command(batch_status.NAME)(batch_status.command)
 
 
-@app.command(_RUN)
+@app.command(RUN)
 @grouped
 def command(ctx: typer.Context, *, given: BatchOptions) -> None:
     """Score a corpus of videos and questions, as a run that resumes.

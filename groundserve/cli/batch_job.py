@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -20,13 +20,13 @@ from groundserve.batch.journal import LOG
 from groundserve.batch.keys import SCHEMA_VERSION, Fingerprint
 from groundserve.batch.ray_pool import Workers, uses_external_ray
 from groundserve.batch.row_options import RowOptions
-from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
+from groundserve.batch.rows import BadRow, Row, admit, read_manifest, rows_of_folder
 from groundserve.batch.shards import ERRORS, SCORES
 from groundserve.batch.status import read_status
 from groundserve.cli.batch_options import BatchOptions
 from groundserve.cli.batch_status import check_price
 from groundserve.errors import InvalidRequestError, MissingExtraError
-from groundserve.families import check_asked, takes_query
+from groundserve.families import check_asked, get_text_family, takes_query
 from groundserve.families.base import TextFamily
 from groundserve.limits import Limits
 from groundserve.options import ScoreOptions
@@ -90,6 +90,17 @@ class BatchJob:
             frames=self.frames,
             urls=self.given.urls.policy(),
         )
+
+    def admit(
+        self, rows: Iterable[Row | BadRow], engine: Mapping[str, Any]
+    ) -> Iterable[Row | BadRow]:
+        """Return the rows, those that these engines cannot be asked as broken ones."""
+        if isinstance(self.options, ScoreOptions):
+            return rows
+        family = get_text_family(engine["family"])  # which servers have said only now
+        self.check_questions(family)
+        manifest = None if self.is_folder else self.given.manifest
+        return (admit(row, family, manifest) for row in rows)
 
     def check_questions(self, family: TextFamily[Any] | None) -> None:
         """Refuse what is asked of a folder where no video of it could be asked that."""

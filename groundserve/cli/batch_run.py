@@ -4,45 +4,57 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import typer
 
 from groundserve.batch.events import Event, Said
 from groundserve.batch.frame_output import write_index
+from groundserve.batch.group_scorer import Work
 from groundserve.batch.job import run_job
 from groundserve.batch.keys import Fingerprint
 from groundserve.batch.plan import Plan
 from groundserve.batch.progress import Tally
+from groundserve.batch.ray_pool import Workers
 from groundserve.batch.records import RECORDS_NAME
 from groundserve.batch.report import write_report
-from groundserve.batch.rows import BadRow, Row, admit
+from groundserve.batch.row_options import RowOptions
+from groundserve.batch.rows import BadRow, Row
 from groundserve.batch.run_directory import RunDirectory
 from groundserve.batch.status import Status, read_status
 from groundserve.cli._output import print_json, print_line, say_error
 from groundserve.cli.batch_job import BatchJob
 from groundserve.cli.batch_progress import batch_progress
 from groundserve.cli.batch_status import print_counts
-from groundserve.families import get_text_family
-from groundserve.options import AnswerOptions
 from groundserve.storage import open_storage
+
+_Finished = TypeVar("_Finished")
+
+
+class _RowsJob(Protocol):
+    @property
+    def given(self) -> Any: ...
+    @property
+    def source(self) -> Any: ...
+    @property
+    def options(self) -> RowOptions: ...
+    @property
+    def workers(self) -> Workers: ...
+    @property
+    def settings(self) -> dict[str, Any]: ...
+    def admit(
+        self, rows: Iterable[Row | BadRow], engine: Mapping[str, Any]
+    ) -> Iterable[Row | BadRow]: ...
+    def work(self, engine_id: str) -> Work: ...
 
 
 def run_batch(job: BatchJob, rows: Iterable[Row | BadRow]) -> None:
     """Run a checked job to its end, or to Ctrl-C or SIGTERM, and print what came of it."""
-    tally = Tally()
     started = time.monotonic()
-    with _signals_caught() as caught:
-        try:
-            with batch_progress(tally) as on_event:
-                _run(job, rows, tally, on_event)
-            places = _finish(job)
-        except KeyboardInterrupt:
-            say_error(f"groundserve: {_how_to_go_on(job)}")
-            raise typer.Exit(128 + caught[-1]) from None
+    tally, places = run_rows(job, rows, lambda: _finish(job))
     status = read_status(job.given.out)
     if job.given.as_json:
         seconds = time.monotonic() - started
@@ -53,7 +65,22 @@ def run_batch(job: BatchJob, rows: Iterable[Row | BadRow]) -> None:
         print_line(f"{name:9} {place}")
 
 
-def _how_to_go_on(job: BatchJob) -> str:
+def run_rows(
+    job: _RowsJob, rows: Iterable[Row | BadRow], finish: Callable[[], _Finished]
+) -> tuple[Tally, _Finished]:
+    """Run a checked job to its end and finish it; a signal ends both in order, and the command."""
+    tally = Tally()
+    with _signals_caught() as caught:
+        try:
+            with batch_progress(tally) as on_event:
+                _run(job, rows, tally, on_event)
+            return tally, finish()
+        except KeyboardInterrupt:
+            say_error(f"groundserve: {_how_to_go_on(job)}")
+            raise typer.Exit(128 + caught[-1]) from None
+
+
+def _how_to_go_on(job: _RowsJob) -> str:
     status = read_status(job.given.out)
     if status.state == "empty":
         return "stopped before the run began; nothing was written"
@@ -85,17 +112,14 @@ def _answer(status: Status, tally: Tally, *, seconds: float) -> dict[str, Any]:
 
 
 def _run(
-    job: BatchJob,
+    job: _RowsJob,
     rows: Iterable[Row | BadRow],
     tally: Tally,
     on_event: Callable[[Event], None],
 ) -> None:
     tally.step = "looking at the engines"
     engine = job.source.identity(job.options)
-    if isinstance(job.options, AnswerOptions):
-        family = get_text_family(engine["family"])  # which servers have said only now
-        job.check_questions(family)
-        rows = (admit(row, family, None if job.is_folder else job.given.manifest) for row in rows)
+    rows = job.admit(rows, engine)
     fingerprint = Fingerprint.of(engine, **job.settings)
 
     def opened() -> RunDirectory:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.grounding_records import GroundingRecord
@@ -124,15 +125,20 @@ def score_texts(
     return result, answers
 
 
-def _require_counted_frames(result: ScoreResult) -> None:
-    """Refuse to read labels as places in a list of other frames than those they count."""
-    counted = sample_frames(
-        result.num_source_frames,
-        result.fps,
+def counted_frames(num_source_frames: int, fps: float) -> NDArray[np.int64]:
+    """Return the frames of a video that `frame_num` counts, as int64 (T,) source ordinals."""
+    return sample_frames(
+        num_source_frames,
+        fps,
         sampling=OPTIONS.sampling,
         sample_fps=OPTIONS.sample_fps,
         num_frames=Limits().max_num_frames,
     )
+
+
+def _require_counted_frames(result: ScoreResult) -> None:
+    """Refuse to read labels as places in a list of other frames than those they count."""
+    counted = counted_frames(result.num_source_frames, result.fps)
     if not np.array_equal(result.frame_indices, counted):
         raise UnsupportedError(
             f"{result.video}: the frames scored by the family {result.engine.get('family')} are "

@@ -15,11 +15,10 @@ from groundserve.batch.status import read_status
 from tests.batch.scripted import RELEASED
 
 KINDS: dict[str, Callable[[psutil.Process], bool]] = {
-    "driver": lambda process: "tests.batch.drive" in process.cmdline(),
     "worker": lambda process: process.name().startswith("ray::_Worker"),
     "ray": lambda process: process.name() == "raylet",
 }
-"""What can be killed: the driver, an actor of Ray's, and Ray itself."""
+"""What can be killed beside the driver: an actor of Ray's, and Ray itself."""
 _ENDS = ("driver", "ray")
 """What ends the driver."""
 _END_SECONDS = 60.0
@@ -32,21 +31,24 @@ _MAX_RESUMES = 5
 class Killed:
     """A run that is killed and resumed."""
 
-    def __init__(self, manifest: Path, out: Path, *options: str) -> None:
+    def __init__(
+        self, manifest: Path, out: Path, *options: str, command: Sequence[str] = ()
+    ) -> None:
         """Start nothing yet.
 
         Args:
             manifest: Of the run.
             out: Its directory.
             options: Of `tests.batch.drive`.
+            command: What to run in its place, to which `--resume` is added.
         """
         self.out = out
         self.num_starts = 0
         self._log = out.with_name(f"{out.name}.log")
         self.temporary = out.with_name(f"{out.name}-temporary")
         self.temporary.mkdir()
-        self._command = [sys.executable, "-m", "tests.batch.drive", str(manifest), str(out)]
-        self._command += options
+        drive = [sys.executable, "-m", "tests.batch.drive", str(manifest), str(out), *options]
+        self._command = [*command] or drive
 
     def run(self, kinds: Sequence[str], rng: random.Random, *, max_seconds: float) -> list[str]:
         """Start or resume, kill one of each kind in turn, and go on until all rows are answered.
@@ -86,7 +88,9 @@ class Killed:
         self.num_starts += 1
         with self._log.open("ab") as log:
             environment = {**os.environ, "TMPDIR": str(self.temporary)}
-            return subprocess.Popen([*self._command, "--resume"], stderr=log, env=environment)
+            return subprocess.Popen(
+                [*self._command, "--resume"], stdout=log, stderr=log, env=environment
+            )
 
     def _kill(self, driver: subprocess.Popen[bytes], kind: str, seconds: float) -> bool:
         """Kill a process of a kind so much later; return whether there was one by then."""
@@ -98,7 +102,7 @@ class Killed:
             return False
         root = psutil.Process(driver.pid)
         family = [root, *root.children(recursive=True)]
-        victims = [process for process in family if _is(process, kind)]
+        victims = [root] if kind == "driver" else [it for it in family if _is(it, kind)]
         if not victims:
             return False
         victims[0].kill()

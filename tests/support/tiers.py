@@ -40,6 +40,12 @@ THOROUGH = (
     # Ray, several trainers, kills and signals in long work.
     "tests/batch",
     "tests/cli/test_batch_processes.py",
+    "tests/triton/test_annotate.py",
+    "tests/unit/annotate/test_stages.py::test_a_reply",
+    "tests/unit/annotate/test_stages.py::test_an_endpoint",
+    "tests/unit/annotate/test_stages.py::test_ours",
+    "tests/unit/annotate/test_stages.py::test_the_answer",
+    "tests/unit/annotate/test_stages.py::test_the_type",
     "tests/cli/test_train.py::test_sigterm",
     "tests/train/test_parallel.py",
     "tests/train/test_recipe.py",

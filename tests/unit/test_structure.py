@@ -18,7 +18,7 @@ import groundserve
 from groundserve.families import family_names
 
 REPOSITORY = Path(__file__).parent.parent.parent
-APPLICATIONS = {"__main__", "cli", "scoring", "batch", "serving", "gateway"}
+APPLICATIONS = {"__main__", "cli", "scoring", "batch", "serving", "gateway", "annotate"}
 PACKAGES = ("groundserve", "engine_build", "python_backend", "train")
 PAGE = REPOSITORY / "docs" / "architecture.md"
 # Layer -> layers it may import. Ends (triton_models, benchmarks, tests) may import anything.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from groundserve.data_record import (
+    CLIP_SECONDS,
     IMAGE_PLACEHOLDER,
     Media,
     Message,
@@ -29,9 +30,6 @@ from groundserve.data_record import (
 from groundserve.errors import InvalidRequestError
 from train.config import Stage
 from train.families import stage_family
-
-CLIP_SECONDS = 5
-"""What one `clip_num` of VideoITG-40K lasts."""
 
 UNKNOWN_SECONDS = 100.0
 """How long a video is taken to be that says nothing: about the mean of VideoITG-40K's folders."""

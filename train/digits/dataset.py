@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from groundserve.data_record import CLIP_SECONDS
 from groundserve.errors import InvalidRequestError
-from train.data.records import CLIP_SECONDS
 from train.digits.handwritten import SPLITS, Split
 from train.digits.questions import (
     ABSENT_TYPES,

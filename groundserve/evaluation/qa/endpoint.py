@@ -99,11 +99,12 @@ class Endpoint(Closing):
         self._loop = ExitStack()
         self._portal = self._loop.enter_context(extras.anyio.from_thread.start_blocking_portal())
 
-    def ask(self, content: Sequence[Mapping[str, Any]]) -> Reply:
+    def ask(self, content: Sequence[Mapping[str, Any]], **fields: Any) -> Reply:
         """Return the reply to one message.
 
         Args:
             content: Its parts, as the chat format has them.
+            fields: Of the request, as `EndpointOptions.request` takes them.
 
         Raises:
             QuestionFailedError: No try gave a reply, or the endpoint rejects this question.
@@ -112,7 +113,7 @@ class Endpoint(Closing):
             RequestCancelledError: `close` was called.
         """
         try:
-            reply: Reply = self._portal.call(self._ask, self._options.request(content))
+            reply: Reply = self._portal.call(self._ask, self._options.request(content, **fields))
         except (CancelledError, RuntimeError):  # the latter of a loop that has ended
             if self._is_closed:
                 raise RequestCancelledError("the endpoint is closed") from None

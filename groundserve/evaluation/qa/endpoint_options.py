@@ -65,12 +65,16 @@ class EndpointOptions:
                 f"timeout_seconds must be > 0 and finite, got {self.timeout_seconds}"
             )
 
-    def request(self, content: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the body of a request whose one message has these parts."""
+    def request(self, content: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
+        """Return the body of a request whose one message has these parts.
+
+        `fields` are this request's own, which `body` comes before.
+        """
         ours = {
             "model": self.model,
             "messages": [{"role": "user", "content": list(content)}],
             "max_tokens": self.max_tokens,
             "temperature": 0,
+            **fields,
         }
         return {name: value for name, value in {**ours, **self.body}.items() if value is not None}
