@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import PackageMetadata, distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 import fastapi_offline
@@ -76,7 +76,7 @@ def openapi() -> str:
 def licences_page() -> str:
     """Return what is installed here, all extras and the tools of tests, with its licences."""
     rows = sorted(
-        (one.name, one.version, licence_of(one.metadata))
+        (one.name, one.version, licence_of(one))
         for one in distributions()
         if one.name != "groundserve"
     )
@@ -84,14 +84,21 @@ def licences_page() -> str:
     return f"{LICENCES_PAGE}\n| package | version | licence |\n| --- | --- | --- |\n{table}\n"
 
 
-def licence_of(metadata: PackageMetadata) -> str:
-    """Return the licence by what a package says, the clearer field first."""
+def licence_of(package: Distribution) -> str:
+    """Return the licence by what a package says, the clearer field first, its file last."""
+    metadata = package.metadata
     if expression := metadata.get("License-Expression"):
         return expression
     classes = [one for one in metadata.get_all("Classifier") or [] if one.startswith("License ::")]
     if classes:
         return ", ".join(one.rpartition(" :: ")[2] for one in classes)
-    return next(iter((metadata.get("License") or "").strip().splitlines()), "not stated")
+    files = [
+        package.read_text(f"licenses/{name}") for name in metadata.get_all("License-File") or []
+    ]
+    said = [metadata.get("License"), *files]
+    return next(
+        (text.strip().splitlines()[0] for text in said if text and text.strip()), "not stated"
+    )
 
 
 def stage() -> None:
