@@ -215,7 +215,7 @@ async def ask_page(request: Request, video: str = "") -> None:
                 history = ui.element("section").classes("panel")
                 history.visible = False
     await ui.context.client.connected()
-    past = await ui.run_javascript("groundserve.past()")
+    past = await ui.run_javascript("groundserve.past()", timeout=10.0)
     _show_history(visit, history, past)
 
 
