@@ -11,7 +11,7 @@ from typing import Any, Literal
 from groundserve.errors import InvalidRequestError
 from groundserve.strict_json import is_finite_number
 
-MediaKind = Literal["video", "image"]
+MediaKind = Literal["video", "image", "features"]
 Role = Literal["user", "assistant"]
 
 IMAGE_PLACEHOLDER = "<image>"
@@ -64,6 +64,8 @@ class Record:
     """For the auxiliary loss."""
     duration: float | None = None
     """Seconds that the video lasts, where the entry says so; what it costs is guessed from it."""
+    clip_seconds: tuple[float, float] | None = None
+    """Start and end of the part of the video that is meant; None: the whole."""
 
     @property
     def num_words(self) -> int:

@@ -146,7 +146,7 @@ def check(
     if config.data.frame_cache is not None:
         _check_folder("data.frame_cache", config.data.frame_cache)
     count_auxiliary(config)
-    source = find_family(config.init).open_source(config)
+    source = find_family(config.init, config.stage).open_source(config)
     # Items are read one at a time, and a cache would hide what decoding costs.
     data_config = replace(config.data, num_workers=1, frame_cache=None)
     samples = source.samples(config)

@@ -1,7 +1,6 @@
 """What a training run is: one frozen dataclass a component, checked when it is made.
 
-The defaults are those that all four stages of the reference share; the `stages` of a family set the
-rest.
+The defaults are those that VideoITG's four stages share; the `stages` of a family set the rest.
 "Source" below is NVlabs/VideoITG fab8b54, `scripts/videoitg/`, `train_vlm.py`
 (stages 1 to 3), `train_itg.py` (4) and `eagle/train/eagle_trainer.py`.
 """
@@ -14,7 +13,19 @@ from typing import Literal
 
 from groundserve.errors import InvalidRequestError
 
-Stage = Literal["projector", "images", "video", "grounding"]
+Stage = Literal[
+    "projector",
+    "images",
+    "video",
+    "grounding",
+    "vtimellm-1",
+    "vtimellm-2",
+    "vtimellm-3",
+    "grounded-videollm-pretrain",
+    "grounded-videollm-grounded",
+    "grounded-videollm-sft",
+]
+"""VideoITG's four; of the others each begins with its family."""
 Variant = Literal["pooling", "anchor"]
 Template = Literal["plain", "chatml"]
 Parallelism = Literal["none", "ddp", "fsdp2", "hsdp"]
@@ -29,21 +40,24 @@ class DataConfig:
     """Which samples are read, and how."""
 
     records: Path
-    """JSON list of records: conversations (stages 1 to 3) or VideoITG-40K (stage 4)."""
+    """JSON list of records: conversations (stages 1 to 3), VideoITG-40K (stage 4), or the family's
+    own."""
     media_root: Path
-    """Folder that the records' `image` and `video` paths start from."""
-    template: Template
-    """How a conversation becomes text; not used for stage 4."""
+    """Folder that the records' `image` and `video` paths start from; of VTimeLLM that of its
+    features, ID.npy, too."""
+    template: Template = "plain"
+    """How a conversation becomes text; used by VideoITG's stages 1 to 3 alone."""
     max_frames: int
-    """Ceiling on the sampled frames T of a video."""
+    """Ceiling on the sampled frames T of a video; text families sample as many of each."""
     sample_fps: float | None = 1.0
     """Frames a second aimed at; None draws it from `RANDOM_SAMPLE_FPS` for every sample."""
-    vision_token_num: int
+    vision_token_num: int = 12480
     """Budget of visual tokens; a frame of T has at most floor(sqrt(budget / T)) squared."""
-    vision_min_num: int
+    vision_min_num: int = 4
     """Square root of the fewest tokens a frame that are drawn, and may be left by the budget."""
     max_length: int
-    """Most visual and text tokens of one sequence; a longer sample cannot be read."""
+    """Most visual and text tokens of one sequence; a longer sample cannot be read. Of a text
+    family: most text tokens, the video counted as one; a longer text is cut off behind them."""
     questions_per_video: int = 1
     """Records of one video that share its decoding and encoding. 1 is the reference's."""
     group_by_length: bool = False
@@ -76,6 +90,10 @@ class OptimizerConfig:
     out_proj_learning_rate: float | None = None
     """Peak rate of the parameters whose name contains `out_proj`; None: one rate for all. The
     substring also matches `mm_projector.out_projection`, as in the reference."""
+    adapter_learning_rate: float | None = None
+    """Peak rate of the adapter; None: as all others."""
+    spatial_learning_rate: float | None = None
+    """Peak rate of Grounded-VideoLLM's projector behind CLIP; None: as all others."""
     out_proj_matches_projector: bool = True
     """Reproduce that match; False gives the fast rate to the head alone."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -83,11 +101,14 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     warmup_ratio: float
     """Share of the steps, rounded up, in which the rate rises from 0."""
+    warmup_rounds_down: bool = False
+    """Round that share down instead; the rate of the first step is 0 all the same."""
     max_grad_norm: float | None = None
     """Largest norm of the gradient. None, no clipping, is what the reference's runs amount to."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "out_proj_learning_rate", "max_grad_norm"):
+        rates = ("learning_rate", "out_proj_learning_rate", "adapter_learning_rate")
+        for name in (*rates, "spatial_learning_rate", "max_grad_norm"):
             _check_above_0(name, getattr(self, name))
         if not 0 <= self.warmup_ratio < 1:
             raise InvalidRequestError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
@@ -95,6 +116,24 @@ class OptimizerConfig:
             raise InvalidRequestError(f"betas must be in [0, 1), got {list(self.betas)}")
         for name in ("eps", "weight_decay"):
             _check_at_least(name, getattr(self, name), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """LoRA on each linear layer of the decoder: y = W x + alpha / rank * B A dropout(x)."""
+
+    rank: int
+    """Rows of A."""
+    alpha: float
+    """The product is multiplied by alpha / rank."""
+    dropout: float
+    """Share of the adapter's inputs that is dropped."""
+
+    def __post_init__(self) -> None:
+        _check_at_least("rank", self.rank, 1)
+        _check_above_0("alpha", self.alpha)
+        if not 0 <= self.dropout < 1:
+            raise InvalidRequestError(f"dropout must be in [0, 1), got {self.dropout}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +169,8 @@ class StageConfig:
     `validation` also `best/`."""
     data: DataConfig
     optimizer: OptimizerConfig
+    adapter: AdapterConfig | None = None
+    """What a text family's stage trains of its decoder; None: no adapter."""
     validation: ValidationConfig | None = None
     """Frame AP on other records during stage 4, and the best checkpoint by it; None: neither."""
     variant: Variant = "pooling"

@@ -34,7 +34,9 @@ def read_config(stage: Stage | None, path: Path) -> StageConfig:
         raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise InvalidRequestError(f"{path} is not TOML: {error}") from error
-    stages = find_family(_init(raw, path)).stages
+    named = stage or raw.get("stage")
+    family = find_family(_init(raw, path), named if isinstance(named, str) else None)
+    stages = family.stages
     if stage is None:
         if raw.get("stage") not in stages:
             raise InvalidRequestError(

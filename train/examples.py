@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,18 @@ class Example:
     """One video (or image, T = 1) with its questions; it is decoded and encoded once."""
 
     frames: NDArray[np.uint8]
-    """uint8 (T, S, S, 3), RGB, resized to the vision tower's size."""
+    """uint8 (T, S, S, 3), RGB, resized to the vision tower's size; of a text family the first
+    stream of its units, (U, ...) for T, or U empty frames where there are `features`."""
     tokens_per_frame: int
     """P, visual tokens of each frame in this forward pass."""
     texts: tuple[Text, ...]
     """The sequences, at least one."""
     frame_targets: NDArray[np.float32] | None = None
     """float32 (T, A), what each frame shows, for the auxiliary loss; None where unknown."""
+    more_streams: tuple[NDArray[np.uint8], ...] = ()
+    """(U, ...), the other streams of a text family."""
+    features: NDArray[Any] | None = None
+    """Floats (T, P, D_v) that were extracted before; None: the frames are encoded."""
 
     @property
     def num_visual_tokens(self) -> int:

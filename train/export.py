@@ -26,7 +26,7 @@ def export(config: StageConfig, checkpoint: Path, out: Path) -> None:
     weights = SavedWeights(checkpoint)
     # The folder itself is renamed into place, so here it is only its parent that is made.
     out.parent.mkdir(parents=True, exist_ok=True)
-    initial = find_family(config.init).open_initial(config, num_auxiliary=0)
+    initial = find_family(config.init, config.stage).open_initial(config, num_auxiliary=0)
     write_checkpoint(out, initial, weights)
 
 

@@ -104,7 +104,9 @@ def _finish(
     on_validation: OnValidation | None,
 ) -> Path:
     num_auxiliary = count_auxiliary(config)
-    initial = find_family(config.init).open_initial(config, num_auxiliary=num_auxiliary)
+    initial = find_family(config.init, config.stage).open_initial(
+        config, num_auxiliary=num_auxiliary
+    )
     with TrainingData(
         config.data,
         stage=config.stage,
@@ -282,6 +284,8 @@ class Run:
         # A process whose samples cannot be read still takes part in what the others do together.
         examples = batch.examples or (self._blank,)
         share = 1 / num_passes if batch.examples else 0.0
+        # By the batch and not by the process: whoever reads it, and after a resume, drops the same.
+        torch.manual_seed(batch.seed)
         features = self._initial.encode(examples)
         with self._model.gradients(average=is_last):
             losses = self._model(examples, features)

@@ -18,7 +18,16 @@ from groundserve.runtime.own_packages import require_own
 if TYPE_CHECKING:
     from train.config import Stage
 
-STAGES = ("projector", "images", "video", "grounding")
+STAGES: dict[Stage, str] = {
+    "projector": "Stage 1: the projector learns to caption images.",
+    "images": "Stage 2: all but the vision tower learns to answer about images.",
+    "video": "Stage 3: the same on videos.",
+    "grounding": "Stage 4: all but the vision tower learns to score frames.",
+    "vtimellm-1": "VTimeLLM 1: the projector learns to caption images.",
+    "vtimellm-2": "VTimeLLM 2: an adapter learns to tell what happens when.",
+    "vtimellm-3": "VTimeLLM 3: a second adapter, upon the first, learns to converse.",
+}
+"""VideoITG's four, then those of other families, each named after its own."""
 EXIT_NOT_USABLE = 2
 """Of `train check`, as of everything that the caller has to change."""
 
@@ -59,10 +68,8 @@ checkpoint and ends with code 75; a second SIGTERM ends it at once.
 
 Example: [bold]groundserve train {stage} --config run.toml[/bold]
 """
-_add_stage("projector", "Stage 1: the projector learns to caption images.")
-_add_stage("images", "Stage 2: all but the vision tower learns to answer about images.")
-_add_stage("video", "Stage 3: the same on videos.")
-_add_stage("grounding", "Stage 4: all but the vision tower learns to score frames.")
+for _stage, _summary in STAGES.items():
+    _add_stage(_stage, _summary)
 
 
 @app.command("check")
@@ -70,7 +77,7 @@ def check_run(
     config: _Config,
     stage: Annotated[
         str | None,
-        typer.Argument(help="projector, images, video or grounding; else the file's `stage`."),
+        typer.Argument(help="As a run of it is called; else the file's `stage`."),
     ] = None,
     samples: Annotated[int, typer.Option(help="Videos or images to open.")] = 32,
     gpus: Annotated[

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from torch.distributed.checkpoint import FileSystemWriter
 
+from tests.unit.train import text_runs
 from tests.unit.train.data.samples import question, write_video
 from tests.unit.train.runs import FakeData, make_config, make_example, run_in
 from train.config import OptimizerConfig, ValidationConfig
@@ -49,6 +50,7 @@ def configs(folder):
         "ddp": replace(base, parallelism="ddp", gradient_checkpointing=True),
         "fsdp2": replace(sharded, gradient_checkpointing=True),
         "fsdp2_projector": replace(sharded, stage="projector", auxiliary_weight=0.0),
+        **{stage: text_config(base, stage) for stage in text_runs.STAGES},
         "ddp_resumed": replace(base, parallelism="ddp"),
         **{
             f"{kind}_measured": measured(
@@ -57,6 +59,27 @@ def configs(folder):
             for kind in KINDS
         },
     }
+
+
+def text_config(base, stage):
+    """The same steps of a stage of another family."""
+    names = ("max_steps", "save_every_steps", "accumulation_steps")
+    return replace(
+        text_runs.make_config(stage, base.out),
+        **{name: getattr(base, name) for name in names},
+        optimizer=replace(base.optimizer, out_proj_learning_rate=None),
+        parallelism="fsdp2",
+        gradient_checkpointing=True,
+    )
+
+
+def fake_data(config):
+    """What a run of VideoITG reads; others have records."""
+    return (
+        FakeData(unreadable=UNREADABLE)
+        if config.is_grounding or config.stage == "projector"
+        else None
+    )
 
 
 KILLED = "killed"
@@ -162,8 +185,7 @@ def main(folder, *names):
                 processes.on_first(lambda out=out, left=left: copy_left(out.parent / left, out))
             if name == KILLED:
                 die_writing_the_second(processes)
-            data = FakeData(unreadable=UNREADABLE)
-            run_in(processes, config, data=data, resume=resume)
+            run_in(processes, config, data=fake_data(config), resume=resume)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,12 @@ from tests.train.several_processes import (
     UNREADABLE,
     configs,
     copy_left,
+    fake_data,
     killed_config,
     node_configs,
     write_videos,
 )
+from tests.unit.train import text_runs
 from tests.unit.train.runs import (
     FakeData,
     assert_same_weights,
@@ -102,7 +104,7 @@ def alone(tmp_path_factory):
                 accumulation_steps=NUM_PASSES,
                 gradient_checkpointing=False,
             )
-            run(config, data=FakeData(unreadable=UNREADABLE))
+            run(config, data=fake_data(config))
     return folder
 
 
@@ -117,7 +119,7 @@ def assert_trained_as(out, expected_out):
         assert line["num_unreadable"] == wanted["num_unreadable"]
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp2", "fsdp2_projector"])
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "fsdp2_projector", *text_runs.STAGES])
 def test_two_processes_train_as_one(folder, alone, name):
     assert_trained_as(folder / name, alone / name)
 

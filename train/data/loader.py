@@ -18,7 +18,7 @@ from train.data.order import MicroBatch, deal, generator, micro_batches
 from train.data.reader import ItemReader, Reading, Unreadable
 from train.data.records import Item, group_records, read_records
 from train.examples import Example
-from train.families.base import SampleCost, SampleFormat
+from train.families.base import Reader, ReadsItself, SampleCost, SampleFormat
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Batch:
     examples: tuple[Example, ...]
     """In order; fewer than the batch size, or none, where items are unreadable."""
     unreadable: tuple[Unreadable, ...]
+    seed: int = 0
+    """By which the model draws what it drops, the same in every run and process."""
 
 
 class TrainingData(Closing):
@@ -46,7 +48,7 @@ class TrainingData(Closing):
         config: DataConfig,
         *,
         stage: Stage,
-        samples: SampleFormat,
+        samples: SampleFormat | ReadsItself,
         seed: int,
         cost: SampleCost | None = None,
     ) -> None:
@@ -79,7 +81,11 @@ class TrainingData(Closing):
         self._cost = cost
         self._num_workers = config.num_workers
         self.samples = samples
-        self._reader = ItemReader(config, stage=stage, samples=samples)
+        self._reader: Reader = (
+            samples.open_reader()
+            if isinstance(samples, ReadsItself)
+            else ItemReader(config, stage=stage, samples=samples)
+        )
         self._pool = ThreadPoolExecutor(config.num_workers, thread_name_prefix="train-data")
 
     def __len__(self) -> int:
@@ -111,12 +117,19 @@ class TrainingData(Closing):
             batch_size=batch_size,
         )
         plan = self._dealt(passes, rank=rank, accumulation_steps=accumulation_steps)
-        tasks = ((batch.epoch, number) for batch in plan for number in batch.items)
-        with closing(self._read_ahead(tasks)) as readings:
+        firsts: deque[tuple[int, int]] = deque()  # epoch and first item of the batches under way
+
+        def tasks() -> Iterator[tuple[int, int]]:
+            for batch in plan:
+                firsts.append((batch.epoch, batch.items[0]))
+                yield from ((batch.epoch, number) for number in batch.items)
+
+        with closing(self._read_ahead(tasks())) as readings:
             while members := list(islice(readings, batch_size)):
                 yield Batch(
                     examples=tuple(one.example for one in members if one.example is not None),
                     unreadable=tuple(lost for one in members for lost in one.unreadable),
+                    seed=generator(self._seed, *firsts.popleft()).getrandbits(63),
                 )
 
     def readings(self, numbers: Iterable[int]) -> Generator[Reading, None, None]:
@@ -135,7 +148,7 @@ class TrainingData(Closing):
     def close(self) -> None:
         """End all processes and threads, also amid a video."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._reader.frames.close()
+        self._reader.close()
         self._pool.shutdown()
 
     def _dealt(

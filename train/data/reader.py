@@ -93,7 +93,7 @@ class ItemReader:
         which there are otherwise as many as in serving.
         """
         if isinstance(item, MalformedRecord):
-            return Reading(unreadable=(_unreadable(number, item.path, [item.name], item.reason),))
+            return Reading(unreadable=(unreadable(number, item.path, [item.name], item.reason),))
         path = item.media.path if item.media else None
         try:
             frames = self._read_frames(item, rng)
@@ -102,25 +102,25 @@ class ItemReader:
             frame_targets = _multi_hot(item.records[0].frame_targets, num_frames=len(frames))
         except READ_ERRORS as error:
             names = [record.name for record in item.records]
-            return Reading(unreadable=(_unreadable(number, path, names, error),))
+            return Reading(unreadable=(unreadable(number, path, names, error),))
         texts: dict[int, Text] = {}
-        unreadable: list[Unreadable] = []
+        lost: list[Unreadable] = []
         for place, record in enumerate(item.records):
             try:
                 texts[place] = self._text(
                     record, item, num_frames=len(frames), tokens_per_frame=tokens_per_frame
                 )
             except InvalidRequestError as error:
-                unreadable.append(_unreadable(number, path, [record.name], error))
+                lost.append(unreadable(number, path, [record.name], error))
         if not texts:
-            return Reading(unreadable=tuple(unreadable))
+            return Reading(unreadable=tuple(lost))
         example = Example(
             frames=frames,
             tokens_per_frame=tokens_per_frame,
             texts=tuple(texts.values()),
             frame_targets=frame_targets,
         )
-        return Reading(example=example, places=tuple(texts), unreadable=tuple(unreadable))
+        return Reading(example=example, places=tuple(texts), unreadable=tuple(lost))
 
     def guess(self, item: Item | MalformedRecord, *, rng: random.Random) -> tuple[int, list[int]]:
         """Guess T and the length of each record's sequence without opening the file.
@@ -139,6 +139,10 @@ class ItemReader:
             return 0, []
         words = [sum(len(m.text.split()) for m in record.messages) for record in item.records]
         return num_frames, [num_visual + 4 * n // 3 for n in words]
+
+    def close(self) -> None:
+        """End the processes, also amid a video."""
+        self.frames.close()
 
     def _sample_fps(self, rng: random.Random) -> float:
         return self._config.sample_fps or rng.choice(RANDOM_SAMPLE_FPS)
@@ -179,9 +183,18 @@ class ItemReader:
         return text
 
 
-def _unreadable(
+def media_workers(config: DataConfig) -> MediaWorkers:
+    """Return the processes that decode; none is started yet."""
+    # Training may ask for more frames than a server takes.
+    limits = Limits(max_num_frames=max(config.max_frames, Limits.max_num_frames))
+    # This rank's share of the cores: several ranks decode on one machine.
+    return MediaWorkers(limits=limits, num_workers=config.num_workers, num_cpus=rank_cpus())
+
+
+def unreadable(
     number: int, path: str | None, names: Iterable[str], reason: Exception | str
 ) -> Unreadable:
+    """Return records of an item that nothing is learnt from."""
     return Unreadable(
         item=number,
         source=f"{path or 'no media'}, record {', '.join(names)}",
@@ -220,12 +233,7 @@ class FrameReader:
             self._cache = FrameCache(
                 config.frame_cache, rule=samples.rule, image_size=samples.image_size
             )
-        # Training may ask for more frames than a server takes.
-        self._limits = Limits(max_num_frames=max(config.max_frames, Limits.max_num_frames))
-        # This rank's share of the cores: several ranks decode on one machine.
-        self._workers = MediaWorkers(
-            limits=self._limits, num_workers=config.num_workers, num_cpus=rank_cpus()
-        )
+        self._workers = media_workers(config)
 
     def read(
         self, media: Media | None, *, sample_fps: float, keeps_all: bool = False
@@ -240,7 +248,7 @@ class FrameReader:
         path = self._media_root / media.path
         if media.kind == "image":
             return read_image(path, image_size=size)[np.newaxis]
-        with VideoSource.from_path(path, limits=self._limits) as source:
+        with VideoSource.from_path(path, limits=self._workers.limits) as source:
             return self._read_video(source, media.path, sample_fps=sample_fps, keeps_all=keeps_all)
 
     def close(self) -> None:

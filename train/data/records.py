@@ -2,8 +2,9 @@
 
 Stages 1 to 3 read LLaVA's: `conversations`, and at most one of `image` and `video`. Stage 4 reads
 VideoITG-40K's: `video`, `question` (or a conversation of two messages) and `frame_num`. Both may
-have two keys of our own, `frame_targets` and `duration`. Other keys are not read. What is read at
-one time is an `Item`: a media file with some of its records.
+have two keys of our own, `frame_targets` and `duration`. Other keys are not read. A family that
+answers in text reads its own. What is read at one time is an `Item`: a media file with some of its
+records.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from groundserve.data_record import (
 )
 from groundserve.errors import InvalidRequestError
 from train.config import Stage
+from train.families import stage_family
 
 CLIP_SECONDS = 5
 """What one `clip_num` of VideoITG-40K lasts."""
@@ -138,6 +140,8 @@ def _parse(value: object, place: int, stage: Stage) -> Record | MalformedRecord:
     identity = fields.get("id")
     name = f"#{place}" if identity is None else _printable(str(identity))
     try:
+        if family := stage_family(stage):
+            return family.parse_record(value, name=name)
         return parse_record(value, name=name, is_grounding=stage == "grounding")
     except InvalidRequestError as error:
         paths = (fields.get("video"), fields.get("image"))

@@ -16,13 +16,21 @@ _MODULES = {
     "videoitg": "train.families.videoitg",
 }
 """Name -> module with the family as `FAMILY`. Of several that recognise a config, the first."""
+_MODULES_BY_STAGE = {
+    "vtimellm": "train.families.vtimellm",
+    "grounded-videollm": "train.families.grounded_videollm",
+}
+"""The same of families that answer in text, by what the names of their stages begin with: all of
+them may start from the same decoder."""
 
 
-def find_family(init: Path | None) -> TrainingFamily:
-    """Return the family that a run trains, by the config.json of what it starts from.
+def find_family(init: Path | None, stage: str | None = None) -> TrainingFamily:
+    """Return the family that a run trains, by its stage or the config.json of what it starts from.
 
     The first where none recognises that: it says what is missing or odd.
     """
+    if stage is not None and (family := stage_family(stage)):
+        return family
     raw_config = None
     if init is not None:
         with suppress(OSError, ValueError, RecursionError):
@@ -32,3 +40,12 @@ def find_family(init: Path | None) -> TrainingFamily:
     ]
     known = raw_config if isinstance(raw_config, dict) else {}
     return next((family for family in families if family.recognises(known)), families[0])
+
+
+def stage_family(stage: str) -> TrainingFamily | None:
+    """Return the family that alone has a stage; None where what the run starts from says it."""
+    for name, module in _MODULES_BY_STAGE.items():
+        if stage.startswith(f"{name}-"):
+            family: TrainingFamily = extras.load(module, "train").FAMILY
+            return family
+    return None

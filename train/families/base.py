@@ -9,11 +9,12 @@ writes what is trained, in the layout of the family's reference.
 
 from __future__ import annotations
 
+import random
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,10 +113,34 @@ class TrainedModel(nn.Module):
         """Return how the reference's files call a parameter of this name."""
 
 
+class Reader(Protocol):
+    """Reads items of a data file, as `train.data.reader.ItemReader` does."""
+
+    def read(self, item: Any, *, number: int, rng: random.Random, is_training: bool) -> Any:
+        """Return the `train.data.reader.Reading` of an `Item` or `MalformedRecord`."""
+
+    def guess(self, item: Any, *, rng: random.Random) -> tuple[int, list[int]]:
+        """Guess T and the length of each record's sequence without opening the file."""
+
+    def close(self) -> None:
+        """End its processes."""
+
+
+@runtime_checkable
+class ReadsItself(Protocol):
+    """Stands for a `SampleFormat` where items are read in a way of their own."""
+
+    def open_reader(self) -> Reader:
+        """Start nothing yet."""
+
+    def drawn_tokens_per_frame(self, num_frames: int) -> Sequence[int]:
+        """Return what `SampleFormat` says."""
+
+
 class Source(Protocol):
     """What a stage starts from, without weights."""
 
-    def samples(self, config: StageConfig) -> SampleFormat:
+    def samples(self, config: StageConfig) -> SampleFormat | ReadsItself:
         """Return the format of a run's samples."""
 
     def sample_cost(self, config: StageConfig) -> SampleCost:
@@ -177,6 +202,9 @@ class TrainingFamily(Protocol):
 
     def recognises(self, raw_config: Mapping[str, Any]) -> bool:
         """Tell whether a config.json is of something that a stage starts from."""
+
+    def parse_record(self, fields: Any, *, name: str) -> Record:
+        """Check an entry of a data file; asked of families alone whose stages no other has."""
 
     def open_source(self, config: StageConfig) -> Source:
         """Open what a stage starts from; no weights are read.

@@ -73,6 +73,46 @@ def find_parts(directory: Path, given: GivenParts) -> Parts:
     return Parts(**fields, adapters=adapters, antialias=antialias)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartsBefore(LlamaParts):
+    """What a stage of training starts from."""
+
+    variant: str
+    """What the folders of the stages are called after."""
+    clip: Path | None
+    """None: there are features alone."""
+    projector: Path | None
+    """Of the first stage, for all that follow it."""
+    adapters: tuple[Path, ...]
+    """Of the stages between."""
+
+
+def find_parts_before(directory: Path, stage: int) -> PartsBefore:
+    """Find what a stage starts from: all that the stages before it wrote."""
+    needed = ["base"] + ["projector"] * (stage > 1) + ["adapter"] * (stage > 2)
+    search = PartSearch(
+        directory, {}, family="vtimellm", looks={name: _LOOKS[name] for name in needed}
+    )
+    clip = next(iter(_find_clip(search)), None)
+    stages = {number: path for number, path in _stages_of_variant(search).items() if number < stage}
+    projector = search.part("projector", lambda: _find_projector(search)) if stage > 1 else ()
+    adapters = tuple(path for number, path in sorted(stages.items()) if number > 1)
+    if len(adapters) == stage - 2 > 0:
+        search.part("adapter", lambda: adapters)
+    search.part("base", lambda: _find_base(search, adapters))
+    fields = search.fields()
+    names = {found["variant"] for one in stages.values() if (found := _STAGE.fullmatch(one.name))}
+    return PartsBefore(
+        variant=next(iter(names), fields["base"].name),
+        base=fields["base"],
+        clip=clip,
+        projector=projector[0] / PROJECTOR_NAME if projector else None,
+        adapters=adapters,
+        choices=fields["choices"],
+        left_aside=fields["left_aside"],
+    )
+
+
 def _find_clip(search: PartSearch) -> Sequence[Path]:
     """Find OpenAI's file; of several the archive as published; else a directory."""
     from groundserve.weights.torch_archive import is_script_archive  # needs PyTorch

@@ -19,10 +19,12 @@ from groundserve.tokenizers.llama_tokenizer import END, LlamaTokenizer
 
 VIDEO_PLACEHOLDER = "<video>"
 
-_BEFORE = (
+SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
-    "helpful, detailed, and polite answers to the user's questions. USER: "
+    "helpful, detailed, and polite answers to the user's questions."
 )
+"""Before the first question, with a space behind it."""
+_BEFORE = f"{SYSTEM} USER: "
 _MOMENT = "During which frames can we see {}?"
 # Behind the newline stands a space here, as in the reference.
 _CAPTIONS = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
+from groundserve.weights.torch_archive import read_torch_file
 from tests.support.reference import SET_1
+from tests.unit.train import text_runs
 from train.config import DataConfig, OptimizerConfig, StageConfig
-from train.data import Batch, Unreadable
+from train.data import Batch, TrainingData, Unreadable
 from train.examples import Example, Text
-from train.families.videoitg.family import open_initial
+from train.families import find_family
 from train.logs import read_metrics
 from train.loop import Run
 from train.parallel import open_processes
@@ -107,11 +111,24 @@ def run_in(processes, config, *, data=None, resume=False, **arguments):
     try:
         processes.on_first(lambda: config.out.mkdir(parents=True, exist_ok=True))
         processes.on_first(lambda: prepare_out(config.out, resume=resume))
-        initial = open_initial(config, num_auxiliary=NUM_AUXILIARY * (config.auxiliary_weight > 0))
-        trained = Run(config, data=data or FakeData(), initial=initial, processes=processes)
-        trained.finish(**arguments)
+        initial = find_family(config.init, config.stage).open_initial(
+            config, num_auxiliary=NUM_AUXILIARY * (config.auxiliary_weight > 0)
+        )
+        with ExitStack() as stack:
+            if data is None and config.stage in text_runs.STAGES:
+                data = stack.enter_context(read_data(config, initial))
+            trained = Run(config, data=data or FakeData(), initial=initial, processes=processes)
+            trained.finish(**arguments)
     finally:
         torch.set_num_threads(threads)
+
+
+def read_data(config, initial):
+    """The records of a text family, which are read as in any run."""
+    samples, cost = initial.samples(config), initial.sample_cost(config)
+    return TrainingData(
+        config.data, stage=config.stage, samples=samples, seed=config.seed, cost=cost
+    )
 
 
 def metrics(out):
@@ -130,8 +147,15 @@ def checkpoints(out):
 
 
 def weights(out):
-    """Every tensor of a run's result."""
-    return load_file(Path(out) / "final" / "model.safetensors")
+    """Every tensor of a run's result, of a text family what the stage itself wrote."""
+    final = Path(out) / "final"
+    if (final / "model.safetensors").is_file():
+        return load_file(final / "model.safetensors")
+    stage = json.loads((final / "config.json").read_text())["stage"]
+    found = {}
+    for path in (*final.glob(f"vtimellm-*-stage{stage[-1]}/*.bin"), *final.glob("ckpt/*.pth")):
+        found |= read_torch_file(path, inside="model")
+    return found
 
 
 def assert_same_weights(out, expected_out, **tolerance):

@@ -8,6 +8,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from groundserve.errors import InvalidRequestError
+from tests.unit.train import text_runs
 from tests.unit.train.runs import (
     NUM_ITEMS,
     FakeData,
@@ -37,25 +38,29 @@ def stop_after(last):
     return stop
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def config_of(stage, out):
+    return make_config(out) if stage == "grounding" else text_runs.make_config(stage, out)
+
+
+@pytest.fixture(scope="module", params=["grounding", *text_runs.STAGES])
+def whole(tmp_path_factory, request):
     """A run that nothing interrupted."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    run(make_config(out))
-    return out
+    config = config_of(request.param, tmp_path_factory.mktemp("whole") / "run")
+    run(config)
+    return config
 
 
 @pytest.mark.parametrize("last", [3, 5])
 def test_resumed_run_equals_an_uninterrupted_one(tmp_path, whole, last):
-    config = make_config(tmp_path / "run")
+    config = config_of(whole.stage, tmp_path / "run")
     with pytest.raises(StoppedError):
         run(config, on_step=stop_after(last))
     steps = []
     found = run(config, resume=True, on_step=lambda report: steps.append(report.step))
     # It was stopped before it could write its checkpoint of step 3.
     assert steps == ([1, 2, 3] if last == 3 else []) + [4, 5, 6]
-    assert found == metrics(whole)  # to the last bit
-    assert_same_weights(config.out, whole)
+    assert found == metrics(whole.out)  # to the last bit
+    assert_same_weights(config.out, whole.out)
 
 
 def test_losses_are_those_of_the_model(tmp_path):

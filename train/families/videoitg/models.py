@@ -24,11 +24,11 @@ from groundserve.families.videoitg.checkpoint import reference_names
 from groundserve.families.videoitg.config import CheckpointConfig
 from groundserve.families.videoitg.decoder import GroundingModel
 from groundserve.families.videoitg.grid import pooling_weights
-from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.families.videoitg.vision import VisionEncoder
 from train.config import Stage, Variant
-from train.examples import IGNORE_INDEX, Example, Text
+from train.examples import Example, Text
 from train.families.base import Losses, TrainedModel
+from train.families.language import next_token_loss, splice, spread_targets
 
 MAX_ENCODED_FRAMES = 64
 """Frames that go through the tower at once: a frame's softmax alone takes 34 MB in float32 at full
@@ -104,14 +104,10 @@ class Trunk(TrainedModel):
 
     def build_sequence(self, visual: Tensor, text: Text) -> _Sequence:
         """Put the visual tokens (T, P, D) where the text has its placeholder."""
-        ids = torch.as_tensor(text.ids, device=visual.device)
-        # Exactly one, as the tokenizers see to: item() refuses none and several.
-        place = int((ids == IMAGE_TOKEN_ID).nonzero().item())
-        # Without the placeholder, whose id is negative and no row of the table.
-        words = self.decoder.embed_tokens(torch.cat([ids[:place], ids[place + 1 :]]))
         flat = visual.flatten(0, 1)  # frame-major
+        place, embeds = splice(self.decoder.embed_tokens, text, flat)
         return _Sequence(
-            embeds=torch.cat([words[:place], flat, words[place:]]),
+            embeds=embeds,
             num_frames=len(visual),
             visual_start=place,
             num_visual=len(flat),
@@ -150,20 +146,11 @@ class CausalModel(Trunk):
 
     def read(self, sequences: list[_Sequence], texts: list[Text], hidden_states: Tensor) -> Losses:
         """Predict every text token that has a target."""
-        targets = torch.full(hidden_states.shape[:2], IGNORE_INDEX, device=hidden_states.device)
-        for row, sequence, text in zip(targets, sequences, texts, strict=True):
-            assert text.targets is not None
-            wanted = torch.as_tensor(text.targets, device=row.device)
-            place, end = sequence.visual_start, sequence.visual_start + sequence.num_visual
-            # The targets count the placeholder as one position, where the sequence has N.
-            row[:place] = wanted[:place]
-            row[end : len(sequence.embeds)] = wanted[place + 1 :]
-        # The vocabulary is wide: only positions that predict something go through the head.
-        # The state at s predicts the token at s + 1, so the last state and the first token fall
-        # away.
-        predicts = targets[:, 1:] != IGNORE_INDEX
-        logits = self.lm_head(hidden_states[:, :-1][predicts])
-        loss = language_loss(logits, targets[:, 1:][predicts])
+        targets = [
+            spread_targets(text, num_visual=sequence.num_visual)
+            for text, sequence in zip(texts, sequences, strict=True)
+        ]
+        loss = next_token_loss(self.lm_head, hidden_states, targets)
         return Losses(loss=loss, parts={"language": loss.detach()})
 
 
@@ -268,15 +255,6 @@ def grounding_loss(frame_logits: Tensor, labels: Tensor) -> Tensor:
     num_negative = labels.numel() - num_positive
     weight = (num_negative / num_positive.clamp(min=1)).sqrt().clamp(max=MAX_POSITIVE_WEIGHT)
     return F.binary_cross_entropy_with_logits(frame_logits.float(), labels, pos_weight=weight)
-
-
-def language_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of (M, V) and int64 (M,), the token that follows each, in float32."""
-    # The mean of nothing is NaN. A sum times 0 keeps the graph, so that this process takes part in
-    # the collectives of the backward pass like all others.
-    if not len(targets):  # every target of the batch was masked
-        return logits.float().sum() * 0.0
-    return F.cross_entropy(logits.float(), targets)
 
 
 def frame_loss(frame_logits: Tensor, frame_targets: Tensor) -> Tensor:

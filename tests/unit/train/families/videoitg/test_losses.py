@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from train.families.videoitg.models import frame_loss, grounding_loss, language_loss
+from train.families.language import language_loss
+from train.families.videoitg.models import frame_loss, grounding_loss
 
 LN_2 = math.log(2)
 
