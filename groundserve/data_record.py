@@ -66,6 +66,8 @@ class Record:
     """Seconds that the video lasts, where the entry says so; what it costs is guessed from it."""
     clip_seconds: tuple[float, float] | None = None
     """Start and end of the part of the video that is meant; None: the whole."""
+    ignores_media: bool = False
+    """Whether the text is to be learnt as if there were no video."""
 
     @property
     def num_words(self) -> int:

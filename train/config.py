@@ -119,6 +119,17 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartsConfig:
+    """What `--part` says of a checkpoint, as `groundserve ask` takes it."""
+
+    llm: Literal["phi3.5", "llama3"] | None = None
+    """The decoder, where `init` has folders of both."""
+    clip_heads: int | None = None
+    internvideo_heads: int | None = None
+    """Heads of the towers, where their files do not say them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
     """LoRA on each linear layer of the decoder: y = W x + alpha / rank * B A dropout(x)."""
 
@@ -169,6 +180,8 @@ class StageConfig:
     `validation` also `best/`."""
     data: DataConfig
     optimizer: OptimizerConfig
+    parts: PartsConfig = PartsConfig()
+    """What `init` does not say of Grounded-VideoLLM's parts."""
     adapter: AdapterConfig | None = None
     """What a text family's stage trains of its decoder; None: no adapter."""
     validation: ValidationConfig | None = None

@@ -221,7 +221,10 @@ class Run:
         started = time.perf_counter()
         config = self._config
         factor = rate_factor(
-            self.step, num_steps=self.num_steps, warmup_ratio=config.optimizer.warmup_ratio
+            self.step,
+            num_steps=self.num_steps,
+            warmup_ratio=config.optimizer.warmup_ratio,
+            rounds_down=config.optimizer.warmup_rounds_down,
         )
         rates = set_learning_rates(self._optimizer, factor)
         first = self.step * config.accumulation_steps

@@ -1,4 +1,4 @@
-"""AdamW with the reference's two groups of parameters, and their learning rates."""
+"""AdamW with the references' groups of parameters, and their learning rates."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ BASE = "base"
 """Group at `learning_rate`."""
 FAST = "out_proj"
 """Group at `out_proj_learning_rate`."""
+ADAPTER, SPATIAL = "adapter", "spatial"
+"""Groups at `adapter_learning_rate` and `spatial_learning_rate`."""
 
 
 def parameter_groups(model: TrainedModel, config: OptimizerConfig) -> dict[str, list[nn.Parameter]]:
-    """Sort the parameters that are trained into `BASE` and, where it has a rate, `FAST`.
+    """Sort the parameters that are trained into `BASE` and those others that have a rate.
 
     A parameter is in the fast group when its name in the reference's files contains `out_proj`.
     The head is called so, and the projector is too: `model.mm_projector.out_projection`. The
@@ -27,19 +29,17 @@ def parameter_groups(model: TrainedModel, config: OptimizerConfig) -> dict[str, 
     `eagle/train/eagle_trainer.py::EagleTrainer.create_optimizer`; there, biases and norms are
     groups of their own, which differ in weight decay only, and it is 0.
     """
-    groups: dict[str, list[nn.Parameter]] = {BASE: []}
-    if config.out_proj_learning_rate is not None:
-        groups[FAST] = []
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in _peaks(config)}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            fast = FAST in groups and _is_fast(name, model, config)
-            groups[FAST if fast else BASE].append(parameter)
+            group = next((one for one in groups if _is_in(one, name, model, config)), BASE)
+            groups[group].append(parameter)
     return groups
 
 
 def new_optimizer(model: TrainedModel, config: OptimizerConfig) -> torch.optim.AdamW:
     """Return AdamW at the peak rates, which each group also keeps as `initial_lr`."""
-    peaks = {BASE: config.learning_rate, FAST: config.out_proj_learning_rate}
+    peaks = _peaks(config)
     groups = [
         {"params": parameters, "lr": peaks[name], "initial_lr": peaks[name], "name": name}
         for name, parameters in parameter_groups(model, config).items()
@@ -54,15 +54,20 @@ def new_optimizer(model: TrainedModel, config: OptimizerConfig) -> torch.optim.A
     )
 
 
-def rate_factor(step: int, *, num_steps: int, warmup_ratio: float) -> float:
+def rate_factor(
+    step: int, *, num_steps: int, warmup_ratio: float, rounds_down: bool = False
+) -> float:
     """Return the learning rate of a step, counted from 0, relative to its peak.
 
     The rate rises linearly from 0, which the first step has, and then falls along half a cosine
-    to 0, which it would have one step after the last.
+    to 0, which it would have one step after the last. Steps of the warm-up are rounded up, or down;
+    then the first has the rate 0 even where there is none, as Grounded-VideoLLM's.
 
     Source: transformers' `get_cosine_schedule_with_warmup`.
     """
-    num_warmup = math.ceil(num_steps * warmup_ratio)
+    num_warmup = (math.floor if rounds_down else math.ceil)(num_steps * warmup_ratio)
+    if rounds_down and step == 0:
+        return 0.0
     if step < num_warmup:
         return step / num_warmup
     # max: a caller may ask for the step behind a run of warm-up alone.
@@ -75,6 +80,23 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     return {group["name"]: group["lr"] for group in optimizer.param_groups}
+
+
+def _peaks(config: OptimizerConfig) -> dict[str, float]:
+    """Return the peak rate of each group that has one."""
+    peaks = {
+        BASE: config.learning_rate,
+        FAST: config.out_proj_learning_rate,
+        ADAPTER: config.adapter_learning_rate,
+        SPATIAL: config.spatial_learning_rate,
+    }
+    return {name: rate for name, rate in peaks.items() if rate is not None}
+
+
+def _is_in(group: str, name: str, model: TrainedModel, config: OptimizerConfig) -> bool:
+    if group == FAST:
+        return _is_fast(name, model, config)
+    return {ADAPTER: ".lora_" in name, SPATIAL: name.startswith("front.spatial.")}.get(group, False)
 
 
 def _is_fast(name: str, model: TrainedModel, config: OptimizerConfig) -> bool:

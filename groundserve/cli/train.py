@@ -26,6 +26,9 @@ STAGES: dict[Stage, str] = {
     "vtimellm-1": "VTimeLLM 1: the projector learns to caption images.",
     "vtimellm-2": "VTimeLLM 2: an adapter learns to tell what happens when.",
     "vtimellm-3": "VTimeLLM 3: a second adapter, upon the first, learns to converse.",
+    "grounded-videollm-pretrain": "Grounded-VideoLLM 1: both projectors learn to caption.",
+    "grounded-videollm-grounded": "Grounded-VideoLLM 2: the decoder learns to tell times.",
+    "grounded-videollm-sft": "Grounded-VideoLLM 3: it goes on, on questions of every kind.",
 }
 """VideoITG's four, then those of other families, each named after its own."""
 EXIT_NOT_USABLE = 2

@@ -51,13 +51,13 @@ def decoder_config(raw: Mapping[str, Any], llm: Llm, *, vocab_size: int) -> Any:
     return config
 
 
-def empty_decoder(config: Any, llm: Llm, *, angles: Angles) -> Any:
-    """Return a causal model of transformers on the meta device, its head with a bias."""
+def empty_decoder(config: Any, llm: Llm, *, angles: Angles, head_bias: bool = True) -> Any:
+    """Return a causal model of transformers on the meta device, its head with a bias or not yet."""
     try:
         tables = RotaryTables.of(config, angles=_ANGLES[angles])
         with torch.device("meta"):
             model = _KINDS[llm][2](config)
-            model.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=True)
+            model.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=head_bias)
     except (RuntimeError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
         raise no_decoder(_WHERE, llm, error) from error
     model.model.rotary_emb = tables
@@ -134,22 +134,41 @@ class TunedState:
         )
 
     @property
+    def whole_decoder(self) -> dict[str, Tensor]:
+        """The decoder's tensors and the adapter's, these as X.lora_A.weight."""
+        found = dict(self.decoder)
+        for name, (a, b) in self.adapter.pairs.items():
+            layer = name.removesuffix(".weight")
+            found |= {f"{layer}.lora_A.weight": a, f"{layer}.lora_B.weight": b}
+        return found
+
+    @property
     def vocab_size(self) -> int:
         """Rows of the embedding table, grown by the tokens for times."""
         return int(self.decoder[_EMBEDDINGS].shape[0])
 
     def projectors(self, llm: Llm) -> dict[str, Tensor]:
         """Return both projectors by the names of the vision stage."""
-        names = {**_PROJECTORS[llm], **_TEMPORAL}
-        renamed = {}
-        for name, tensor in self.others.items():
-            layer, dot, kind = name.rpartition(".")
-            if layer + dot not in names:
-                raise InvalidRequestError(
-                    f"{self.where}: {name[:120]} is of neither projector nor of the decoder"
-                )
-            renamed[names[layer + dot] + kind] = tensor
-        return renamed
+        return rename_projectors(self.others, llm, where=self.where)
+
+
+def rename_projectors(tensors: Mapping[str, Tensor], llm: Llm, *, where: str) -> dict[str, Tensor]:
+    """Return tensors of projectors by the names of the vision stage."""
+    names = projector_names(llm)
+    renamed = {}
+    for name, tensor in tensors.items():
+        layer, dot, kind = name.rpartition(".")
+        if layer + dot not in names:
+            raise InvalidRequestError(
+                f"{where}: {name[:120]} is of neither projector nor of the decoder"
+            )
+        renamed[names[layer + dot] + kind] = tensor
+    return renamed
+
+
+def projector_names(llm: Llm) -> dict[str, str]:
+    """Return what each layer of both projectors is called in files -> in the vision stage."""
+    return {**_PROJECTORS[llm], **_TEMPORAL}
 
 
 def read_newlines(path: Path, llm: Llm) -> dict[str, Tensor]:

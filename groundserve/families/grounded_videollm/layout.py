@@ -120,11 +120,63 @@ def find_parts(directory: Path, given: GivenParts) -> Parts:
     return Parts(llm=llm, angles=angles, **search.fields())
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartsBefore(FoundParts):
+    """What a stage of training starts from."""
+
+    llm: Llm
+    before: Path | None
+    """File of the stage before; None for the first."""
+    internvideo: Path
+    clip: Path
+    base: Path
+    tokenizer: Path
+    clip_heads: int | None
+    internvideo_heads: int | None
+
+    newlines = Parts.newlines
+    decoder_config = Parts.decoder_config
+    model_config = Parts.model_config
+
+
+def find_parts_before(directory: Path, given: GivenParts, stage_before: str | None) -> PartsBefore:
+    """Find what a stage starts from, and the file of the stage before, if there is one."""
+    if not _llms(directory) and _llms(directory / _WEIGHT_FOLDER):
+        directory = directory / _WEIGHT_FOLDER
+    looks = {name: look for name, look in _LOOKS.items() if name != "checkpoint"}
+    if stage_before is not None:
+        looks["before"] = f"the file {stage_before}_*.pth, in the folder {TUNED_FOLDER}"
+    search = PartSearch(
+        directory,
+        given,
+        family="grounded_videollm",
+        looks=looks,
+        switches={"llm": _SWITCHES["llm"]},
+        numbers=_NUMBERS,
+    )
+    llm = _llm(search)
+
+    def one(name: str, pattern: str) -> tuple[Path, ...]:
+        return search.part(name, lambda: search.at_most_one(name, sorted(directory.glob(pattern))))
+
+    base = search.part("base", lambda: _existing(directory / _BASES[llm]))
+    before = one("before", f"{TUNED_FOLDER}/{stage_before}_*_{llm}_*.pth") if stage_before else ()
+    one("internvideo", f"{INTERNVIDEO_FOLDER}/*.pt")
+    search.part("clip", lambda: _existing(*(one / CLIP_NAME for one in base)))
+    search.part("tokenizer", lambda: _existing(directory / _TOKENIZERS[llm]))
+    return PartsBefore(llm=llm, **{"before": next(iter(before), None), **search.fields()})
+
+
 def copy_places(parts: Parts) -> dict[str, Path]:
     """Return place below a copy -> file; the order does not depend on where the files lie."""
+    tuned = f"{TUNED_FOLDER}/{_PUBLISHED_TUNED.format(parts.llm)}"
+    return {tuned: parts.checkpoint, **shared_places(parts)}
+
+
+def shared_places(parts: Parts | PartsBefore) -> dict[str, Path]:
+    """Return the same of what no stage of training changes."""
     base, tokenizer = _BASES[parts.llm], _TOKENIZERS[parts.llm]
     places = {
-        f"{TUNED_FOLDER}/{_PUBLISHED_TUNED.format(parts.llm)}": parts.checkpoint,
         f"{INTERNVIDEO_FOLDER}/{_PUBLISHED_INTERNVIDEO}": parts.internvideo,
         f"{base}/{CLIP_NAME}": parts.clip,
         f"{base}/{parts.newlines.name}": parts.newlines,

@@ -92,12 +92,19 @@ VIDEO_PLACEHOLDER = "<image>"
 class Template:
     """What one decoder's prompts consist of."""
 
-    before: str
-    """Up to the user's turn."""
+    system: str
+    """Up to the first turn."""
+    user: str
+    """Before what the user says, in each turn."""
     behind: str
     """Between the user's turn and the answer."""
     end: str
     padding: str
+
+    @property
+    def before(self) -> str:
+        """Up to what the user says first."""
+        return f"{self.system}{self.user}"
 
     def prompt(self, question: str, *, grounding: bool, mark: str | None = None) -> str:
         """Put a question, with the video's placeholder before it.
@@ -122,21 +129,22 @@ class Template:
 
 TEMPLATES: Mapping[Llm, Template] = {
     "phi3.5": Template(
-        before=(
+        system=(
             "<|system|>\nYou are a helpful AI assistant that can generate responses based on "
-            "visual inputs.\n<|user|>\n"
+            "visual inputs."
         ),
+        user="\n<|user|>\n",
         behind="\n<|assistant|>\n",
         end="<|endoftext|>",
         padding="<|end|>",
     ),
     "llama3": Template(
-        before=(
+        system=(
             "<|start_header_id|>system<|end_header_id|>You are a helpful language and vision "
             "assistant. You are able to understand the visual content that the user provides, and "
             "assist the user with a variety of tasks using natural language."
-            "<|start_header_id|>user<|end_header_id|>"
         ),
+        user="<|start_header_id|>user<|end_header_id|>",
         behind="<|start_header_id|>assistant<|end_header_id|>",
         end="<|eot_id|>",
         padding="<|end_of_text|>",

@@ -91,9 +91,7 @@ class VisionEncoder(VisionModule):
         # One choice of attention for both towers.
         self.config = self.clip.config
         self.internvideo2 = InternVideo2(config.internvideo2, self.config)
-        spatial = {"phi3.5": _MergedSpatial, "llama3": _PooledSpatial}[config.llm]
-        self.spatial = spatial(config)
-        self.temporal_projector = _projector(config.internvideo2.hidden_size, config.hidden_size)
+        self.spatial, self.temporal_projector = new_projectors(config)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -109,14 +107,28 @@ class VisionEncoder(VisionModule):
 
         In the weights' dtype: tokens of the key frame, of all frames, the terminator.
         """
-        spatial, terminator = self.spatial(self._encode_key_frames(spatial_pixels))
-        temporal = pool_temporal(self.internvideo2(temporal_pixels), side=self.internvideo2.side)
+        patches, temporal = self.see(temporal_pixels, spatial_pixels)
+        spatial, terminator = self.spatial(patches)
         return torch.cat((spatial, self.temporal_projector(temporal), terminator), dim=1)
+
+    def see(self, temporal_pixels: Tensor, spatial_pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the projectors take: patches (U, s*s, C_s) and tokens (U, N_t, C_t)."""
+        temporal = pool_temporal(self.internvideo2(temporal_pixels), side=self.internvideo2.side)
+        return self._encode_key_frames(spatial_pixels), temporal
 
     def _encode_key_frames(self, pixels: Tensor) -> Tensor:
         """Return patches without the class token's place: uint8 (U, S, S, 3) -> (U, s*s, C_s)."""
         values = normalized(pixels, mean=MEAN, std=STD)
         return self.clip.encode_pixels(values.permute(0, 3, 1, 2))[:, 1:]
+
+
+def new_projectors(config: VisionConfig) -> tuple[nn.Module, nn.Module]:
+    """Return the spatial projector, with what stands between tokens, and the temporal one."""
+    spatial = {"phi3.5": _MergedSpatial, "llama3": _PooledSpatial}[config.llm]
+    return (
+        spatial(config),
+        _projector(config.internvideo2.hidden_size, config.hidden_size),
+    )
 
 
 class Front(FrontModule):

@@ -15,11 +15,10 @@ from safetensors.torch import load_file
 from groundserve.families.videoitg.prompt import IMAGE_TOKEN_ID
 from groundserve.weights.torch_archive import read_torch_file
 from tests.support.reference import SET_1
-from tests.unit.train import text_runs
 from train.config import DataConfig, OptimizerConfig, StageConfig
 from train.data import Batch, TrainingData, Unreadable
 from train.examples import Example, Text
-from train.families import find_family
+from train.families import find_family, stage_family
 from train.logs import read_metrics
 from train.loop import Run
 from train.parallel import open_processes
@@ -115,7 +114,7 @@ def run_in(processes, config, *, data=None, resume=False, **arguments):
             config, num_auxiliary=NUM_AUXILIARY * (config.auxiliary_weight > 0)
         )
         with ExitStack() as stack:
-            if data is None and config.stage in text_runs.STAGES:
+            if data is None and stage_family(config.stage):
                 data = stack.enter_context(read_data(config, initial))
             trained = Run(config, data=data or FakeData(), initial=initial, processes=processes)
             trained.finish(**arguments)

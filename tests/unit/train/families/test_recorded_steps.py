@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from groundserve.families.grounded_videollm.vision import pool_temporal
+from groundserve.families.plans import SeenVideo
+from groundserve.weights.torch_archive import read_torch_file
 from tests.fixtures.training_ref.digests import differences, digest, drawn
 from tests.unit.train.text_runs import FIXTURES, recorded_config
 from train.data import TrainingData
+from train.examples import Example
 from train.families import find_family
 from train.optimizer import new_optimizer, rate_factor, set_learning_rates
 
@@ -24,7 +28,9 @@ RECORDED = {
     for path in sorted((FIXTURES / "training_ref").glob("*/steps.json"))
     for name, stage in json.loads(path.read_text()).items()
 }
-# Logit, exponential, logarithm and mean in float32, rounded once each.
+SECONDS, WIDTH = 10.0, 32
+"""Length of Grounded-VideoLLM's video, and width of both of its towers."""
+# Logit, exponential, logarithm and mean, which the reference rounds to float32 in either run.
 LOSS = 4 * 2.0**-24
 
 
@@ -34,7 +40,9 @@ class Steps:
     def __init__(self, stage, out):
         self.recorded = RECORDED[stage]["steps"]
         self.config = recorded_config(stage, out)
-        self.initial = find_family(None, stage).open_initial(self.config, num_auxiliary=0)
+        self.initial = find_family(None, self.config.stage).open_initial(
+            self.config, num_auxiliary=0
+        )
         self.model = self.initial.model.double().train()
         with torch.no_grad():
             for name, parameter in self.trained():
@@ -55,13 +63,42 @@ class Steps:
     def read(self):
         """Return the examples of each step, read as a run reads them."""
         samples = self.initial.samples(self.config)
+        numbers = sorted(set(chain.from_iterable(one["records"] for one in self.recorded)))
         with TrainingData(
             self.config.data, stage=self.config.stage, samples=samples, seed=0
         ) as data:
-            numbers = sorted(set(chain.from_iterable(one["records"] for one in self.recorded)))
-            readings = dict(zip(numbers, data.readings(numbers), strict=True))
-        assert not [one.unreadable for one in readings.values() if one.unreadable]
-        return [[readings[i].example for i in step["records"]] for step in self.recorded]
+            if self.config.stage.startswith("grounded-videollm"):
+                found = {i: self.without_towers(samples, data.items[i], i) for i in numbers}
+            else:
+                readings = list(data.readings(numbers))
+                assert not [one for one in readings if one.unreadable]
+                found = {i: one.example for i, one in zip(numbers, readings, strict=True)}
+        return [[found[i] for i in step["records"]] for step in self.recorded]
+
+    def without_towers(self, samples, item, number):
+        """Return an example with the features that the recorder drew in the place of the towers."""
+        spec = self.initial.source.spec
+        shapes = {"clip": 577, "internvideo2": 1 + 8 * 256}
+        clip, internvideo2 = (
+            torch.from_numpy(drawn(f"{name} {number}", (spec.num_segments, rows, WIDTH), 1.0))[
+                :, 1:
+            ]
+            for name, rows in shapes.items()
+        )
+        temporal = pool_temporal(internvideo2, side=16)
+        features = torch.cat((clip.flatten(1), temporal.flatten(1)), 1)[:, None]
+        seen = SeenVideo(
+            duration_seconds=SECONDS,
+            num_visual_tokens=spec.max_feature_tokens,
+            time_range_seconds=(0.0, SECONDS),
+            model_seconds=None,
+        )
+        return Example(
+            frames=np.empty((len(features), 0, 0, 3), np.uint8),
+            tokens_per_frame=spec.tokens_per_segment,
+            texts=(samples.text(item.records[0], seen),),
+            features=features.numpy(),
+        )
 
     def take(self, batches=None):
         """Yield what each step comes to, as the recorder writes it down."""
@@ -69,7 +106,10 @@ class Steps:
         batches = batches or self.read()
         for number, examples in enumerate(batches):
             factor = rate_factor(
-                number, num_steps=len(batches), warmup_ratio=self.config.optimizer.warmup_ratio
+                number,
+                num_steps=len(batches),
+                warmup_ratio=self.config.optimizer.warmup_ratio,
+                rounds_down=self.config.optimizer.warmup_rounds_down,
             )
             rates = set_learning_rates(optimizer, factor)
             optimizer.zero_grad()
@@ -81,6 +121,8 @@ class Steps:
                 "num_trained": sum(one.numel() for _, one in self.trained()),
                 "gradients": {name: digest(one.grad) for name, one in self.trained()},
             }
+            if (limit := self.config.optimizer.max_grad_norm) is not None:
+                torch.nn.utils.clip_grad_norm_([one for _, one in self.trained()], limit)
             optimizer.step()
             step["weights"] = {name: digest(one.detach()) for name, one in self.trained()}
             yield step
@@ -92,7 +134,7 @@ def assert_as_recorded(found, recorded):
     assert found["rates"] == pytest.approx(sorted(set(recorded["rates"])), rel=1e-12)
     apart = differences(found, recorded)
     for kind, value in apart.items():
-        bound = LOSS if kind == "loss" else recorded["float32"][kind]
+        bound = recorded["float32"][kind] + LOSS * (kind == "loss")
         assert value <= bound, (kind, value, bound)
 
 
@@ -145,8 +187,11 @@ def test_files_are_the_references(stage, tmp_path):
     """By name and shape, in the stage's own folder of a whole layout."""
     steps = Steps(stage, tmp_path)
     steps.initial.write_files(tmp_path, steps.model.float().state_dict())
+    own = (*tmp_path.glob(f"vtimellm-*-stage{stage[-1]}/*.bin"), *tmp_path.glob("ckpt/*.pth"))
     found = {
-        path.name: {name: list(one.shape) for name, one in torch.load(path).items()}
-        for path in sorted(tmp_path.glob(f"*-stage{stage[-1]}/*.bin"))
+        path.name: {
+            name: list(one.shape) for name, one in read_torch_file(path, inside="model").items()
+        }
+        for path in own
     }
     assert found == RECORDED[stage]["files"]
