@@ -165,7 +165,7 @@ def convert_dataset(
 def _known_stage(stage: str | None) -> Stage | None:
     if stage is not None and stage not in STAGES:
         raise InvalidRequestError(f"STAGE must be one of {', '.join(STAGES)}, got {stage}")
-    return stage  # type: ignore[return-value] # checked
+    return stage
 
 
 def _load(module: str) -> Any:

@@ -24,10 +24,16 @@ OPTIONS = AnswerOptions(task="chat", max_new_tokens=NUM_NEW)
 # closer may change theirs.
 GAP = 2e-3
 WAYS = {"torch": {"profile": "torch"}, "cpu": {}, "int4": {"precision": "int4"}}
-CLIPS = {"vtimellm-3": FIXTURES / "vtimellm" / "videos" / "portrait_57.mp4"}
+CLIPS = {
+    "vtimellm-3": FIXTURES / "vtimellm" / "videos" / "portrait_57.mp4",
+    "grounded-videollm-sft llama3": FIXTURES / "grounded_videollm" / "clips" / "short_50f.mp4",
+}
 QUESTION = "Explain what happens."
-VIDEO_KEYS = {"vtimellm-3": lambda video: {"id": "a", "video": video}}
-CONVERSATION = {"vtimellm-3": ("conversations", "<video>\n")}
+# Of each family what a record consists of: its video, its conversation, the video's place.
+KEYS = {
+    "vtimellm-3": ("video", "conversations", "<video>"),
+    "grounded-videollm-sft llama3": ("video_file", "conversation", "<image>"),
+}
 
 
 @pytest.fixture(scope="module", params=CLIPS)
@@ -35,19 +41,22 @@ def trained(request, tmp_path_factory):
     """A run of a family's last stage on one video, its config and its checkpoint."""
     stage, folder = request.param, tmp_path_factory.mktemp("trained")
     shutil.copy(CLIPS[stage], folder / "a.mp4")
-    key, placeholder = CONVERSATION[stage]
+    video, conversation, placeholder = KEYS[stage]
     messages = [
-        {"from": "human", "value": f"{placeholder}{QUESTION}"},
+        {"from": "human", "value": f"{placeholder}\n{QUESTION}"},
         {"from": "gpt", "value": "A man rides a bike."},
     ]
-    record = {**VIDEO_KEYS[stage]("a.mp4"), key: messages}
+    record = {"id": "a", video: "a.mp4", conversation: messages}
     (folder / "records.json").write_text(json.dumps([record]))
     config = make_config(stage, folder / "run")
     data = replace(config.data, records=folder / "records.json", media_root=folder)
+    if stage.startswith("grounded"):
+        data = replace(data, max_frames=96)  # as served
     rates = replace(config.optimizer, learning_rate=1e-3)
     config = replace(config, data=data, optimizer=rates, max_steps=4)
     run(config)
-    return config, config.out / "final", folder / "a.mp4"
+    chosen = {name: [str(one)] for name, one in vars(config.parts).items() if one is not None}
+    return config, chosen, folder / "a.mp4"
 
 
 def next_logits(model, example, features, ids):
@@ -78,11 +87,11 @@ def trainers_answer(config):
 
 
 def test_triton_answers_as_the_trainer(trained, tmp_path):
-    config, final, video = trained
+    config, parts, video = trained
     prompt, expected, gaps = trainers_answer(config)
     assert min(gaps) > GAP
     for way, how in WAYS.items():
-        build(final, tmp_path / way, **how)
+        build(config.out / "final", tmp_path / way, parts=parts, **how)
         with (
             serve(tmp_path / way, tmp_path / f"{way}.log", allowed_roots=[video.parent]) as server,
             Client(f"grpc://{server.triton.grpc_address}") as client,

@@ -143,7 +143,8 @@ class TrainingData(Closing):
         """Read one item as an epoch does, in the calling thread."""
         rng = generator(self._seed, epoch, number)
         item = self.items[number]
-        return self._reader.read(item, number=number, rng=rng, is_training=is_training)
+        reading: Reading = self._reader.read(item, number=number, rng=rng, is_training=is_training)
+        return reading
 
     def close(self) -> None:
         """End all processes and threads, also amid a video."""

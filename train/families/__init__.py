@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from groundserve import extras
-from train.families.base import TrainingFamily
+from train.families.base import TextTrainingFamily, TrainingFamily
 
 _MODULES = {
     "videoitg": "train.families.videoitg",
@@ -42,10 +42,10 @@ def find_family(init: Path | None, stage: str | None = None) -> TrainingFamily:
     return next((family for family in families if family.recognises(known)), families[0])
 
 
-def stage_family(stage: str) -> TrainingFamily | None:
+def stage_family(stage: str) -> TextTrainingFamily | None:
     """Return the family that alone has a stage; None where what the run starts from says it."""
     for name, module in _MODULES_BY_STAGE.items():
         if stage.startswith(f"{name}-"):
-            family: TrainingFamily = extras.load(module, "train").FAMILY
+            family: TextTrainingFamily = extras.load(module, "train").FAMILY
             return family
     return None

@@ -203,9 +203,6 @@ class TrainingFamily(Protocol):
     def recognises(self, raw_config: Mapping[str, Any]) -> bool:
         """Tell whether a config.json is of something that a stage starts from."""
 
-    def parse_record(self, fields: Any, *, name: str) -> Record:
-        """Check an entry of a data file; asked of families alone whose stages no other has."""
-
     def open_source(self, config: StageConfig) -> Source:
         """Open what a stage starts from; no weights are read.
 
@@ -219,3 +216,10 @@ class TrainingFamily(Protocol):
 
         The auxiliary per-frame loss has `num_auxiliary` targets; 0 leaves its layer out.
         """
+
+
+class TextTrainingFamily(TrainingFamily, Protocol):
+    """A family whose stages no other has, with data files of its own."""
+
+    def parse_record(self, fields: Any, *, name: str) -> Record:
+        """Check an entry of a data file, as JSON has it."""

@@ -137,7 +137,7 @@ class TextInitial(ABC):
                 "tower into init, or extract features"
             )
         streams = [torch.from_numpy(one) for one in (example.frames, *example.more_streams)]
-        chunks = zip(*(one.split(self.max_encoded_units) for one in streams), strict=True)
+        chunks = zip(*(torch.split(one, self.max_encoded_units) for one in streams), strict=True)
         return torch.cat([self.vision(*(one.to(like.device) for one in chunk)) for chunk in chunks])
 
 

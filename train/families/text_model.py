@@ -35,7 +35,8 @@ class AdaptedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the adapter's product to the layer's."""
-        return super().forward(x) + self.lora_B(self.lora_A(self.dropout(x))) * self.scale
+        product: Tensor = self.lora_B(self.lora_A(self.dropout(x)))
+        return super().forward(x) + product * self.scale
 
 
 class TextModel(TrainedModel):

@@ -55,19 +55,16 @@ PART_NAMES = ("llm", *_LOOKS, "angles", *_NUMBERS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts(FoundParts):
-    """Where each part lies."""
+class SharedParts(FoundParts):
+    """Where those parts lie that training leaves as they are."""
 
     llm: Llm
-    checkpoint: Path
-    """File of the last training stage: projectors and the whole decoder with its adapter."""
     internvideo: Path
     clip: Path
     """File of the tower of the model that the decoder is of."""
     base: Path
     """Directory with the vectors between rows and segments, and the decoder's config."""
     tokenizer: Path
-    angles: Angles
     clip_heads: int | None
     internvideo_heads: int | None
 
@@ -85,6 +82,15 @@ class Parts(FoundParts):
     def model_config(self) -> Path:
         """config.json beside the base, of the model that it was cut from; not always there."""
         return self.base.parent / self.base.name.removesuffix(_SEPARATED) / "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts(SharedParts):
+    """Where each part lies."""
+
+    checkpoint: Path
+    """File of the last training stage: projectors and the whole decoder with its adapter."""
+    angles: Angles
 
 
 def is_layout(directory: Path) -> bool:
@@ -121,22 +127,11 @@ def find_parts(directory: Path, given: GivenParts) -> Parts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartsBefore(FoundParts):
+class PartsBefore(SharedParts):
     """What a stage of training starts from."""
 
-    llm: Llm
     before: Path | None
     """File of the stage before; None for the first."""
-    internvideo: Path
-    clip: Path
-    base: Path
-    tokenizer: Path
-    clip_heads: int | None
-    internvideo_heads: int | None
-
-    newlines = Parts.newlines
-    decoder_config = Parts.decoder_config
-    model_config = Parts.model_config
 
 
 def find_parts_before(directory: Path, given: GivenParts, stage_before: str | None) -> PartsBefore:
@@ -173,7 +168,7 @@ def copy_places(parts: Parts) -> dict[str, Path]:
     return {tuned: parts.checkpoint, **shared_places(parts)}
 
 
-def shared_places(parts: Parts | PartsBefore) -> dict[str, Path]:
+def shared_places(parts: SharedParts) -> dict[str, Path]:
     """Return the same of what no stage of training changes."""
     base, tokenizer = _BASES[parts.llm], _TOKENIZERS[parts.llm]
     places = {

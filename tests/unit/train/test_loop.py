@@ -44,23 +44,24 @@ def config_of(stage, out):
 
 @pytest.fixture(scope="module", params=["grounding", *text_runs.STAGES])
 def whole(tmp_path_factory, request):
-    """A run that nothing interrupted."""
+    """What is trained, and the folder of a run that nothing interrupted."""
     config = config_of(request.param, tmp_path_factory.mktemp("whole") / "run")
     run(config)
-    return config
+    return request.param, config.out
 
 
 @pytest.mark.parametrize("last", [3, 5])
 def test_resumed_run_equals_an_uninterrupted_one(tmp_path, whole, last):
-    config = config_of(whole.stage, tmp_path / "run")
+    stage, whole_out = whole
+    config = config_of(stage, tmp_path / "run")
     with pytest.raises(StoppedError):
         run(config, on_step=stop_after(last))
     steps = []
     found = run(config, resume=True, on_step=lambda report: steps.append(report.step))
     # It was stopped before it could write its checkpoint of step 3.
     assert steps == ([1, 2, 3] if last == 3 else []) + [4, 5, 6]
-    assert found == metrics(whole.out)  # to the last bit
-    assert_same_weights(config.out, whole.out)
+    assert found == metrics(whole_out)  # to the last bit
+    assert_same_weights(config.out, whole_out)
 
 
 def test_losses_are_those_of_the_model(tmp_path):

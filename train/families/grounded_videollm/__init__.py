@@ -1,6 +1,6 @@
 """Grounded-VideoLLM in training: projectors, then tables, head and adapter too, towers frozen."""
 
-from train.families.base import TrainingFamily
+from train.families.base import TextTrainingFamily
 from train.families.grounded_videollm.family import GroundedVideoLLM
 
-FAMILY: TrainingFamily = GroundedVideoLLM()
+FAMILY: TextTrainingFamily = GroundedVideoLLM()

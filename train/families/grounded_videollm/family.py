@@ -182,8 +182,8 @@ class Front(nn.Module):
         """Project what `Towers` gave: (U, 1, K) -> (U * P, D)."""
         sizes = [rows * width for rows, width in self._shapes]
         patches, temporal = (
-            one.unflatten(1, shape)
-            for one, shape in zip(features[:, 0].split(sizes, 1), self._shapes, strict=True)
+            torch.unflatten(one, 1, shape)
+            for one, shape in zip(torch.split(features[:, 0], sizes, 1), self._shapes, strict=True)
         )
         spatial, terminator = self.spatial(patches)
         tokens = torch.cat((spatial, self.temporal_projector(temporal), terminator), dim=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -49,6 +49,7 @@ class Samples(TextSamples):
         self.tokens_per_unit = spec.tokens_per_segment
         self._tokenizer = tokenizer
         self._begin_ids = self._encode("")
+        self._end_id = cast(int, tokenizer.token_to_id(TEMPLATES[spec.llm].end))  # as checked
         self._writes_times = writes_times
 
     def plan(self, record: Record, index: VideoIndex) -> VideoPlan:
@@ -70,7 +71,7 @@ class Samples(TextSamples):
         if len(ids) > self.config.max_length:
             ids, targets = ids[: self.config.max_length], targets[: self.config.max_length]
             # As the reference does: the cut text ends.
-            targets[-1] = self._tokenizer.token_to_id(TEMPLATES[self._spec.llm].end)
+            targets[-1] = self._end_id
         if ids.count(VISUAL_TOKEN_ID) != 1:
             raise InvalidRequestError(
                 f"conversation must have {VIDEO_PLACEHOLDER} once, among the first "
@@ -139,7 +140,7 @@ def parse(fields: Any, *, name: str) -> Record:
     )
 
 
-def ask_for_times(messages: Sequence[Message]) -> list[Message]:
+def ask_for_times(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Put the token that asks for times into each question whose answer says some.
 
     Source: WHB139426/Grounded-Video-LLM e26da4e, `datasets/mix_sft.py::MixSFT`.
@@ -153,7 +154,7 @@ def ask_for_times(messages: Sequence[Message]) -> list[Message]:
             rest = question.text.replace(f"{VIDEO_PLACEHOLDER}\n", "")
             text = f"{VIDEO_PLACEHOLDER} {GROUNDING_TOKEN}\n{rest}"
         asked[2 * place] = Message("user", text)
-    return asked
+    return tuple(asked)
 
 
 def write_conversation(messages: Sequence[Message], llm: Llm) -> str:

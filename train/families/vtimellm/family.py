@@ -100,7 +100,8 @@ class Model(TextModel):
         """Return the name in `mm_projector.bin` or `adapter_model.bin`, else that in the base."""
         if parameter.startswith(_PROJECTOR):
             return f"model.mm_projector.{parameter.removeprefix(_PROJECTOR)}"
-        name = parameter.replace(*reversed(_DECODER), 1)
+        theirs, ours = _DECODER
+        name = parameter.replace(ours, theirs, 1)
         return f"{_PEFT_PREFIX}{name}" if ADAPTER in parameter else name
 
 
@@ -134,10 +135,10 @@ class Initial(TextInitial):
             for path in self.source.clip.files:
                 folder = "clip" if path.suffix == ".pt" else path.parent.name
                 link_file(path, directory / folder / path.name)
-        before = [one.parent for one in (parts.projector,) if one is not None]
-        for folder in (*before, *parts.adapters):
-            for path in (one for one in folder.iterdir() if one.is_file()):
-                link_file(path, directory / folder.name / path.name)
+        first = [one.parent for one in (parts.projector,) if one is not None]
+        for stage_folder in (*first, *parts.adapters):
+            for path in (one for one in stage_folder.iterdir() if one.is_file()):
+                link_file(path, directory / stage_folder.name / path.name)
         own = directory / f"vtimellm-{parts.variant}-stage{stage_number(config)}"
         own.mkdir()
         raw = {**read_json(parts.base / "config.json"), "model_type": "VTimeLLM"}

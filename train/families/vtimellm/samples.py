@@ -165,7 +165,8 @@ def step_of(seconds: float, duration: float) -> str:
 
 def _times(meta: Any) -> dict[str, str]:
     fields = meta if isinstance(meta, Mapping) else {}
-    duration, tokens = fields.get("duration"), fields.get("token")
+    duration: Any = fields.get("duration")
+    tokens = fields.get("token")
     if not isinstance(tokens, Mapping) or not all(map(is_finite_number, tokens.values())):
         raise InvalidRequestError('meta.token must be {"<s0>": seconds, ...}')
     if not is_finite_number(duration) or not duration > 0:
