@@ -46,6 +46,13 @@ THOROUGH = (
     "tests/train/test_stop.py",
     "tests/train/test_validation.py",
     "tests/unit/batch/test_crashes.py",
+    # Of what two families share one is in the first tier.
+    "tests/unit/train/families/test_recorded_steps.py::test_mistakes",
+    "tests/unit/train/families/test_recorded_steps.py::test_steps_are_the_references[grounded",
+    "tests/unit/train/families/test_recorded_steps.py::test_files_are_the_references[grounded",
+    "tests/unit/train/test_loop.py::test_resumed_run_equals_an_uninterrupted_one[grounded-",
+    "tests/unit/train/test_loop.py::test_resumed_run_equals_an_uninterrupted_one[vtimellm-1",
+    "tests/unit/train/test_loop.py::test_resumed_run_equals_an_uninterrupted_one[vtimellm-3",
     "tests/unit/train/test_unreadable.py",
     # Pages and comparisons from their beginning to their end.
     "tests/unit/gateway/test_schema.py",
@@ -81,6 +88,7 @@ THOROUGH = (
     "tests/triton/test_supervision.py::test_server",
     "tests/triton/test_supervision.py::test_sigterm",
     "tests/triton/test_trained.py",
+    "tests/triton/test_trained_text.py",
     "tests/triton/test_vllm.py",
     "tests/triton/test_vtgllm.py::test_recorded_cases_of_other_configurations",
 )

@@ -299,14 +299,8 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     Source: WHB139426/Grounded-Video-LLM e26da4e, `models/llava_next_video.py`.
     """
     source = Source.open(config)
-    vision_config, number = source.vision_config, stage_number(config)
-    causal = empty_decoder(
-        source.decoder_config, source.parts.llm, angles="float32", head_bias=number > 0
-    )
-    with torch.device("meta"):
-        model = Model(Front(vision_config), causal, vision_config)
-    if config.adapter is not None:
-        add_adapters(model.decoder, config.adapter)
+    vision_config = source.vision_config
+    model = empty_model(config, source.decoder_config, vision_config)
     tensors = {f"front.{name}": tensor.float() for name, tensor in _front_tensors(source).items()}
     tensors |= {
         name.replace("model.", "decoder.", 1): tensor.float().clone()
@@ -317,7 +311,6 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
         shapes = {name: one.shape for name, one in model.named_parameters()}
         new = new_adapters(shapes, seed=config.seed)
     fill_module(model, tensors | new)
-    train_only(model, _TRAINED if number == 0 else _TRAINED + _TRAINED_OF_DECODER)
     (rows, width), (others, other_width) = feature_shapes(vision_config)
     return Initial(
         source=source,
@@ -325,6 +318,18 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
         vision=_towers(source),
         feature_shape=(1, rows * width + others * other_width),
     )
+
+
+def empty_model(config: StageConfig, decoder: Any, vision: VisionConfig) -> Model:
+    """Return a stage's model on the meta device, in which what it trains requires a gradient."""
+    has_bias = config.adapter is not None
+    causal = empty_decoder(decoder, vision.llm, angles="float32", head_bias=has_bias)
+    with torch.device("meta"):
+        model = Model(Front(vision), causal, vision)
+    if config.adapter is not None:
+        add_adapters(model.decoder, config.adapter)
+    train_only(model, _TRAINED if config.adapter is None else _TRAINED + _TRAINED_OF_DECODER)
+    return model
 
 
 def stage_number(config: StageConfig) -> int:

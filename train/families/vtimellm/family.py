@@ -163,12 +163,7 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     """
     source = Source.open(config)
     width, hidden_size = source.feature_width, source.decoder_config.hidden_size
-    where = f"the part base {source.parts.base.name}"
-    with torch.device("meta"):
-        causal = empty_llama(source.decoder_config, where=where)
-        model = Model(Projector(width, hidden_size), causal)
-    if config.adapter is not None:
-        add_adapters(model.decoder, config.adapter)
+    model = empty_model(config, source.decoder_config, feature_width=width)
     tensors = {
         name.replace(*_DECODER, 1): tensor for name, tensor in _decoder_tensors(source).items()
     }
@@ -183,8 +178,18 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
     tensors |= {f"{_PROJECTOR}{kind}": one for kind, one in found.items()}
     shapes = {name: one.shape for name, one in model.named_parameters()}
     fill_module(model, tensors | new_adapters(shapes, seed=config.seed))
-    train_only(model, (_PROJECTOR,) if config.adapter is None else (ADAPTER,))
     return Initial(source=source, model=model, vision=_vision(source), feature_shape=(1, width))
+
+
+def empty_model(config: StageConfig, decoder: Any, *, feature_width: int) -> Model:
+    """Return a stage's model on the meta device, in which what it trains requires a gradient."""
+    causal = empty_llama(decoder, where="the part base")
+    with torch.device("meta"):
+        model = Model(Projector(feature_width, decoder.hidden_size), causal)
+    if config.adapter is not None:
+        add_adapters(model.decoder, config.adapter)
+    train_only(model, (_PROJECTOR,) if config.adapter is None else (ADAPTER,))
+    return model
 
 
 def stage_number(config: StageConfig) -> int:

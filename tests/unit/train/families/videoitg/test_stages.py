@@ -170,7 +170,11 @@ def test_read_config_refuses_other_files(tmp_path, text, message):
 
 def test_the_example_of_the_documentation_is_read(tmp_path):
     text = (REPOSITORY / "docs" / "train.md").read_text("utf-8")
-    example, _ = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    example, of_text, _ = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "boundaries.toml").write_text(of_text)
+    config = read_config(None, tmp_path / "boundaries.toml")
+    assert (config.stage, config.optimizer.learning_rate) == ("vtimellm-2", 1e-4)
+    assert config.accumulation_steps * config.batch_size * 8 == 128
     (tmp_path / "grounding.toml").write_text(example)
     config = read_config("grounding", tmp_path / "grounding.toml")
     assert config.init == tmp_path / "runs" / "video" / "final"
