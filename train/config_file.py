@@ -35,12 +35,11 @@ def read_config(stage: Stage | None, path: Path) -> StageConfig:
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise InvalidRequestError(f"{path} is not TOML: {error}") from error
     named = stage or raw.get("stage")
-    family = find_family(_init(raw, path), named if isinstance(named, str) else None)
-    stages = family.stages
+    stages = find_family(_init(raw, path), named if isinstance(named, str) else None).stages
     if stage is None:
         if raw.get("stage") not in stages:
             raise InvalidRequestError(
-                f"{path}: stage must be one of {', '.join(stages)}, got {raw.get('stage')!r}; "
+                f"{path}: stage must be one of {', '.join(get_args(Stage))}, got {named!r}; "
                 "write it into the file, or name it on the command line"
             )
         stage = raw["stage"]

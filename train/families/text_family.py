@@ -91,8 +91,10 @@ class NoVision(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextInitial(ABC):
-    """A `train.families.base.Initial`, but for what its source is asked."""
+    """A `train.families.base.Initial`."""
 
+    source: Any
+    """A `TextSource`, which is asked what an initial is that needs no weights."""
     model: TextModel
     """float32 on the CPU, in training mode; what the stage trains requires a gradient."""
     vision: nn.Module
@@ -102,6 +104,21 @@ class TextInitial(ABC):
 
     max_encoded_units = 16
     """Units that go through the towers at once."""
+
+    def samples(self, config: StageConfig) -> TextSamples:
+        """Return the format of a run's samples."""
+        samples: TextSamples = self.source.samples(config)
+        return samples
+
+    def sample_cost(self, config: StageConfig) -> SampleCost:
+        """Return by what a run's samples are dealt to processes."""
+        cost: SampleCost = self.source.sample_cost(config)
+        return cost
+
+    def sample_flops(self, config: StageConfig, **sizes: int) -> SampleFlops:
+        """Return what one sequence costs in training."""
+        flops: SampleFlops = self.source.sample_flops(config, **sizes)
+        return flops
 
     @torch.no_grad()
     def encode(self, examples: Sequence[Example]) -> list[Tensor]:

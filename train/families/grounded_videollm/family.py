@@ -16,8 +16,6 @@ from groundserve.errors import InvalidRequestError
 from groundserve.families.grounded_videollm.decoder import (
     TunedState,
     decoder_config,
-    empty_decoder,
-    projector_names,
     read_newlines,
     rename_projectors,
 )
@@ -35,29 +33,25 @@ from groundserve.families.grounded_videollm.towers import read_clip, read_intern
 from groundserve.families.grounded_videollm.vision import (
     VisionConfig,
     VisionEncoder,
-    new_projectors,
 )
 from groundserve.families.llama import is_llama_weight, llama_files
-from groundserve.families.rotary import RotaryTables
 from groundserve.tokenizers.tokenizer_json import read_tokenizer_json
 from groundserve.weights.tensors import fill_module, read_json, read_tensors
 from groundserve.weights.torch_archive import read_torch_file
 from train.config import Stage, StageConfig
 from train.examples import Example
 from train.families.base import StageFunction
+from train.families.grounded_videollm.model import PEFT, Towers, empty_model, feature_shapes
 from train.families.grounded_videollm.samples import Samples, parse
 from train.families.grounded_videollm.stages import STAGES
 from train.families.text_family import TextInitial, TextSource, link_file
-from train.families.text_model import ADAPTER, TextModel, add_adapters, new_adapters, train_only
+from train.families.text_model import new_adapters
 
 FRAMES_PER_SEGMENT = 8
 _STAGES = ("pretrain", "grounded", "sft")
 """By the reference's names, with which its files begin."""
 _PROJECTOR_FILE = "multi_modal_projector.pth"
-_PEFT = "language_model.base_model.model."
 _TABLE, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_TRAINED = ("front.spatial.projector.", "front.temporal_projector.")
-_TRAINED_OF_DECODER = ("decoder.embed_tokens.", "lm_head.", ADAPTER)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,93 +150,12 @@ class Source(TextSource):
         return self.vision_config.clip.flop() + self.vision_config.internvideo2.flop()
 
 
-class Towers(nn.Module):
-    """What is frozen: a segment's patches and pooled tokens, side by side in one row."""
-
-    def __init__(self, encoder: VisionEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.config = encoder.config
-
-    def forward(self, temporal_pixels: Tensor, spatial_pixels: Tensor) -> Tensor:
-        """Encode uint8 (U, F, S, S, 3) and (U, S, S, 3) -> (U, 1, K)."""
-        patches, temporal = self.encoder.see(temporal_pixels, spatial_pixels)
-        return torch.cat((patches.flatten(1), temporal.flatten(1)), dim=1)[:, None]
-
-
-class Front(nn.Module):
-    """Both projectors; of `spatial` what stands between tokens is frozen."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.spatial, self.temporal_projector = new_projectors(config)
-        self._shapes = feature_shapes(config)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Project what `Towers` gave: (U, 1, K) -> (U * P, D)."""
-        sizes = [rows * width for rows, width in self._shapes]
-        patches, temporal = (
-            torch.unflatten(one, 1, shape)
-            for one, shape in zip(torch.split(features[:, 0], sizes, 1), self._shapes, strict=True)
-        )
-        spatial, terminator = self.spatial(patches)
-        tokens = torch.cat((spatial, self.temporal_projector(temporal), terminator), dim=1)
-        return tokens.flatten(0, 1)
-
-
-def feature_shapes(config: VisionConfig) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return rows and width of a segment's patches, and of its pooled tokens."""
-    return (
-        (config.clip.side**2, config.clip.hidden_size),
-        (config.num_temporal_tokens, config.internvideo2.hidden_size),
-    )
-
-
-class Model(TextModel):
-    """Projectors and decoder."""
-
-    def __init__(self, front: Front, causal: Any, config: VisionConfig) -> None:
-        super().__init__(front, causal)
-        self._names = {
-            theirs: f"front.{ours}" for theirs, ours in projector_names(config.llm).items()
-        }
-
-    def positions(self, num_positions: int) -> dict[str, Tensor]:
-        """Choose among frequencies by the length of the padded batch, as the reference does."""
-        tables: RotaryTables = self.decoder.rotary_emb
-        regime = tables.regime(num_positions)
-        place = self.lm_head.weight.device
-        return {"position_ids": tables.position_ids(0, num_positions, regime=regime).to(place)}
-
-    def file_name(self, parameter: str) -> str:
-        """Return the name in a stage's file, with its module's in front."""
-        for theirs, ours in self._names.items():
-            if parameter.startswith(ours):
-                return theirs + parameter.removeprefix(ours)
-        name = parameter.replace("decoder.", "model.", 1)
-        for side in "AB":
-            name = name.replace(f"{ADAPTER}{side}.", f"{ADAPTER}{side}.default.")
-        return f"{_PEFT}{name}"
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Initial(TextInitial):
     """What a stage starts from."""
 
     source: Source
     max_encoded_units = 2  # segments, of which InternVideo2 sees 2,049 positions each
-
-    def samples(self, config: StageConfig) -> Samples:
-        """Return the format of a run's samples."""
-        return self.source.samples(config)
-
-    def sample_cost(self, config: StageConfig) -> Any:
-        """Return by what a run's samples are dealt to processes."""
-        return self.source.sample_cost(config)
-
-    def sample_flops(self, config: StageConfig, **sizes: int) -> Any:
-        """Return what one sequence costs in training."""
-        return self.source.sample_flops(config, **sizes)
 
     def blank_example(self, *, num_auxiliary: int = 0) -> Example:
         """Return one segment of which the decoder sees P tokens."""
@@ -272,7 +185,7 @@ class Initial(TextInitial):
         }
         if source.config.adapter is not None:  # frozen, as they were stored
             found = _decoder_tensors(source)
-            frozen = {f"{_PEFT}{name}": one for name, one in found}
+            frozen = {f"{PEFT}{name}": one for name, one in found}
             tensors = {**frozen, **tensors}
         modules: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -318,18 +231,6 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
         vision=_towers(source),
         feature_shape=(1, rows * width + others * other_width),
     )
-
-
-def empty_model(config: StageConfig, decoder: Any, vision: VisionConfig) -> Model:
-    """Return a stage's model on the meta device, in which what it trains requires a gradient."""
-    has_bias = config.adapter is not None
-    causal = empty_decoder(decoder, vision.llm, angles="float32", head_bias=has_bias)
-    with torch.device("meta"):
-        model = Model(Front(vision), causal, vision)
-    if config.adapter is not None:
-        add_adapters(model.decoder, config.adapter)
-    train_only(model, _TRAINED if config.adapter is None else _TRAINED + _TRAINED_OF_DECODER)
-    return model
 
 
 def stage_number(config: StageConfig) -> int:

@@ -111,18 +111,6 @@ class Initial(TextInitial):
 
     source: Source
 
-    def samples(self, config: StageConfig) -> Samples:
-        """Return the format of a run's samples."""
-        return self.source.samples(config)
-
-    def sample_cost(self, config: StageConfig) -> Any:
-        """Return by what a run's samples are dealt to processes."""
-        return self.source.sample_cost(config)
-
-    def sample_flops(self, config: StageConfig, **sizes: int) -> Any:
-        """Return what one sequence costs in training."""
-        return self.source.sample_flops(config, **sizes)
-
     def write_files(self, directory: Path, state_dict: Mapping[str, Tensor]) -> None:
         """Write the stage's own folder, beside all that it was trained upon.
 

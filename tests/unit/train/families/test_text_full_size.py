@@ -10,7 +10,7 @@ from groundserve.families.grounded_videollm.vision import VisionConfig
 from tests.support import published
 from tests.support.reference import REPOSITORY
 from train.families import find_family
-from train.families.grounded_videollm import family as grounded
+from train.families.grounded_videollm import model as grounded
 from train.families.vtimellm import family as vtimellm
 
 PATHS = {name: Path(name) for name in ("init", "records", "media_root", "out")}

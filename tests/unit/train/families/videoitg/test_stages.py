@@ -170,7 +170,7 @@ def test_read_config_refuses_other_files(tmp_path, text, message):
 
 def test_the_example_of_the_documentation_is_read(tmp_path):
     text = (REPOSITORY / "docs" / "train.md").read_text("utf-8")
-    example, of_text, _ = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    example, _, of_text = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "boundaries.toml").write_text(of_text)
     config = read_config(None, tmp_path / "boundaries.toml")
     assert (config.stage, config.optimizer.learning_rate) == ("vtimellm-2", 1e-4)
