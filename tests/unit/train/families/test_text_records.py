@@ -1,0 +1,114 @@
+"""Records of the families that answer in text: as published, and what is refused and why."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from groundserve.errors import InvalidRequestError
+from tests.unit.train.text_runs import VTIMELLM, make_config
+from train.data import TrainingData
+from train.families import find_family, stage_family
+from train.families.grounded_videollm.samples import write_times
+from train.families.text_reader import read_features
+from train.families.vtimellm.samples import step_of
+
+PARSE = {
+    "vtimellm": stage_family("vtimellm-2").parse_record,
+    "grounded": stage_family("grounded-videollm-sft").parse_record,
+}
+ASKED = {"from": "human", "value": "<video>\nWhen?"}
+ANSWER = {"from": "gpt", "value": "From <s0> to <e0>."}
+META = {"duration": 50, "token": {"<s0>": 0, "<e0>": 49.9}, "split": [10, 60]}
+
+
+def test_times_are_written_and_a_clip_is_kept():
+    fields = {"id": "a", "conversations": [ASKED, ANSWER], "meta": META}
+    record = PARSE["vtimellm"](fields, name="a")
+    assert record.messages[1].text == "From 00 to 99."
+    assert record.clip_seconds == (10.0, 60.0)
+    assert (record.media.kind, record.media.path) == ("features", "a.npy")
+    decoded = PARSE["vtimellm"]({**fields, "video": "b.mp4"}, name="a")
+    assert (decoded.media.kind, decoded.media.path) == ("video", "b.mp4")
+
+
+def test_a_time_is_rounded_to_even_hundredths():
+    assert [step_of(one, 200) for one in (1, 3, 5, 199.9)] == ["00", "02", "02", "99"]
+
+
+def test_seconds_are_cut_to_steps():
+    text = "<3.333> <3.3333334> <9.99> <12.5> <.5> <-1>"
+    assert write_times(text, 10.0) == "<99> <100> <299> <300> <.5> <-30>"
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "rule"),
+    [
+        ("vtimellm", [], "a record must be an object, got list"),
+        ("vtimellm", {"id": "a"}, "conversations must be a list of at least two messages"),
+        ("vtimellm", {"conversations": [ASKED, ANSWER]}, "id is missing"),
+        (
+            "vtimellm",
+            {"id": "../a", "conversations": [ASKED, ANSWER]},
+            "id must be a path below the media root",
+        ),
+        (
+            "vtimellm",
+            {"id": "a", "conversations": [ASKED, ANSWER], "meta": {**META, "duration": 0}},
+            "meta.duration must be seconds above 0, got 0",
+        ),
+        (
+            "vtimellm",
+            {"id": "a", "conversations": [ASKED, ANSWER], "meta": {**META, "token": {"<s0>": "1"}}},
+            "meta.token must be",
+        ),
+        (
+            "vtimellm",
+            {"id": "a", "conversations": [ASKED, ANSWER], "meta": {**META, "split": [1]}},
+            "meta.split must be",
+        ),
+        ("grounded", {"conversation": [ASKED, ANSWER]}, "video_file must be text, got NoneType"),
+        (
+            "grounded",
+            {"video_file": "a.mp4", "conversation": [ASKED, ANSWER, ASKED]},
+            "conversation must have human and gpt in turn, and end with gpt",
+        ),
+    ],
+)
+def test_a_record_that_breaks_the_format_is_refused(family, fields, rule):
+    with pytest.raises(InvalidRequestError, match=rule):
+        PARSE[family](fields, name="r")
+
+
+def test_what_cannot_be_used_is_named_and_counted(tmp_path):
+    """Of a conversation: where its answer begins cannot be told. Of features: a damaged file."""
+    records = [
+        {"id": "image_0", "conversations": [ASKED, {"from": "gpt", "value": text}]}
+        for text in ("A cat.", "A </s> cat.", "A cat ASSISTANT: no.", "")
+    ]
+    records += [{"id": "b", "conversations": [ASKED, ANSWER]}, {"id": "c"}]
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    np.save(tmp_path / "image_0.npy", np.load(VTIMELLM / "features" / "image_0.npy"))
+    (tmp_path / "b.npy").write_bytes(b"no array")
+    config = make_config("vtimellm-2", tmp_path / "out")
+    data = replace(config.data, records=tmp_path / "records.json", media_root=tmp_path)
+    config = replace(config, data=data)
+    samples = find_family(None, config.stage).open_source(config).samples(config)
+    with TrainingData(data, stage=config.stage, samples=samples, seed=0) as opened:
+        readings = [opened.read(number) for number in range(len(opened))]
+    assert readings[0].example is not None
+    reasons = [one.unreadable[0].reason for one in readings[1:]]
+    assert all("cannot be told" in one for one in reasons[:3])
+    assert "cannot read the features" in reasons[3]
+    assert reasons[4].startswith("conversations must be a list")
+    sources = [one.unreadable[0].source for one in readings[1:]]
+    assert sources[3] == "b.npy, record b"
+
+
+def test_features_are_finite_floats(tmp_path):
+    assert read_features(VTIMELLM / "features" / "image_0.npy").shape == (1, 1, 32)
+    for values in (np.zeros((2, 2), int), np.full((2, 2), np.nan), np.zeros((1, 2, 3))):
+        np.save(tmp_path / "a.npy", values)
+        with pytest.raises(InvalidRequestError, match=r"a\.npy' must be"):
+            read_features(tmp_path / "a.npy")
