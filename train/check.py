@@ -25,7 +25,7 @@ from train.data import TrainingData
 from train.data.reader import Reading
 from train.data.records import Item
 from train.examples import IGNORE_INDEX
-from train.families import find_family
+from train.families import find_family, stage_family
 from train.families.base import SampleFlops, Source
 from train.known_faults import (
     Progress,
@@ -308,6 +308,8 @@ def _core_warnings(
         return []
     needed, num_cpus = gpu.cores_a_gpu * num_gpus, available_cpus()
     remedies = "set data.frame_cache or data.questions_per_video, or take more cores a GPU"
+    if stage_family(config.stage):
+        remedies = "take more cores a GPU"
     if config.data.frame_cache is not None:
         needed /= readings  # only the first reading decodes
         remedies = "take more cores a GPU; later epochs decode nothing"

@@ -290,8 +290,10 @@ class FrameReader:
             )
 
 
-def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:
+def read_image(path: Path, *, image_size: int | None = None) -> NDArray[np.uint8]:
     """Read an image as uint8 (S, S, 3), RGB, resized as frames of videos are; no aspect is kept.
+
+    Without a size it stays as it is, (H, W, 3).
 
     Raises MediaError where it is damaged, of another format, or past Pillow's largest size.
     """
@@ -302,8 +304,10 @@ def read_image(path: Path, *, image_size: int) -> NDArray[np.uint8]:
     # By Pillow's documentation, and for damaged PNG (SyntaxError) by what its decoders do.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MediaError(f"cannot read the image {str(path)!r}: {error}") from None
+    if image_size is not None:
+        pixels = pixels.resize((image_size, image_size), Image.Resampling.BICUBIC)
     # A copy, since torch warns of arrays that cannot be written to.
-    return np.array(pixels.resize((image_size, image_size), Image.Resampling.BICUBIC))
+    return np.array(pixels)
 
 
 def rank_cpus(environment: Mapping[str, str] = os.environ) -> int:

@@ -20,7 +20,14 @@ from groundserve.families.plans import FrameStream, SeenVideo, VideoPlan
 from groundserve.media import FrameOutput, MediaWorkers, VideoIndex, VideoSource
 from groundserve.runtime.deadline import Deadline
 from train.config import DataConfig
-from train.data.reader import READ_ERRORS, READ_SECONDS, Reading, media_workers, unreadable
+from train.data.reader import (
+    READ_ERRORS,
+    READ_SECONDS,
+    Reading,
+    media_workers,
+    read_image,
+    unreadable,
+)
 from train.data.records import Item, MalformedRecord
 from train.examples import Example, Text
 
@@ -109,6 +116,12 @@ class TextReader:
                 tokens_per_frame=features.shape[1],
                 texts=(samples.text(record, None),),
                 features=features,
+            )
+        if record.media.kind == "image":
+            return Example(
+                frames=read_image(path)[np.newaxis],
+                tokens_per_frame=samples.tokens_per_unit,
+                texts=(samples.text(record, None),),
             )
         deadline = Deadline.after(READ_SECONDS)
         with VideoSource.from_path(path, limits=self._workers.limits) as source:

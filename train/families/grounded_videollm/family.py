@@ -78,6 +78,8 @@ class Source(TextSource):
                 "adapter must have rank 128 and alpha 256: the files that it is written to do not "
                 f"say them, got {config.adapter.rank} and {config.adapter.alpha:g}"
             )
+        if config.vision_tower is not None:
+            raise InvalidRequestError("vision_tower must be none: both towers are parts of init")
         if config.data.max_frames % FRAMES_PER_SEGMENT:
             raise InvalidRequestError(
                 f"data.max_frames must be a multiple of {FRAMES_PER_SEGMENT}, the frames of a "

@@ -125,7 +125,8 @@ def _ids(tokenizer: LlamaTokenizer, text: str) -> list[int]:
 def parse(fields: Any, *, name: str) -> Record:
     """Check a record of any stage, and write its times.
 
-    `ID.npy` is what is seen, or the file that a key of our own names, `video`.
+    `ID.npy` is what is seen. Of our own are a key `video`, whose file is decoded instead, and
+    records without `id`, whose `image` is.
 
     Source: huangb23/VTimeLLM c34ae56, `vtimellm/train/dataset.py::LazySupervisedDataset`.
     """
@@ -139,23 +140,26 @@ def parse(fields: Any, *, name: str) -> Record:
     meta = known.get("meta")
     times = {} if meta is None else _times(meta)
     written = [_write(text, times) for text in (first, *(one.text for one in messages[1:]))]
-    if known.get("video") is not None:
-        media = Media("video", media_path(known["video"], "video"))
-    else:
-        identity = known.get("id")
-        media = Media(
-            "features", media_path(f"{require_text(str(identity or ''), 'id')}.npy", "id")
-        )
-        if not identity:
-            raise InvalidRequestError("id is missing; the features are in a file that it names")
     return Record(
         name=name,
-        media=media,
+        media=_media(known),
         messages=tuple(
             Message(message.role, text) for message, text in zip(messages, written, strict=True)
         ),
         clip_seconds=_clip(meta) if isinstance(meta, Mapping) else None,
     )
+
+
+def _media(fields: Mapping[str, Any]) -> Media:
+    identity = fields.get("id")
+    if fields.get("video") is not None:
+        return Media("video", media_path(fields["video"], "video"))
+    if identity is None and fields.get("image") is not None:
+        return Media("image", media_path(fields["image"], "image"))
+    if not identity:
+        raise InvalidRequestError("id is missing; the features are in a file that it names")
+    stem = str(identity) if type(identity) is int else require_text(identity, "id")
+    return Media("features", media_path(f"{stem}.npy", "id"))
 
 
 def step_of(seconds: float, duration: float) -> str:

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from groundserve.errors import InvalidRequestError
+from tests.unit.train.runs import read_data
 from tests.unit.train.text_runs import VTIMELLM, make_config
 from train.data import TrainingData
 from train.families import find_family, stage_family
@@ -29,6 +31,8 @@ def test_times_are_written_and_a_clip_is_kept():
     assert record.messages[1].text == "From 00 to 99."
     assert record.clip_seconds == (10.0, 60.0)
     assert (record.media.kind, record.media.path) == ("features", "a.npy")
+    image = PARSE["vtimellm"]({"image": "c.jpg", "conversations": [ASKED, ANSWER]}, name="a")
+    assert (image.media.kind, image.media.path) == ("image", "c.jpg")
     decoded = PARSE["vtimellm"]({**fields, "video": "b.mp4"}, name="a")
     assert (decoded.media.kind, decoded.media.path) == ("video", "b.mp4")
 
@@ -104,6 +108,29 @@ def test_what_cannot_be_used_is_named_and_counted(tmp_path):
     assert reasons[4].startswith("conversations must be a list")
     sources = [one.unreadable[0].source for one in readings[1:]]
     assert sources[3] == "b.npy, record b"
+
+
+def test_what_is_decoded_gives_the_recorded_features(tmp_path):
+    """A video, of frames of any size; an image is one such frame."""
+    video = VTIMELLM / "videos" / "portrait_57.mp4"
+    Image.new("RGB", (40, 20), (200, 10, 10)).save(tmp_path / "a.png")
+    (tmp_path / "b.mp4").symlink_to(video)
+    records = [
+        {"image": "a.png", "conversations": [ASKED, ANSWER]},
+        {"id": "b", "video": "b.mp4", "conversations": [ASKED, ANSWER]},
+    ]
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    config = make_config("vtimellm-2", tmp_path / "out")
+    data = replace(config.data, records=tmp_path / "records.json", media_root=tmp_path)
+    config = replace(config, data=data, batch_size=2)
+    initial = find_family(None, config.stage).open_initial(config, num_auxiliary=0)
+    with read_data(config, initial) as opened:
+        image, video = (reading.example for reading in opened.readings([0, 1]))
+    of_image, of_video = initial.encode([image, video])
+    assert (image.frames.shape, of_image.shape) == ((1, 20, 40, 3), (1, 1, 32))
+    recorded = np.load(VTIMELLM / "features" / "portrait_57.npy")
+    np.testing.assert_allclose(of_video[:, 0], recorded, atol=1e-4, rtol=0)
+    assert initial.model([image, video], [of_image, of_video]).loss.isfinite()
 
 
 def test_features_are_finite_floats(tmp_path):
