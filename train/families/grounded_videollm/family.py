@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -157,7 +157,13 @@ class Initial(TextInitial):
     """What a stage starts from."""
 
     source: Source
+    vision: Towers
     max_encoded_units = 2  # segments, of which InternVideo2 sees 2,049 positions each
+
+    def encode(self, examples: Sequence[Example]) -> list[Tensor]:
+        """Encode segments; while the model is trained, branches are left out by chance."""
+        self.vision.leaves_out_branches = self.model.training
+        return super().encode(examples)
 
     def blank_example(self, *, num_auxiliary: int = 0) -> Example:
         """Return one segment of which the decoder sees P tokens."""

@@ -5,9 +5,11 @@ Shape letters as in `groundserve.families.grounded_videollm.vision`; K values of
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundserve.families.grounded_videollm.decoder import empty_decoder, projector_names
@@ -20,6 +22,9 @@ from groundserve.families.rotary import RotaryTables
 from train.config import StageConfig
 from train.families.text_model import ADAPTER, TextModel, add_adapters, train_only
 
+MAX_LEFT_OUT = 0.25
+"""How often a branch of InternVideo2's last block is left out in training; of the first, never.
+Source: WHB139426/Grounded-Video-LLM e26da4e, `models/internvideo2.py`."""
 PEFT = "language_model.base_model.model."
 """Before each name of the decoder's in a stage's file."""
 _TRAINED = ("front.spatial.projector.", "front.temporal_projector.")
@@ -33,6 +38,19 @@ class Towers(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.config = encoder.config
+        self.leaves_out_branches = False
+        """Whether branches of InternVideo2's blocks are left out by chance, each in a segment by
+        itself, as in the reference, which trains with its frozen tower in training mode."""
+        blocks = encoder.internvideo2.blocks
+        # One block more is in the file, and not computed.
+        rates = torch.linspace(0, MAX_LEFT_OUT, len(blocks) + 1).tolist()
+        for block, rate in zip(blocks, rates, strict=False):
+            for branch in (block.ls1, block.ls2):
+                branch.register_forward_hook(partial(self._leave_out, rate))
+
+    def _leave_out(self, rate: float, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        kept = F.dropout(output.new_ones(len(output), 1, 1), rate, self.leaves_out_branches)
+        return output * kept
 
     def forward(self, temporal_pixels: Tensor, spatial_pixels: Tensor) -> Tensor:
         """Encode uint8 (U, F, S, S, 3) and (U, S, S, 3) -> (U, 1, K)."""

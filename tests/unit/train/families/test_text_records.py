@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from groundserve.errors import InvalidRequestError
@@ -131,6 +132,29 @@ def test_what_is_decoded_gives_the_recorded_features(tmp_path):
     recorded = np.load(VTIMELLM / "features" / "portrait_57.npy")
     np.testing.assert_allclose(of_video[:, 0], recorded, atol=1e-4, rtol=0)
     assert initial.model([image, video], [of_image, of_video]).loss.isfinite()
+
+
+def test_branches_of_a_frozen_tower_are_left_out_in_training_alone(tmp_path):
+    """As in the reference; what is left out follows from the seed of the batch."""
+    config = make_config("grounded-videollm-pretrain phi3.5", tmp_path)
+    initial = find_family(None, config.stage).open_initial(config, num_auxiliary=0)
+    with read_data(config, initial) as opened:
+        examples = [opened.read(0).example]
+
+    def encode(seed):
+        torch.manual_seed(seed)
+        return initial.encode(examples)[0]
+
+    trained = [encode(seed) for seed in (1, 1, 2)]
+    assert torch.equal(trained[0], trained[1])
+    assert not torch.equal(trained[0], trained[2])
+    initial.model.eval()
+    assert torch.equal(encode(1), encode(2))
+    initial.vision.leaves_out_branches = True
+    ones = torch.ones(4000, 1, 1)
+    kept = initial.vision._leave_out(0.25, None, None, ones)
+    assert set(kept.flatten().tolist()) == {0.0, float(1 / torch.tensor(0.75))}
+    assert kept.mean().item() == pytest.approx(1, abs=0.05)
 
 
 def test_features_are_finite_floats(tmp_path):
