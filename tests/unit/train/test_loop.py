@@ -42,17 +42,27 @@ def config_of(stage, out):
     return make_config(out) if stage == "grounding" else text_runs.make_config(stage, out)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run(make_config(out))
+    return out
+
+
 @pytest.fixture(scope="module", params=["grounding", *text_runs.STAGES])
-def whole(tmp_path_factory, request):
-    """What is trained, and the folder of a run that nothing interrupted."""
+def whole_of(tmp_path_factory, request, whole):
+    """The same of other families too: what was trained, and the run's folder."""
+    if request.param == "grounding":
+        return request.param, whole
     config = config_of(request.param, tmp_path_factory.mktemp("whole") / "run")
     run(config)
     return request.param, config.out
 
 
 @pytest.mark.parametrize("last", [3, 5])
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path, whole, last):
-    stage, whole_out = whole
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, whole_of, last):
+    stage, whole_out = whole_of
     config = config_of(stage, tmp_path / "run")
     with pytest.raises(StoppedError):
         run(config, on_step=stop_after(last))
