@@ -45,7 +45,8 @@ class Towers(nn.Module):
         # One block more is in the file, and not computed.
         rates = torch.linspace(0, MAX_LEFT_OUT, len(blocks) + 1).tolist()
         for block, rate in zip(blocks, rates, strict=False):
-            for branch in (block.ls1, block.ls2):
+            for name in ("ls1", "ls2"):
+                branch = block.get_submodule(name)
                 branch.register_forward_hook(partial(self._leave_out, rate))
 
     def _leave_out(self, rate: float, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
