@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import httpx2
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -27,7 +28,6 @@ from tests.page.conftest import ask, gateway, upload
 from tests.support.answer_cases import CASES
 from tests.support.origin import Origin, whole
 from tests.unit.gateway.conftest import wait_until
-from train.digits.dataset import write_grounding_set
 
 QUERIES = ("When is a seven shown?", "Which frames show a three?")
 HALF_FRAME = 0.25  # of a drawn video, which has two frames a second
@@ -270,11 +270,12 @@ def test_answers_in_text(open_page, url, clips):
     assert json.loads(Path(saved.value.path()).read_text("utf-8")) == told
 
 
-def test_a_job_tells_how_far_it_is_until_it_is_cancelled(open_page, url, root):
-    long = {"split": "test", "seed": 12, "num_videos": 1, "num_frames": 512}
-    records = write_grounding_set(root / "long", **long)
+def test_a_job_tells_how_far_it_is_until_it_is_cancelled(open_page, url, clips, tmp_path):
+    long = tmp_path / "long.mp4"  # 15 minutes, most of which are decoded
+    repeats = ["-stream_loop", "90", "-i", clips["bikes"], "-an", "-c", "copy", long]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *repeats], check=True)
     page = open_page(url)
-    upload(page, records.parent / "videos" / "00000.mp4")
+    upload(page, long)
     page.get_by_label("One question a line").fill(QUERIES[0])
     page.get_by_role("button", name="Ask", exact=True).click()
     page.get_by_text(re.compile(r"[1-9]\d* of \d+ frames decoded")).wait_for()
