@@ -13,7 +13,7 @@ WORKERS ?= 2
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SPREAD) --durations=25 --durations-min=0.5
 
-.PHONY: demo demo-batch docs promtool vllm test test-all everyday all-tests train-digits check format clean
+.PHONY: demo demo-batch docs promtool vllm test test-all everyday all-tests train-digits train-digits-text check format clean
 
 demo: $(STAMP)
 	$(BIN)/groundserve demo --out demo --video $(VENV)/clips/bikes.mp4
@@ -51,6 +51,10 @@ all-tests: check
 # Trains the checkpoint in groundserve/checkpoints/digits from nothing; docs/train.md says how long.
 train-digits: $(STAMP)
 	$(BIN)/python -m train.families.videoitg.digits.recipe --out runs/digits
+
+# Trains a small VTimeLLM on the same videos; docs/train.md says what it reaches so far.
+train-digits-text: $(STAMP)
+	$(BIN)/python -m train.families.vtimellm.digits.recipe --out runs/digits-text
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import typer
 from groundserve.cli._options import AsJson, Seed, grouped
 from groundserve.cli._output import print_json, print_note, progress
 from groundserve.cli.eval_asked import AskedModel, ReferenceModel
+from groundserve.cli.eval_drawn import ask_drawn
 from groundserve.cli.eval_tables import print_figures
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.activitynet.annotations import Annotation, read_annotations
@@ -41,6 +42,7 @@ ProtocolName: TypeAlias = Annotated[
     typer.Option("--protocol", help=f"Whose definitions of the figures: {', '.join(PROTOCOLS)}."),
 ]
 _DEFAULT_PROTOCOL = "vtimellm"
+_NUM_DRAWN = 100
 
 
 @grouped
@@ -65,10 +67,20 @@ def moments(
     *,
     given: ReferenceModel,
     protocol: ProtocolName = _DEFAULT_PROTOCOL,
-    seed: Seed = 0,
+    num_videos: Annotated[
+        int | None,
+        typer.Option(help="Videos to draw where no file is given.", show_default="100"),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of the intervals; without files, of the drawn videos as well.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Score predicted moments, as QVHighlights or as a reference's evaluation does.
+
+    Without files, draws MovingDigits test videos that no checkpoint was
+    trained on, asks a model when things happen in them, and says what
+    answers without looking would reach.
 
     --predictions and --ground-truth are QVHighlights files. --annotations
     and --answers are scored by R1@m and mIoU of moments told in text; with
@@ -80,6 +92,12 @@ def moments(
     Example: [bold]groundserve eval moments --annotations val_2.json
     --answers log.jsonl[/bold]
     """
+    files = (predictions, ground_truth, annotations, answers)
+    if all(file is None for file in files):
+        _ask_drawn(given, protocol, num_videos=num_videos, seed=seed, as_json=as_json)
+        return
+    if num_videos is not None:
+        raise InvalidRequestError("--num-videos goes without files: it says how many to draw")
     if annotations is None and answers is None:
         given.refuse("goes with --annotations and --answers")
         if protocol != _DEFAULT_PROTOCOL:
@@ -97,6 +115,18 @@ def moments(
         )
     if annotations is None or answers is None:
         raise InvalidRequestError("--annotations and --answers go together")
+    _score_log(annotations, answers, given, protocol, seed=seed, as_json=as_json)
+
+
+def _score_log(
+    annotations: Path,
+    answers: Path,
+    given: ReferenceModel,
+    protocol: str,
+    *,
+    seed: int,
+    as_json: bool,
+) -> None:
     require_seed(seed)
     rules = get_protocol(protocol)
     with progress("reading") as step:
@@ -109,6 +139,15 @@ def moments(
         "annotations": report.num_restated,
     }
     _print_report(report, counts, as_json=as_json)
+
+
+def _ask_drawn(
+    given: ReferenceModel, protocol: str, *, num_videos: int | None, seed: int, as_json: bool
+) -> None:
+    if protocol != _DEFAULT_PROTOCOL or given.media_root is not None:
+        raise InvalidRequestError("--protocol and --media-root go with --annotations and --answers")
+    count = _NUM_DRAWN if num_videos is None else num_videos
+    ask_drawn(given, num_videos=count, seed=seed, as_json=as_json)
 
 
 def compare_files(predictions: Path, ground_truth: Path, *, seed: int, as_json: bool) -> None:

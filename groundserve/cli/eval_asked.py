@@ -15,7 +15,7 @@ from groundserve.cli._output import print_note
 from groundserve.errors import InvalidRequestError, UnsupportedError
 from groundserve.evaluation.activitynet.annotations import find_videos
 from groundserve.evaluation.asking import Asked, ask_left, find_answered
-from groundserve.options import DEFAULT_NEW_TOKENS
+from groundserve.options import DEFAULT_NEW_TOKENS, Task
 from groundserve.scoring.opener import check_answerer, open_answerer
 
 
@@ -48,6 +48,18 @@ class AskedModel:
         place = next((str(one) for one in named if one is not None), None)
         return None if place is None else " ".join([place, *(self.part or ())])
 
+    def open_options(self, task: Task) -> dict[str, Any]:
+        """Return what `open_answerer` opens the model by, checked without loading it."""
+        names = ("checkpoint", "engines", "server", "family", "device")
+        options = {name: getattr(self, name) for name in names}
+        options["parts"] = parse_parts(self.part or (), checkpoint=self.checkpoint)
+        family = check_answerer(**options)
+        if family is not None and task not in family.tasks:
+            raise UnsupportedError(
+                f"{family.name} has the tasks {', '.join(family.tasks)}, and not {task}"
+            )
+        return options
+
     def refuse(self, why: str) -> None:
         """Refuse a model and what goes with one, with these words behind the option's name."""
         for field in fields(self):
@@ -64,14 +76,7 @@ class AskedModel:
             raise InvalidRequestError(
                 "a model needs --media-root: the folder of the annotated videos"
             )
-        names = ("checkpoint", "engines", "server", "family", "device")
-        options = {name: getattr(self, name) for name in names}
-        options["parts"] = parse_parts(self.part or (), checkpoint=self.checkpoint)
-        family = check_answerer(**options)
-        if family is not None and asked.task not in family.tasks:
-            raise UnsupportedError(
-                f"{family.name} has the tasks {', '.join(family.tasks)}, and not {asked.task}"
-            )
+        options = self.open_options(asked.task)
         find_answered(path, asked, model=self.name)
         videos = find_videos(asked.questions, self.media_root)
         num_videos = len(asked.questions)

@@ -21,6 +21,7 @@ from groundserve.families.llama import empty_llama, llama_config
 from groundserve.families.modules import VisionModule
 from groundserve.families.parts import FoundParts, GivenParts, LlamaParts, write_choices
 from groundserve.tokenizers.llama_tokenizer import END, UNKNOWN
+from groundserve.weights.checkpoint_place import read_note
 from groundserve.weights.lora import Adapter, merge
 from groundserve.weights.tensors import filled_module, read_json
 
@@ -38,7 +39,7 @@ class OpenedTextCheckpoint(ABC):
 
     def __init__(self, directory: Path, given: GivenParts) -> None:
         """Find the parts, and check that they are of one model."""
-        self.name = directory.resolve().name
+        self.name, self.note = directory.resolve().name, read_note(directory)
 
     @classmethod
     def open(cls, path: str | Path, *, parts: GivenParts) -> Self:
@@ -103,7 +104,7 @@ class OpenedTextCheckpoint(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Return name and hashes for a manifest; reads every file once."""
-        return {"name": self.name, "note": None, **self.hashes()}
+        return {"name": self.name, "note": self.note, **self.hashes()}
 
     def decoder_flop(self, num_tokens: int) -> float:
         """Return the arithmetic of one pass through the decoder's layers."""

@@ -11,8 +11,17 @@ from groundserve.errors import InvalidRequestError
 SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "digits"
 """The checkpoint that comes with groundserve; its folder's name will do to name it."""
 
+_NOTE_NAME = "groundserve_note.txt"
+
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """`organisation/name`; a path such as ./name is none."""
+
+
+def read_note(directory: Path) -> str | None:
+    """Return what a checkpoint's own file says of it beside every answer; None without one."""
+    path = directory / _NOTE_NAME
+    # One that is not UTF-8 is no reason to refuse the model.
+    return path.read_text("utf-8", "replace").strip() if path.is_file() else None
 
 
 def find_checkpoint(name: str | Path) -> Path | None:

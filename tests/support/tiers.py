@@ -50,6 +50,7 @@ THOROUGH = (
     "tests/train/test_parallel.py",
     "tests/train/test_recipe.py",
     "tests/train/test_stop.py",
+    "tests/train/test_text_recipe.py",
     "tests/train/test_validation.py",
     "tests/unit/batch/test_crashes.py",
     # Of what two families share one is in the first tier.

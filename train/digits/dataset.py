@@ -42,7 +42,7 @@ _WORLD_TRIES = 20
 _ORDER_TRIES = 3
 _MIN_DIGITS = 4  # of a video, so that three distract from any one
 # What a stream of random numbers is for; two never share one.
-_STREAMS = {"grounding": 0, "images": 1, "videos": 2}
+_STREAMS = {"grounding": 0, "images": 1, "videos": 2, "moments": 3}
 
 
 def write_grounding_set(
@@ -64,7 +64,7 @@ def write_grounding_set(
     """
     (out / "videos").mkdir(parents=True, exist_ok=True)
     records = []
-    for number, rng in _streams("grounding", split, seed, num_videos, num_frames):
+    for number, rng in item_streams("grounding", split, seed, num_videos, num_frames):
         world, questions = draw_video(rng, split=split, num_frames=num_frames)
         # Drawn last of the item's stream, so that what came before is the same without them.
         questions += _more_order(world, rng, questions, num_more_order)
@@ -94,7 +94,7 @@ def write_image_set(out: Path, *, split: Split, seed: int, num_images: int) -> N
     """Write `images/`, `captions.json` for stage 1 and `conversations.json` for stage 2."""
     (out / "images").mkdir(parents=True, exist_ok=True)
     captions, conversations = [], []
-    for number, rng in _streams("images", split, seed, num_images, 1):
+    for number, rng in item_streams("images", split, seed, num_images, 1):
         world = make_scene(rng, split=split)
         name = f"images/{number:05d}.png"
         Image.fromarray(render_second(world, 0)).save(out / name)
@@ -113,7 +113,7 @@ def write_video_set(
     """Write `videos/` and `conversations.json` (stage 3), LLaVA's format with `frame_targets`."""
     (out / "videos").mkdir(parents=True, exist_ok=True)
     records = []
-    for number, rng in _streams("videos", split, seed, num_videos, num_frames):
+    for number, rng in item_streams("videos", split, seed, num_videos, num_frames):
         world = make_world(rng, split=split, num_seconds=num_frames)
         name = f"videos/{number:05d}.mp4"
         write_video(world, out / name)
@@ -187,7 +187,7 @@ def frame_targets(
     return {"num": NUM_FRAME_TARGETS + num_neighbours, "frames": frames}
 
 
-def _streams(
+def item_streams(
     purpose: str, split: Split, seed: int, number: int, num_frames: int
 ) -> Iterator[tuple[int, np.random.Generator]]:
     """Yield each item's number and random numbers, which no other item shares."""

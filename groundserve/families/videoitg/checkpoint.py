@@ -25,7 +25,7 @@ from groundserve.families.videoitg.grid import grid_side
 from groundserve.families.videoitg.plan import VideoITGSpec
 from groundserve.families.videoitg.vision import VisionEncoder
 from groundserve.options import DEFAULT_NUM_FRAMES
-from groundserve.weights.checkpoint_place import HUB_ID, find_checkpoint
+from groundserve.weights.checkpoint_place import HUB_ID, find_checkpoint, read_note
 from groundserve.weights.tensors import directory_sha256, filled_module, read_json, read_tensors
 
 _VISION_PREFIX = "model.vision_tower.vision_tower.vision_model."
@@ -40,7 +40,6 @@ _PREFIXES = {
 # No pickled weights (`*.bin`), whose loading runs code.
 _HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
 # A checkpoint may say something about itself that every answer repeats.
-_NOTE_NAME = "groundserve_note.txt"
 # A tokenizer is in either.
 _TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
@@ -200,11 +199,9 @@ class Checkpoint:
     def describe(self) -> dict[str, Any]:
         """Return name, note and hashes for a manifest; reads every file once."""
         tower = self.tower_directory
-        note = self.directory / _NOTE_NAME
         return {
             "name": self.name,
-            # One that is not UTF-8 is no reason to refuse the model.
-            "note": note.read_text("utf-8", "replace").strip() if note.is_file() else None,
+            "note": read_note(self.directory),
             "sha256": directory_sha256(self.directory),
             "vision_weights": "checkpoint" if tower is None else tower.name,
             "vision_sha256": None if tower is None else directory_sha256(tower),

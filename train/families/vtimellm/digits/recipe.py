@@ -1,0 +1,336 @@
+"""The small VTimeLLM that comes with groundserve, from nothing.
+
+    python -m train.families.vtimellm.digits.recipe --out runs/vtimellm-digits --seed 1
+
+A tower and a language model in place of downloads, then the reference's three stages at small size:
+the projector on pictures with captions, an adapter on events and their times, and a second one upon
+it on dialogues. The tower is frozen from then on, so videos are encoded once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from groundserve.families.vtimellm.vision import VisionEncoder
+from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
+from groundserve.weights.lora import Adapter, merge
+from train.digits.world import World
+from train.families.vtimellm.digits.adapters import add_adapter, take_adapter, write_adapter
+from train.families.vtimellm.digits.base import (
+    TAUGHT_LAYER,
+    WIDTH,
+    base_losses,
+    facts_of,
+    new_model,
+    tokenizer_texts,
+    write_base,
+)
+from train.families.vtimellm.digits.dialogues import (
+    NUM_FACTS,
+    Turn,
+    boundary_turns,
+    dialogue_turns,
+    instant,
+    picture_turn,
+    sample_seconds,
+)
+from train.families.vtimellm.digits.features import draw_world, encode_world
+from train.families.vtimellm.digits.tokenizer import write_tokenizer
+from train.families.vtimellm.digits.training import (
+    FrameTeacher,
+    Tokens,
+    TurnTokenizer,
+    optimise,
+    turn_loss,
+)
+from train.families.vtimellm.digits.vision import (
+    TOWER,
+    VisionTraining,
+    read_tower,
+    train_vision,
+    write_tower,
+)
+
+logger = logging.getLogger(__name__)
+
+NUM_SECONDS = 48
+"""Of every video, as of those of the test."""
+_VARIANT = "vtimellm-digits"
+_NOTE = "trained on moving handwritten digits; of other videos its answers say nothing"
+_REPORT_EVERY_STEPS = 25
+_PICTURES_PER_VIDEO = 8  # a step of the first stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How much of everything."""
+
+    seed: int
+    vision_seed: int = 1
+    """The tower's is its own, so that runs may share one."""
+    num_videos: int = 2500
+    batch_size: int = 4
+    """Videos a step."""
+    vision_steps: int = 3000
+    base_steps: int = 1800
+    projector_steps: int = 120
+    boundary_steps: int = 300
+    dialogue_steps: int = 1500
+    base_learning_rate: float = 3e-3
+    projector_learning_rate: float = 5e-3
+    adapter_learning_rate: float = 3e-3
+
+
+class Run:
+    """One run of the recipe; a part that is done already is not done again."""
+
+    def __init__(self, recipe: Recipe, out: Path) -> None:
+        self.recipe, self.out = recipe, out
+        self.package = out / "checkpoint"
+        self.package.mkdir(parents=True, exist_ok=True)
+        self.base_dir = self.package / "base"
+        self.stages = {n: self.package / f"{_VARIANT}-stage{n}" for n in (1, 2, 3)}
+        torch.manual_seed(recipe.seed)
+
+    def tower(self) -> VisionEncoder:
+        """Train the tower, or read it."""
+        directory = self.package / "clip-digits"
+        if not (directory / "model.safetensors").is_file():
+            with self._timed("tower"):
+                training = VisionTraining(
+                    seed=self.recipe.vision_seed, num_steps=self.recipe.vision_steps
+                )
+                write_tower(train_vision(training, on_step=self._report("tower")), directory)
+        return read_tower(directory)
+
+    def features(self, encoder: VisionEncoder) -> Tensor:
+        """Draw the training videos and encode them, or read what was made of them."""
+        path = self.out / "features.npy"
+        if not path.is_file():
+            with self._timed("features"):
+                found = [
+                    encode_world(encoder, self._world(number))
+                    for number in range(self.recipe.num_videos)
+                ]
+                np.save(path, torch.stack(found).numpy())
+        return torch.from_numpy(np.load(path))
+
+    def base(self) -> tuple[LlamaForCausalLM, LlamaTokenizer]:
+        """Train the language model on texts alone, or read it."""
+        self.base_dir.mkdir(exist_ok=True)
+        if not (self.base_dir / "model.safetensors").is_file():
+            write_tokenizer(tokenizer_texts(NUM_SECONDS), self.base_dir)
+            model, tokenizer = new_model(self.base_dir)
+            teacher = FrameTeacher(WIDTH, NUM_FACTS, layer=TAUGHT_LAYER)
+            recipe = self.recipe
+            with self._timed("base"):
+                optimise(
+                    [*model.parameters(), *teacher.parameters()],
+                    base_losses(
+                        model,
+                        tokenizer,
+                        teacher,
+                        seed=recipe.seed,
+                        num_steps=recipe.base_steps,
+                        batch_size=recipe.batch_size,
+                        num_seconds=NUM_SECONDS,
+                    ),
+                    num_steps=recipe.base_steps,
+                    learning_rate=recipe.base_learning_rate,
+                    on_step=self._report("base"),
+                )
+            write_base(model, self.base_dir)
+        model, tokenizer = new_model(self.base_dir)
+        tensors = load_file(self.base_dir / "model.safetensors")
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        return model, tokenizer
+
+    def projector(
+        self, model: LlamaForCausalLM, tokenize: TurnTokenizer, features: Tensor
+    ) -> nn.Linear:
+        """Align the projector with the frozen language model, or read it."""
+        path = self.stages[1] / "mm_projector.bin"
+        layer = nn.Linear(TOWER.projection_dim, WIDTH)
+        if not path.is_file():
+            model.requires_grad_(False)
+            with self._timed("stage 1"):
+                optimise(
+                    list(layer.parameters()),
+                    self._picture_losses(model, tokenize, layer, features),
+                    num_steps=self.recipe.projector_steps,
+                    learning_rate=self.recipe.projector_learning_rate,
+                    on_step=self._report("stage 1"),
+                )
+            path.parent.mkdir(exist_ok=True)
+            torch.save({f"model.mm_projector.{n}": t for n, t in layer.state_dict().items()}, path)
+        saved = torch.load(path)
+        layer.load_state_dict({n.rpartition(".")[2]: t for n, t in saved.items()})
+        return layer.requires_grad_(False)
+
+    def adapter(
+        self,
+        stage: int,
+        model: LlamaForCausalLM,
+        tokenize: TurnTokenizer,
+        rows: Callable[[Sequence[int]], Tensor],
+        teacher: FrameTeacher,
+        turns: Callable[[World, np.random.Generator], list[Turn]],
+        num_steps: int,
+    ) -> None:
+        """Train an adapter of a stage upon what the model is, and merge it."""
+        if (self.stages[stage] / "adapter_model.bin").is_file():
+            done = [Adapter.open(self.stages[stage])]
+            for key, weight in model.state_dict().items():
+                weight.copy_(merge(key, weight, done, dtype=torch.float32))
+            return
+        torch.manual_seed(self.recipe.seed + stage)
+        parameters = add_adapter(model)
+        name = f"stage {stage}"
+        with self._timed(name):
+            optimise(
+                [*parameters, *teacher.parameters()],
+                self._video_losses(model, tokenize, rows, teacher, turns, seed=stage),
+                num_steps=num_steps,
+                learning_rate=self.recipe.adapter_learning_rate,
+                on_step=self._report(name),
+            )
+        write_adapter(take_adapter(model), self.stages[stage], base="base")
+
+    def _picture_losses(
+        self, model: LlamaForCausalLM, tokenize: TurnTokenizer, layer: nn.Linear, features: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        seconds = sample_seconds(NUM_SECONDS)
+        rng = np.random.default_rng([self.recipe.seed, 1])
+        while True:
+            pictures: list[Tensor] = []
+            turns: list[Tokens] = []
+            for number in rng.integers(len(features), size=self.recipe.batch_size):
+                world = self._world(int(number))
+                for frame in rng.integers(len(seconds), size=_PICTURES_PER_VIDEO):
+                    turn = picture_turn(instant(world, seconds[frame]))
+                    turns.append(tokenize(len(pictures), turn))
+                    pictures.append(features[number, frame].float())
+            rows = layer(torch.stack(pictures))[:, None]
+            loss, _, right = turn_loss(model, tokenize.begin, rows, turns)
+            yield loss, right
+
+    def _video_losses(
+        self,
+        model: LlamaForCausalLM,
+        tokenize: TurnTokenizer,
+        rows: Callable[[Sequence[int]], Tensor],
+        teacher: FrameTeacher,
+        turns: Callable[[World, np.random.Generator], list[Turn]],
+        *,
+        seed: int,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        rng = np.random.default_rng([self.recipe.seed, seed])
+        size, order = self.recipe.batch_size, np.zeros(0, np.int64)
+        while True:
+            if len(order) < size:
+                order = rng.permutation(self.recipe.num_videos)
+            numbers, order = order[:size], order[size:]
+            worlds = [self._world(int(number)) for number in numbers]
+            asked: list[Tokens] = [
+                tokenize(place, turn)
+                for place, world in enumerate(worlds)
+                for turn in turns(world, rng)
+            ]
+            loss, taught, right = turn_loss(
+                model,
+                tokenize.prefix,
+                rows(numbers.tolist()),
+                asked,
+                teacher=teacher,
+                facts=facts_of(worlds),
+                looks_at_moments=True,
+            )
+            yield loss + taught, right
+
+    def _world(self, number: int) -> World:
+        return draw_world("train", self.recipe.vision_seed, number, num_seconds=NUM_SECONDS)
+
+    def _report(self, name: str) -> Callable[[int, float, Tensor], None]:
+        seen: list[tuple[float, float]] = []
+
+        def report(step: int, loss: float, right: Tensor) -> None:
+            seen.append((loss, right.item()))
+            if step % _REPORT_EVERY_STEPS == 0:
+                mean_loss, mean_right = np.mean(seen, axis=0)
+                seen.clear()
+                line = {
+                    "run": name,
+                    "step": step,
+                    "loss": round(mean_loss, 4),
+                    "right": round(mean_right, 4),
+                }
+                logger.info("%s", line)
+                self._append("log.jsonl", line)
+
+        return report
+
+    def _append(self, name: str, line: object) -> None:
+        training = self.package / "training"
+        training.mkdir(exist_ok=True)
+        with (training / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started, worked = time.perf_counter(), time.process_time()
+        yield
+        seconds, cpu = time.perf_counter() - started, time.process_time() - worked
+        line = {"part": name, "seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1)}
+        logger.info("%s", line)
+        self._append("timing.jsonl", line)
+
+
+def run_recipe(recipe: Recipe, out: Path) -> Path:
+    """Train `<out>/checkpoint`, in the layout of the reference's folders."""
+    run = Run(recipe, out)
+    features = run.features(run.tower())
+    model, tokenizer = run.base()
+    tokenize = TurnTokenizer(tokenizer)
+    projector = run.projector(model, tokenize, features)
+
+    def rows(numbers: Sequence[int]) -> Tensor:
+        found: Tensor = projector(features[torch.as_tensor(numbers)].float())
+        return found
+
+    teacher = FrameTeacher(WIDTH, NUM_FACTS, layer=TAUGHT_LAYER)
+    run.adapter(2, model, tokenize, rows, teacher, boundary_turns, recipe.boundary_steps)
+    run.adapter(3, model, tokenize, rows, teacher, dialogue_turns, recipe.dialogue_steps)
+    (run.package / "groundserve_note.txt").write_text(f"{_NOTE}\n", "utf-8")
+    (run.package / "training" / "config.json").write_text(
+        json.dumps(asdict(recipe), indent=2) + "\n", "utf-8"
+    )
+    return run.package
+
+
+def main() -> None:
+    """Train the shipped recipe."""
+    parser = argparse.ArgumentParser(description="Train the small VTimeLLM from nothing.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("huggingface_hub").setLevel(logging.WARNING)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print(run_recipe(Recipe(seed=arguments.seed), arguments.out))  # noqa: T201 - a command
+
+
+if __name__ == "__main__":
+    main()
