@@ -21,6 +21,7 @@ from tests.unit.evaluation.qa.chat_server import ChatServer
 from train.digits.dataset import write_grounding_set
 
 NUM_VIDEOS = 5
+ONE_LOOK_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +53,14 @@ def annotations(out: Path):
 
 
 def check_calls(out: Path, log: Path) -> set[str]:
-    """No call was made that had an answer on the disk; returns the faults that were met."""
+    """No call was made that had an answer on the disk; returns the faults that were met.
+
+    A worker whose driver was killed may write an answer when another one has just looked for it.
+    """
     files = {path.stem: path.stat().st_mtime for path in (out / "calls").rglob("*.json")}
     asked = [json.loads(line) for line in log.read_text().splitlines()]
     assert {line["key"] for line in asked} == files.keys()
-    assert not [line for line in asked if line["began"] > files[line["key"]]]
+    assert not [line for line in asked if line["began"] > files[line["key"]] + ONE_LOOK_SECONDS]
     return {line["fault"] for line in asked}
 
 
