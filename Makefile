@@ -30,9 +30,9 @@ docs: $(STAMP)
 # What runs the decoders of engine directories of profile vllm, on a CPU.
 vllm: $(VLLM_STAMP)
 
-# What checks the alerts. Where it cannot be had, their tests say so.
+# What checks the alerts.
 promtool: $(STAMP)
-	@test -e $(VENV)/promtool || scripts/fetch_promtool.sh $(VENV)/promtool || true
+	@test -e $(VENV)/promtool || scripts/fetch_promtool.sh $(VENV)/promtool
 
 # Lint, types, and all tests but those that tests/support/tiers.py leaves to `make test-all`.
 test: $(STAMP)

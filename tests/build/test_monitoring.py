@@ -71,7 +71,7 @@ FIRES = {
 def promtool() -> Path:
     found = shutil.which("promtool", path=f"{Path(sys.prefix)}:/usr/bin:/usr/local/bin")
     if found is None:
-        pytest.skip("promtool is missing: make promtool, or apt-get install prometheus")
+        pytest.fail("promtool is missing: make promtool, or apt-get install prometheus")
     return Path(found)
 
 

@@ -29,7 +29,7 @@ WAIT_MS = 30_000
 def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     if path is None:
-        pytest.skip("chromium is missing; run: apt-get install chromium")
+        pytest.fail("chromium is missing; run: apt-get install chromium")
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
