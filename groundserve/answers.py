@@ -15,7 +15,6 @@ from groundserve.results import (
     COUNT,
     Checks,
     Shown,
-    VideoInfo,
     VideoResult,
     foreign_answer,
     is_count,
@@ -139,36 +138,24 @@ class AnswerResult(VideoResult):
     request_id: str | None = None
     """Under which the server's log knows the request; None where no server was asked."""
 
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read what `to_json` gave, as JSON.
-
-        Raises:
-            GroundserveError: It is something else.
-        """
-        info, given = VideoInfo.from_json(text), parse_object(text, "the result")
-        try:
-            return cls(
-                video=given["video"],
-                info=info,
-                frame_indices=np.array(given["frame_indices"], np.int64),
-                pts_seconds=np.array(given["pts_seconds"], np.float64),
-                answers=[
-                    Answer(
-                        **one
-                        | {
-                            "prompt_token_ids": np.array(one["prompt_token_ids"], np.int32),
-                            "token_ids": np.array(one["token_ids"], np.int32),
-                            "moments": tuple(map(Moment.from_json, one["moments"])),
-                        }
-                    )
-                    for one in given["answers"]
-                ],
-                generation=GenerationInfo.from_json(text),
-                request_id=given.get("request_id"),
+    @staticmethod
+    def _own_from_json(text: str | bytes, given: dict[str, Any]) -> dict[str, Any]:
+        answers = [
+            Answer(
+                **one
+                | {
+                    "prompt_token_ids": np.array(one["prompt_token_ids"], np.int32),
+                    "token_ids": np.array(one["token_ids"], np.int32),
+                    "moments": tuple(map(Moment.from_json, one["moments"])),
+                }
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise foreign_answer(f"JSON of another form: {error}") from error
+            for one in given["answers"]
+        ]
+        return {
+            "answers": answers,
+            "generation": GenerationInfo.from_json(text),
+            "request_id": given.get("request_id"),
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON answer of `groundserve ask --json`."""

@@ -154,6 +154,30 @@ class VideoResult(Shown, Pictured):
     pts_seconds: NDArray[np.float64]
     """float64 (T,), when each is shown, in seconds from the start of the stream."""
 
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` gave, as JSON.
+
+        Raises:
+            GroundserveError: It is something else.
+        """
+        info, given = VideoInfo.from_json(text), parse_object(text, "the result")
+        try:
+            return cls(
+                video=given["video"],
+                info=info,
+                frame_indices=np.array(given["frame_indices"], np.int64),
+                pts_seconds=np.array(given["pts_seconds"], np.float64),
+                **cls._own_from_json(text, given),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise foreign_answer(f"JSON of another form: {error}") from error
+
+    @staticmethod
+    def _own_from_json(text: str | bytes, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields that one kind of result has."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ScoreResult(VideoResult):
@@ -181,35 +205,22 @@ class ScoreResult(VideoResult):
 
         return contact_sheet(self.video if video is None else video, self)
 
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read what `to_json` gave, as JSON.
-
-        Raises:
-            GroundserveError: It is something else.
-        """
-        info, given = VideoInfo.from_json(text), parse_object(text, "the result")
-        try:
-            return cls(
-                video=given["video"],
-                info=info,
-                frame_indices=np.array(given["frame_indices"], np.int64),
-                pts_seconds=np.array(given["pts_seconds"], np.float64),
-                queries=[
-                    QueryResult(
-                        query=one["query"],
-                        frame_logits=np.array(one["frame_logits"], np.float32),
-                        frame_scores=np.array(one["frame_scores"], np.float32),
-                        selected_frames=np.array(one["selected_frames"], np.int64),
-                        selected_seconds=np.array(one["selected_seconds"], np.float64),
-                        spans=[Span(*span) for span in one["spans"]],
-                    )
-                    for one in given["queries"]
-                ],
-                request_id=given.get("request_id"),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise foreign_answer(f"JSON of another form: {error}") from error
+    @staticmethod
+    def _own_from_json(text: str | bytes, given: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "queries": [
+                QueryResult(
+                    query=one["query"],
+                    frame_logits=np.array(one["frame_logits"], np.float32),
+                    frame_scores=np.array(one["frame_scores"], np.float32),
+                    selected_frames=np.array(one["selected_frames"], np.int64),
+                    selected_seconds=np.array(one["selected_seconds"], np.float64),
+                    spans=[Span(*span) for span in one["spans"]],
+                )
+                for one in given["queries"]
+            ],
+            "request_id": given.get("request_id"),
+        }
 
     @property
     def num_source_frames(self) -> int:

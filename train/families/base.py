@@ -221,5 +221,9 @@ class TrainingFamily(Protocol):
 class TextTrainingFamily(TrainingFamily, Protocol):
     """A family whose stages no other has, with data files of its own."""
 
+    def recognises(self, raw_config: Mapping[str, Any]) -> bool:
+        """Recognise none: its stages say that they are its own."""
+        return False
+
     def parse_record(self, fields: Any, *, name: str) -> Record:
         """Check an entry of a data file, as JSON has it."""

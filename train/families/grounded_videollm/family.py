@@ -40,7 +40,7 @@ from groundserve.weights.tensors import fill_module, read_json, read_tensors
 from groundserve.weights.torch_archive import read_torch_file
 from train.config import Stage, StageConfig
 from train.examples import Example
-from train.families.base import StageFunction
+from train.families.base import StageFunction, TextTrainingFamily
 from train.families.grounded_videollm.model import PEFT, Towers, empty_model, feature_shapes
 from train.families.grounded_videollm.samples import Samples, parse
 from train.families.grounded_videollm.stages import STAGES
@@ -312,14 +312,10 @@ def _towers(source: Source) -> Towers:
     return Towers(encoder.eval().requires_grad_(False))
 
 
-class GroundedVideoLLM:
+class GroundedVideoLLM(TextTrainingFamily):
     """The family: projectors, then tables, head and adapter too, towers frozen."""
 
     stages: Mapping[Stage, StageFunction] = STAGES
     open_initial = staticmethod(open_initial)
     open_source = staticmethod(Source.open)
     parse_record = staticmethod(parse)
-
-    def recognises(self, raw_config: Mapping[str, Any]) -> bool:
-        """Recognise none: its stages say that they are its own."""
-        return False

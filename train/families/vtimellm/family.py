@@ -27,7 +27,7 @@ from groundserve.weights.lora import Adapter, merge
 from groundserve.weights.tensors import fill_module, filled_module, read_json, read_tensors
 from groundserve.weights.torch_archive import read_torch_file
 from train.config import Stage, StageConfig
-from train.families.base import StageFunction
+from train.families.base import StageFunction, TextTrainingFamily
 from train.families.text_family import NoVision, TextInitial, TextSource, link_file
 from train.families.text_model import ADAPTER, TextModel, add_adapters, new_adapters, train_only
 from train.families.vtimellm.samples import Samples, parse
@@ -238,14 +238,10 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
-class VTimeLLM:
+class VTimeLLM(TextTrainingFamily):
     """The family: a projector, then one adapter upon another, CLIP frozen."""
 
     stages: Mapping[Stage, StageFunction] = STAGES
     open_initial = staticmethod(open_initial)
     open_source = staticmethod(Source.open)
     parse_record = staticmethod(parse)
-
-    def recognises(self, raw_config: Mapping[str, Any]) -> bool:
-        """Recognise none: its stages say that they are its own."""
-        return False
