@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from groundserve._version import __version__
 from groundserve.errors import GroundserveError
@@ -87,6 +88,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         from groundserve.gateway.page.mount import mount_page  # NiceGUI takes a second to import
 
         mount_page(app, desk, jobs)
+    _add_middleware(app, settings, metrics)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: Metrics) -> None:
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -95,8 +101,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["X-Request-Id", "Retry-After"],
         )
+    if settings.keys_file is None:
+        # A web page may have its own name lead here, and would then be read as our own.
+        local = ["localhost", "127.0.0.1", settings.host]
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=local, www_redirect=False)
     app.add_middleware(Envelope, settings=settings, metrics=metrics)
-    return app
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -128,7 +128,7 @@ def test_an_answer_is_read_as_slowly_as_the_caller_can(start, scripted, monkeypa
     monkeypatch.setattr(desk.pictures, "make", make)
     with connect(client) as connection:
         connection.sendall(
-            f"GET /v1/videos/{video}/frames/0.jpg HTTP/1.1\r\nHost: g\r\n\r\n".encode()
+            f"GET /v1/videos/{video}/frames/0.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         )
         connections = client.server._server.server_state.connections
         mine = connection.getsockname()
@@ -142,9 +142,18 @@ def test_an_answer_is_read_as_slowly_as_the_caller_can(start, scripted, monkeypa
             assert answer.read(len(picture)) == picture
 
 
-def test_no_redirect_to_a_host_that_the_caller_names(start, scripted):
-    answer = start(scripted).get("/v1/videos/", headers={"host": "evil.example"})
+def test_no_redirect_to_a_host_that_the_caller_names(start, scripted, tmp_path):
+    key = add_key(tmp_path / "keys.jsonl", "anna")
+    client = start(scripted, keys_file=tmp_path / "keys.jsonl", key=key)
+    answer = client.get("/v1/videos/", headers={"host": "evil.example"})
     assert answer.status_code == 404
+
+
+def test_without_keys_no_web_page_reaches_it_under_a_name_of_its_own(start, scripted):
+    client = start(scripted)
+    names = ["localhost:8080", "127.0.0.1", "evil.example", "127.0.0.1.evil.example:8080"]
+    told = [client.get("/v1/videos", headers={"host": name}).status_code for name in names]
+    assert told == [200, 200, 400, 400]
 
 
 def test_keys_are_read_again_though_the_clock_stood_still(start, scripted, tmp_path):

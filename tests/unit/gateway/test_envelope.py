@@ -106,7 +106,7 @@ def test_a_body_that_comes_too_slowly_is_ended(start, min_body_rate):
     """It may not stand still either, however fast it came before."""
     client = start(body_seconds=0.2, min_body_rate=min_body_rate)
     with connect(client) as connection:
-        head = b"POST /v1/videos HTTP/1.1\r\nHost: g\r\nContent-Length: 1000\r\n\r\n"
+        head = b"POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
         connection.sendall(head + b"some")
         answer = connection.makefile("rb").read()
     assert b" 408 " in answer.splitlines()[0]
@@ -126,7 +126,8 @@ def sent(client, data):
 
 
 CHUNKED = (
-    b"POST /v1/videos HTTP/1.1\r\nHost: g\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+    b"POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    b"Transfer-Encoding: chunked\r\n"
 )
 
 
@@ -134,9 +135,11 @@ CHUNKED = (
     "head",
     [
         b"GET /healthz HTTP/1.1\r\n\r\n",
-        b"\0 / HTTP/1.1\r\nHost: g\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: g\r\nA: " + b"x" * 700_000 + b"\r\n\r\n",
-        b"POST /v1/videos HTTP/1.1\r\nHost: g\r\nContent-Length: " + b"9" * 99 + b"\r\n\r\n",
+        b"\0 / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 700_000 + b"\r\n\r\n",
+        b"POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+        + b"9" * 99
+        + b"\r\n\r\n",
     ],
 )
 def test_a_head_that_is_none_is_told_so(start, head):
@@ -145,7 +148,7 @@ def test_a_head_that_is_none_is_told_so(start, head):
 
 def test_a_body_has_one_length(start):
     """A proxy in front may go by the other one, and take for body what is a request."""
-    hidden = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: g\r\n\r\n"
+    hidden = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     client = start()
     for head in (CHUNKED, CHUNKED.replace(b"POST", b"GET")):
         answer = sent(client, head + b"Content-Length: %d\r\n\r\n" % len(hidden) + hidden)
@@ -183,7 +186,7 @@ def test_connections_that_say_nothing_are_closed_and_others_answered(start):
         connection.close()
     # A second request on a connection, too.
     with connect(client) as again:
-        again.sendall(b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n")
+        again.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert again.recv(2**16)
         again.sendall(b"GET /heal")
         with suppress(ConnectionResetError):

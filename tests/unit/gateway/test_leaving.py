@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.gateway.conftest import WAIT_SECONDS, wait_until
 
-HEAD = b"POST %s HTTP/1.1\r\nHost: g\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+HEAD = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
 
 
 def connect(client):
