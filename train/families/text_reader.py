@@ -7,6 +7,7 @@ of a unit in a stream, S their side, P visual tokens of a unit, D_v width of the
 from __future__ import annotations
 
 import random
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,10 @@ from train.data.reader import (
 )
 from train.data.records import Item, MalformedRecord
 from train.examples import Example, Text
+
+_READS_HEADER = threading.Lock()
+"""NumPy parses a file's header as Python, which threads cannot do side by side before Python 3.13:
+one of them may get a SystemError (python/cpython issue 106905)."""
 
 
 class TextSamples(ABC):
@@ -164,7 +169,8 @@ def _units(
 def read_features(path: Path) -> NDArray[np.float32]:
     """Read a NumPy file of floats: (U, D_v) for a video, (D_v,) for an image -> (U, 1, D_v)."""
     try:
-        found = np.load(path, allow_pickle=False)
+        with _READS_HEADER:
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise MediaError(f"cannot read the features {str(path)!r}: {error}") from None
     if not isinstance(found, np.ndarray) or found.dtype.kind != "f" or found.ndim not in (1, 2):
