@@ -27,13 +27,13 @@ class ItemParser(RowParser):
 
     def parse(self, values: Mapping[str, Any], position: int) -> Row | BadRow:
         """Return the row of a line's fields."""
-        given = {name: values.get(name) or None for name in self.columns}
+        given = {name: values.get(name) or "" for name in Asked._fields}
         try:
-            if given["question"] is None and given["answer"] is not None:
+            if given["answer"] and not given["question"]:
                 raise InvalidRequestError("an answer needs a question, and it is missing")
-            texts = [check_text(it, given[it]) if given[it] else "" for it in Asked._fields]
+            texts = [check_text(name, it) if it else "" for name, it in given.items()]
         except InvalidRequestError as error:
             return bad_row(values, position, str(error))
+        told = {name: values.get(name) for name in ("id", "video")}
         query = json.dumps(texts, ensure_ascii=False) if texts[0] else ""
-        told: dict[str, Any] = {name: values.get(name) for name in ("id", "video")}
         return super().parse({**told, "query": query}, position)

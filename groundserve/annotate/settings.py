@@ -88,14 +88,17 @@ def by_stage(values: Sequence[str], option: str) -> dict[Stage, list[str]]:
     Raises:
         InvalidRequestError: A stage is left without a value.
     """
-    found: dict[str, list[str]] = {}
+    usual: list[str] = []
+    own: dict[str, list[str]] = {}
     for value in values:
-        names, separator, rest = value.partition("=")
-        is_own = bool(separator) and set(names.split(",")) <= set(STAGES)
-        for name in names.split(",") if is_own else [""]:
-            found.setdefault(name, []).append(rest if is_own else value)
-    if missing := [stage for stage in STAGES if not found.get(stage, found.get(""))]:
+        names, _, rest = value.partition("=")
+        if set(names.split(",")) <= set(STAGES):
+            for name in names.split(","):
+                own.setdefault(name, []).append(rest)
+        else:
+            usual.append(value)
+    if missing := [stage for stage in STAGES if not own.get(stage, usual)]:
         raise InvalidRequestError(
             f"{option} says nothing for {', '.join(missing)}; give one without stages, for all"
         )
-    return {stage: found.get(stage) or found[""] for stage in STAGES}
+    return {stage: own.get(stage, usual) for stage in STAGES}

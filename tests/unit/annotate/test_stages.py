@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from groundserve.annotate.annotation import Annotation, frame_agreement, frame_spans
 from groundserve.annotate.calls import read_calls
-from groundserve.annotate.replies import InvalidReplyError, Verdicts, json_reader
+from groundserve.annotate.replies import read_reply
 from groundserve.batch.engines import EngineSource
 from groundserve.data_record import CLIP_SECONDS
 from groundserve.errors import UnavailableError
@@ -116,8 +116,8 @@ def test_a_call_that_was_answered_is_not_made_again(bench, digit_set, tmp_path):
     note = first.annotate(record)
     calls = list(read_calls(open_storage(str(tmp_path / "run"))))
     assert len(calls) == len(first.server.requests)
-    assert {call.state for call, _ in calls} == {"success"}
-    assert all(usage.prompt_tokens for _, usage in calls)
+    assert {call.state for call in calls} == {"success"}
+    assert all(call.usage["prompt_tokens"] for call in calls)
     again = bench()
     assert again.annotate(record) == note
     assert again.server.requests == []
@@ -228,9 +228,9 @@ def test_agreement_and_spans_leave_out_what_was_thinned():
 
 
 def test_verdicts_are_of_the_frames_that_were_shown():
-    read = json_reader(Verdicts, lambda reply: [one.frame for one in reply.of([3, 4])])
     good = [{"frame": n, "relevant": "Yes", "reason": "r"} for n in (4, 3)]
-    assert read(f"```json\n{json.dumps({'frames': good})}\n```") == [3, 4]
+    told = read_reply("localise", f"```json\n{json.dumps({'frames': good})}\n```").of([3, 4])
+    assert [one.frame for one in told] == [3, 4]
     for bad in (good[:1], [*good, good[0]], []):
-        with pytest.raises(InvalidReplyError, match="each of the frames 3, 4 once"):
-            read(json.dumps({"frames": bad}))
+        with pytest.raises(ValueError, match="each of the frames 3, 4 once"):
+            read_reply("localise", json.dumps({"frames": bad})).of([3, 4])
