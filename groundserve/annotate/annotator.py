@@ -18,10 +18,10 @@ import numpy as np
 from groundserve import extras
 from groundserve.annotate.annotation import Annotation, frame_agreement, frame_spans
 from groundserve.annotate.calls import CallEndedError, Calls
-from groundserve.annotate.features import ClipFeatures
 from groundserve.annotate.items import Asked
 from groundserve.annotate.settings import Settings
 from groundserve.annotate.stages import Stages
+from groundserve.annotate.thinning import ClipFeatures
 from groundserve.annotate.video import OpenedVideo
 from groundserve.answers import Answer, AnswerResult, GenerationInfo
 from groundserve.batch.engines import EngineSource

@@ -14,9 +14,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from groundserve.annotate.prompts import REPAIR, fill
+from groundserve.annotate.prompts import REPAIR, Stage, fill
 from groundserve.annotate.replies import read_reply
-from groundserve.annotate.rules import Stage
 from groundserve.annotate.settings import Settings
 from groundserve.batch.group_scorer import JobError
 from groundserve.errors import GroundserveError, UnavailableError

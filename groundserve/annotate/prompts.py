@@ -6,10 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
+from typing import Literal
 
 from groundserve.errors import InvalidRequestError
 from groundserve.files import read_input
 
+Stage = Literal[
+    "propose", "phrase", "caption", "retrieve", "type", "motion", "existence", "localise"
+]
+"""Each has its prompt, and may have an endpoint of its own."""
 REPAIR = "repair"
 """What is added where a reply cannot be used."""
 Prompts = Mapping[str, str]

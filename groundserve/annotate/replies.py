@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from groundserve.annotate.rules import Stage
+from groundserve.annotate.prompts import Stage
 
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _CLIPS = r"^\s*(None\.?|(One clip|Multiple clips): \[Clip-\d+(, Clip-\d+)*\]\.?)\s*$"

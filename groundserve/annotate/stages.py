@@ -10,13 +10,11 @@ import numpy as np
 
 from groundserve.annotate.annotation import Annotation, clip_frames
 from groundserve.annotate.calls import CallEndedError, Calls
-from groundserve.annotate.features import ClipFeatures
 from groundserve.annotate.items import Asked
-from groundserve.annotate.prompts import fill
+from groundserve.annotate.prompts import Stage, fill
 from groundserve.annotate.replies import Verdict
-from groundserve.annotate.rules import Stage
 from groundserve.annotate.settings import Settings
-from groundserve.annotate.thinning import thin_as_paper, thin_as_script
+from groundserve.annotate.thinning import ClipFeatures, thin_as_paper, thin_as_script
 from groundserve.annotate.video import OpenedVideo
 from groundserve.data_record import CLIP_SECONDS
 from groundserve.frames import data_url

@@ -10,8 +10,7 @@ from typing import Annotated, get_args
 import typer
 
 from groundserve.annotate.prompts import read_prompts
-from groundserve.annotate.rules import Choice, Rules
-from groundserve.annotate.settings import STAGES, Settings, by_stage
+from groundserve.annotate.settings import STAGES, Choice, Rules, Settings, by_stage
 from groundserve.batch.engines import EngineSource
 from groundserve.cli._options import AsJson, Checkpoint, made_of
 from groundserve.engines.manifest import Manifest

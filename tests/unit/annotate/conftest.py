@@ -13,8 +13,7 @@ import pytest
 from groundserve.annotate.annotator import AnnotateSource, read_annotations
 from groundserve.annotate.items import ItemParser
 from groundserve.annotate.prompts import read_prompts
-from groundserve.annotate.rules import Rules
-from groundserve.annotate.settings import STAGES, Settings
+from groundserve.annotate.settings import STAGES, Rules, Settings
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
