@@ -28,7 +28,7 @@ class Rules:
 
     choice: Choice = "paper"
     longest_side: int = 768
-    """Pixels that the longer side of a picture is shrunk to."""
+    """>= 1, as the other whole numbers: pixels that the longer side of a picture is shrunk to."""
     frames_per_call: int = 16
     """Candidates that one request of the last stage shows; 1 is the paper's formula."""
     proposals: int = 10
@@ -39,11 +39,6 @@ class Rules:
     """Frames that are less alike than this begin a scene."""
     diversity_threshold: float = 0.97
     """Of the script: frames that are less alike than this differ."""
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if type(value) is int and value < 1:
-                raise InvalidRequestError(f"{name} must be >= 1, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +56,9 @@ class Settings:
     verifier_id: str = ""
     """What its engines are called."""
     concurrency: int = 4
-    """Calls at one time in each worker."""
+    """Calls at one time in each worker, >= 1."""
     calls_per_minute: float | None = None
-    """Of each worker; None: as fast as they come."""
-
-    def __post_init__(self) -> None:
-        rate = self.calls_per_minute
-        if self.concurrency < 1 or (rate is not None and not 0 < rate < float("inf")):
-            raise InvalidRequestError(
-                "--concurrency must be at least --workers, and --calls-per-minute > 0 and finite"
-            )
+    """Of each worker, > 0; None: as fast as they come."""
 
     def request(self, stage: Stage, content: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the body of a stage's request."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,17 +18,16 @@ from groundserve.annotate.review import write_review
 from groundserve.batch.group_scorer import Work
 from groundserve.batch.ray_pool import Workers
 from groundserve.batch.report import write_report
-from groundserve.batch.rows import BadRow, Row, read_manifest, rows_of_folder
+from groundserve.batch.rows import read_manifest, rows_of_folder
 from groundserve.batch.status import read_status
 from groundserve.cli._forms import RUN, forms_of
 from groundserve.cli._options import AsJson, grouped
 from groundserve.cli._output import print_json, print_line
 from groundserve.cli.annotate_options import AnnotateOptions
 from groundserve.cli.batch_job import is_folder
-from groundserve.cli.batch_run import run_rows
+from groundserve.cli.batch_run import RowsJob, run_rows
 from groundserve.cli.batch_status import print_counts
 from groundserve.options import AnswerOptions
-from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.storage import open_storage
 
 app = typer.Typer(
@@ -37,35 +35,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Make training data from videos; annotate audit DIR FILE: what people say of a sample.",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    given: AnnotateOptions
-    source: AnnotateSource
-    options: AnswerOptions
-    workers: Workers
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {
-            "defaults": self.options,
-            "span_threshold": DEFAULT_SPAN_THRESHOLD,
-            "span_gap_seconds": DEFAULT_SPAN_GAP_SECONDS,
-            "contract": self.source.settings.contract,
-        }
-
-    def admit(
-        self, rows: Iterable[Row | BadRow], engine: Mapping[str, Any]
-    ) -> Iterable[Row | BadRow]:
-        return rows
-
-    def work(self, engine_id: str) -> Work:
-        # A question at a time: each may take long.
-        seconds = self.given.timeout_seconds
-        return Work(
-            source=self.source, engine_id=engine_id, deadline_seconds=seconds, max_queries=1
-        )
 
 
 @app.command(RUN)
@@ -90,8 +59,20 @@ def command(*, given: AnnotateOptions) -> None:
         found = estimate_run(rows, open_storage(given.dry_run), given.prices)
     else:
         source = AnnotateSource(settings=settings, place=open_storage(given.out).place)
-        workers = Workers(count=given.workers)
-        job = _Job(given=given, source=source, options=options, workers=workers)
+        job = RowsJob(
+            given=given,
+            source=source,
+            options=options,
+            workers=Workers(count=given.workers),
+            settings={"defaults": options, "contract": settings.contract},
+            # A question at a time: each may take long.
+            work=lambda engine_id: Work(
+                source=source,
+                engine_id=engine_id,
+                deadline_seconds=given.timeout_seconds,
+                max_queries=1,
+            ),
+        )
         _, found = run_rows(job, rows, lambda: _finish(given))
         if not given.as_json:
             print_counts(read_status(given.out))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -14,14 +14,13 @@ from groundserve.annotate.settings import STAGES, Choice, Rules, Settings, by_st
 from groundserve.batch.engines import EngineSource
 from groundserve.cli._options import AsJson, Checkpoint, made_of
 from groundserve.engines.manifest import Manifest
-from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 from groundserve.evaluation.qa.spending import Prices
 from groundserve.options import Head
 from groundserve.scoring.checkpoint_family import checkpoint_family
 from groundserve.strict_json import parse_object
 
-_RULES, _CHOICES = Rules(), ", ".join(get_args(Choice))
+_RULES = Rules()
 _MANIFEST = (
     "Rows of video, question, answer, and maybe id: .jsonl, .parquet or .csv; or a folder of "
     "videos. Where there is no question some are proposed."
@@ -55,13 +54,15 @@ class AnnotateOptions:
     prompts: Annotated[
         Path | None, typer.Option(help="Folder of STAGE.txt files in place of the package's.")
     ] = None
-    choice: Annotated[str, typer.Option(help=f"How frames are chosen: {_CHOICES}.")] = _RULES.choice
-    longest_side: Annotated[int, typer.Option(help="Pixels of a picture.")] = _RULES.longest_side
+    choice: Annotated[Choice, typer.Option(help="How frames are chosen.")] = _RULES.choice
+    longest_side: Annotated[int, typer.Option(min=1, help="Pixels of a picture.")] = (
+        _RULES.longest_side
+    )
     frames_per_call: Annotated[
-        int, typer.Option(help="Frames that are judged in one call; 1 is the paper's way.")
+        int, typer.Option(min=1, help="Frames that are judged in one call; 1 is the paper's way.")
     ] = _RULES.frames_per_call
     proposals: Annotated[
-        int, typer.Option(help="Most questions that are proposed for a video.")
+        int, typer.Option(min=1, help="Most questions that are proposed for a video.")
     ] = _RULES.proposals
     clip_model: Annotated[
         str, typer.Option(help="CLIP model that thins frames: a directory or hub id.")
@@ -74,9 +75,11 @@ class AnnotateOptions:
     audit_url: Annotated[
         str, typer.Option(help="What comes before a video's name in Label Studio.")
     ] = "/data/local-files/?d="
-    concurrency: Annotated[int, typer.Option(help="Calls at one time, of all workers.")] = 8
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Calls at one time, of all workers; each has one at least.")
+    ] = 8
     calls_per_minute: Annotated[
-        float | None, typer.Option(help="Most calls a minute, of all workers.")
+        float | None, typer.Option(min=0.001, help="Most calls a minute, of all workers.")
     ] = None
     call_tries: Annotated[int, typer.Option(help="Tries for one call.")] = 3
     call_seconds: Annotated[float, typer.Option(help="Longest silence of one try.")] = 120.0
@@ -96,8 +99,6 @@ class AnnotateOptions:
 
     def settings(self) -> Settings:
         """Return what each worker asks of whom."""
-        if self.choice not in get_args(Choice):
-            raise InvalidRequestError(f"--choice must be one of {_CHOICES}, got {self.choice}")
         models, keys = by_stage(self.model, "--model"), by_stage(self.api_key_env, "--api-key-env")
         body = parse_object(self.body, "--body")
         endpoints = {
@@ -123,7 +124,7 @@ class AnnotateOptions:
             sends_video=self.send_video,
             verifier=verifier,
             verifier_id="" if verifier is None else str(verifier.identity()["id"]),
-            concurrency=self.concurrency // self.workers,
+            concurrency=max(1, self.concurrency // self.workers),
             calls_per_minute=None if rate is None else rate / self.workers,
         )
 
