@@ -46,8 +46,7 @@ def estimate_run(rows: Iterable[Row | BadRow], recorded: Storage, prices: Prices
             total[name] += counts[name] * now[grows] / before[grows]
     rounded = {name: round(value) for name, value in total.items()}
     cost = prices.cost(**{name: rounded[name] for name in TOKENS})
-    found = {"rows": len(lengths), "annotations": round(now[0]), "video_hours": now[1] / 3600}
-    return {**found, **rounded, "cost": cost}
+    return {"rows": len(lengths), "annotations": round(now[0]), **rounded, "cost": cost}
 
 
 def _lengths(rows: Iterable[Row | BadRow]) -> list[float]:
