@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from groundserve.annotate.rules import Stage
 from groundserve.errors import GroundserveError
 
-_CLIPS = re.compile(r"(?:One clip|Multiple clips): \[(Clip-\d+(?:, Clip-\d+)*)\]\.?")
+# A number of thousands of digits is none that Python converts.
+_CLIPS = re.compile(r"(?:One clip|Multiple clips): \[(Clip-\d{1,9}(?:, Clip-\d{1,9})*)\]\.?")
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _Read = TypeVar("_Read", bound=BaseModel)
 YesNo = Literal["Yes", "No"]
