@@ -6,6 +6,7 @@ DIR/calls/3f/3f9a41....json    a call: its stage, how it ended, the reply and it
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import threading
 import time
@@ -24,7 +25,7 @@ from groundserve.evaluation.qa.endpoint import Endpoint, QuestionFailedError
 from groundserve.evaluation.qa.replies import Reply, Usage, is_refusal
 from groundserve.runtime.backoff import delay_seconds
 from groundserve.runtime.closing import Closing
-from groundserve.storage import Storage
+from groundserve.storage import RunDirectoryError, Storage
 from groundserve.strict_json import shown
 
 CALLS = "calls"
@@ -86,14 +87,17 @@ class Calls(Closing):
         Raises:
             CallEndedError: The model refused, or neither reply can be used.
             UnavailableError: The endpoint does not answer.
-            JobError: It takes no request of ours, or the account is empty.
+            JobError: It takes no request of ours, the account is empty, or the disk is full.
         """
         text, problem = "", ""
         for is_repair in (False, True):
             if is_repair:
                 mend = fill(self._settings.prompts[REPAIR], reply=text, problem=problem)
                 content = [*content, {"type": "text", "text": mend}]
-            call = self._answered(stage, content, is_repair=is_repair)
+            try:
+                call = self._answered(stage, content, is_repair=is_repair)
+            except RunDirectoryError as error:  # else every further call is paid for nothing
+                raise JobError(f"a worker cannot keep answers: {error}") from error
             if call.state == "refused":
                 raise CallEndedError("refused", f"{stage}: the model refused: {shown(call.text)}")
             try:
@@ -116,14 +120,15 @@ class Calls(Closing):
         with suppress(FileNotFoundError):
             return Call(**json.loads(self._storage.read(name)))
         endpoints = self._endpoints[stage]
-        endpoint = endpoints[int(key[:8], 16) % len(endpoints)]
-        reply, num_failed = self._reply(stage, endpoint, content)
+        first = int(key[:8], 16) % len(endpoints)
+        reply, num_failed = self._reply(stage, endpoints[first:] + endpoints[:first], content)
         is_refused = reply.is_refused or is_refusal(reply.text)
         is_cut = reply.finish_reason == "length"
         call = Call(
             stage=stage,
             state="refused" if is_refused else "truncated" if is_cut else "success",
-            text=reply.text,
+            # JSON can spell half a surrogate pair, which no later request could repeat.
+            text=reply.text.encode("utf-8", "replace").decode(),
             usage=None if reply.usage is None else asdict(reply.usage),
             retries=num_failed + len(reply.retries),
             is_repair=is_repair,
@@ -131,22 +136,30 @@ class Calls(Closing):
         self._storage.write(name, json.dumps(asdict(call)).encode())
         return call
 
-    def _reply(self, stage: Stage, endpoint: Endpoint, content: Content) -> tuple[Reply, int]:
-        """Ask, and again where nothing whole came; the client does so for all other faults."""
+    def _reply(
+        self, stage: Stage, endpoints: Sequence[Endpoint], content: Content
+    ) -> tuple[Reply, int]:
+        """Ask one endpoint, and where it gives nothing whole the next.
+
+        Only of what is broken the same is asked again: of other faults its client has done so.
+        """
         num_tries = self._settings.endpoints[stage][0].max_attempts
-        for number in range(1, num_tries + 1):
+        for number in itertools.count(1):
+            endpoint = endpoints[(number - 1) % len(endpoints)]
             self._pace.wait()
             try:
                 return endpoint.ask(content, **self._settings.fields(stage)), number - 1
             except QuestionFailedError as error:
                 if error.kind == "rejected":
                     raise CallEndedError("error", f"{stage}: Rejected: {error}") from None
-                if error.kind != "broken" or number == num_tries:
+                most = num_tries if error.kind == "broken" else 1
+                if number >= max(most, len(endpoints)):
                     raise UnavailableError(f"{stage}: {error.kind}: {error}") from None
-                time.sleep(delay_seconds(number))
+                if number >= len(endpoints):
+                    time.sleep(delay_seconds(number))
             except GroundserveError as error:
                 raise JobError(f"{stage}: {error}") from error
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("a try returns or raises")
 
 
 class _Pace:
