@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from groundserve.batch.row import BadRow, Row, RowParser, bad_row, check_text
+from groundserve.data_record import IMAGE_PLACEHOLDER
 from groundserve.errors import InvalidRequestError
 
 
@@ -23,15 +24,20 @@ class ItemParser(RowParser):
     Without a question the query is empty: some are to be proposed.
     """
 
-    columns = ("id", "video", "question", "answer")
+    columns = ("id", "video", "question", "answer", "query")
 
     def parse(self, values: Mapping[str, Any], position: int) -> Row | BadRow:
         """Return the row of a line's fields."""
-        given = {name: values.get(name) or None for name in self.columns}
+        given = {name: values.get(name) for name in self.columns}
+        is_given = {name: value not in (None, "") for name, value in given.items()}
         try:
-            if given["question"] is None and given["answer"] is not None:
+            if is_given["query"]:  # else other questions would be proposed, and paid
+                raise InvalidRequestError("query is called question here; rename it")
+            if is_given["answer"] and not is_given["question"]:
                 raise InvalidRequestError("an answer needs a question, and it is missing")
-            texts = [check_text(it, given[it]) if given[it] else "" for it in Asked._fields]
+            texts = [check_text(it, given[it]) if is_given[it] else "" for it in Asked._fields]
+            # As records of VideoITG-40K begin.
+            texts[0] = texts[0].removeprefix(f"{IMAGE_PLACEHOLDER}\n")
         except InvalidRequestError as error:
             return bad_row(values, position, str(error))
         query = json.dumps(texts, ensure_ascii=False) if texts[0] else ""

@@ -16,8 +16,10 @@ from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
-_MAX_TOKENS: dict[Stage, int] = {"propose": 2048, "localise": 1024, "retrieve": 512, "caption": 256}
-"""Of a reply; 64 of the other stages'."""
+_MAX_TOKENS: dict[Stage, int] = {"retrieve": 2048, "caption": 256}
+"""Of a reply; 64 of the other stages'. A list of all clips of a long video takes 1,400."""
+_TOKENS_EACH = 64
+"""Beside 256, of one verdict with its reason; twice as many of a question with its answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,11 @@ class Settings:
 
     def fields(self, stage: Stage) -> dict[str, Any]:
         """Return what a stage's requests have beside the model and the message."""
-        fields: dict[str, Any] = {"max_tokens": _MAX_TOKENS.get(stage, 64)}
+        by_count = {
+            "propose": 256 + 2 * _TOKENS_EACH * self.rules.proposals,
+            "localise": 256 + _TOKENS_EACH * self.rules.frames_per_call,
+        }
+        fields: dict[str, Any] = {"max_tokens": {**_MAX_TOKENS, **by_count}.get(stage, 64)}
         if not (self.sends_video and stage == "caption"):
             fields["top_p"] = 0.1  # which the gateway refuses beside a temperature of 0
         if stage in MODELS:
@@ -99,3 +105,15 @@ def by_stage(values: Sequence[str], option: str) -> dict[Stage, list[str]]:
             f"{option} says nothing for {', '.join(missing)}; give one without stages, for all"
         )
     return {stage: found.get(stage) or found[""] for stage in STAGES}
+
+
+def one_by_stage(values: Sequence[str], option: str) -> dict[Stage, str]:
+    """Read as `by_stage` does what each stage has one of; InvalidRequestError where it has more."""
+    found = by_stage(values, option)
+    for stage, names in found.items():
+        if len(names) > 1:
+            raise InvalidRequestError(
+                f"{option} says {' and '.join(names)} for {stage}; give one, for all of its "
+                "endpoints"
+            )
+    return {stage: names[0] for stage, names in found.items()}

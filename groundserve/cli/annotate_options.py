@@ -11,7 +11,7 @@ import typer
 
 from groundserve.annotate.prompts import read_prompts
 from groundserve.annotate.rules import Choice, Rules
-from groundserve.annotate.settings import STAGES, Settings, by_stage
+from groundserve.annotate.settings import STAGES, Settings, by_stage, one_by_stage
 from groundserve.batch.engines import EngineSource
 from groundserve.cli._options import AsJson, Checkpoint, made_of
 from groundserve.engines.manifest import Manifest
@@ -111,14 +111,15 @@ class AnnotateOptions:
         if self.choice not in get_args(Choice):
             known = ", ".join(get_args(Choice))
             raise InvalidRequestError(f"--choice must be one of {known}, got {self.choice}")
-        models, keys = by_stage(self.model, "--model"), by_stage(self.api_key_env, "--api-key-env")
+        models = one_by_stage(self.model, "--model")
+        keys = one_by_stage(self.api_key_env, "--api-key-env")
         endpoints = {
             stage: tuple(
                 EndpointOptions(
                     url=url,
-                    model=models[stage][-1],
+                    model=models[stage],
                     max_tokens=1,  # each stage has its own
-                    api_key=os.environ.get(keys[stage][-1]) or None,
+                    api_key=os.environ.get(keys[stage]) or None,
                     body={} if self.body is None else parse_object(self.body, "--body"),
                     max_attempts=self.call_tries,
                     timeout_seconds=self.call_seconds,
