@@ -20,9 +20,9 @@ from groundserve.annotate.settings import Settings
 from groundserve.batch.group_scorer import JobError
 from groundserve.errors import GroundserveError, UnavailableError
 from groundserve.evaluation.qa.endpoint import Endpoint, QuestionFailedError
-from groundserve.evaluation.qa.replies import is_refusal
+from groundserve.evaluation.qa.replies import Reply, is_refusal
 from groundserve.runtime.closing import Closing
-from groundserve.storage import Storage
+from groundserve.storage import RunDirectoryError, Storage
 from groundserve.strict_json import shown
 
 _CALLS = "calls"
@@ -87,14 +87,17 @@ class Calls(Closing):
         Raises:
             CallEndedError: The model refused, or neither reply can be used.
             UnavailableError: The endpoint does not answer.
-            JobError: It takes no request of ours, or the account is empty.
+            JobError: It takes no request of ours, the account is empty, or the disk is full.
         """
         text, problem = "", ""
         for is_repair in (False, True):
             if is_repair:
                 mend = fill(self._settings.prompts[REPAIR], reply=text, problem=problem)
                 content = [*content, {"type": "text", "text": mend}]
-            call = self._answered(stage, content, is_repair=is_repair)
+            try:
+                call = self._answered(stage, content, is_repair=is_repair)
+            except RunDirectoryError as error:  # else every further call is paid for nothing
+                raise JobError(f"a worker cannot keep answers: {error}") from error
             if call.state == "refused":
                 raise CallEndedError("refused", f"{stage}: the model refused: {shown(call.text)}")
             try:
@@ -118,29 +121,37 @@ class Calls(Closing):
         name = f"{_CALLS}/{key[:2]}/{key}.json"
         with suppress(FileNotFoundError):
             return Call(**json.loads(self._storage.read(name)))
-        self._keep_pace()
-        endpoints = self._endpoints[stage]
-        endpoint = endpoints[int(key[:8], 16) % len(endpoints)]
-        try:
-            reply = endpoint.ask(content, **self._settings.fields(stage))
-        except QuestionFailedError as error:
-            if error.kind == "rejected":
-                raise CallEndedError("error", f"{stage}: Rejected: {error}") from None
-            raise UnavailableError(f"{stage}: {error.kind}: {error}") from None
-        except GroundserveError as error:
-            raise JobError(f"{stage}: {error}") from error
+        reply = self._reply(stage, content, first=int(key[:8], 16))
         is_refused = reply.is_refused or is_refusal(reply.text)
         is_cut = reply.finish_reason == "length"
         call = Call(
             stage=stage,
             state="refused" if is_refused else "truncated" if is_cut else "success",
-            text=reply.text,
+            # JSON can spell half a surrogate pair, which no later request could repeat.
+            text=reply.text.encode("utf-8", "replace").decode(),
             usage=None if reply.usage is None else asdict(reply.usage),
             retries=len(reply.retries),
             is_repair=is_repair,
         )
         self._storage.write(name, json.dumps(asdict(call)).encode())
         return call
+
+    def _reply(self, stage: Stage, content: Sequence[Mapping[str, Any]], *, first: int) -> Reply:
+        """Ask one endpoint, and where its client gives up the next."""
+        endpoints = self._endpoints[stage]
+        for number in range(first, first + len(endpoints)):
+            self._keep_pace()
+            try:
+                return endpoints[number % len(endpoints)].ask(
+                    content, **self._settings.fields(stage)
+                )
+            except QuestionFailedError as error:
+                if error.kind == "rejected":
+                    raise CallEndedError("error", f"{stage}: Rejected: {error}") from None
+                failed = UnavailableError(f"{stage}: {error.kind}: {error}")
+            except GroundserveError as error:
+                raise JobError(f"{stage}: {error}") from error
+        raise failed
 
     def _keep_pace(self) -> None:
         """Let calls begin at even distances, so many a minute."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from groundserve.batch.row import BadRow, Row, RowParser, bad_row, check_text
+from groundserve.data_record import IMAGE_PLACEHOLDER
 from groundserve.errors import InvalidRequestError
 
 
@@ -23,15 +24,19 @@ class ItemParser(RowParser):
     Without a question the query is empty: some are to be proposed.
     """
 
-    columns = ("id", "video", "question", "answer")
+    columns = ("id", "video", "question", "answer", "query")
 
     def parse(self, values: Mapping[str, Any], position: int) -> Row | BadRow:
         """Return the row of a line's fields."""
-        given = {name: values.get(name) or "" for name in Asked._fields}
+        given = {name: it for name, it in values.items() if it not in (None, "")}
         try:
-            if given["answer"] and not given["question"]:
+            if "query" in given:  # else other questions would be proposed, and paid
+                raise InvalidRequestError("query is called question here; rename it")
+            if "answer" in given and "question" not in given:
                 raise InvalidRequestError("an answer needs a question, and it is missing")
-            texts = [check_text(name, it) if it else "" for name, it in given.items()]
+            texts = [check_text(it, given[it]) if it in given else "" for it in Asked._fields]
+            # As records of VideoITG-40K begin.
+            texts[0] = texts[0].removeprefix(f"{IMAGE_PLACEHOLDER}\n")
         except InvalidRequestError as error:
             return bad_row(values, position, str(error))
         told = {name: values.get(name) for name in ("id", "video")}

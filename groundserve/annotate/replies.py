@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from groundserve.annotate.prompts import Stage
 
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
-_CLIPS = r"^\s*(None\.?|(One clip|Multiple clips): \[Clip-\d+(, Clip-\d+)*\]\.?)\s*$"
+_CLIPS = r"^\s*(None\.?|(One clip|Multiple clips): \[Clip-\d{1,9}(, Clip-\d{1,9})*\]\.?)\s*$"
 
 
 class _Reply(BaseModel):

@@ -18,8 +18,6 @@ Choice = Literal["paper", "script", "all"]
 """How frames are chosen for the last stage: as the paper's text has it, as the script beside the
 data has it, or all of the retrieved clips."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
-_MAX_TOKENS: dict[Stage, int] = {"propose": 2048, "localise": 1024, "retrieve": 512, "caption": 256}
-"""Of a reply; 64 of the other stages'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +64,13 @@ class Settings:
 
     def fields(self, stage: Stage) -> dict[str, Any]:
         """Return what a stage's requests have beside the model and the message."""
-        fields: dict[str, Any] = {"max_tokens": _MAX_TOKENS.get(stage, 64)}
+        most: dict[Stage, int] = {
+            "caption": 256,
+            "retrieve": 2048,  # a list of all clips of a long video takes 1,400
+            "localise": 256 + 64 * self.rules.frames_per_call,
+            "propose": 256 + 128 * self.rules.proposals,
+        }
+        fields: dict[str, Any] = {"max_tokens": most.get(stage, 64)}
         if not (self.sends_video and stage == "caption"):
             fields["top_p"] = 0.1  # which the gateway refuses beside a temperature of 0
         if stage in MODELS:
@@ -116,3 +120,15 @@ def by_stage(values: Sequence[str], option: str) -> dict[Stage, list[str]]:
             f"{option} says nothing for {', '.join(missing)}; give one without stages, for all"
         )
     return {stage: own.get(stage, usual) for stage in STAGES}
+
+
+def one_by_stage(values: Sequence[str], option: str) -> dict[Stage, str]:
+    """Read as `by_stage` does what each stage has one of; InvalidRequestError where it has more."""
+    found = by_stage(values, option)
+    for stage, names in found.items():
+        if len(names) > 1:
+            raise InvalidRequestError(
+                f"{option} says {' and '.join(names)} for {stage}; give one, for all of its "
+                "endpoints"
+            )
+    return {stage: names[0] for stage, names in found.items()}

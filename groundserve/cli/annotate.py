@@ -19,6 +19,7 @@ from groundserve.batch.group_scorer import Work
 from groundserve.batch.ray_pool import Workers
 from groundserve.batch.report import write_report
 from groundserve.batch.rows import read_manifest, rows_of_folder
+from groundserve.batch.run_directory import FINGERPRINT
 from groundserve.batch.status import read_status
 from groundserve.cli._forms import RUN, forms_of
 from groundserve.cli._options import AsJson, grouped
@@ -27,7 +28,9 @@ from groundserve.cli.annotate_options import AnnotateOptions
 from groundserve.cli.batch_job import is_folder
 from groundserve.cli.batch_run import RowsJob, run_rows
 from groundserve.cli.batch_status import print_counts
+from groundserve.errors import InvalidRequestError
 from groundserve.options import AnswerOptions
+from groundserve.run_store import find_run
 from groundserve.storage import open_storage
 
 app = typer.Typer(
@@ -91,8 +94,10 @@ def audit(
 
     Example: [bold]groundserve annotate audit run export.json[/bold]
     """
-    judged = read_audit(export)
-    open_storage(directory).write(f"{AUDIT}/judged.json", json.dumps(judged).encode())
+    judged, storage = read_audit(export), open_storage(directory)
+    if find_run(storage, FINGERPRINT) is None:
+        raise InvalidRequestError(f"{storage.place} has no run of groundserve")
+    storage.write(f"{AUDIT}/judged.json", json.dumps(judged).encode())
     _print(judged, as_json)
 
 

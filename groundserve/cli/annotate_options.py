@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from groundserve.annotate.prompts import read_prompts
-from groundserve.annotate.settings import STAGES, Choice, Rules, Settings, by_stage
+from groundserve.annotate.settings import STAGES, Choice, Rules, Settings, by_stage, one_by_stage
 from groundserve.batch.engines import EngineSource
 from groundserve.cli._options import AsJson, Checkpoint, made_of
 from groundserve.engines.manifest import Manifest
@@ -99,15 +99,16 @@ class AnnotateOptions:
 
     def settings(self) -> Settings:
         """Return what each worker asks of whom."""
-        models, keys = by_stage(self.model, "--model"), by_stage(self.api_key_env, "--api-key-env")
+        models = one_by_stage(self.model, "--model")
+        keys = one_by_stage(self.api_key_env, "--api-key-env")
         body = parse_object(self.body, "--body")
         endpoints = {
             stage: tuple(
                 EndpointOptions(
                     url=url,
-                    model=models[stage][-1],
+                    model=models[stage],
                     max_tokens=1,  # each stage has its own
-                    api_key=os.environ.get(keys[stage][-1]) or None,
+                    api_key=os.environ.get(keys[stage]) or None,
                     body=body,
                     max_attempts=self.call_tries,
                     timeout_seconds=self.call_seconds,

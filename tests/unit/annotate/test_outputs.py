@@ -12,13 +12,16 @@ import pytest
 from groundserve.annotate.annotation import Annotation
 from groundserve.annotate.audit import read_audit, write_audit
 from groundserve.annotate.calls import Call
+from groundserve.annotate.items import ItemParser
 from groundserve.annotate.outputs import read_items, write_outputs
 from groundserve.annotate.prompts import fill, read_prompts
 from groundserve.annotate.review import write_review
-from groundserve.annotate.settings import by_stage
+from groundserve.annotate.settings import by_stage, one_by_stage
+from groundserve.batch.row import BadRow
 from groundserve.batch.shards import SCORES, encode_rows, shard_name
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.qa.spending import Prices
+from groundserve.options import AnswerOptions
 from groundserve.storage import open_storage
 from tests.unit.annotate.conftest import settings
 from train.data.records import read_records
@@ -166,6 +169,41 @@ def test_values_by_stage():
         by_stage(["caption=http://b/v1"], "--endpoint")
 
 
+def test_a_stage_has_one_model():
+    assert one_by_stage(["a", "caption=b"], "--model")["caption"] == "b"
+    with pytest.raises(InvalidRequestError, match="--model says a and b for propose; give one"):
+        one_by_stage(["a", "b"], "--model")
+
+
+def test_replies_may_be_as_long_as_what_is_asked_for():
+    """A list of all 205 clips, and 64 tokens for each verdict and half a question."""
+    fields = settings("http://a/v1", rules={"frames_per_call": 100, "proposals": 50}).fields
+    most = {stage: fields(stage)["max_tokens"] for stage in ("retrieve", "localise", "propose")}
+    assert most["retrieve"] >= 205 * 7
+    assert most["localise"] >= 100 * 64
+    assert most["propose"] >= 50 * 128
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        pytest.param({"query": "When?"}, "query is called question here", id="name_of_batch"),
+        pytest.param({"question": 0}, "question must be a text, got 0", id="number"),
+        pytest.param({"answer": "yes"}, "an answer needs a question", id="answer_alone"),
+        pytest.param({"question": " "}, "question must not be empty or blank", id="blank"),
+    ],
+)
+def test_a_row_whose_question_is_not_read_is_told_and_none_is_proposed(fields, told):
+    row = ItemParser("/", AnswerOptions()).parse({"video": "v.mp4", **fields}, 0)
+    assert isinstance(row, BadRow)
+    assert told in row.message
+
+
+def test_a_question_may_begin_as_records_do():
+    fields = {"video": "v.mp4", "question": "<image>\nWhen?", "answer": "now"}
+    assert ItemParser("/", AnswerOptions()).parse(fields, 0).query == '["When?", "now"]'
+
+
 def test_a_contract_has_a_part_for_each_thing_that_decides(tmp_path):
     usual = settings("http://a/v1")
     assert settings("http://b/v1").contract == usual.contract  # where a model is decides nothing
@@ -173,5 +211,5 @@ def test_a_contract_has_a_part_for_each_thing_that_decides(tmp_path):
     other = settings("http://a/v1", rules={"frames_per_call": 1})
     changed = replace(other, prompts=read_prompts(tmp_path)).contract
     differs = {name for name in usual.contract if usual.contract[name] != changed[name]}
-    assert differs == {"frames-per-call", "prompt caption"}
+    assert differs == {"frames-per-call", "sampling of localise", "prompt caption"}
     assert settings("http://a/v1", choice="paper").identity["id"] != usual.identity["id"]
