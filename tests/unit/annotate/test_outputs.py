@@ -60,7 +60,7 @@ def storage(tmp_path):
     ]
     data = encode_rows(rows)
     storage.write(shard_name(SCORES, hashlib.sha256(data).hexdigest()), data)
-    for number in range(300):
+    for number in range(30):
         call = Call(
             stage="caption",
             state="success",
@@ -78,9 +78,9 @@ def test_stage_4_reads_what_is_kept_and_the_figures_add_up(storage):
     summary = write_outputs(storage, read_items(storage, min_agreement=0.5), prices=prices)
     assert (summary["annotations"], summary["kept"]) == (100, 40)
     assert summary["dropped"] == {"disagreed": 20, "no clip helps": 20, "refused": 20}
-    assert (summary["calls"], summary["prompt_tokens"]) == (300, 120_000)
-    assert summary["cost"] == pytest.approx(120_000e-6 + 4 * 15_000e-6)
-    assert summary["cost_per_video_hour"] == pytest.approx(0.18 / (20 * 12.5 / 3600))
+    assert (summary["calls"], summary["prompt_tokens"]) == (30, 12_000)
+    assert summary["cost"] == pytest.approx(12_000e-6 + 4 * 1_500e-6)
+    assert summary["cost_per_video_hour"] == pytest.approx(0.018 / (20 * 12.5 / 3600))
 
     file = read_records(Path(storage.place) / "annotations.json", stage="grounding")
     assert not file.warnings
