@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from groundserve.annotate.outputs import COUNTS, cost_of, read_items, read_spending
@@ -37,17 +37,23 @@ def estimate_run(
         raise InvalidRequestError(f"{recorded.place} has no annotation to estimate by")
     before = len(items), sum(item.duration_seconds for item in items)
     each = len(items) / len({item.row for item in items})
-    lengths = _lengths(rows)
-    # Of rows that the run before proposed questions for, each gives as many as there.
-    now = each * len(lengths), each * sum(lengths)
+    found = list(_lengths(rows))
+    # A row without a question gives as many as one of the run before.
+    numbers = [1 if row.query else each for row, _ in found]
+    seconds = sum(number * one for number, (_, one) in zip(numbers, found, strict=True))
+    now = sum(numbers), seconds
+    num_proposed = sum(not row.query for row, _ in found)
     total = dict.fromkeys(COUNTS, 0.0)
     for stage, counts in read_spending(recorded).items():
         for name in COUNTS:
             grows = stage in _GROWS or (stage == "retrieve" and name != "calls")
-            total[name] += counts[name] * now[grows] / before[grows]
+            share = now[grows] / before[grows]
+            if stage == "propose":  # once a row that has no question
+                share = num_proposed / (counts["calls"] - counts["repairs"])
+            total[name] += counts[name] * share
     rounded = {name: round(value) for name, value in total.items()}
     return {
-        "rows": len(lengths),
+        "rows": len(found),
         "annotations": round(now[0]),
         "video_seconds_of_annotations": now[1],
         **rounded,
@@ -55,19 +61,19 @@ def estimate_run(
     }
 
 
-def _lengths(rows: Iterable[Row | BadRow]) -> list[float]:
-    """Return the seconds of each row's video; rows are left out that cannot be annotated."""
+def _lengths(rows: Iterable[Row | BadRow]) -> Iterator[tuple[Row, float]]:
+    """Yield rows with the seconds of their video; those are left out that cannot be annotated."""
     limits = Limits()
     known: dict[str, float | None] = {}
-    found = []
     with MediaWorkers(limits=limits) as workers:
         for row in rows:
             if isinstance(row, BadRow):
                 continue
             if row.place not in known:
                 known[row.place] = _seconds(row.place, workers, limits)
-            found.append(known[row.place])
-    return [seconds for seconds in found if seconds is not None]
+            seconds = known[row.place]
+            if seconds is not None:
+                yield row, seconds
 
 
 def _seconds(place: str, workers: MediaWorkers, limits: Limits) -> float | None:
