@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -114,10 +115,12 @@ def _task(item: Item, video_url: str) -> dict[str, Any]:
         }
         for start, end in note.spans
     ]
+    is_store = "://" in video_url and not video_url.startswith("http")
     place = {"from_name": "frames", "to_name": "video", "type": "timelinelabels"}
     data = {
         "id": item.id,
-        "video": f"{video_url}{item.video}",
+        # Label Studio reads names in its own URLs quoted, and those of object stores as they are.
+        "video": f"{video_url}{item.video if is_store else quote(item.video)}",
         "fps": fps,
         "question": note.question,
         "answer": note.answer,
