@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from groundserve.annotate.outputs import Item
 from groundserve.errors import InvalidRequestError
@@ -93,6 +94,9 @@ def _task(item: Item, video_url: str) -> dict[str, Any]:
         {"start": round(start * fps) + 1, "end": round(end * fps)} for start, end in note.spans
     ]
     result = [{**place, "value": {"ranges": [it], "timelinelabels": ["helps"]}} for it in ranges]
-    told = {"id": item.id, "video": f"{video_url}{item.video}", "fps": fps}
+    # Label Studio reads names in its own URLs quoted, and those of object stores as they are.
+    is_store = "://" in video_url and not video_url.startswith("http")
+    video = f"{video_url}{item.video if is_store else quote(item.video)}"
+    told = {"id": item.id, "video": video, "fps": fps}
     told |= {"question": note.question, "answer": note.answer, "is_kept": not item.why_dropped}
     return {"data": told, "predictions": [{"result": result}]}

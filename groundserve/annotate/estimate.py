@@ -35,22 +35,26 @@ def estimate_run(rows: Iterable[Row | BadRow], recorded: Storage, prices: Prices
     if not items:
         raise InvalidRequestError(f"{recorded.place} has no annotation to estimate by")
     before = len(items), sum(item.duration_seconds for item in items)
-    lengths = _lengths(rows)
-    # Of rows that the run before proposed questions for, each gives as many as there.
+    found = _lengths(rows)
+    # A row without a question gives as many as one of the run before.
     each = len(items) / len({item.row for item in items})
-    now = each * len(lengths), each * sum(lengths)
+    numbers = [each if is_proposed else 1 for is_proposed, _ in found]
+    now = sum(numbers), sum(it * seconds for it, (_, seconds) in zip(numbers, found, strict=True))
     total = dict.fromkeys(COUNTS, 0.0)
     for stage, counts in read_spending(recorded).items():
         for name in COUNTS:
             grows = stage in _GROWS or (stage == "retrieve" and name != "calls")
-            total[name] += counts[name] * now[grows] / before[grows]
+            share = now[grows] / before[grows]
+            if stage == "propose":  # once a row that has no question
+                share = sum(it for it, _ in found) / (counts["calls"] - counts["repairs"])
+            total[name] += counts[name] * share
     rounded = {name: round(value) for name, value in total.items()}
     cost = prices.cost(**{name: rounded[name] for name in TOKENS})
-    return {"rows": len(lengths), "annotations": round(now[0]), **rounded, "cost": cost}
+    return {"rows": len(found), "annotations": round(now[0]), **rounded, "cost": cost}
 
 
-def _lengths(rows: Iterable[Row | BadRow]) -> list[float]:
-    """Return the seconds of each row's video; rows are left out that cannot be annotated."""
+def _lengths(rows: Iterable[Row | BadRow]) -> list[tuple[bool, float]]:
+    """Return of each row whether it has no question, and its video's seconds, if it opens."""
     limits = Limits()
     with MediaWorkers(limits=limits) as workers:
 
@@ -67,4 +71,5 @@ def _lengths(rows: Iterable[Row | BadRow]) -> list[float]:
             except (FetchError, GroundserveError):
                 return []
 
-        return [it for row in rows if isinstance(row, Row) for it in seconds(row.place)]
+        good = (row for row in rows if isinstance(row, Row))
+        return [(not row.query, it) for row in good for it in seconds(row.place)]

@@ -145,6 +145,21 @@ def test_people_judge_a_tenth_of_both_and_are_read_back(storage, tmp_path):
         read_audit(export)
 
 
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("/data/local-files/?d=", "/data/local-files/?d=a/b%20%231.mp4"),
+        ("https://host/files/", "https://host/files/a/b%20%231.mp4"),
+        ("s3://bucket/", "s3://bucket/a/b #1.mp4"),
+    ],
+)
+def test_people_are_shown_videos_with_odd_names(storage, url, place):
+    item = replace(read_items(storage, min_agreement=0.5)[0], video="a/b #1.mp4")
+    write_audit(storage, [item], video_url=url)
+    (task,) = json.loads(storage.read("audit/tasks.json"))
+    assert task["data"]["video"] == place
+
+
 def test_prompts_can_be_replaced_one_by_one(tmp_path):
     (tmp_path / "phrase.txt").write_text("Name what $question is about. $$5")
     prompts, usual = read_prompts(tmp_path), read_prompts()
