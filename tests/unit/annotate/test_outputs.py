@@ -19,6 +19,7 @@ from groundserve.annotate.review import write_review
 from groundserve.annotate.settings import by_stage, one_by_stage
 from groundserve.batch.row import BadRow
 from groundserve.batch.shards import SCORES, encode_rows, shard_name
+from groundserve.cli.annotate import audit
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.qa.spending import Prices
 from groundserve.options import AnswerOptions
@@ -143,6 +144,13 @@ def test_people_judge_a_tenth_of_both_and_are_read_back(storage, tmp_path):
     export.write_text(json.dumps([{"data": {}}]))
     with pytest.raises(InvalidRequestError, match="not what Label Studio exports"):
         read_audit(export)
+
+
+def test_verdicts_are_read_back_into_a_run_alone(tmp_path):
+    (tmp_path / "export.json").write_text("[]")
+    with pytest.raises(InvalidRequestError, match="typo has no run of groundserve"):
+        audit(str(tmp_path / "typo"), tmp_path / "export.json")
+    assert not (tmp_path / "typo").exists()
 
 
 @pytest.mark.parametrize(
