@@ -54,7 +54,7 @@ class Settings:
 
     def fields(self, stage: Stage) -> dict[str, Any]:
         """Return what a stage's requests have beside the model and the message."""
-        by_count = {
+        by_count: dict[Stage, int] = {
             "propose": 256 + 2 * _TOKENS_EACH * self.rules.proposals,
             "localise": 256 + _TOKENS_EACH * self.rules.frames_per_call,
         }
