@@ -1,6 +1,6 @@
 """Are annotations right that a model made which is wrong at a known rate; what is learnt of them?
 
-    python -m benchmarks.annotate --out JSON --work FOLDER [--noise 0.1] [--steps 60]
+    python -m benchmarks.annotate --out JSON --work FOLDER [--noise 0.1] [--steps 60] [--seeds 3]
         [--parts agreement,training]
 
 MovingDigits, annotated by `groundserve annotate` from an endpoint that is given the truth: of its
@@ -8,8 +8,8 @@ answers about clips and frames a share are those to another question of the same
 
 Agreement: the usual questions; the second grounder is the checkpoint that comes with groundserve.
 Training: questions it has never been asked, as docs/train_your_own.md has them. Its second grounder
-was trained on the truth of other videos; three checkpoints begin where that one did, and learn from
-the truth, from what was kept, and from all that was annotated.
+was trained on the truth of other videos; with each seed, checkpoints begin where that one did, and
+learn from the truth, from what was kept, and from all that was annotated.
 """
 
 from __future__ import annotations
@@ -30,33 +30,11 @@ from tests.unit.evaluation.qa.chat_server import ChatServer
 from train.digits.dataset import write_grounding_set
 
 _OWN = (("When is the picture empty?", 0), ("When are two digits shown at once?", 2))
-_NUM_FRAMES = 24
 _RIGHT_IOU = 0.5
 """From which on an annotation counts as right."""
-_TRAIN = """
-stage = "grounding"
-init = "{init}"
-out = "{out}"
-parallelism = "none"
-precision = "fp32"
-gradient_checkpointing = false
-max_steps = {steps}
-save_every_steps = 100000
-
-[data]
-records = "{records}"
-media_root = "{root}"
-num_workers = 2
-vision_token_num = 432
-vision_min_num = 3
-questions_per_video = 8
-
-[optimizer]
-learning_rate = 5e-4
-out_proj_learning_rate = "none"
-max_grad_norm = 1.0
-"""
-_DIGITS = Path(__file__).parent.parent / "groundserve" / "checkpoints" / "digits"
+_ROOT = Path(__file__).parent.parent
+_DIGITS = _ROOT / "groundserve" / "checkpoints" / "digits"
+_EXAMPLE = _ROOT / "examples" / "your_own.toml"
 
 
 def make_set(folder: Path, *, split: Any, seed: int, num_videos: int) -> list[Record]:
@@ -64,63 +42,51 @@ def make_set(folder: Path, *, split: Any, seed: int, num_videos: int) -> list[Re
     path = folder / "records.json"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        write_grounding_set(
-            folder, split=split, seed=seed, num_videos=num_videos, num_frames=_NUM_FRAMES
-        )
+        write_grounding_set(folder, split=split, seed=seed, num_videos=num_videos, num_frames=24)
     records: list[Record] = json.loads(path.read_text())
     return records
 
 
-def own_records(records: list[Record]) -> list[Record]:
-    """Return the questions of docs/train_your_own.md about the same videos."""
-    seconds = {record["video"]: record["frame_targets"]["frames"] for record in records}
-    found = []
-    for video, shown in seconds.items():
-        digits = [sum(thing < 10 for thing in second) for second in shown]
+def make_own_set(folder: Path, **of_set: Any) -> list[Record]:
+    """Return the questions of docs/train_your_own.md about a set; they are in own.json, too."""
+    records = []
+    shown = {one["video"]: one["frame_targets"]["frames"] for one in make_set(folder, **of_set)}
+    for video, seconds in shown.items():
+        digits = [sum(thing < 10 for thing in second) for second in seconds]
         for place, (question, number) in enumerate(_OWN):
             frames = [second for second, count in enumerate(digits) if count == number]
-            found.append(
-                {
-                    "id": f"{Path(video).stem}-{place}",
-                    "video": video,
-                    "question": question,
-                    "answer": "In some seconds." if frames else "Never.",
-                    "frame_num": frames,
-                    "motion": "No",
-                    "existence": "No" if frames else "Yes",
-                    "type": "semantic",
-                }
-            )
-    return found
-
-
-def annotate(
-    records: list[Record], root: Path, out: Path, *, noise: float, checkpoint: Path
-) -> dict[str, Any]:
-    """Run the command, and return its summary."""
-    manifest = write_manifest(records, root / f"{out.name}.jsonl")
-    with ChatServer(DigitsLlm(records, root, noise=noise)) as server:
-        words = ["annotate", manifest, "--out", out, "--endpoint", server.url, "--model", "digits"]
-        words += ["--choice", "all", "--checkpoint", checkpoint, "--json", "--resume"]
-        summary: dict[str, Any] = groundserve(*words)
-    return summary
+            record = {"id": f"{Path(video).stem}-{place}", "video": video, "question": question}
+            record |= {"answer": "In some seconds." if frames else "Never.", "frame_num": frames}
+            existence = "No" if frames else "Yes"
+            records.append({**record, "motion": "No", "existence": existence, "type": "semantic"})
+    (folder / "own.json").write_text(json.dumps(records))
+    return records
 
 
 def groundserve(*words: object) -> Any:
     """Run a command, and return the JSON on its last line."""
-    command = [sys.executable, "-m", "groundserve", *map(str, words)]
+    command = [sys.executable, "-m", "groundserve", *map(str, words), "--json"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise SystemExit(f"{' '.join(command)}:\n{ended.stdout}\n{ended.stderr}")
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def measure(records: list[Record], out: Path) -> dict[str, Any]:
-    """Compare what a run has with the truth."""
+def annotate(
+    records: list[Record], root: Path, out: Path, *, noise: float, checkpoint: Path
+) -> dict[str, Any]:
+    """Run the command, and compare what it made with the truth."""
+    manifest = write_manifest(records, root / f"{out.name}.jsonl")
+    with ChatServer(DigitsLlm(records, root, noise=noise)) as server:
+        words = ["annotate", manifest, "--out", out, "--endpoint", server.url, "--model", "digits"]
+        words += ["--choice", "all", "--checkpoint", checkpoint, "--resume"]
+        summary = groundserve(*words)
     truth = {record["id"]: set(record["frame_num"]) for record in records}
-    everything = json.loads((out / "annotations_all.json").read_text())
-    kept = {one["id"] for one in json.loads((out / "annotations.json").read_text())}
-    found = {one["id"]: iou(set(one["frame_num"]), truth[one["id"]]) for one in everything}
+    everything, kept = (
+        {one["id"]: one for one in json.loads((out / name).read_text())}
+        for name in ("annotations_all.json", "annotations.json")
+    )
+    found = {name: iou(set(one["frame_num"]), truth[name]) for name, one in everything.items()}
     keeps = [value for name, value in found.items() if name in kept]
     drops = [value for name, value in found.items() if name not in kept]
     return {
@@ -132,6 +98,7 @@ def measure(records: list[Record], out: Path) -> dict[str, Any]:
         "iou_with_missing_as_0": sum(found.values()) / len(truth),
         "kept_precision": float(np.mean([value >= _RIGHT_IOU for value in keeps])),
         "dropped_precision": float(np.mean([value >= _RIGHT_IOU for value in drops])),
+        "summary": {name: it for name, it in summary.items() if not isinstance(it, str)},
     }
 
 
@@ -140,53 +107,60 @@ def iou(first: set[int], second: set[int]) -> float:
     return len(first & second) / len(first | second) if first | second else 1.0
 
 
-def train(records: Path, root: Path, out: Path, *, steps: int) -> Path:
-    """Train from the shipped checkpoint, and return the one that comes of it."""
+def train(records: Path, root: Path, out: Path, *, steps: int, seed: int) -> Path:
+    """Train by examples/your_own.toml where that was not done before, and return the result."""
     if not (out / "final").is_dir():
         out.parent.mkdir(parents=True, exist_ok=True)
+        text = _EXAMPLE.read_text().partition("[validation]")[0]
+        for old, new in (
+            ("../groundserve/checkpoints/digits", _DIGITS),
+            ("../runs/your_own/run", out),
+            ("../runs/your_own/train/own.json", records),
+            ("../runs/your_own/train", root),
+            ("epochs = 3", f"max_steps = {steps}\nseed = {seed}"),
+        ):
+            text = text.replace(old, str(new))
         config = out.with_suffix(".toml")
-        config.write_text(
-            _TRAIN.format(init=_DIGITS, out=out, records=records, root=root, steps=steps)
-        )
-        groundserve("train", "grounding", "--config", config, "--json")
+        config.write_text(text)
+        groundserve("train", "grounding", "--config", config)
     return out / "final"
 
 
-def average_precision(checkpoint: Path, records: Path, root: Path) -> float:
-    """Return the frame AP of a checkpoint on records."""
-    words = ["--records", records, "--media-root", root, "--checkpoint", checkpoint, "--json"]
-    found = groundserve("eval", *words)["report"]["overall"]["figures"]
-    return float(found["frame_ap"]["value"])
-
-
-def measure_training(work: Path, *, noise: float, steps: int, num_videos: int) -> dict[str, Any]:
-    """Train four times and evaluate."""
+def measure_training(
+    work: Path, *, noise: float, steps: int, num_videos: int, num_seeds: int
+) -> dict[str, Any]:
+    """Train on truth and on annotations, and evaluate on videos that nobody has seen."""
     pilot, large, test = (work / name for name in ("pilot", "large", "test"))
-    sets = {
-        pilot: own_records(make_set(pilot, split="train", seed=11, num_videos=20)),
-        large: own_records(make_set(large, split="train", seed=31, num_videos=num_videos)),
-        test: own_records(make_set(test, split="validation", seed=12, num_videos=20)),
-    }
-    for folder, records in sets.items():
-        (folder / "own.json").write_text(json.dumps(records))
-    grounder = train(pilot / "own.json", pilot, work / "runs" / "pilot", steps=steps)
+    make_own_set(pilot, split="train", seed=11, num_videos=20)
+    make_own_set(test, split="validation", seed=12, num_videos=20)
+    records = make_own_set(large, split="train", seed=31, num_videos=num_videos)
+
+    def frame_ap(checkpoint: Path) -> dict[str, float]:
+        words = ["--records", test / "own.json", "--media-root", test, "--checkpoint", checkpoint]
+        figures = groundserve("eval", *words)["report"]["overall"]
+        found: dict[str, float] = figures["frame_ap"]
+        return found | {"chance": figures["random_ap"]["value"]}
+
+    grounder = train(pilot / "own.json", pilot, work / "runs" / "pilot", steps=steps, seed=0)
     out = work / "own-run"
-    summary = annotate(sets[large], large, out, noise=noise, checkpoint=grounder)
+    annotated = annotate(records, large, out, noise=noise, checkpoint=grounder)
     arms = {
         "truth": large / "own.json",
         "verified": out / "annotations.json",
         "unverified": out / "annotations_all.json",
     }
-    found = {"start": average_precision(_DIGITS, test / "own.json", test)}
-    for name, path in arms.items():
-        trained = train(path, large, work / "runs" / name, steps=steps)
-        found[name] = average_precision(trained, test / "own.json", test)
-    found["pilot"] = average_precision(grounder, test / "own.json", test)
+    by_seed: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
+    for seed in range(1, num_seeds + 1):
+        for name, path in arms.items():
+            place = work / "runs" / f"{name}-{seed}"
+            by_seed[name].append(frame_ap(train(path, large, place, steps=steps, seed=seed)))
+    mean = {name: float(np.mean([one["value"] for one in it])) for name, it in by_seed.items()}
     return {
-        "frame_ap": found,
-        "verified_of_truth": found["verified"] / found["truth"],
-        "annotations": measure(sets[large], out),
-        "calls": summary["calls"],
+        "frame_ap": {"untrained": frame_ap(_DIGITS), "second_grounder": frame_ap(grounder)},
+        "frame_ap_by_seed": by_seed,
+        "mean_frame_ap": mean,
+        "of_truth": {name: it / mean["truth"] for name, it in mean.items()},
+        "annotations": annotated,
     }
 
 
@@ -198,19 +172,19 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.1)
     parser.add_argument("--num-videos", type=positive, default=20)
     parser.add_argument("--steps", type=positive, default=60)
+    parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--parts", type=list_of(str), default=["agreement", "training"])
     given = parser.parse_args()
     work, noise, num_videos = given.work.absolute(), given.noise, given.num_videos
-    results: dict[str, Any] = {"noise": noise}
+    results: dict[str, Any] = {"noise": noise, "steps": given.steps, "videos": num_videos}
     if "agreement" in given.parts:
-        usual, out = work / "usual", work / "usual-run"
+        usual = work / "usual"
         records = make_set(usual, split="validation", seed=21, num_videos=num_videos)
-        summary = annotate(records, usual, out, noise=noise, checkpoint=_DIGITS)
-        figures = {name: it for name, it in summary.items() if not isinstance(it, str)}
-        results["agreement"] = {**measure(records, out), "summary": figures}
+        out = work / "usual-run"
+        results["agreement"] = annotate(records, usual, out, noise=noise, checkpoint=_DIGITS)
     if "training" in given.parts:
         results["training"] = measure_training(
-            work, noise=noise, steps=given.steps, num_videos=num_videos
+            work, noise=noise, steps=given.steps, num_videos=num_videos, num_seeds=given.seeds
         )
     write_report(given.out, "are annotations of a noisy model right, and learnt from", results)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -17,29 +18,27 @@ import numpy as np
 from groundserve import extras
 from groundserve.annotate.annotation import Annotation, frame_agreement, frame_spans
 from groundserve.annotate.calls import CallEndedError, Calls
-from groundserve.annotate.features import ClipFeatures
 from groundserve.annotate.items import Asked
 from groundserve.annotate.settings import Settings
 from groundserve.annotate.stages import Stages
+from groundserve.annotate.thinning import ClipFeatures
+from groundserve.annotate.video import OpenedVideo
 from groundserve.answers import Answer, AnswerResult, GenerationInfo
-from groundserve.clips import clip_mp4, frame_jpegs
-from groundserve.data_record import CLIP_SECONDS
+from groundserve.batch.engines import EngineSource
 from groundserve.errors import InvalidRequestError
-from groundserve.evaluation.scored_records import OPTIONS, counted_frames
+from groundserve.evaluation.scored_records import OPTIONS
 from groundserve.frames import as_jpeg, data_url, shrink
 from groundserve.limits import Limits
-from groundserve.media import MediaWorkers, VideoSource
+from groundserve.media import MediaWorkers
 from groundserve.options import AnswerOptions
 from groundserve.results import VideoInfo
 from groundserve.runtime.closing import Closing
-from groundserve.runtime.deadline import Deadline
 from groundserve.scorer import Answerer
 from groundserve.spans import DEFAULT_SPAN_THRESHOLD
 from groundserve.storage import open_storage
 
 _THUMBNAIL_SIDE = 160
 _MAX_THUMBNAILS = 12
-_READ_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,64 +60,26 @@ class AnnotateSource:
         return cast(Answerer, Annotator(self, num_threads=num_threads, limits=limits))
 
 
-class OpenedVideo:
-    """A video whose T frames at one a second are in memory, as JPEGs."""
-
-    def __init__(self, path: str, workers: MediaWorkers, *, longest_side: int) -> None:
-        """Decode; MediaError where that fails, InvalidRequestError where it is too long."""
-        self.path, self._workers = path, workers
-        with self._source() as source:
-            with workers.open(source, deadline=Deadline.after(_READ_SECONDS)) as video:
-                self.index = video.index
-            self.duration_seconds = float(self.index.duration_seconds)
-            most = Limits().max_num_frames
-            if self.duration_seconds > most:
-                raise InvalidRequestError(
-                    f"the video lasts {self.duration_seconds:.0f} s, and labels count at most "
-                    f"{most} frames at one a second; cut it"
-                )
-            self.frame_indices = counted_frames(
-                self.index.num_source_frames, self.index.average_fps
-            )
-            self.pts_seconds = self.index.pts_seconds[self.frame_indices]
-            self.jpegs: Sequence[bytes] = frame_jpegs(
-                workers,
-                source,
-                self.frame_indices.tolist(),
-                longest_side=longest_side,
-                deadline=Deadline.after(_READ_SECONDS),
-            )
-
-    def clip_mp4(self, clip: int) -> bytes:
-        """Return a clip as a file."""
-        bounds = [*self.frame_indices[::CLIP_SECONDS].tolist(), self.index.num_source_frames]
-        start, end = self.index.pts_seconds[[bounds[clip], bounds[clip + 1] - 1]].tolist()
-        with self._source() as source:
-            deadline = Deadline.after(_READ_SECONDS)
-            return clip_mp4(self._workers, source, start, end, deadline=deadline)
-
-    def _source(self) -> VideoSource:
-        return VideoSource.from_path(self.path, limits=Limits())
-
-
 class Annotator(Closing):
     """Annotates videos; to a batch's workers an `Answerer`, whose answers are JSON."""
 
     def __init__(self, source: AnnotateSource, *, num_threads: int, limits: Limits) -> None:
         settings = self._settings = source.settings
-        self._video: tuple[tuple[Any, ...], OpenedVideo] | None = None
+        rules, verifier = settings.rules, settings.verifier
         with ExitStack() as held:
-            self._workers = held.enter_context(MediaWorkers(limits=limits))
+            workers = held.enter_context(MediaWorkers(limits=limits))
             pool = held.enter_context(ThreadPoolExecutor(settings.concurrency))
             calls = held.enter_context(Calls(settings, open_storage(source.place)))
-            rules = settings.rules
             # Read now, before anything was paid for.
             features = None if rules.choice == "all" else ClipFeatures(rules.clip_model)
             self._stages = Stages(settings=settings, calls=calls, features=features, map=pool.map)
-            self._verifier: Any = None
-            if settings.verifier is not None:
-                opened = settings.verifier.open(num_threads=num_threads, limits=limits)
-                self._verifier = held.enter_context(opened)
+            self._verifier: Any = verifier and held.enter_context(
+                verifier.open(num_threads=num_threads, limits=limits)
+            )
+            # The last one is kept, for its questions come one after another.
+            self._open = lru_cache(maxsize=1)(
+                lambda path: OpenedVideo(path, workers, longest_side=rules.longest_side)
+            )
             self._held = held.pop_all()
 
     def ask(
@@ -130,7 +91,7 @@ class Annotator(Closing):
         timeout_seconds: float | None = None,
     ) -> AnswerResult:
         """Return the annotations of each query, which `ItemParser` made, as JSON text."""
-        started, video = time.perf_counter(), self._opened(path)
+        started, video = time.perf_counter(), self._open(path)
         read = time.perf_counter()
         answers = [_answer(query, self._annotate(video, query)) for query in queries]
         timing = {"read": 1000 * (read - started), "models": 1000 * (time.perf_counter() - read)}
@@ -166,21 +127,11 @@ class Annotator(Closing):
         """End what is under way."""
         self._held.close()
 
-    def _opened(self, path: str) -> OpenedVideo:
-        """Return a video; the last one is kept, for its questions come one after another."""
-        facts = os.stat(path)
-        key = (path, facts.st_size, facts.st_mtime_ns)
-        if self._video is None or self._video[0] != key:
-            side = self._settings.rules.longest_side
-            self._video = key, OpenedVideo(path, self._workers, longest_side=side)
-        return self._video[1]
-
     def _annotate(self, video: OpenedVideo, query: str) -> list[Annotation]:
         try:
             asked = [Asked(*json.loads(query))] if query else self._stages.propose(video)
         except CallEndedError as ended:
-            why = f"{ended.state}: {ended}"
-            return [Annotation(question="", answer="", state=ended.state, dropped=why)]
+            return [Annotation(question="", answer="", state=ended.state, dropped=str(ended))]
         notes = [self._stages.annotate(one, video) for one in asked]
         for note in notes:
             note.spans = frame_spans(note, video.pts_seconds, video.duration_seconds)
@@ -192,9 +143,8 @@ class Annotator(Closing):
 
     def _ground(self, video: OpenedVideo, question: str) -> list[int]:
         """Return the frames that the second grounder finds."""
-        assert self._settings.verifier is not None
         times, is_found = video.pts_seconds, np.zeros(len(video.jpegs), bool)
-        if self._settings.verifier.head == "text":
+        if cast(EngineSource, self._settings.verifier).head == "text":
             (answer,) = self._verifier.ask(video.path, [question]).answers
             for one in answer.moments:
                 is_found |= (times >= one.start_seconds) & (times <= one.end_seconds)

@@ -12,29 +12,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from groundserve.annotate.prompts import REPAIR, fill
-from groundserve.annotate.replies import InvalidReplyError
-from groundserve.annotate.rules import Stage
+from groundserve.annotate.prompts import REPAIR, Stage, fill
+from groundserve.annotate.replies import read_reply
 from groundserve.annotate.settings import Settings
 from groundserve.batch.group_scorer import JobError
 from groundserve.errors import GroundserveError, UnavailableError
 from groundserve.evaluation.qa.endpoint import Endpoint, QuestionFailedError
-from groundserve.evaluation.qa.replies import Reply, Usage, is_refusal
-from groundserve.runtime.backoff import delay_seconds
+from groundserve.evaluation.qa.replies import Reply, is_refusal
 from groundserve.runtime.closing import Closing
-from groundserve.storage import Storage
+from groundserve.storage import RunDirectoryError, Storage
 from groundserve.strict_json import shown
 
-CALLS = "calls"
+_CALLS = "calls"
+_MAX_REPLY_CHARACTERS = 4000
+"""Of a reply, in the request to mend it."""
 State = Literal["success", "truncated", "refused", "error"]
 """How a call, or an annotation, ended: as it should; cut at its most tokens; because the model or
 its filter refused; or with a reply that cannot be used, also after it was asked to mend it."""
-Content = Sequence[Mapping[str, Any]]
-_Read = TypeVar("_Read")
-_MAX_REPLY_CHARACTERS = 4000
-"""Of a reply, in the request to mend it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +51,7 @@ class CallEndedError(GroundserveError):
     """A call has ended without a reply that can be used, for good."""
 
     def __init__(self, state: State, message: str) -> None:
-        super().__init__(message)
+        super().__init__(f"{state}: {message}")
         self.state = state
 
 
@@ -65,7 +61,7 @@ class Calls(Closing):
     def __init__(self, settings: Settings, storage: Storage) -> None:
         """Connect lazily."""
         self._settings, self._storage = settings, storage
-        self._pace = _Pace(settings.calls_per_minute)
+        self._next, self._lock = time.monotonic(), threading.Lock()
         self._held = ExitStack()
         self._endpoints = {
             stage: [
@@ -75,30 +71,38 @@ class Calls(Closing):
             for stage, options in settings.endpoints.items()
         }
 
-    def ask(self, stage: Stage, content: Content, read: Callable[[str], _Read]) -> _Read:
-        """Return what `read` makes of a model's reply, which is asked once more to mend it.
+    def ask(
+        self,
+        stage: Stage,
+        content: Sequence[Mapping[str, Any]],
+        use: Callable[[Any], Any] = lambda reply: reply,
+    ) -> Any:
+        """Return what `use` makes of a model's reply, which is asked once more to mend it.
 
         Args:
-            stage: Decides who is asked.
+            stage: Decides who is asked, and what `read_reply` makes of the reply.
             content: The message's parts.
-            read: Raises InvalidReplyError.
+            use: Raises ValueError where the reply cannot be used.
 
         Raises:
             CallEndedError: The model refused, or neither reply can be used.
             UnavailableError: The endpoint does not answer.
-            JobError: It takes no request of ours, or the account is empty.
+            JobError: It takes no request of ours, the account is empty, or the disk is full.
         """
         text, problem = "", ""
         for is_repair in (False, True):
             if is_repair:
                 mend = fill(self._settings.prompts[REPAIR], reply=text, problem=problem)
                 content = [*content, {"type": "text", "text": mend}]
-            call = self._answered(stage, content, is_repair=is_repair)
+            try:
+                call = self._answered(stage, content, is_repair=is_repair)
+            except RunDirectoryError as error:  # else every further call is paid for nothing
+                raise JobError(f"a worker cannot keep answers: {error}") from error
             if call.state == "refused":
                 raise CallEndedError("refused", f"{stage}: the model refused: {shown(call.text)}")
             try:
-                return read(call.text)
-            except InvalidReplyError as error:
+                return use(read_reply(stage, call.text))
+            except ValueError as error:
                 text, problem = call.text[:_MAX_REPLY_CHARACTERS], str(error)
         raise CallEndedError(
             "truncated" if call.state == "truncated" else "error",
@@ -109,59 +113,54 @@ class Calls(Closing):
         """End what is under way, in all threads."""
         self._held.close()
 
-    def _answered(self, stage: Stage, content: Content, *, is_repair: bool) -> Call:
+    def _answered(
+        self, stage: Stage, content: Sequence[Mapping[str, Any]], *, is_repair: bool
+    ) -> Call:
         """Return an answered call: one of before, or one that is made, and written, now."""
         key = call_key(self._settings.request(stage, content))
-        name = f"{CALLS}/{key[:2]}/{key}.json"
+        name = f"{_CALLS}/{key[:2]}/{key}.json"
         with suppress(FileNotFoundError):
             return Call(**json.loads(self._storage.read(name)))
-        endpoints = self._endpoints[stage]
-        endpoint = endpoints[int(key[:8], 16) % len(endpoints)]
-        reply, num_failed = self._reply(stage, endpoint, content)
+        reply = self._reply(stage, content, first=int(key[:8], 16))
         is_refused = reply.is_refused or is_refusal(reply.text)
         is_cut = reply.finish_reason == "length"
         call = Call(
             stage=stage,
             state="refused" if is_refused else "truncated" if is_cut else "success",
-            text=reply.text,
+            # JSON can spell half a surrogate pair, which no later request could repeat.
+            text=reply.text.encode("utf-8", "replace").decode(),
             usage=None if reply.usage is None else asdict(reply.usage),
-            retries=num_failed + len(reply.retries),
+            retries=len(reply.retries),
             is_repair=is_repair,
         )
         self._storage.write(name, json.dumps(asdict(call)).encode())
         return call
 
-    def _reply(self, stage: Stage, endpoint: Endpoint, content: Content) -> tuple[Reply, int]:
-        """Ask, and again where nothing whole came; the client does so for all other faults."""
-        num_tries = self._settings.endpoints[stage][0].max_attempts
-        for number in range(1, num_tries + 1):
-            self._pace.wait()
+    def _reply(self, stage: Stage, content: Sequence[Mapping[str, Any]], *, first: int) -> Reply:
+        """Ask one endpoint, and where its client gives up the next."""
+        endpoints = self._endpoints[stage]
+        for number in range(first, first + len(endpoints)):
+            self._keep_pace()
             try:
-                return endpoint.ask(content, **self._settings.fields(stage)), number - 1
+                return endpoints[number % len(endpoints)].ask(
+                    content, **self._settings.fields(stage)
+                )
             except QuestionFailedError as error:
                 if error.kind == "rejected":
                     raise CallEndedError("error", f"{stage}: Rejected: {error}") from None
-                if error.kind != "broken" or number == num_tries:
-                    raise UnavailableError(f"{stage}: {error.kind}: {error}") from None
-                time.sleep(delay_seconds(number))
+                failed = UnavailableError(f"{stage}: {error.kind}: {error}")
             except GroundserveError as error:
                 raise JobError(f"{stage}: {error}") from error
-        raise AssertionError("the last try returns or raises")
+        raise failed
 
-
-class _Pace:
-    """Lets calls begin at even distances, so many a minute."""
-
-    def __init__(self, calls_per_minute: float | None) -> None:
-        self._seconds = 60 / calls_per_minute if calls_per_minute else 0.0
-        self._next, self._lock = time.monotonic(), threading.Lock()
-
-    def wait(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._next)
-            self._next = start + self._seconds
-        time.sleep(start - now)
+    def _keep_pace(self) -> None:
+        """Let calls begin at even distances, so many a minute."""
+        if self._settings.calls_per_minute is not None:
+            with self._lock:
+                now = time.monotonic()
+                start = max(now, self._next)
+                self._next = start + 60 / self._settings.calls_per_minute
+            time.sleep(start - now)
 
 
 def call_key(request: Mapping[str, Any]) -> str:
@@ -169,11 +168,9 @@ def call_key(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def read_calls(storage: Storage) -> Iterator[tuple[Call, Usage]]:
-    """Yield every call of a run, with its tokens."""
-    for folder in storage.names(CALLS):
-        for name in storage.names(f"{CALLS}/{folder}"):
+def read_calls(storage: Storage) -> Iterator[Call]:
+    """Yield every call of a run."""
+    for folder in storage.names(_CALLS):
+        for name in storage.names(f"{_CALLS}/{folder}"):
             if name.endswith(".json"):
-                call = Call(**json.loads(storage.read(f"{CALLS}/{folder}/{name}")))
-                usage = call.usage or {"prompt_tokens": 0, "completion_tokens": 0}
-                yield call, Usage(**usage)
+                yield Call(**json.loads(storage.read(f"{_CALLS}/{folder}/{name}")))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
-from groundserve.annotate.outputs import COUNTS, cost_of, read_items, read_spending
+from groundserve.annotate.outputs import COUNTS, TOKENS, read_items, read_spending
 from groundserve.batch.fetch import FetchError, local_file
 from groundserve.batch.row import BadRow, Row
 from groundserve.errors import GroundserveError, InvalidRequestError
@@ -19,65 +20,56 @@ _GROWS = ("caption", "localise")
 """Stages whose calls grow with the video; the tokens of `retrieve` do, too."""
 
 
-def estimate_run(
-    rows: Iterable[Row | BadRow], recorded: Storage, prices: Prices | None
-) -> dict[str, Any]:
+def estimate_run(rows: Iterable[Row | BadRow], recorded: Storage, prices: Prices) -> dict[str, Any]:
     """Return calls, tokens and cost of annotating rows; each video is opened, none decoded.
 
     Args:
         rows: What is to be annotated.
         recorded: A run of the same contract about a few such videos.
-        prices: None: no cost.
+        prices: Of tokens.
 
     Raises:
         InvalidRequestError: The recorded run has no annotation.
     """
-    items = list(read_items(recorded, min_agreement=0.0))
+    items = read_items(recorded, min_agreement=0.0)
     if not items:
         raise InvalidRequestError(f"{recorded.place} has no annotation to estimate by")
     before = len(items), sum(item.duration_seconds for item in items)
+    found = _lengths(rows)
+    # A row without a question gives as many as one of the run before.
     each = len(items) / len({item.row for item in items})
-    lengths = _lengths(rows)
-    # Of rows that the run before proposed questions for, each gives as many as there.
-    now = each * len(lengths), each * sum(lengths)
+    numbers = [each if is_proposed else 1 for is_proposed, _ in found]
+    now = sum(numbers), sum(it * seconds for it, (_, seconds) in zip(numbers, found, strict=True))
     total = dict.fromkeys(COUNTS, 0.0)
     for stage, counts in read_spending(recorded).items():
         for name in COUNTS:
             grows = stage in _GROWS or (stage == "retrieve" and name != "calls")
-            total[name] += counts[name] * now[grows] / before[grows]
+            share = now[grows] / before[grows]
+            if stage == "propose":  # once a row that has no question
+                share = sum(it for it, _ in found) / (counts["calls"] - counts["repairs"])
+            total[name] += counts[name] * share
     rounded = {name: round(value) for name, value in total.items()}
-    return {
-        "rows": len(lengths),
-        "annotations": round(now[0]),
-        "video_seconds_of_annotations": now[1],
-        **rounded,
-        "cost": cost_of(rounded, prices),
-    }
+    cost = prices.cost(**{name: rounded[name] for name in TOKENS})
+    return {"rows": len(found), "annotations": round(now[0]), **rounded, "cost": cost}
 
 
-def _lengths(rows: Iterable[Row | BadRow]) -> list[float]:
-    """Return the seconds of each row's video; rows are left out that cannot be annotated."""
+def _lengths(rows: Iterable[Row | BadRow]) -> list[tuple[bool, float]]:
+    """Return of each row whether it has no question, and its video's seconds, if it opens."""
     limits = Limits()
-    known: dict[str, float | None] = {}
-    found = []
     with MediaWorkers(limits=limits) as workers:
-        for row in rows:
-            if isinstance(row, BadRow):
-                continue
-            if row.place not in known:
-                known[row.place] = _seconds(row.place, workers, limits)
-            found.append(known[row.place])
-    return [seconds for seconds in found if seconds is not None]
 
+        @cache
+        def seconds(place: str) -> list[float]:
+            deadline = Deadline.after(limits.max_request_seconds)
+            try:
+                with (
+                    local_file(place, limits=limits, deadline=deadline) as path,
+                    VideoSource.from_path(path, limits=limits) as source,
+                    workers.open(source, deadline=deadline) as video,
+                ):
+                    return [float(video.index.duration_seconds)]
+            except (FetchError, GroundserveError):
+                return []
 
-def _seconds(place: str, workers: MediaWorkers, limits: Limits) -> float | None:
-    deadline = Deadline.after(limits.max_request_seconds)
-    try:
-        with (
-            local_file(place, limits=limits, deadline=deadline) as path,
-            VideoSource.from_path(path, limits=limits) as source,
-            workers.open(source, deadline=deadline) as video,
-        ):
-            return float(video.index.duration_seconds)
-    except (FetchError, GroundserveError):
-        return None
+        good = (row for row in rows if isinstance(row, Row))
+        return [(not row.query, it) for row in good for it in seconds(row.place)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from groundserve.batch.row import BadRow, Row, RowParser, bad_row, check_text
+from groundserve.data_record import IMAGE_PLACEHOLDER
 from groundserve.errors import InvalidRequestError
 
 
@@ -23,17 +24,21 @@ class ItemParser(RowParser):
     Without a question the query is empty: some are to be proposed.
     """
 
-    columns = ("id", "video", "question", "answer")
+    columns = ("id", "video", "question", "answer", "query")
 
     def parse(self, values: Mapping[str, Any], position: int) -> Row | BadRow:
         """Return the row of a line's fields."""
-        given = {name: values.get(name) or None for name in self.columns}
+        given = {name: it for name, it in values.items() if it not in (None, "")}
         try:
-            if given["question"] is None and given["answer"] is not None:
+            if "query" in given:  # else other questions would be proposed, and paid
+                raise InvalidRequestError("query is called question here; rename it")
+            if "answer" in given and "question" not in given:
                 raise InvalidRequestError("an answer needs a question, and it is missing")
-            texts = [check_text(it, given[it]) if given[it] else "" for it in Asked._fields]
+            texts = [check_text(it, given[it]) if it in given else "" for it in Asked._fields]
+            # As records of VideoITG-40K begin.
+            texts[0] = texts[0].removeprefix(f"{IMAGE_PLACEHOLDER}\n")
         except InvalidRequestError as error:
             return bad_row(values, position, str(error))
+        told = {name: values.get(name) for name in ("id", "video")}
         query = json.dumps(texts, ensure_ascii=False) if texts[0] else ""
-        told: dict[str, Any] = {name: values.get(name) for name in ("id", "video")}
         return super().parse({**told, "query": query}, position)

@@ -8,9 +8,10 @@ DIR/summary.json           counts, calls, tokens and cost
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +25,9 @@ from groundserve.storage import Storage
 
 KEPT, ALL = "annotations.json", "annotations_all.json"
 SPANS, SUMMARY = "spans.jsonl", "summary.json"
-COUNTS = ("calls", "prompt_tokens", "completion_tokens")
-_COLUMNS = ("id", "video", "query", "fps", "duration_seconds", "pts_seconds", "answer")
+TOKENS = ("prompt_tokens", "completion_tokens")
+COUNTS = ("calls", *TOKENS)
+_COLUMNS = ("id", "video", "query", "fps", "duration_seconds", "answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,62 +41,55 @@ class Item:
     """The id of its row, which has several annotations where questions were proposed."""
     fps: float
     duration_seconds: float
-    num_frames: int
-    """T, at one a second."""
     note: Annotation
     why_dropped: str
     """"" where it is kept."""
 
 
-def read_items(storage: Storage, *, min_agreement: float) -> Iterator[Item]:
-    """Yield the annotations of all rows that have an answer, file by file."""
+def read_items(storage: Storage, *, min_agreement: float) -> list[Item]:
+    """Return the annotations of all rows that have an answer, by video and id."""
+    items = []
     for scalars in scored_rows(storage, _COLUMNS):
-        row, video, query, fps, duration, times, text = (scalar.as_py() for scalar in scalars)
+        row, video, query, fps, duration, text = (scalar.as_py() for scalar in scalars)
         for number, note in enumerate(read_annotations(text)):
-            yield Item(
+            item = Item(
                 id=row if query else f"{row}-{number}",
                 video=video,
                 row=row,
                 fps=fps,
                 duration_seconds=duration,
-                num_frames=len(times),
                 note=note,
                 why_dropped=note.why_dropped(min_agreement),
             )
+            items.append(item)
+    return sorted(items, key=lambda item: (item.video, item.id))
 
 
-def write_outputs(
-    storage: Storage, *, min_agreement: float, prices: Prices | None
-) -> dict[str, Any]:
+def write_outputs(storage: Storage, items: Sequence[Item], *, prices: Prices) -> dict[str, Any]:
     """Write the files, and return the summary."""
-    found = read_items(storage, min_agreement=min_agreement)
-    items = sorted(found, key=lambda item: (item.video, item.id))
     kept = [item for item in items if not item.why_dropped]
     storage.write(KEPT, _json([_record(item) for item in kept]))
     storage.write(ALL, _json([_record(item) for item in items if not item.note.dropped]))
-    videos: dict[str, list[Item]] = {}
-    for item in kept:
-        videos.setdefault(item.video, []).append(item)
-    storage.write(SPANS, b"".join(_json(_spans(video, of)) for video, of in videos.items()))
+    videos = itertools.groupby(kept, key=lambda item: item.video)
+    storage.write(SPANS, b"".join(_json(_spans(video, [*of])) for video, of in videos))
     hours = sum({item.video: item.duration_seconds for item in items}.values()) / 3600
     stages = read_spending(storage)
     total = {name: sum(counts[name] for counts in stages.values()) for name in COUNTS}
-    cost = cost_of(total, prices)
+    cost = prices.cost(**{name: total[name] for name in TOKENS})
     agreements = [one.note.agreement for one in items if one.note.agreement is not None]
-    reasons = (item.note.dropped.partition(":")[0] or "disagreed" for item in items)
-    dropped = Counter(
-        reason for reason, item in zip(reasons, items, strict=True) if item.why_dropped
+    dropped = (
+        item.note.dropped.partition(":")[0] or "disagreed" for item in items if item.why_dropped
     )
     summary = {
         "annotations": len(items),
         "kept": len(kept),
         "states": dict(Counter(item.note.state for item in items)),
-        "dropped": dict(dropped),
+        "dropped": dict(Counter(dropped)),
         "mean_agreement": sum(agreements) / len(agreements) if agreements else None,
         "video_hours": hours,
         **total,
         "cost": cost,
-        "cost_per_video_hour": None if cost is None or not hours else cost / hours,
+        "cost_per_video_hour": cost / hours if hours else None,
         "stages": {stage: dict(counts) for stage, counts in sorted(stages.items())},
     }
     storage.write(SUMMARY, json.dumps(summary, indent=2).encode() + b"\n")
@@ -104,23 +99,17 @@ def write_outputs(
 def read_spending(storage: Storage) -> dict[str, Counter[str]]:
     """Return calls and tokens of a run by stage, each call counted once."""
     stages: dict[str, Counter[str]] = defaultdict(Counter)
-    for call, usage in read_calls(storage):
+    for call in read_calls(storage):
+        tokens = call.usage or dict.fromkeys(TOKENS, 0)
         stages[call.stage].update(
+            tokens,
             calls=1,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
             without_usage=call.usage is None,
             repairs=call.is_repair,
             retries=call.retries,
             **{call.state: 1},
         )
     return stages
-
-
-def cost_of(total: dict[str, int], prices: Prices | None) -> float | None:
-    """Return what tokens cost; None without prices."""
-    tokens = {name: total[name] for name in COUNTS[1:]}
-    return None if prices is None else prices.cost(**tokens)
 
 
 def _record(item: Item) -> dict[str, Any]:

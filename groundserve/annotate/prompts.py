@@ -6,10 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
+from typing import Literal
 
 from groundserve.errors import InvalidRequestError
 from groundserve.files import read_input
 
+Stage = Literal[
+    "propose", "phrase", "caption", "retrieve", "type", "motion", "existence", "localise"
+]
+"""Each has its prompt, and may have an endpoint of its own."""
 REPAIR = "repair"
 """What is added where a reply cannot be used."""
 Prompts = Mapping[str, str]
@@ -20,27 +25,28 @@ def read_prompts(folder: Path | None = None) -> Prompts:
     """Read STAGE.txt of a folder; what is not there is the package's.
 
     Raises:
-        InvalidRequestError: A file cannot be read, is no stage's, or names something with a $ that
-            the package's own does not.
+        InvalidRequestError: There is no file, or one that cannot be read, is no stage's, or names
+            something with a $ that the package's own does not.
     """
     paths = sorted(Path(__file__).with_name("prompts").glob("*.txt"))
-    prompts = {path.stem: path.read_text("utf-8") for path in paths}
-    own = [] if folder is None else sorted(folder.glob("*.txt"))
-    names = [path.stem for path in own]
-    if folder is not None and (not own or not prompts.keys() >= set(names)):
-        raise InvalidRequestError(
-            f"--prompts {folder} must hold files of {', '.join(prompts)} (.txt), got "
-            f"{', '.join(names) or 'none'}"
-        )
-    for path in own:
-        text = read_input(path).decode("utf-8", "replace")
-        known = set(Template(prompts[path.stem]).get_identifiers())
-        if not Template(text).is_valid() or not known.issuperset(Template(text).get_identifiers()):
+    prompts = usual = {path.stem: path.read_text("utf-8") for path in paths}
+    if folder is not None:
+        own = {it.stem: read_input(it).decode("utf-8", "replace") for it in folder.glob("*.txt")}
+        if not own or own.keys() - usual.keys():
             raise InvalidRequestError(
-                f"{path} may name {', '.join(f'${name}' for name in sorted(known))} and nothing "
-                "else; $$ is a dollar sign"
+                f"--prompts {folder} must hold files of {', '.join(usual)} (.txt), got "
+                f"{', '.join(own) or 'none'}"
             )
-        prompts[path.stem] = text
+        prompts = usual | own
+    for name, text in prompts.items():
+        known = sorted(Template(usual[name]).get_identifiers())
+        try:
+            Template(text).substitute(dict.fromkeys(known))
+        except (KeyError, ValueError):
+            raise InvalidRequestError(
+                f"{folder}/{name}.txt may name {', '.join(f'${it}' for it in known)} and nothing "
+                "else; $$ is a dollar sign"
+            ) from None
     return prompts
 
 

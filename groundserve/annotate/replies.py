@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from groundserve.annotate.rules import Stage
-from groundserve.errors import GroundserveError
+from groundserve.annotate.prompts import Stage
 
-_CLIPS = re.compile(r"(?:One clip|Multiple clips): \[(Clip-\d+(?:, Clip-\d+)*)\]\.?")
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
-_Read = TypeVar("_Read", bound=BaseModel)
-YesNo = Literal["Yes", "No"]
-
-
-class InvalidReplyError(GroundserveError):
-    """A reply that cannot be used; the message says why."""
+_CLIPS = r"^\s*(None\.?|(One clip|Multiple clips): \[Clip-\d{1,9}(, Clip-\d{1,9})*\]\.?)\s*$"
 
 
 class _Reply(BaseModel):
@@ -30,47 +23,23 @@ class Clips(_Reply):
 
     explanation: str
     clip_num: str = Field(
-        description="One clip: [Clip-2], or Multiple clips: [Clip-1, Clip-7], or None."
+        pattern=_CLIPS,
+        description="One clip: [Clip-2], or Multiple clips: [Clip-1, Clip-7], or None.",
     )
 
     def numbers(self, num_clips: int) -> list[int]:
-        """Return the clips, increasing; raise InvalidReplyError where one does not exist."""
-        if self.clip_num.strip() in ("None", "None."):
-            return []
-        found = _CLIPS.fullmatch(self.clip_num.strip())
-        if not found:
-            raise InvalidReplyError(
-                "clip_num must read One clip: [Clip-2], Multiple clips: [Clip-1, Clip-7] or None."
-            )
-        numbers = sorted({int(number) for number in re.findall(r"\d+", found[1])})
-        if numbers[-1] >= num_clips:
-            raise InvalidReplyError(f"there is no Clip-{numbers[-1]}")
+        """Return the clips, increasing; raise ValueError where one does not exist."""
+        numbers = sorted({int(number) for number in re.findall(r"\d+", self.clip_num)})
+        if numbers and numbers[-1] >= num_clips:
+            raise ValueError(f"there is no Clip-{numbers[-1]}")
         return numbers
-
-
-class Motion(_Reply):
-    """Whether a question is about speed."""
-
-    motion: YesNo
-
-
-class Existence(_Reply):
-    """Whether a question asks for something that is not there."""
-
-    existence: YesNo
-
-
-class Type(_Reply):
-    """Which kind of frames answers a question."""
-
-    type: Literal["semantic", "motion", "both", "non_clue"]
 
 
 class Verdict(_Reply):
     """What is said of one frame."""
 
     frame: int
-    relevant: YesNo
+    relevant: Literal["Yes", "No"]
     reason: str
 
 
@@ -80,60 +49,53 @@ class Verdicts(_Reply):
     frames: list[Verdict]
 
     def of(self, shown: Sequence[int]) -> list[Verdict]:
-        """Return one for each frame that was shown, in order, or raise InvalidReplyError."""
+        """Return one for each frame that was shown, in order, or raise ValueError."""
         told = sorted(self.frames, key=lambda verdict: verdict.frame)
         if [verdict.frame for verdict in told] != list(shown):
             numbers = ", ".join(map(str, shown))
-            raise InvalidReplyError(f"frames must have each of the frames {numbers} once")
+            raise ValueError(f"frames must have each of the frames {numbers} once")
         return told
 
 
-class Proposal(_Reply):
-    """A question that was thought of."""
-
+class _Proposal(_Reply):
     question: str = Field(min_length=1)
     answer: str
 
 
-class Proposals(_Reply):
-    """Questions about a video."""
+class _Proposals(_Reply):
+    questions: list[_Proposal] = Field(min_length=1)
 
-    questions: list[Proposal] = Field(min_length=1)
+
+def _word(stage: Stage, words: Any) -> type[BaseModel]:
+    fields: dict[str, Any] = {stage: (words, ...)}
+    return create_model(stage, __base__=_Reply, **fields)
 
 
 MODELS: dict[Stage, type[BaseModel]] = {
-    "propose": Proposals,
+    "propose": _Proposals,
     "retrieve": Clips,
-    "type": Type,
-    "motion": Motion,
-    "existence": Existence,
     "localise": Verdicts,
+    "type": _word("type", Literal["semantic", "motion", "both", "non_clue"]),
+    "motion": _word("motion", Literal["Yes", "No"]),
+    "existence": _word("existence", Literal["Yes", "No"]),
 }
 """The stages whose replies are JSON; those of the others are text."""
 
 
-def read_text(text: str) -> str:
-    """Return a reply on one line, or raise InvalidReplyError where it is empty.
+def read_reply(stage: Stage, text: str) -> Any:
+    """Return a stage's model, or a text on one line; ValueError says what is wrong with a reply.
 
     Asterisks are taken out, for a caption stands among others that are marked with them: none must
     be able to end, and begin another one.
     """
-    found = " ".join(text.replace("*", " ").split())
-    if not found:
-        raise InvalidReplyError("the reply is empty")
-    return found
-
-
-def json_reader(model: type[_Read], use: Callable[[_Read], Any]) -> Callable[[str], Any]:
-    """Return what reads a reply and takes what is needed from it, or raises InvalidReplyError."""
-
-    def read(text: str) -> Any:
-        fenced = _FENCED.search(text)
-        try:
-            return use(model.model_validate_json(fenced[1] if fenced else text))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the reply"
-            raise InvalidReplyError(f"{where}: {first['msg']}") from None
-
-    return read
+    if stage not in MODELS:
+        if found := " ".join(text.replace("*", " ").split()):
+            return found
+        raise ValueError("the reply is empty")
+    fenced = _FENCED.search(text)
+    try:
+        return MODELS[stage].model_validate_json(fenced[1] if fenced else text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the reply"
+        raise ValueError(f"{where}: {first['msg']}") from None

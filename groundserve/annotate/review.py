@@ -5,8 +5,7 @@ DIR/review/0001.html ...    they need nothing else, and fetch nothing
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from groundserve.annotate.outputs import Item
@@ -17,16 +16,12 @@ REVIEW = "review"
 _ITEMS_EACH = 100
 
 
-def write_review(storage: Storage, items: Iterable[Item]) -> None:
+def write_review(storage: Storage, items: Sequence[Item]) -> None:
     """Write the pages anew."""
     storage.delete(REVIEW)
     text = Path(__file__).with_name("review.html").read_text("utf-8")
-    template, left = page_environment().from_string(text), iter(items)
-    some = list(itertools.islice(left, _ITEMS_EACH))
-    for number in itertools.count(1):
-        rest = list(itertools.islice(left, _ITEMS_EACH))
-        page = template.render(place=storage.place, items=some, number=number, has_next=bool(rest))
-        storage.write(f"{REVIEW}/{number:04d}.html", page.encode("utf-8"))
-        if not rest:
-            return
-        some = rest
+    template, num_pages = page_environment().from_string(text), -(-len(items) // _ITEMS_EACH)
+    for number in range(1, num_pages + 1):
+        some = items[(number - 1) * _ITEMS_EACH : number * _ITEMS_EACH]
+        page = template.render(place=storage.place, items=some, number=number, num_pages=num_pages)
+        storage.write(f"{REVIEW}/{number:04d}.html", page.encode())

@@ -5,19 +5,38 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-from groundserve.annotate.prompts import Prompts, digest
+from groundserve.annotate.prompts import Prompts, Stage, digest
 from groundserve.annotate.replies import MODELS
-from groundserve.annotate.rules import Rules, Stage
 from groundserve.batch.engines import EngineSource
 from groundserve.data_record import CLIP_SECONDS
 from groundserve.errors import InvalidRequestError
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 
+Choice = Literal["paper", "script", "all"]
+"""How frames are chosen for the last stage: as the paper's text has it, as the script beside the
+data has it, or all of the retrieved clips."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
-_MAX_TOKENS: dict[Stage, int] = {"propose": 2048, "localise": 1024, "retrieve": 512, "caption": 256}
-"""Of a reply; 64 of the other stages'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How a video is shown, and its frames chosen."""
+
+    choice: Choice = "paper"
+    longest_side: int = 768
+    """>= 1, as the other whole numbers: pixels that the longer side of a picture is shrunk to."""
+    frames_per_call: int = 16
+    """Candidates that one request of the last stage shows; 1 is the paper's formula."""
+    proposals: int = 10
+    """Questions that are proposed for a video without any."""
+    clip_model: str = "openai/clip-vit-large-patch14-336"
+    """Whose class tokens say how alike frames are: a directory or a hub id."""
+    scene_threshold: float = 0.90
+    """Frames that are less alike than this begin a scene."""
+    diversity_threshold: float = 0.97
+    """Of the script: frames that are less alike than this differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +54,9 @@ class Settings:
     verifier_id: str = ""
     """What its engines are called."""
     concurrency: int = 4
-    """Calls at one time in each worker."""
+    """Calls at one time in each worker, >= 1."""
     calls_per_minute: float | None = None
-    """Of each worker; None: as fast as they come."""
-
-    def __post_init__(self) -> None:
-        rate = self.calls_per_minute
-        if self.concurrency < 1 or (rate is not None and not 0 < rate < float("inf")):
-            raise InvalidRequestError(
-                "--concurrency must be at least --workers, and --calls-per-minute > 0 and finite"
-            )
+    """Of each worker, > 0; None: as fast as they come."""
 
     def request(self, stage: Stage, content: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the body of a stage's request."""
@@ -52,7 +64,13 @@ class Settings:
 
     def fields(self, stage: Stage) -> dict[str, Any]:
         """Return what a stage's requests have beside the model and the message."""
-        fields: dict[str, Any] = {"max_tokens": _MAX_TOKENS.get(stage, 64)}
+        most: dict[Stage, int] = {
+            "caption": 256,
+            "retrieve": 2048,  # a list of all clips of a long video takes 1,400
+            "localise": 256 + 64 * self.rules.frames_per_call,
+            "propose": 256 + 128 * self.rules.proposals,
+        }
+        fields: dict[str, Any] = {"max_tokens": most.get(stage, 64)}
         if not (self.sends_video and stage == "caption"):
             fields["top_p"] = 0.1  # which the gateway refuses beside a temperature of 0
         if stage in MODELS:
@@ -88,14 +106,29 @@ def by_stage(values: Sequence[str], option: str) -> dict[Stage, list[str]]:
     Raises:
         InvalidRequestError: A stage is left without a value.
     """
-    found: dict[str, list[str]] = {}
+    usual: list[str] = []
+    own: dict[str, list[str]] = {}
     for value in values:
-        names, separator, rest = value.partition("=")
-        is_own = bool(separator) and set(names.split(",")) <= set(STAGES)
-        for name in names.split(",") if is_own else [""]:
-            found.setdefault(name, []).append(rest if is_own else value)
-    if missing := [stage for stage in STAGES if not found.get(stage, found.get(""))]:
+        names, _, rest = value.partition("=")
+        if set(names.split(",")) <= set(STAGES):
+            for name in names.split(","):
+                own.setdefault(name, []).append(rest)
+        else:
+            usual.append(value)
+    if missing := [stage for stage in STAGES if not own.get(stage, usual)]:
         raise InvalidRequestError(
             f"{option} says nothing for {', '.join(missing)}; give one without stages, for all"
         )
-    return {stage: found.get(stage) or found[""] for stage in STAGES}
+    return {stage: own.get(stage, usual) for stage in STAGES}
+
+
+def one_by_stage(values: Sequence[str], option: str) -> dict[Stage, str]:
+    """Read as `by_stage` does what each stage has one of; InvalidRequestError where it has more."""
+    found = by_stage(values, option)
+    for stage, names in found.items():
+        if len(names) > 1:
+            raise InvalidRequestError(
+                f"{option} says {' and '.join(names)} for {stage}; give one, for all of its "
+                "endpoints"
+            )
+    return {stage: names[0] for stage, names in found.items()}

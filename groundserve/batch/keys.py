@@ -24,6 +24,7 @@ from groundserve.errors import (
 )
 from groundserve.fetching import is_url
 from groundserve.limits import MIB
+from groundserve.spans import DEFAULT_SPAN_GAP_SECONDS, DEFAULT_SPAN_THRESHOLD
 from groundserve.storage import split_place
 
 SCHEMA_VERSION = 1
@@ -64,8 +65,8 @@ class Fingerprint:
     precision: str
     defaults: RowOptions
     """Options of rows that have none of their own."""
-    span_threshold: float
-    span_gap_seconds: float
+    span_threshold: float = DEFAULT_SPAN_THRESHOLD
+    span_gap_seconds: float = DEFAULT_SPAN_GAP_SECONDS
     hash_content: bool = False
     """Whether videos are told by their content, not by path, size and time."""
     frames: str = ""

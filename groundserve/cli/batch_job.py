@@ -118,8 +118,7 @@ class BatchJob:
     @cached_property
     def is_folder(self) -> bool:
         """Whether the manifest is a folder of videos."""
-        filesystem, path = split_place(self.given.manifest)
-        return bool(os.path.isdir(path) if filesystem is None else filesystem.isdir(path))
+        return is_folder(self.given.manifest)
 
     def _rows(self) -> Iterator[Row | BadRow]:
         if self.is_folder:
@@ -195,6 +194,12 @@ class BatchJob:
                 f"--workers {count} with --cpus-per-worker {cpus_each:g} need "
                 f"{count * cpus_each:g} CPUs, and there are {num_cpus}; {advice}"
             )
+
+
+def is_folder(place: str) -> bool:
+    """Tell whether a place is a folder, of this machine or of a store."""
+    filesystem, path = split_place(place)
+    return bool(os.path.isdir(path) if filesystem is None else filesystem.isdir(path))
 
 
 def _check_folder(option: str, place: str) -> None:

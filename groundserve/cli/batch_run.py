@@ -6,8 +6,9 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import typer
 
@@ -32,26 +33,23 @@ from groundserve.cli.batch_status import print_counts
 from groundserve.storage import open_storage
 
 _Finished = TypeVar("_Finished")
+_Rows: TypeAlias = Iterable[Row | BadRow]
 
 
-class _RowsJob(Protocol):
-    @property
-    def given(self) -> Any: ...
-    @property
-    def source(self) -> Any: ...
-    @property
-    def options(self) -> RowOptions: ...
-    @property
-    def workers(self) -> Workers: ...
-    @property
-    def settings(self) -> dict[str, Any]: ...
-    def admit(
-        self, rows: Iterable[Row | BadRow], engine: Mapping[str, Any]
-    ) -> Iterable[Row | BadRow]: ...
-    def work(self, engine_id: str) -> Work: ...
+@dataclass(frozen=True, kw_only=True)
+class RowsJob:
+    """What `run_rows` needs of a `BatchJob`, for rows that other sources than engines answer."""
+
+    given: Any
+    source: Any
+    options: RowOptions
+    workers: Workers
+    settings: dict[str, Any]
+    work: Callable[[str], Work]
+    admit: Callable[[_Rows, Mapping[str, Any]], _Rows] = lambda rows, engine: rows
 
 
-def run_batch(job: BatchJob, rows: Iterable[Row | BadRow]) -> None:
+def run_batch(job: BatchJob, rows: _Rows) -> None:
     """Run a checked job to its end, or to Ctrl-C or SIGTERM, and print what came of it."""
     started = time.monotonic()
     tally, places = run_rows(job, rows, lambda: _finish(job))
@@ -66,7 +64,7 @@ def run_batch(job: BatchJob, rows: Iterable[Row | BadRow]) -> None:
 
 
 def run_rows(
-    job: _RowsJob, rows: Iterable[Row | BadRow], finish: Callable[[], _Finished]
+    job: BatchJob | RowsJob, rows: _Rows, finish: Callable[[], _Finished]
 ) -> tuple[Tally, _Finished]:
     """Run a checked job to its end and finish it; a signal ends both in order, and the command."""
     tally = Tally()
@@ -80,7 +78,7 @@ def run_rows(
             raise typer.Exit(128 + caught[-1]) from None
 
 
-def _how_to_go_on(job: _RowsJob) -> str:
+def _how_to_go_on(job: BatchJob | RowsJob) -> str:
     status = read_status(job.given.out)
     if status.state == "empty":
         return "stopped before the run began; nothing was written"
@@ -112,8 +110,8 @@ def _answer(status: Status, tally: Tally, *, seconds: float) -> dict[str, Any]:
 
 
 def _run(
-    job: _RowsJob,
-    rows: Iterable[Row | BadRow],
+    job: BatchJob | RowsJob,
+    rows: _Rows,
     tally: Tally,
     on_event: Callable[[Event], None],
 ) -> None:

@@ -152,7 +152,7 @@ def compare_answer_files(
     """
     (a, num_repeated_a), (b, num_repeated_b) = map(_read_answers, (first, second))
     pairs = _pairs(a, b, "video, task and query")
-    ious = [iou for one, other in pairs if (iou := time_iou(one.spans, other.spans)) is not None]
+    ious = [iou for one, other in pairs if (iou := _time_iou(one.spans, other.spans)) is not None]
     return AnswerAgreement(
         num_questions=len(pairs),
         num_only_in_first=len(a) - len(pairs),
@@ -251,7 +251,7 @@ def _shared_start(one: _Answer, other: _Answer) -> float:
     return ([*equal, False].index(False) / longest) if longest else 1.0
 
 
-def time_iou(
+def _time_iou(
     one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]
 ) -> float | None:
     """Return the time that both cover over the time that either does; None where neither does."""

@@ -14,6 +14,12 @@ from pathlib import Path
 import pytest
 
 from groundserve.annotate.annotator import read_annotations
+from groundserve.annotate.estimate import estimate_run
+from groundserve.annotate.items import ItemParser
+from groundserve.batch.rows import read_manifest, rows_of_folder
+from groundserve.evaluation.qa.spending import Prices
+from groundserve.options import AnswerOptions
+from groundserve.storage import open_storage
 from tests.batch.jobs import final_set
 from tests.batch.kills import Killed
 from tests.support.digits_llm import FAULTS, DigitsLlm, write_manifest
@@ -135,7 +141,7 @@ def test_a_run_is_of_one_contract_and_costs_what_was_estimated(tmp_path, digit_s
 
 @pytest.mark.timeout(300)
 def test_questions_are_proposed_for_a_folder(tmp_path, digit_set):
-    root, records, _ = digit_set
+    root, records, manifest = digit_set
     with ChatServer(DigitsLlm(records, root)) as server:
         llm = groundserve(*words(root, tmp_path / "run", server.url, "--proposals", "2", "--json"))
     assert llm.returncode == 0, llm.stderr
@@ -146,3 +152,15 @@ def test_questions_are_proposed_for_a_folder(tmp_path, digit_set):
         truth.items()
     )
     assert len({one["id"] for one in found}) == len(found)
+
+    # Rows that ask a question each: no two of them a row, and no call that proposes.
+    storage, prices = open_storage(str(tmp_path / "run")), Prices(prompt=1.0, completion=1.0)
+    rows = read_manifest(str(manifest), defaults=AnswerOptions(), parser=ItemParser)
+    asked = estimate_run(rows, storage, prices)
+    assert asked["annotations"] == len(records)
+    spent = json.loads((tmp_path / "run" / "summary.json").read_text())["stages"]
+    each = sum(counts["calls"] for name, counts in spent.items() if name != "propose") / len(found)
+    assert asked["calls"] == pytest.approx(each * len(records), rel=0.05)
+    again = rows_of_folder(str(root), (), defaults=AnswerOptions())
+    proposed = estimate_run(again, storage, prices)
+    assert proposed["calls"] == sum(counts["calls"] for counts in spent.values())

@@ -43,6 +43,7 @@ THOROUGH = (
     "tests/triton/test_annotate.py",
     "tests/unit/annotate/test_stages.py::test_a_reply",
     "tests/unit/annotate/test_stages.py::test_an_endpoint",
+    "tests/unit/annotate/test_stages.py::test_cut",
     "tests/unit/annotate/test_stages.py::test_ours",
     "tests/unit/annotate/test_stages.py::test_the_answer",
     "tests/unit/annotate/test_stages.py::test_the_type",

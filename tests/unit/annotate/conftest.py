@@ -13,8 +13,7 @@ import pytest
 from groundserve.annotate.annotator import AnnotateSource, read_annotations
 from groundserve.annotate.items import ItemParser
 from groundserve.annotate.prompts import read_prompts
-from groundserve.annotate.rules import Rules
-from groundserve.annotate.settings import STAGES, Settings
+from groundserve.annotate.settings import STAGES, Rules, Settings
 from groundserve.evaluation.qa.endpoint_options import EndpointOptions
 from groundserve.limits import Limits
 from groundserve.options import AnswerOptions
@@ -45,12 +44,11 @@ def digit_set(tmp_path_factory) -> DigitSet:
     return DigitSet(tmp_path_factory.mktemp("annotated"))
 
 
-def settings(url: str, *, choice: str = "all", **changes: Any) -> Settings:
-    endpoint = EndpointOptions(
-        url=url, model="digits", max_tokens=1, max_attempts=3, timeout_seconds=20
-    )
+def settings(*urls: str, choice: str = "all", **changes: Any) -> Settings:
+    common: dict[str, Any] = {"model": "digits", "max_tokens": 1, "timeout_seconds": 20}
+    several = tuple(EndpointOptions(url=url, max_attempts=3, **common) for url in urls)
     rules = Rules(choice=choice, **changes.pop("rules", {}))
-    endpoints = dict.fromkeys(STAGES, (endpoint,))
+    endpoints = dict.fromkeys(STAGES, several)
     return Settings(rules=rules, prompts=read_prompts(), endpoints=endpoints, **changes)
 
 
@@ -76,7 +74,7 @@ def bench(digit_set, tmp_path) -> Any:
             script: Callable[..., Any] | None = None, place: str = "run", **changes: Any
         ) -> Bench:
             server = held.enter_context(ChatServer(script or digit_set.llm))
-            made = settings(server.url, **changes)
+            made = settings(*changes.pop("gone", ()), server.url, **changes)
             source = AnnotateSource(settings=made, place=str(tmp_path / place))
             annotator = source.open(num_threads=1, limits=Limits())
             return Bench(server, held.enter_context(annotator), digit_set)

@@ -12,8 +12,9 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from groundserve.annotate.annotation import Annotation, frame_agreement, frame_spans
 from groundserve.annotate.calls import read_calls
-from groundserve.annotate.replies import InvalidReplyError, Verdicts, json_reader
+from groundserve.annotate.replies import read_reply
 from groundserve.batch.engines import EngineSource
+from groundserve.batch.group_scorer import JobError
 from groundserve.data_record import CLIP_SECONDS
 from groundserve.errors import UnavailableError
 from groundserve.storage import open_storage
@@ -116,8 +117,8 @@ def test_a_call_that_was_answered_is_not_made_again(bench, digit_set, tmp_path):
     note = first.annotate(record)
     calls = list(read_calls(open_storage(str(tmp_path / "run"))))
     assert len(calls) == len(first.server.requests)
-    assert {call.state for call, _ in calls} == {"success"}
-    assert all(usage.prompt_tokens for _, usage in calls)
+    assert {call.state for call in calls} == {"success"}
+    assert all(call.usage["prompt_tokens"] for call in calls)
     again = bench()
     assert again.annotate(record) == note
     assert again.server.requests == []
@@ -141,6 +142,7 @@ class Spoiled:
     ("stage", "text"),
     [
         ("retrieve", json.dumps({"explanation": "", "clip_num": "One clip: [Clip-44]"})),
+        ("retrieve", json.dumps({"explanation": "", "clip_num": f"One clip: [Clip-{'9' * 4400}]"})),
         ("localise", json.dumps({"frames": [{"frame": 17, "relevant": "Yes", "reason": ""}]})),
     ],
 )
@@ -156,7 +158,8 @@ def test_a_reply_that_cannot_be_used_is_mended_once_and_then_has_a_name(
 
     opened, note = spoiled(1)
     assert note.frames == record["frame_num"]
-    repairs = [one for one in opened.server.requests if text in prompt_of(one)]
+    begins = text[:4000]  # of a long one the request to mend it has no more
+    repairs = [one for one in opened.server.requests if begins in prompt_of(one)]
     assert len(repairs) == 1
     _, note = spoiled(99)
     assert note.state == "error"
@@ -180,6 +183,28 @@ def test_an_endpoint_that_is_gone_is_an_error_of_the_row_not_of_the_question(ben
     opened = bench(lambda request: Act(status=503))
     with pytest.raises(UnavailableError, match="type: server_error"):
         opened.annotate(digit_set.records[0])
+
+
+def test_an_endpoint_that_is_gone_leaves_its_calls_to_another(bench, digit_set):
+    opened = bench(gone=["http://127.0.0.1:9/v1"])
+    record = digit_set.records[0]
+    assert opened.annotate(record).frames == record["frame_num"]
+
+
+def test_a_run_ends_where_answers_cannot_be_kept(bench, digit_set, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "calls").write_text("a file in the place of the folder")
+    opened = bench()
+    with pytest.raises(JobError, match=r"cannot keep answers: cannot read .*/calls/"):
+        opened.annotate(digit_set.records[0])
+
+
+def test_half_a_character_in_a_caption_spoils_no_later_request(bench, digit_set):
+    opened = bench(Spoiled(digit_set, None, lambda act: Act(text=f"{act.text} \ud83d")))
+    record = digit_set.records[0]
+    note = opened.annotate(record)
+    assert note.frames == record["frame_num"]
+    assert note.captions[0].endswith(" ?")
 
 
 def test_a_caption_cannot_pretend_to_be_another_clips(bench, digit_set):
@@ -228,9 +253,9 @@ def test_agreement_and_spans_leave_out_what_was_thinned():
 
 
 def test_verdicts_are_of_the_frames_that_were_shown():
-    read = json_reader(Verdicts, lambda reply: [one.frame for one in reply.of([3, 4])])
     good = [{"frame": n, "relevant": "Yes", "reason": "r"} for n in (4, 3)]
-    assert read(f"```json\n{json.dumps({'frames': good})}\n```") == [3, 4]
+    told = read_reply("localise", f"```json\n{json.dumps({'frames': good})}\n```").of([3, 4])
+    assert [one.frame for one in told] == [3, 4]
     for bad in (good[:1], [*good, good[0]], []):
-        with pytest.raises(InvalidReplyError, match="each of the frames 3, 4 once"):
-            read(json.dumps({"frames": bad}))
+        with pytest.raises(ValueError, match="each of the frames 3, 4 once"):
+            read_reply("localise", json.dumps({"frames": bad})).of([3, 4])
