@@ -30,6 +30,10 @@ class TextSource(ABC):
 
     decoder_config: Any
     """Of transformers, with the rows that this stage's tables have."""
+    num_pooled: int | None = None
+    """Visual tokens of any video, where they are pooled."""
+    adapts_mlp = True
+    """Whether there are adapters beside those of attention."""
 
     @abstractmethod
     def samples(self, config: StageConfig) -> TextSamples:
@@ -64,7 +68,7 @@ class TextSource(ABC):
     ) -> SampleFlops:
         """Return what one sequence costs in training; projectors, below a percent, are left out."""
         cost = self.sample_cost(config)
-        num_tokens = num_frames * tokens_per_frame + num_text_tokens
+        num_tokens = (self.num_pooled or num_frames * tokens_per_frame) + num_text_tokens
         head = 2 * num_targets * self.decoder_config.hidden_size * self.decoder_config.vocab_size
         return SampleFlops(
             tower=num_frames * cost.frame,
@@ -76,7 +80,7 @@ class TextSource(ABC):
         width, inner = decoder.hidden_size, decoder.intermediate_size
         key_width = width * decoder.num_key_value_heads // decoder.num_attention_heads
         # Q and the output, K and V; gate, up and down: both sides of each layer.
-        sides = 4 * width + 2 * (width + key_width) + 3 * (width + inner)
+        sides = 4 * width + 2 * (width + key_width) + 3 * (width + inner) * self.adapts_mlp
         return int(decoder.num_hidden_layers * rank * sides)
 
 

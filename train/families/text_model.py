@@ -77,11 +77,16 @@ class TextModel(TrainedModel):
         return {}
 
 
-def add_adapters(model: nn.Module, adapter: AdapterConfig) -> None:
-    """Put an `AdaptedLinear` in the place of each linear layer of a model on the meta device."""
+def add_adapters(
+    model: nn.Module, adapter: AdapterConfig, targets: Sequence[str] | None = None
+) -> None:
+    """Put an `AdaptedLinear` in the place of linear layers of a model on the meta device.
+
+    Of all, or of those whose last names are among the targets.
+    """
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear:
+            if type(layer) is nn.Linear and (targets is None or name in targets):
                 with torch.device("meta"):
                     setattr(parent, name, AdaptedLinear(layer, adapter))
 
