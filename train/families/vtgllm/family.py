@@ -57,7 +57,8 @@ _PUBLISHED = {
     "qformer_text_input": False,
 }
 _FROZEN = ("visual_encoder.", "ln_vision.")
-_DIGITS = "0123456789."
+DIGITS = "0123456789."
+"""Whose rows those of the tokens of times begin as, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -256,7 +257,7 @@ def _decoder_tensors(source: Source) -> dict[str, Tensor]:
         return found
     tokenizer = AddedTokensLlamaTokenizer(_read_tokenizer(source.parts))
     # Of a digit written alone the last piece.
-    digits = [tokenizer.encode(one)[-1] for one in _DIGITS]
+    digits = [tokenizer.encode(one)[-1] for one in DIGITS]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(source.config.seed)
         std = source.decoder_config.initializer_range

@@ -24,6 +24,7 @@ from tests.unit.train.text_runs import FIXTURES, recorded_config
 from train.data import TrainingData
 from train.examples import Example
 from train.families import find_family
+from train.families.vtgllm import family as vtgllm
 from train.optimizer import new_optimizer, rate_factor, set_learning_rates
 
 RECORDED = {
@@ -47,6 +48,7 @@ class Steps:
         self.initial = find_family(None, self.config.stage).open_initial(
             self.config, num_auxiliary=0
         )
+        self.model = self.initial.model
         initial = RECORDED[stage].get("initial", ())
         self.started = {
             name: digest(starting_values(name, one))
@@ -188,6 +190,17 @@ def test_weights_start_as_the_references(stage, tmp_path):
     assert Steps(stage, tmp_path).started == RECORDED[stage]["initial"]
 
 
+def test_other_new_rows_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(vtgllm, "DIGITS", "1023456789.")
+    stage = "vtgllm-instruct"
+    found, recorded = Steps(stage, tmp_path).started, RECORDED[stage]["initial"]
+    wrong = {name for name, one in recorded.items() if found[name] != one}
+    assert {name.rpartition("model.")[2] for name in wrong} == {
+        "embed_tokens.weight",
+        "lm_head.weight",
+    }
+
+
 def with_targets(examples, change):
     """Replace every text's targets."""
     return [
@@ -230,7 +243,11 @@ def test_files_are_the_references(stage, tmp_path):
     """By name and shape, in the stage's own folder of a whole layout."""
     steps = Steps(stage, tmp_path)
     steps.initial.write_files(tmp_path, steps.model.float().state_dict())
-    own = (*tmp_path.glob(f"vtimellm-*-stage{stage[-1]}/*.bin"), *tmp_path.glob("ckpt/*.pth"))
+    own = (
+        *tmp_path.glob(f"vtimellm-*-stage{stage[-1]}/*.bin"),
+        *tmp_path.glob("ckpt/*.pth"),
+        *tmp_path.glob("model/vtgllm.pth"),
+    )
     found = {
         path.name: {
             name: list(one.shape) for name, one in read_torch_file(path, inside="model").items()
