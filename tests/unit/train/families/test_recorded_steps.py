@@ -128,7 +128,10 @@ class Steps:
             average_fps=fps,
             pts_seconds=np.arange(num_frames) / fps,
             is_key=np.ones(num_frames, bool),
-            width=224, height=224, codec_name="h264", container_name="mp4",
+            width=224,
+            height=224,
+            codec_name="h264",
+            container_name="mp4",
         )
         plan = samples.plan(record, index, random.Random(number))
         return Example(
