@@ -141,6 +141,11 @@ class PartsConfig:
     config: Path | None = None
     """VTG-LLM's YAML, where `init` has several."""
 
+    @property
+    def given(self) -> dict[str, list[str]]:
+        """What is said, as `groundserve.families.parts.PartSearch` takes it."""
+        return {name: [str(value)] for name, value in vars(self).items() if value is not None}
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -160,6 +161,22 @@ class TextInitial(ABC):
         streams = [torch.from_numpy(one) for one in (example.frames, *example.more_streams)]
         chunks = zip(*(torch.split(one, self.max_encoded_units) for one in streams), strict=True)
         return torch.cat([self.vision(*(one.to(like.device) for one in chunk)) for chunk in chunks])
+
+
+def check_adapter(config: StageConfig, *, rank: int, alpha: float) -> None:
+    """Refuse an adapter other than the one that a file can hold which does not say its sizes."""
+    adapter = config.adapter
+    if adapter is None or (adapter.rank, adapter.alpha) != (rank, alpha):
+        got = f"{adapter.rank} and {adapter.alpha:g}" if adapter else "none"
+        raise InvalidRequestError(
+            f"adapter must have rank {rank} and alpha {alpha:g}: the files that it is written to "
+            f"do not say them, got {got}"
+        )
+
+
+def write_stage(directory: Path, config: StageConfig) -> None:
+    """Write by what `train` knows a checkpoint that it wrote."""
+    (directory / "config.json").write_text(json.dumps({"stage": config.stage}) + "\n", "utf-8")
 
 
 def link_file(source: Path, place: Path) -> None:

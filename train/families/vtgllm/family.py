@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -44,8 +43,14 @@ from groundserve.weights.tensors import fill_module, read_json, read_tensors
 from train.config import Stage, StageConfig
 from train.examples import Example
 from train.families.base import StageFunction, TextTrainingFamily
-from train.families.text_family import TextInitial, TextSource, link_file
-from train.families.text_model import new_adapters
+from train.families.text_family import (
+    TextInitial,
+    TextSource,
+    check_adapter,
+    link_file,
+    write_stage,
+)
+from train.families.text_model import drawing_from, new_adapters
 from train.families.vtgllm.model import Model, Tower, empty_model
 from train.families.vtgllm.samples import Samples, parse
 from train.families.vtgllm.stages import STAGES
@@ -78,18 +83,11 @@ class Source(TextSource):
     @classmethod
     def open(cls, config: StageConfig) -> Source:
         """Find the parts and read their configs."""
-        adapter = config.adapter
-        if adapter is None or (adapter.rank, adapter.alpha) != (RANK, ALPHA):
-            raise InvalidRequestError(
-                f"adapter must have rank {RANK} and alpha {ALPHA}: the file that it is written to "
-                f"does not say them, got {adapter and (adapter.rank, adapter.alpha)}"
-            )
+        check_adapter(config, rank=RANK, alpha=ALPHA)
         if config.vision_tower is not None:
             raise InvalidRequestError("vision_tower must be none: EVA is a part of init")
-        chosen = vars(config.parts).items()
-        given = {name: [str(value)] for name, value in chosen if value is not None}
         # Absolute: a checkpoint is written from it at the end of the run.
-        parts = find_parts(config.init.absolute(), given, begins=True)
+        parts = find_parts(config.init.absolute(), config.parts.given, begins=True)
         described = parts.config
         if any(getattr(described, name) != value for name, value in _PUBLISHED.items()):
             raise UnsupportedError(
@@ -167,8 +165,12 @@ class Initial(TextInitial):
         del places[config.ckpt]
         for place, path in places.items():
             link_file(path, directory / place)
-        tensors = {name: one for name, one in before.vision.items() if name.startswith(_FROZEN)}
-        tensors |= {
+        frozen = {name: one for name, one in before.vision.items() if name.startswith(_FROZEN)}
+        frozen |= {
+            self.model.file_name(name.replace("model.", "decoder.", 1)): one
+            for name, one in before.decoder.items()
+        }
+        tensors = frozen | {
             self.model.file_name(name): state_dict[name].clone()
             for name, one in self.model.named_parameters()
             if one.requires_grad or ".lora_" in name
@@ -178,10 +180,7 @@ class Initial(TextInitial):
         (directory / CONFIGS_NAME).mkdir()
         config.write(directory / CONFIGS_NAME / "vtgllm.yaml")
         write_choices(directory, parts.choices)
-        # By which `train` knows a checkpoint that it wrote.
-        (directory / "config.json").write_text(
-            json.dumps({"stage": self.source.config.stage}), "utf-8"
-        )
+        write_stage(directory, self.source.config)
 
 
 def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
@@ -240,8 +239,7 @@ def _front_tensors(source: Source, model: Model) -> dict[str, Tensor]:
     if "places.weight" in found:
         found["places.weight"] = resized(found["places.weight"], pool.places.num_embeddings)
     new = {name: torch.zeros(one.shape) for name, one in pool.named_parameters()}
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(source.config.seed)
+    with drawing_from(source.config.seed):
         nn.init.normal_(new["sampler.slots"])
         linear = nn.Linear(pool.projection.in_features, pool.projection.out_features)
     new |= {f"projection.{name}": one.detach() for name, one in linear.named_parameters()}
@@ -258,8 +256,7 @@ def _decoder_tensors(source: Source) -> dict[str, Tensor]:
     tokenizer = AddedTokensLlamaTokenizer(_read_tokenizer(source.parts))
     # Of a digit written alone the last piece.
     digits = [tokenizer.encode(one)[-1] for one in DIGITS]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(source.config.seed)
+    with drawing_from(source.config.seed):
         std = source.decoder_config.initializer_range
         places = [torch.randn(1, found[name].shape[1]) * std for name in (EMBEDDING, HEAD)]
     for name, place in zip((EMBEDDING, HEAD), places, strict=True):

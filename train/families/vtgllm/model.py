@@ -22,12 +22,7 @@ from groundserve.families.vtgllm.state import ADAPTED, WRAPPED
 from groundserve.families.vtgllm.vision import QFormerConfig, VisionEncoder
 from train.config import StageConfig
 from train.examples import Example
-from train.families.text_model import (
-    ADAPTER,
-    TextModel,
-    add_adapters,
-    train_only,
-)
+from train.families.text_model import ADAPTER, TextModel, add_adapters, peft_name, train_only
 
 QUERY_DROPOUT = 0.1
 """BERT's, behind the norm of embeddings, which serving leaves out."""
@@ -95,9 +90,7 @@ class Model(TextModel):
             return {ours: theirs for theirs, ours in FRONT_NAMES.items()}.get(own, own)
         if parameter.startswith("front."):
             return parameter.removeprefix("front.")
-        name = parameter.replace("decoder.", "model.", 1)
-        for side in "AB":
-            name = name.replace(f"{ADAPTER}{side}.", f"{ADAPTER}{side}.default.")
+        name = peft_name(parameter)
         layer, _, kind = name.rpartition(".")
         if layer.endswith(ADAPTED):
             name = f"{layer}.base_layer.{kind}"

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from groundserve.data_record import Media, Message, Record, media_path, require_text
+from groundserve.data_record import Media, Message, Record, Role, media_path, require_text
 from groundserve.errors import InvalidRequestError
 from groundserve.families.plans import VISUAL_TOKEN_ID, SeenVideo, VideoPlan
-from groundserve.families.vtgllm import FAMILY
+from groundserve.families.vtgllm import VTGLLM
 from groundserve.families.vtgllm.plan import VTGLLMSpec, plan_frames, plan_video
 from groundserve.families.vtgllm.prompt import VIDEO_PLACEHOLDER
 from groundserve.families.vtgllm.times import time_sentence
@@ -34,7 +34,9 @@ from train.config import DataConfig
 from train.examples import IGNORE_INDEX, Text
 from train.families.text_reader import TextSamples, cut_off
 
+_FAMILY = VTGLLM()
 _ASKED = "[/INST] "
+_KEYS: tuple[tuple[Role, str], ...] = (("user", "q"), ("assistant", "a"))
 _AREAS, _SHAPES, _TRIES = (0.5, 1.0), (3 / 4, 4 / 3), 10
 """Of a crop: its share of the frame, width over height, and how often they are drawn till it fits
 in."""
@@ -48,7 +50,7 @@ class Samples(TextSamples):
     ) -> None:
         super().__init__(config)
         self._spec = spec
-        self.streams = FAMILY.streams(spec)
+        self.streams = _FAMILY.streams(spec)
         self.num_units = spec.num_frames
         self.tokens_per_unit = spec.tokens_per_frame
         self.num_pooled = spec.num_slots
@@ -69,7 +71,7 @@ class Samples(TextSamples):
 
     def front_arrays(self, seen: SeenVideo) -> tuple[NDArray[np.float32], ...]:
         """Return the second of each frame, where the model has an embedding of them."""
-        return FAMILY.front_arrays(seen, self._spec)
+        return _FAMILY.front_arrays(seen, self._spec)
 
     def text(self, record: Record, seen: SeenVideo | None) -> Text:
         """Tokenize a conversation, and count a round's tokens to find where its answer begins.
@@ -133,7 +135,7 @@ def parse(fields: Any, *, name: str) -> Record:
         messages=tuple(
             Message(role, require_text(one.get(key), f"{key} of QA"))
             for one in rounds
-            for role, key in (("user", "q"), ("assistant", "a"))
+            for role, key in _KEYS
         ),
     )
 
