@@ -19,7 +19,7 @@ from groundserve.families.plans import SeenVideo
 from groundserve.media.index import VideoIndex
 from groundserve.weights.torch_archive import read_torch_file
 from tests.fixtures.training_ref.digests import differences, digest, drawn
-from tests.fixtures.training_ref.vtgllm.before import VIDEOS, frame
+from tests.fixtures.training_ref.vtgllm.before import VIDEOS, frame, scale_of
 from tests.unit.train.text_runs import FIXTURES, recorded_config
 from train.data import TrainingData
 from train.examples import Example
@@ -63,7 +63,7 @@ class Steps:
                 one.attention_dropout = 0.0
         with torch.no_grad():
             for name, parameter in self.trained():
-                parameter.copy_(torch.from_numpy(drawn(name, parameter.shape, 0.1)))
+                parameter.copy_(torch.from_numpy(drawn(name, parameter.shape, scale_of(name))))
         self.initial.vision.double()
 
     def trained(self):
