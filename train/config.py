@@ -24,6 +24,7 @@ Stage = Literal[
     "grounded-videollm-pretrain",
     "grounded-videollm-grounded",
     "grounded-videollm-sft",
+    "vtgllm-instruct",
 ]
 """VideoITG's four; of the others each begins with its family."""
 Variant = Literal["pooling", "anchor"]
@@ -83,7 +84,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW, a linear warm-up, a cosine to 0."""
+    """AdamW, a linear warm-up, a cosine."""
 
     learning_rate: float
     """Peak rate of everything that is trained."""
@@ -99,17 +100,26 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    """Of all but vectors: biases, norms."""
     warmup_ratio: float
     """Share of the steps, rounded up, in which the rate rises from 0."""
     warmup_rounds_down: bool = False
     """Round that share down instead; the rate of the first step is 0 all the same."""
+    warmup_learning_rate: float | None = None
+    """Rate at which the warm-up begins; None: 0. Set with `min_learning_rate`."""
+    min_learning_rate: float | None = None
+    """Rate at which the cosine ends, which then begins with the run and is cut by the warm-up, by
+    passes and not steps, as VTG-LLM's; None: 0, and the cosine begins behind the warm-up."""
     max_grad_norm: float | None = None
     """Largest norm of the gradient. None, no clipping, is what the reference's runs amount to."""
 
     def __post_init__(self) -> None:
         rates = ("learning_rate", "out_proj_learning_rate", "adapter_learning_rate")
-        for name in (*rates, "spatial_learning_rate", "max_grad_norm"):
+        ends = ("warmup_learning_rate", "min_learning_rate")
+        for name in (*rates, *ends, "spatial_learning_rate", "max_grad_norm"):
             _check_above_0(name, getattr(self, name))
+        if (self.warmup_learning_rate is None) != (self.min_learning_rate is None):
+            raise InvalidRequestError(f"{ends[0]} and {ends[1]} must be set together, or neither")
         if not 0 <= self.warmup_ratio < 1:
             raise InvalidRequestError(f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -126,12 +136,20 @@ class PartsConfig:
     """The decoder, where `init` has folders of both."""
     clip_heads: int | None = None
     internvideo_heads: int | None = None
+    eva_heads: int | None = None
     """Heads of the towers, where their files do not say them."""
+    config: Path | None = None
+    """VTG-LLM's YAML, where `init` has several."""
+
+    @property
+    def given(self) -> dict[str, list[str]]:
+        """What is said, as `groundserve.families.parts.PartSearch` takes it."""
+        return {name: [str(value)] for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """LoRA on each linear layer of the decoder: y = W x + alpha / rank * B A dropout(x)."""
+    """LoRA on linear layers of the decoder: y = W x + alpha / rank * B A dropout(x)."""
 
     rank: int
     """Rows of A."""
@@ -139,6 +157,8 @@ class AdapterConfig:
     """The product is multiplied by alpha / rank."""
     dropout: float
     """Share of the adapter's inputs that is dropped."""
+    is_trained: bool = True
+    """False, of VTG-LLM alone: it stays as it was, as in the newest code of its reference."""
 
     def __post_init__(self) -> None:
         _check_at_least("rank", self.rank, 1)
@@ -181,7 +201,7 @@ class StageConfig:
     data: DataConfig
     optimizer: OptimizerConfig
     parts: PartsConfig = PartsConfig()
-    """What `init` does not say of Grounded-VideoLLM's parts."""
+    """What `init` does not say of a text family's parts."""
     adapter: AdapterConfig | None = None
     """What a text family's stage trains of its decoder; None: no adapter."""
     validation: ValidationConfig | None = None
@@ -229,6 +249,11 @@ class StageConfig:
                     f'set {name} in stage "grounding" only'
                 )
         _check_at_least("auxiliary_weight", self.auxiliary_weight, 0)
+        if self.adapter and not self.adapter.is_trained and not self.stage.startswith("vtgllm-"):
+            raise InvalidRequestError(
+                f'adapter.is_trained must be true in stage "{self.stage}"; only VTG-LLM has a code '
+                "that leaves its adapter as it was"
+            )
 
     @property
     def is_grounding(self) -> bool:

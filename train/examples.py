@@ -40,13 +40,17 @@ class Example:
     """float32 (T, A), what each frame shows, for the auxiliary loss; None where unknown."""
     more_streams: tuple[NDArray[np.uint8], ...] = ()
     """(U, ...), the other streams of a text family."""
+    front_arrays: tuple[NDArray[np.float32], ...] = ()
+    """What a text family's front takes beside the features, as `TextFamily.front_arrays` says."""
+    num_pooled: int | None = None
+    """Visual tokens that all features are pooled to; None: they are not."""
     features: NDArray[Any] | None = None
     """Floats (T, P, D_v) that were extracted before; None: the frames are encoded."""
 
     @property
     def num_visual_tokens(self) -> int:
-        """T * P, in each sequence."""
-        return len(self.frames) * self.tokens_per_frame
+        """T * P, or fewer where they are pooled; in each sequence."""
+        return self.num_pooled or len(self.frames) * self.tokens_per_frame
 
     @property
     def num_tokens(self) -> int:

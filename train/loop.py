@@ -222,9 +222,9 @@ class Run:
         config = self._config
         factor = rate_factor(
             self.step,
+            config.optimizer,
             num_steps=self.num_steps,
-            warmup_ratio=config.optimizer.warmup_ratio,
-            rounds_down=config.optimizer.warmup_rounds_down,
+            accumulation_steps=config.accumulation_steps,
         )
         rates = set_learning_rates(self._optimizer, factor)
         first = self.step * config.accumulation_steps

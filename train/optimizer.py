@@ -41,9 +41,10 @@ def new_optimizer(model: TrainedModel, config: OptimizerConfig) -> torch.optim.A
     """Return AdamW at the peak rates, which each group also keeps as `initial_lr`."""
     peaks = _peaks(config)
     groups = [
-        {"params": parameters, "lr": peaks[name], "initial_lr": peaks[name], "name": name}
+        {"params": some, "lr": peaks[name], "initial_lr": peaks[name], "name": name, **decay}
         for name, parameters in parameter_groups(model, config).items()
-        if parameters
+        for some, decay in _by_decay(parameters, config)
+        if some
     ]
     return torch.optim.AdamW(
         groups,
@@ -55,7 +56,7 @@ def new_optimizer(model: TrainedModel, config: OptimizerConfig) -> torch.optim.A
 
 
 def rate_factor(
-    step: int, *, num_steps: int, warmup_ratio: float, rounds_down: bool = False
+    step: int, config: OptimizerConfig, *, num_steps: int, accumulation_steps: int = 1
 ) -> float:
     """Return the learning rate of a step, counted from 0, relative to its peak.
 
@@ -63,9 +64,25 @@ def rate_factor(
     to 0, which it would have one step after the last. Steps of the warm-up are rounded up, or down;
     then the first has the rate 0 even where there is none, as Grounded-VideoLLM's.
 
-    Source: transformers' `get_cosine_schedule_with_warmup`.
+    With a `min_learning_rate` it is that of the step's last pass, by the course that VTG-LLM has.
+
+    Source: transformers' `get_cosine_schedule_with_warmup`; gyxxyg/VTG-LLM ce13f3e,
+    `vtgllm/common/optims.py::LinearWarmupCosineLRScheduler`.
     """
-    num_warmup = (math.floor if rounds_down else math.ceil)(num_steps * warmup_ratio)
+    peak, start, least = (
+        config.learning_rate,
+        config.warmup_learning_rate,
+        config.min_learning_rate,
+    )
+    if start is not None and least is not None:
+        last_pass, num_passes = (step + 1) * accumulation_steps - 1, num_steps * accumulation_steps
+        num_warmup = math.floor(num_passes * config.warmup_ratio)
+        if last_pass < num_warmup:
+            return (start + (peak - start) * last_pass / num_warmup) / peak
+        cosine = 0.5 * (1.0 + math.cos(math.pi * last_pass / num_passes))
+        return (least + (peak - least) * cosine) / peak
+    rounds_down = config.warmup_rounds_down
+    num_warmup = (math.floor if rounds_down else math.ceil)(num_steps * config.warmup_ratio)
     if rounds_down and step == 0:
         return 0.0
     if step < num_warmup:
@@ -91,6 +108,16 @@ def _peaks(config: OptimizerConfig) -> dict[str, float]:
         SPATIAL: config.spatial_learning_rate,
     }
     return {name: rate for name, rate in peaks.items() if rate is not None}
+
+
+def _by_decay(
+    parameters: list[nn.Parameter], config: OptimizerConfig
+) -> list[tuple[list[nn.Parameter], dict[str, float]]]:
+    """Part vectors, which do not decay, from the rest; nothing where nothing does."""
+    if not config.weight_decay:
+        return [(parameters, {})]
+    rest = [one for one in parameters if one.ndim > 1]
+    return [(rest, {}), ([one for one in parameters if one.ndim < 2], {"weight_decay": 0.0})]
 
 
 def _is_in(group: str, name: str, model: TrainedModel, config: OptimizerConfig) -> bool:

@@ -147,6 +147,8 @@ class ParallelModel:
             policy = MixedPrecisionPolicy()
             if bf16:
                 policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+            for module in trunk.float32_parts():
+                fully_shard(module, mesh=mesh)
             for module in (*trunk.decoder.layers, trunk):
                 fully_shard(module, mesh=mesh, mp_policy=policy)
         else:

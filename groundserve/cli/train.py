@@ -29,6 +29,7 @@ STAGES: dict[Stage, str] = {
     "grounded-videollm-pretrain": "Grounded-VideoLLM 1: both projectors learn to caption.",
     "grounded-videollm-grounded": "Grounded-VideoLLM 2: the decoder learns to tell times.",
     "grounded-videollm-sft": "Grounded-VideoLLM 3: it goes on, on questions of every kind.",
+    "vtgllm-instruct": "VTG-LLM: all but EVA and Llama's layers learn to tell times.",
 }
 """VideoITG's four, then those of other families, each named after its own."""
 EXIT_NOT_USABLE = 2

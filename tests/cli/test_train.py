@@ -115,7 +115,7 @@ def test_train_refuses_a_run_in_the_way(finished):
         (
             ["check"],
             "run.toml",
-            "grounded-videollm-sft, got None; write it into the file, or name",
+            "vtgllm-instruct, got None; write it into the file, or name",
         ),
         (
             ["check", "grounding", "--samples", "0"],

@@ -54,11 +54,15 @@ THOROUGH = (
     "tests/train/test_text_recipe.py",
     "tests/train/test_validation.py",
     "tests/unit/batch/test_crashes.py",
-    # Of what two families share one is in the first tier.
+    # Of what families share one is in the first tier.
     "tests/unit/train/families/test_recorded_steps.py::test_mistakes",
+    "tests/unit/train/families/test_recorded_steps.py::test_other_new_rows",
     "tests/unit/train/families/test_recorded_steps.py::test_steps_are_the_references[grounded",
+    "tests/unit/train/families/test_recorded_steps.py::test_steps_are_the_references[vtgllm",
     "tests/unit/train/families/test_recorded_steps.py::test_files_are_the_references[grounded",
+    "tests/unit/train/families/test_recorded_steps.py::test_files_are_the_references[vtgllm",
     "tests/unit/train/test_loop.py::test_resumed_run_equals_an_uninterrupted_one[grounded-",
+    "tests/unit/train/test_loop.py::test_resumed_run_equals_an_uninterrupted_one[vtgllm-",
     "tests/unit/train/test_loop.py::test_resumed_run_equals_an_uninterrupted_one[vtimellm-1",
     "tests/unit/train/test_loop.py::test_resumed_run_equals_an_uninterrupted_one[vtimellm-3",
     "tests/unit/train/test_unreadable.py",

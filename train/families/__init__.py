@@ -19,6 +19,7 @@ _MODULES = {
 _MODULES_BY_STAGE = {
     "vtimellm": "train.families.vtimellm",
     "grounded-videollm": "train.families.grounded_videollm",
+    "vtgllm": "train.families.vtgllm",
 }
 """The same of families that answer in text, by what the names of their stages begin with: all of
 them may start from the same decoder."""

@@ -104,6 +104,10 @@ class TrainedModel(nn.Module):
     auxiliary: nn.Linear | None
     """Tells from each frame's states what it shows; None without that loss."""
 
+    def float32_parts(self) -> Sequence[nn.Module]:
+        """Return what is not computed in bfloat16 whatever the run's precision."""
+        return ()
+
     @abstractmethod
     def forward(self, examples: Sequence[Example], features: Sequence[Tensor]) -> Losses:
         """Compute the loss of a batch of any T, P and number of texts, encoded by `Initial`."""

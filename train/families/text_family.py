@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -30,6 +31,10 @@ class TextSource(ABC):
 
     decoder_config: Any
     """Of transformers, with the rows that this stage's tables have."""
+    num_pooled: int | None = None
+    """Visual tokens of any video, where they are pooled."""
+    adapts_mlp = True
+    """Whether there are adapters beside those of attention."""
 
     @abstractmethod
     def samples(self, config: StageConfig) -> TextSamples:
@@ -64,7 +69,7 @@ class TextSource(ABC):
     ) -> SampleFlops:
         """Return what one sequence costs in training; projectors, below a percent, are left out."""
         cost = self.sample_cost(config)
-        num_tokens = num_frames * tokens_per_frame + num_text_tokens
+        num_tokens = (self.num_pooled or num_frames * tokens_per_frame) + num_text_tokens
         head = 2 * num_targets * self.decoder_config.hidden_size * self.decoder_config.vocab_size
         return SampleFlops(
             tower=num_frames * cost.frame,
@@ -76,7 +81,7 @@ class TextSource(ABC):
         width, inner = decoder.hidden_size, decoder.intermediate_size
         key_width = width * decoder.num_key_value_heads // decoder.num_attention_heads
         # Q and the output, K and V; gate, up and down: both sides of each layer.
-        sides = 4 * width + 2 * (width + key_width) + 3 * (width + inner)
+        sides = 4 * width + 2 * (width + key_width) + 3 * (width + inner) * self.adapts_mlp
         return int(decoder.num_hidden_layers * rank * sides)
 
 
@@ -156,6 +161,22 @@ class TextInitial(ABC):
         streams = [torch.from_numpy(one) for one in (example.frames, *example.more_streams)]
         chunks = zip(*(torch.split(one, self.max_encoded_units) for one in streams), strict=True)
         return torch.cat([self.vision(*(one.to(like.device) for one in chunk)) for chunk in chunks])
+
+
+def check_adapter(config: StageConfig, *, rank: int, alpha: float) -> None:
+    """Refuse an adapter other than the one that a file can hold which does not say its sizes."""
+    adapter = config.adapter
+    if adapter is None or (adapter.rank, adapter.alpha) != (rank, alpha):
+        got = f"{adapter.rank} and {adapter.alpha:g}" if adapter else "none"
+        raise InvalidRequestError(
+            f"adapter must have rank {rank} and alpha {alpha:g}: the files that it is written to "
+            f"do not say them, got {got}"
+        )
+
+
+def write_stage(directory: Path, config: StageConfig) -> None:
+    """Write by what `train` knows a checkpoint that it wrote."""
+    (directory / "config.json").write_text(json.dumps({"stage": config.stage}) + "\n", "utf-8")
 
 
 def link_file(source: Path, place: Path) -> None:

@@ -6,7 +6,8 @@ Shape letters: B sequences, S positions of the longest, N visual tokens of one, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -77,13 +78,34 @@ class TextModel(TrainedModel):
         return {}
 
 
-def add_adapters(model: nn.Module, adapter: AdapterConfig) -> None:
-    """Put an `AdaptedLinear` in the place of each linear layer of a model on the meta device."""
+def peft_name(parameter: str) -> str:
+    """Return the name of a parameter of the decoder in the state dict of a model of PEFT."""
+    name = parameter.replace("decoder.", "model.", 1)
+    return name.replace(f"{ADAPTER}A.", f"{ADAPTER}A.default.").replace(
+        f"{ADAPTER}B.", f"{ADAPTER}B.default."
+    )
+
+
+def add_adapters(
+    model: nn.Module, adapter: AdapterConfig, targets: Sequence[str] | None = None
+) -> None:
+    """Put an `AdaptedLinear` in the place of linear layers of a model on the meta device.
+
+    Of all, or of those whose last names are among the targets.
+    """
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear:
+            if type(layer) is nn.Linear and (targets is None or name in targets):
                 with torch.device("meta"):
                     setattr(parent, name, AdaptedLinear(layer, adapter))
+
+
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Let what is drawn inside follow from a seed alone, and what is drawn later from neither."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def new_adapters(names_and_shapes: Mapping[str, torch.Size], *, seed: int) -> dict[str, Tensor]:
@@ -92,8 +114,7 @@ def new_adapters(names_and_shapes: Mapping[str, torch.Size], *, seed: int) -> di
     Source: huggingface/peft v0.4.0, `src/peft/tuners/lora.py`.
     """
     drawn: dict[str, Tensor] = {}
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with drawing_from(seed):
         for name in sorted(names_and_shapes):
             if ADAPTER in name:
                 drawn[name] = torch.zeros(names_and_shapes[name])

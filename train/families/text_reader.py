@@ -45,6 +45,8 @@ class TextSamples(ABC):
     """U of a video."""
     tokens_per_unit: int
     """P."""
+    num_pooled: int | None = None
+    """Visual tokens of any video, where its units' are pooled."""
 
     def __init__(self, config: DataConfig) -> None:
         """Refuse what is of another family."""
@@ -58,12 +60,20 @@ class TextSamples(ABC):
         self.config = config
 
     @abstractmethod
-    def plan(self, record: Record, index: VideoIndex) -> VideoPlan:
-        """Say which frames of a record's video are seen."""
+    def plan(self, record: Record, index: VideoIndex, rng: random.Random | None) -> VideoPlan:
+        """Say which frames of a record's video are seen; `rng` is there in training alone."""
 
     @abstractmethod
     def text(self, record: Record, seen: SeenVideo | None) -> Text:
         """Tokenize a record, whose video is known where it was opened, up to `max_length` ids."""
+
+    def front_arrays(self, seen: SeenVideo) -> tuple[NDArray[np.float32], ...]:
+        """Return what the front takes beside features."""
+        return ()
+
+    def augment(self, frames: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint8]:
+        """Return the first stream's frames as training sees them."""
+        return frames
 
     def drawn_tokens_per_frame(self, num_frames: int) -> Sequence[int]:
         """Return P alone: nothing is drawn."""
@@ -90,7 +100,7 @@ class TextReader:
             return Reading(unreadable=(unreadable(number, item.path, [item.name], item.reason),))
         (record,) = item.records
         try:
-            example = self._example(record)
+            example = self._example(record, rng if is_training else None)
             (text,) = example.texts
             if text.targets is None or (text.targets < 0).all():
                 raise InvalidRequestError("no token of an answer is left to be learnt")
@@ -104,14 +114,15 @@ class TextReader:
         if isinstance(item, MalformedRecord):
             return 0, []
         num_words = sum(len(one.text.split()) for one in item.records[0].messages)
-        num_units = self._samples.num_units
-        return num_units, [num_units * self._samples.tokens_per_unit + 4 * num_words // 3]
+        samples = self._samples
+        num_visual = samples.num_pooled or samples.num_units * samples.tokens_per_unit
+        return samples.num_units, [num_visual + 4 * num_words // 3]
 
     def close(self) -> None:
         """End the processes, also amid a video, which then raises UnavailableError."""
         self._workers.close()
 
-    def _example(self, record: Record) -> Example:
+    def _example(self, record: Record, rng: random.Random | None) -> Example:
         assert record.media is not None, "each record of these families has something to see"
         path, samples = self._root / record.media.path, self._samples
         if record.media.kind == "features":
@@ -131,7 +142,7 @@ class TextReader:
         deadline = Deadline.after(READ_SECONDS)
         with VideoSource.from_path(path, limits=self._workers.limits) as source:
             with self._workers.open(source, deadline=deadline) as video:
-                plan = samples.plan(record, video.index)
+                plan = samples.plan(record, video.index, rng)
                 # Before anything is decoded, as a text may be refused.
                 text = samples.text(record, plan.seen)
                 segments = video.cut(plan.decoded_indices)
@@ -150,8 +161,10 @@ class TextReader:
             for frames, shown, stream in zip(decoded, places, samples.streams, strict=True)
         )
         return Example(
-            frames=first,
+            frames=first if rng is None else samples.augment(first, rng),
             more_streams=tuple(others),
+            front_arrays=samples.front_arrays(plan.seen),
+            num_pooled=samples.num_pooled,
             tokens_per_frame=samples.tokens_per_unit,
             texts=(text,),
         )

@@ -47,8 +47,8 @@ from groundserve.weights.tensors import filled_module, read_json, read_tensors
 _MAX_TOKENS = 3000
 """Prompt and answer together, from which on the reference drops the prompt's beginning."""
 
-# The reference's name -> ours.
-_FRONT_NAMES = {
+# Of the front: the reference's name -> ours.
+FRONT_NAMES = {
     "video_frame_position_embedding.weight": "places.weight",
     "video_time_position_embedding": "seconds.weight",
     "llama_proj.weight": "projection.weight",
@@ -107,11 +107,11 @@ class Checkpoint(OpenedLlamaCheckpoint):
                 hidden_size=self.config.hidden_size,
             )
         tensors = {
-            _FRONT_NAMES.get(name, name): tensor.to(torch.float32)
+            FRONT_NAMES.get(name, name): tensor.to(torch.float32)
             for name, tensor in self.trained.front.items()
         }
         if "places.weight" in tensors:
-            tensors["places.weight"] = _resized(tensors["places.weight"], config.max_frame_pos)
+            tensors["places.weight"] = resized(tensors["places.weight"], config.max_frame_pos)
         if "seconds.weight" in tensors:
             filled = fill_seconds(tensors["seconds.weight"], self.parts.time_fill)
             tensors["seconds.weight"] = filled
@@ -288,7 +288,7 @@ class Checkpoint(OpenedLlamaCheckpoint):
         self.trained.adapter.check(shapes)
 
 
-def _resized(table: Tensor, num_rows: int) -> Tensor:
+def resized(table: Tensor, num_rows: int) -> Tensor:
     """Return the embedding of places for more or fewer frames: each row is its nearest one's."""
     if len(table) == num_rows:
         return table

@@ -52,14 +52,16 @@ class VTGLLMConfig:
     """Whether there is an embedding of seconds."""
     special_time_token: bool = False
     """Whether times are spelled in tokens of their own."""
+    added_time_token: bool = False
+    """Whether the trained file has rows for them; training begins with one that has not."""
     qformer_text_input: bool = False
     """Whether the Q-Former reads a sentence with each frame's time."""
     time_embedding_interpolation: bool = False
     """Whether seconds that training never saw are filled, as the reference does it."""
 
     @classmethod
-    def read(cls, path: Path) -> VTGLLMConfig:
-        """Read a file."""
+    def read(cls, path: Path, *, begins: bool = False) -> VTGLLMConfig:
+        """Read a file; one that training `begins` with may add the tokens of times itself."""
         yaml = extras.yaml
         try:
             if not path.is_file():  # of a pipe or a device there is no end
@@ -76,7 +78,7 @@ class VTGLLMConfig:
             raise InvalidRequestError(
                 f"the part config {path.name}: model.arch must be {_MODEL}, got {shown(found)}"
             )
-        return cls._of(model, where=f"the part config {path.name}")
+        return cls._of(model, where=f"the part config {path.name}", begins=begins)
 
     def write(self, path: Path) -> None:
         """Write a file that `read` takes for the same."""
@@ -86,10 +88,10 @@ class VTGLLMConfig:
             "use_video_qformer": False,
             "added_time_token": self.special_time_token,
         }
-        path.write_text(extras.yaml.safe_dump({"model": {**fixed, **asdict(self)}}), "utf-8")
+        path.write_text(extras.yaml.safe_dump({"model": {**asdict(self), **fixed}}), "utf-8")
 
     @classmethod
-    def _of(cls, model: Mapping[str, Any], *, where: str) -> VTGLLMConfig:
+    def _of(cls, model: Mapping[str, Any], *, where: str, begins: bool) -> VTGLLMConfig:
         def value(name: str, default: Any) -> Any:
             """Return a value of the default's type, which is that of the reference."""
             found = model.get(name, default)
@@ -110,7 +112,7 @@ class VTGLLMConfig:
             (value("low_resource", False), "low_resource True"),
             (max_text > _MAX_TEXT, f"max_txt_len {max_text}, which scales the decoder's positions"),
             (
-                config.special_time_token and not value("added_time_token", False),
+                config.special_time_token and not config.added_time_token and not begins,
                 "special_time_token True without added_time_token, as training begins",
             ),
             (

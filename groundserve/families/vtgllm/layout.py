@@ -14,6 +14,8 @@ from groundserve.families.vtgllm.config import TIME_FILLS, TimeFill, VTGLLMConfi
 
 CONFIGS_NAME = "eval_configs"
 """Folder in which the reference has its YAML files."""
+TRAIN_CONFIGS_NAME = "train_configs"
+"""That of those for training, in folders of their own."""
 
 _BERT_NAME = "bert-base-uncased"
 BERT_PLACE = f"model/{_BERT_NAME}"
@@ -57,8 +59,11 @@ def is_layout(directory: Path) -> bool:
     return any(_is_config(path) for path in _yaml_files(directory))
 
 
-def find_parts(directory: Path, given: GivenParts) -> Parts:
-    """Find the parts that are not given; paths in the YAML are relative to the directory."""
+def find_parts(directory: Path, given: GivenParts, *, begins: bool = False) -> Parts:
+    """Find the parts that are not given; paths in the YAML are relative to the directory.
+
+    What training `begins` with has a YAML of training, or is of a checkpoint that was trained.
+    """
     search = PartSearch(
         directory,
         given,
@@ -67,9 +72,9 @@ def find_parts(directory: Path, given: GivenParts) -> Parts:
         switches={_TIME_FILL: TIME_FILLS},
         numbers=(_EVA_HEADS,),
     )
-    files = search.part("config", lambda: _find_config(search))
+    files = search.part("config", lambda: _find_config(search, begins=begins))
     # Without one all that is not given is missing, and said to be.
-    config = VTGLLMConfig.read(files[0]) if files else VTGLLMConfig()
+    config = VTGLLMConfig.read(files[0], begins=begins) if files else VTGLLMConfig()
     search.part("checkpoint", lambda: _named(directory, config.ckpt))
     search.part("eva", lambda: _named(directory, config.vit_model))
     search.part("q_former", lambda: _named(directory, config.q_former_model))
@@ -110,9 +115,12 @@ def bert_files(directory: Path) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _find_config(search: PartSearch) -> Sequence[Path]:
+def _find_config(search: PartSearch, *, begins: bool) -> Sequence[Path]:
     # Each describes another model.
-    found = [path for path in _yaml_files(search.directory) if _is_config(path)]
+    paths = _yaml_files(search.directory)
+    if begins:
+        paths = sorted((search.directory / TRAIN_CONFIGS_NAME).rglob("*.yaml")) or paths
+    found = [path for path in paths if _is_config(path)]
     return search.at_most_one("config", found)
 
 

@@ -70,6 +70,13 @@ def plan_video(
     options.check_known("num_frames", family="vtgllm")
     num_frames = _num_frames(options.num_frames, spec, limits)
     frame_indices = sample_frames(index.num_source_frames, num_frames=num_frames)
+    return plan_frames(index, frame_indices, spec, num_frames=num_frames)
+
+
+def plan_frames(
+    index: VideoIndex, frame_indices: NDArray[np.int64], spec: VTGLLMSpec, *, num_frames: int
+) -> VideoPlan:
+    """Plan for frames that were sampled, at most `num_frames` of them."""
     model_seconds = told_seconds(frame_indices, index.average_fps)
     # `rint` and Python's `round` take the same row: of a half, the even one.
     if spec.num_time_rows is not None and np.rint(model_seconds[-1]) >= spec.num_time_rows:

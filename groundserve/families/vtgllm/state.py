@@ -22,16 +22,19 @@ _INSIDE = "model"
 """Under which name the trained file and InstructBLIP's have their tensors, where beside others."""
 _TOWER = "visual_encoder."
 _Q_FORMER = "Qformer.bert."
-EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 """The decoder's tensors with a row for each token."""
 
 _DECODER = "llama_model."
-_WRAPPED = "llama_model.base_model.model."
-_RANK, _ALPHA = 32, 32
-_ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj")
+WRAPPED = "llama_model.base_model.model."
+"""Before each name of the decoder's that PEFT wraps."""
+RANK, ALPHA = 32, 32
+"""Of the adapter, which the file does not say."""
+ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj")
 _SECONDS = "video_time_position_embedding"
 _VISION = (_TOWER, "ln_vision.", "Qformer.", "query_tokens")
 _FRONT = ("llama_proj.", "sampler.", "video_frame_position_embedding.", _SECONDS)
+_OF_THE_MODEL = (*_VISION, *_FRONT, WRAPPED)
 # As older files have them, each wherever it stands in a name.
 _RENAMED = (
     ("vision_encoder", "visual_encoder"),
@@ -61,24 +64,36 @@ class TrainedState:
 
     @classmethod
     def open(cls, parts: Parts) -> TrainedState:
-        """Read the names; of tensors what is small."""
+        """Read the names; of tensors what is small.
+
+        A file without rows for the tokens of times, with which training begins, may lack anything
+        else as well, and hold what the model has not: it is Video-LLaMA's.
+        """
         where = f"the part checkpoint {parts.checkpoint.name}"
         config = parts.config
         tensors = dict(_renamed(read_torch_file(parts.checkpoint, inside=_INSIDE)))
-        left_aside = {name for name in tensors if _is_unused(name, config)}
+        begins = config.special_time_token and not config.added_time_token
+        left_aside = {
+            name
+            for name in tensors
+            if _is_unused(name, config) or (begins and not name.startswith(_OF_THE_MODEL))
+        }
         stages: dict[str, dict[str, Tensor]] = {"vision": {}, "front": {}, "decoder": {}}
         for name, tensor in tensors.items():
             if name in left_aside or _UNREAD.fullmatch(name) or not is_llama_weight(name):
                 continue
             stages[_stage(name, where)][name] = tensor
-        decoder, adapter = split_state_dict(
-            _wrapped(stages["decoder"], config),
-            name=parts.checkpoint.name,
-            prefix=_WRAPPED,
-            rank=_RANK,
-            alpha=_ALPHA,
-        )
-        for name in (EMBEDDING, _HEAD) if config.special_time_token else ():
+        decoder: dict[str, Tensor] = {}
+        adapter = Adapter(name=parts.checkpoint.name, scale=ALPHA / RANK, targets=(), pairs={})
+        if stages["decoder"] or not begins:
+            decoder, adapter = split_state_dict(
+                _wrapped(stages["decoder"], config),
+                name=parts.checkpoint.name,
+                prefix=WRAPPED,
+                rank=RANK,
+                alpha=ALPHA,
+            )
+        for name in (EMBEDDING, HEAD) if config.added_time_token else ():
             if name not in decoder:
                 raise InvalidRequestError(
                     f"{where}: {name} is missing, and what stands for the time tokens with it; "
@@ -93,7 +108,7 @@ class TrainedState:
             vision=stages["vision"],
             front=stages["front"],
             decoder=decoder,
-            adapter=replace(adapter, pairs=pairs, targets=_ADAPTED),
+            adapter=replace(adapter, pairs=pairs, targets=ADAPTED),
             left_aside=tuple(sorted(left_aside)),
         )
 
@@ -168,8 +183,8 @@ def _stage(name: str, where: str) -> str:
 def _wrapped(tensors: Mapping[str, Tensor], config: VTGLLMConfig) -> dict[str, Tensor]:
     """Return the decoder's, those with a row for each token by the names that PEFT gives them."""
     wrapped = dict(tensors)
-    for name in (EMBEDDING, _HEAD) if config.special_time_token else ():
+    for name in (EMBEDDING, HEAD) if config.special_time_token else ():
         bare = wrapped.pop(_DECODER + name, None)
         if bare is not None:  # before one that has the name
-            wrapped[_WRAPPED + name] = bare
+            wrapped[WRAPPED + name] = bare
     return wrapped

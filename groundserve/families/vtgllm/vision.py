@@ -165,13 +165,17 @@ class VisionEncoder(VisionModule):
 
         Where the Q-Former reads a sentence, it is (n, L) whole numbers of any dtype.
         """
-        tokens = self.ln_vision(self.visual_encoder(self._pixel_values(frames)))
+        tokens = self.see(frames)
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         text_ids = None if frame_text_ids is None else frame_text_ids.long()
         return cast(Tensor, self.q_former(queries, tokens, text_ids))
+
+    def see(self, frames: Tensor) -> Tensor:
+        """Return the tower's tokens of each frame, as the Q-Former reads them: (n, V, D_v)."""
+        return cast(Tensor, self.ln_vision(self.visual_encoder(self._pixel_values(frames))))
 
     def _pixel_values(self, frames: Tensor) -> Tensor:
         """Normalise, in float32: (n, S, S, 3) -> (n, 3, S, S) in the weights' dtype."""
         mean, std = (torch.tensor(one, device=frames.device).view(3, 1, 1) for one in (MEAN, STD))
         pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
-        return ((pixels - mean) / std).to(self.query_tokens.dtype)
+        return ((pixels - mean) / std).to(self.ln_vision.weight.dtype)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from tests.fixtures.training_ref.vtgllm.before import make_before
 from tests.support.reference import REPOSITORY
 from train.config import AdapterConfig, PartsConfig
 from train.families import find_family
@@ -61,6 +62,30 @@ def _grounded(stage, out):
     return replace(config, adapter=adapter, data=data, parts=parts)
 
 
+@cache
+def _vtgllm_before():
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    make_before(folder)
+    return folder
+
+
+def _vtgllm(stage, out):
+    stage, _, frozen = stage.partition(" ")
+    config = find_family(None, stage).stages[stage](
+        init=_vtgllm_before(),
+        records=FIXTURES / "training_ref" / "vtgllm" / "records.json",
+        media_root=_vtgllm_before(),
+        out=out,
+    )
+    return replace(
+        config,
+        adapter=replace(config.adapter, dropout=0.0, is_trained=not frozen),
+        data=replace(config.data, max_frames=8),
+        parts=PartsConfig(eva_heads=3),
+    )
+
+
 # Family -> config of a stage, and the rates of the recorded steps.
 _CONFIGS = {
     "vtimellm": (_vtimellm, {"learning_rate": 1e-2}),
@@ -68,12 +93,23 @@ _CONFIGS = {
         _grounded,
         {"learning_rate": 1e-3, "adapter_learning_rate": 2e-3, "warmup_ratio": 0.3},
     ),
+    "vtgllm": (
+        _vtgllm,
+        {
+            "learning_rate": 1e-2,
+            "warmup_learning_rate": 1e-4,
+            "min_learning_rate": 1e-3,
+            "warmup_ratio": 0.4,
+            "eps": 1e-8,
+        },
+    ),
 }
 _PRETRAIN = {"learning_rate": 1e-2, "spatial_learning_rate": 1e-3, "adapter_learning_rate": None}
 STAGES = (
     *(f"vtimellm-{number}" for number in (1, 2, 3)),
     "grounded-videollm-pretrain phi3.5",
     "grounded-videollm-sft llama3",
+    "vtgllm-instruct",
 )
 """Of which whole runs are made here."""
 

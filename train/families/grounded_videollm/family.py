@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -44,8 +43,14 @@ from train.families.base import StageFunction, TextTrainingFamily
 from train.families.grounded_videollm.model import PEFT, Towers, empty_model, feature_shapes
 from train.families.grounded_videollm.samples import Samples, parse
 from train.families.grounded_videollm.stages import STAGES
-from train.families.text_family import TextInitial, TextSource, link_file
-from train.families.text_model import new_adapters
+from train.families.text_family import (
+    TextInitial,
+    TextSource,
+    check_adapter,
+    link_file,
+    write_stage,
+)
+from train.families.text_model import drawing_from, new_adapters
 
 FRAMES_PER_SEGMENT = 8
 _STAGES = ("pretrain", "grounded", "sft")
@@ -73,11 +78,8 @@ class Source(TextSource):
         number = stage_number(config)
         if (config.adapter is None) != (number == 0):
             raise InvalidRequestError("adapter is what stages grounded and sft train; set it there")
-        if config.adapter and (config.adapter.rank, config.adapter.alpha) != (128, 256):
-            raise InvalidRequestError(
-                "adapter must have rank 128 and alpha 256: the files that it is written to do not "
-                f"say them, got {config.adapter.rank} and {config.adapter.alpha:g}"
-            )
+        if number:
+            check_adapter(config, rank=128, alpha=256)
         if config.vision_tower is not None:
             raise InvalidRequestError("vision_tower must be none: both towers are parts of init")
         if config.data.max_frames % FRAMES_PER_SEGMENT:
@@ -85,11 +87,9 @@ class Source(TextSource):
                 f"data.max_frames must be a multiple of {FRAMES_PER_SEGMENT}, the frames of a "
                 f"segment, got {config.data.max_frames}"
             )
-        chosen = vars(config.parts).items()
-        given = {name: [str(value)] for name, value in chosen if value is not None}
         stage_before = _STAGES[number - 1] if number else None
         # Absolute: a checkpoint is written from it at the end of the run.
-        parts = find_parts_before(config.init.absolute(), given, stage_before)
+        parts = find_parts_before(config.init.absolute(), config.parts.given, stage_before)
         before = None
         if number == 2:
             assert parts.before is not None, "found, or missing"
@@ -185,7 +185,7 @@ class Initial(TextInitial):
             places[str(Path(source.parts.base.name) / path.relative_to(source.parts.base))] = path
         for place, path in places.items():
             link_file(path, directory / place)
-        (directory / "config.json").write_text(json.dumps({"stage": source.config.stage}), "utf-8")
+        write_stage(directory, source.config)
         tensors = {
             self.model.file_name(name): state_dict[name].clone()
             for name, one in self.model.named_parameters()
@@ -290,8 +290,7 @@ def _front_tensors(source: Source) -> dict[str, Tensor]:
 
 
 def _new_linear(seed: int, width: int, out: int) -> nn.Linear:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with drawing_from(seed):
         return nn.Linear(width, out)
 
 

@@ -20,7 +20,7 @@ from groundserve.families.grounded_videollm.vision import (
 )
 from groundserve.families.rotary import RotaryTables
 from train.config import StageConfig
-from train.families.text_model import ADAPTER, TextModel, add_adapters, train_only
+from train.families.text_model import ADAPTER, TextModel, add_adapters, peft_name, train_only
 
 MAX_LEFT_OUT = 0.25
 """How often a branch of InternVideo2's last block is left out in training; of the first, never.
@@ -108,10 +108,7 @@ class Model(TextModel):
         for theirs, ours in self._names.items():
             if parameter.startswith(ours):
                 return theirs + parameter.removeprefix(ours)
-        name = parameter.replace("decoder.", "model.", 1)
-        for side in "AB":
-            name = name.replace(f"{ADAPTER}{side}.", f"{ADAPTER}{side}.default.")
-        return f"{PEFT}{name}"
+        return f"{PEFT}{peft_name(parameter)}"
 
 
 def empty_model(config: StageConfig, decoder: Any, vision: VisionConfig) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from typing import Any, cast
@@ -52,7 +53,7 @@ class Samples(TextSamples):
         self._end_id = cast(int, tokenizer.token_to_id(TEMPLATES[spec.llm].end))  # as checked
         self._writes_times = writes_times
 
-    def plan(self, record: Record, index: VideoIndex) -> VideoPlan:
+    def plan(self, record: Record, index: VideoIndex, rng: random.Random | None) -> VideoPlan:
         """Sample as serving does: the reference trains without jitter."""
         return plan_video(index, AnswerOptions(task="chat"), self._spec)
 

@@ -28,8 +28,15 @@ from groundserve.weights.tensors import fill_module, filled_module, read_json, r
 from groundserve.weights.torch_archive import read_torch_file
 from train.config import Stage, StageConfig
 from train.families.base import StageFunction, TextTrainingFamily
-from train.families.text_family import NoVision, TextInitial, TextSource, link_file
-from train.families.text_model import ADAPTER, TextModel, add_adapters, new_adapters, train_only
+from train.families.text_family import NoVision, TextInitial, TextSource, link_file, write_stage
+from train.families.text_model import (
+    ADAPTER,
+    TextModel,
+    add_adapters,
+    drawing_from,
+    new_adapters,
+    train_only,
+)
 from train.families.vtimellm.samples import Samples, parse
 from train.families.vtimellm.stages import STAGES
 
@@ -133,8 +140,7 @@ class Initial(TextInitial):
         _write_json(own / "config.json", raw)
         names = [name for name, one in self.model.named_parameters() if one.requires_grad]
         trained = {self.model.file_name(name): state_dict[name].clone() for name in names}
-        # By which `train` knows a checkpoint that it wrote.
-        _write_json(directory / "config.json", {"stage": config.stage})
+        write_stage(directory, config)
         if config.adapter is None:
             torch.save(trained, own / PROJECTOR_NAME)
             return
@@ -156,8 +162,7 @@ def open_initial(config: StageConfig, *, num_auxiliary: int) -> Initial:
         name.replace(*_DECODER, 1): tensor for name, tensor in _decoder_tensors(source).items()
     }
     if source.parts.projector is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(config.seed)
+        with drawing_from(config.seed):
             linear = nn.Linear(width, hidden_size)
         found = dict(linear.state_dict())
     else:

@@ -7,6 +7,7 @@ v1 (stages 2, 3)  <s>A chat ... USER: VIDEO "\n" When? ASSISTANT: From 00 to 17.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ class Samples(TextSamples):
         self._tokenizer = tokenizer
         self._render = plain_text if config.stage == "vtimellm-1" else conversation_text
 
-    def plan(self, record: Record, index: VideoIndex) -> VideoPlan:
+    def plan(self, record: Record, index: VideoIndex, rng: random.Random | None) -> VideoPlan:
         """Sample as serving does."""
         options = AnswerOptions(task="chat", clip_seconds=record.clip_seconds)
         return plan_video(index, options, self._spec)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from groundserve.families.vtgllm.checkpoint import _resized
+from groundserve.families.vtgllm.checkpoint import resized
 from groundserve.families.vtgllm.front import CrossSampler, SlotSampler
 from python_backend.generate.torch import TorchFront
 from tests.support.vtgllm_stages import FUNCTIONS, TENSORS, open_config
@@ -68,5 +68,5 @@ def test_in_16_bits_slots_and_seconds_keep_float32():
 @pytest.mark.parametrize("vector", FUNCTIONS["frame_table_resize"], ids=lambda v: str(v["old"]))
 def test_places_of_another_number_of_frames_are_the_nearest_ones(vector):
     table = torch.arange(vector["old"] * 2.0).reshape(-1, 2)
-    resized = _resized(table, vector["new"])
-    assert (resized[:, 0] / 2).tolist() == vector["source_row"]
+    found = resized(table, vector["new"])
+    assert (found[:, 0] / 2).tolist() == vector["source_row"]

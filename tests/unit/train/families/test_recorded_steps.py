@@ -6,6 +6,7 @@ recorded, and is the bound.
 """
 
 import json
+import random
 from dataclasses import replace
 from itertools import chain
 
@@ -15,12 +16,15 @@ import torch
 
 from groundserve.families.grounded_videollm.vision import pool_temporal
 from groundserve.families.plans import SeenVideo
+from groundserve.media.index import VideoIndex
 from groundserve.weights.torch_archive import read_torch_file
 from tests.fixtures.training_ref.digests import differences, digest, drawn
+from tests.fixtures.training_ref.vtgllm.before import VIDEOS, frame, scale_of
 from tests.unit.train.text_runs import FIXTURES, recorded_config
 from train.data import TrainingData
 from train.examples import Example
 from train.families import find_family
+from train.families.vtgllm import family as vtgllm
 from train.optimizer import new_optimizer, rate_factor, set_learning_rates
 
 RECORDED = {
@@ -28,6 +32,7 @@ RECORDED = {
     for path in sorted((FIXTURES / "training_ref").glob("*/steps.json"))
     for name, stage in json.loads(path.read_text()).items()
 }
+PLACEHOLDER_ROW = 600  # of VTG-LLM's `<ImageHere>`, drawn
 SECONDS, WIDTH = 10.0, 32
 """Length of Grounded-VideoLLM's video, and width of both of its towers."""
 # Logit, exponential, logarithm and mean, which the reference rounds to float32 in either run.
@@ -43,10 +48,22 @@ class Steps:
         self.initial = find_family(None, self.config.stage).open_initial(
             self.config, num_auxiliary=0
         )
-        self.model = self.initial.model.double().train()
+        self.model = self.initial.model
+        initial = RECORDED[stage].get("initial", ())
+        self.started = {
+            name: digest(starting_values(name, one))
+            for name, one in self.trained()
+            if name in initial
+        }
+        self.model.double().train()
+        for one in self.model.modules():
+            if isinstance(one, torch.nn.Dropout):
+                one.p = 0.0
+            if hasattr(one, "attention_dropout"):
+                one.attention_dropout = 0.0
         with torch.no_grad():
             for name, parameter in self.trained():
-                parameter.copy_(torch.from_numpy(drawn(name, parameter.shape, 0.1)))
+                parameter.copy_(torch.from_numpy(drawn(name, parameter.shape, scale_of(name))))
         self.initial.vision.double()
 
     def trained(self):
@@ -67,8 +84,12 @@ class Steps:
         with TrainingData(
             self.config.data, stage=self.config.stage, samples=samples, seed=0
         ) as data:
-            if self.config.stage.startswith("grounded-videollm"):
-                found = {i: self.without_towers(samples, data.items[i], i) for i in numbers}
+            family = self.config.stage.rpartition("-")[0]
+            if make := {
+                "grounded-videollm": self.without_towers,
+                "vtgllm": self.with_drawn_frames,
+            }.get(family):
+                found = {i: make(samples, data.items[i], i) for i in numbers}
             else:
                 readings = list(data.readings(numbers))
                 assert not [one for one in readings if one.unreadable]
@@ -100,17 +121,32 @@ class Steps:
             features=features.numpy(),
         )
 
+    def with_drawn_frames(self, samples, item, number):
+        """Return an example with frames that the recorder drew, sampled with its seed."""
+        (record,), (num_frames, fps) = item.records, VIDEOS[item.media.path]
+        index = VideoIndex(
+            average_fps=fps,
+            pts_seconds=np.arange(num_frames) / fps,
+            is_key=np.ones(num_frames, bool),
+            width=224,
+            height=224,
+            codec_name="h264",
+            container_name="mp4",
+        )
+        plan = samples.plan(record, index, random.Random(number))
+        return Example(
+            frames=np.stack([frame(number, i) for i in plan.frame_indices]),
+            tokens_per_frame=samples.tokens_per_unit,
+            texts=(samples.text(record, plan.seen),),
+            front_arrays=samples.front_arrays(plan.seen),
+        )
+
     def take(self, batches=None):
         """Yield what each step comes to, as the recorder writes it down."""
         optimizer = new_optimizer(self.model, self.config.optimizer)
         batches = batches or self.read()
         for number, examples in enumerate(batches):
-            factor = rate_factor(
-                number,
-                num_steps=len(batches),
-                warmup_ratio=self.config.optimizer.warmup_ratio,
-                rounds_down=self.config.optimizer.warmup_rounds_down,
-            )
+            factor = rate_factor(number, self.config.optimizer, num_steps=len(self.recorded))
             rates = set_learning_rates(optimizer, factor)
             optimizer.zero_grad()
             losses = self.model(examples, self.initial.encode(examples))
@@ -128,6 +164,13 @@ class Steps:
             yield step
 
 
+def starting_values(name, parameter):
+    """Return what a weight starts from, without the row of a token that is drawn."""
+    values = parameter.detach().double().numpy()
+    is_table = name.endswith(("embed_tokens.weight", "lm_head.weight"))
+    return np.delete(values, PLACEHOLDER_ROW, axis=0) if is_table else values
+
+
 def assert_as_recorded(found, recorded):
     assert found["gradients"].keys() == recorded["gradients"].keys()
     assert found["num_trained"] == recorded["num_trained"]
@@ -143,6 +186,22 @@ def test_steps_are_the_references(stage, tmp_path):
     steps = Steps(stage, tmp_path)
     for found, recorded in zip(steps.take(), steps.recorded, strict=True):
         assert_as_recorded(found, recorded)
+
+
+@pytest.mark.parametrize("stage", [name for name, one in RECORDED.items() if "initial" in one])
+def test_weights_start_as_the_references(stage, tmp_path):
+    assert Steps(stage, tmp_path).started == RECORDED[stage]["initial"]
+
+
+def test_other_new_rows_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(vtgllm, "DIGITS", "1023456789.")
+    stage = "vtgllm-instruct"
+    found, recorded = Steps(stage, tmp_path).started, RECORDED[stage]["initial"]
+    wrong = {name for name, one in recorded.items() if found[name] != one}
+    assert {name.rpartition("model.")[2] for name in wrong} == {
+        "embed_tokens.weight",
+        "lm_head.weight",
+    }
 
 
 def with_targets(examples, change):
@@ -187,7 +246,11 @@ def test_files_are_the_references(stage, tmp_path):
     """By name and shape, in the stage's own folder of a whole layout."""
     steps = Steps(stage, tmp_path)
     steps.initial.write_files(tmp_path, steps.model.float().state_dict())
-    own = (*tmp_path.glob(f"vtimellm-*-stage{stage[-1]}/*.bin"), *tmp_path.glob("ckpt/*.pth"))
+    own = (
+        *tmp_path.glob(f"vtimellm-*-stage{stage[-1]}/*.bin"),
+        *tmp_path.glob("ckpt/*.pth"),
+        *tmp_path.glob("model/vtgllm.pth"),
+    )
     found = {
         path.name: {
             name: list(one.shape) for name, one in read_torch_file(path, inside="model").items()

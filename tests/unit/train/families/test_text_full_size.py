@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from groundserve.families.grounded_videollm.vision import VisionConfig
+from groundserve.families.vtgllm.config import VTGLLMConfig
 from tests.support import published
 from tests.support.reference import REPOSITORY
 from train.families import find_family
 from train.families.grounded_videollm import model as grounded
+from train.families.vtgllm import model as vtgllm
 from train.families.vtimellm import family as vtimellm
 
 PATHS = {name: Path(name) for name in ("init", "records", "media_root", "out")}
@@ -26,6 +28,7 @@ TRAINED = {
     ("grounded-videollm-grounded", "phi3.5"): 436_010_606,
     ("grounded-videollm-sft", "phi3.5"): 436_010_606,
     ("grounded-videollm-sft", "llama3"): 1_432_352_302,
+    ("vtgllm-instruct", "llama"): 410_670_592,
 }
 
 
@@ -36,6 +39,18 @@ def full_size(stage, llm):
         width = published.VTIMELLM_CLIP.projection_dim
         model = vtimellm.empty_model(config, published.LLAMA_2, feature_width=width)
         return config, model, config.data.max_length - 1 + (1 if stage[-1] == "1" else 100), 0
+    if stage.startswith("vtgllm"):
+        decoder = copy.deepcopy(published.LLAMA_2)
+        decoder.vocab_size += 12
+        model, encoder = vtgllm.empty_model(
+            config,
+            decoder,
+            described=VTGLLMConfig(max_frame_pos=96, max_time_pos=8192),
+            eva=published.EVA,
+            q_former=published.Q_FORMER,
+        )
+        num_tower_weights = sum(one.numel() for one in encoder.visual_encoder.parameters())
+        return config, model, config.data.max_length + 255, num_tower_weights
     decoder = copy.deepcopy({"phi3.5": published.PHI_3_5, "llama3": published.LLAMA_3}[llm])
     if llm == "llama3":
         decoder.vocab_size = 128_256
@@ -59,6 +74,16 @@ def test_what_is_trained_has_the_published_size(stage, llm):
     assert trained == TRAINED[stage, llm]
 
 
+def front_bytes(stage):
+    """Return an upper bound for what the backward pass reads of VTG-LLM's Q-Former, in bf16."""
+    if not stage.startswith("vtgllm"):
+        return 0
+    size, num_read = published.Q_FORMER, published.EVA.num_positions
+    width, num_layers = size.hidden_size, size.num_hidden_layers
+    of_queries = 32 * num_layers * (16 * width + 4 * size.intermediate_size)
+    return 2 * 96 * (of_queries + num_read * num_layers // 2 * 3 * width)
+
+
 def bytes_a_gpu(stage, llm):
     """Return an upper bound for the longest samples, by what takes it."""
     config, model, num_tokens, num_tower_weights = full_size(stage, llm)
@@ -77,7 +102,7 @@ def bytes_a_gpu(stage, llm):
         # float32: weights of all, gradients and two moments of what is trained
         "sharded": (4 * total + 12 * trained) / NUM_GPUS,
         # bf16: the inputs of each layer, and in one all that its backward pass reads
-        "layers": 2 * rows * (num_layers * width + 8 * width + 4 * inner),
+        "layers": 2 * rows * (num_layers * width + 8 * width + 4 * inner) + front_bytes(stage),
         # bf16: two layers, and what is no layer's, with gradients
         "gathered": 4 * (2 * of_layers / num_layers + total - of_layers),
         # bf16, and twice float32

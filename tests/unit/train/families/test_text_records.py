@@ -1,7 +1,9 @@
 """Records of the families that answer in text: as published, and what is refused and why."""
 
 import json
+import random
 from dataclasses import replace
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -10,16 +12,18 @@ from PIL import Image
 
 from groundserve.errors import InvalidRequestError
 from tests.unit.train.runs import read_data
-from tests.unit.train.text_runs import VTIMELLM, make_config
+from tests.unit.train.text_runs import FIXTURES, VTIMELLM, make_config
 from train.data import TrainingData
 from train.families import find_family, stage_family
 from train.families.grounded_videollm.samples import write_times
 from train.families.text_reader import read_features
+from train.families.vtgllm.samples import crop, draw_crop, draw_frames
 from train.families.vtimellm.samples import step_of
 
 PARSE = {
     "vtimellm": stage_family("vtimellm-2").parse_record,
     "grounded": stage_family("grounded-videollm-sft").parse_record,
+    "vtgllm": stage_family("vtgllm-instruct").parse_record,
 }
 ASKED = {"from": "human", "value": "<video>\nWhen?"}
 ANSWER = {"from": "gpt", "value": "From <s0> to <e0>."}
@@ -79,6 +83,10 @@ def test_seconds_are_cut_to_steps():
             {"video_file": "a.mp4", "conversation": [ASKED, ANSWER, ASKED]},
             "conversation must have human and gpt in turn, and end with gpt",
         ),
+        ("vtgllm", [], "a record must be an object, got list"),
+        ("vtgllm", {"video": "a.mp4", "QA": []}, "QA must be a list of"),
+        ("vtgllm", {"QA": [{"q": "When?", "a": "Now."}]}, "video must be text, got NoneType"),
+        ("vtgllm", {"video": "a.mp4", "QA": [{"q": "When?"}]}, "a of QA must be text"),
     ],
 )
 def test_a_record_that_breaks_the_format_is_refused(family, fields, rule):
@@ -132,6 +140,57 @@ def test_what_is_decoded_gives_the_recorded_features(tmp_path):
     recorded = np.load(VTIMELLM / "features" / "portrait_57.npy")
     np.testing.assert_allclose(of_video[:, 0], recorded, atol=1e-4, rtol=0)
     assert initial.model([image, video], [of_image, of_video]).loss.isfinite()
+
+
+@pytest.mark.parametrize("num_source_frames", [1, 15, 16, 17, 41])
+def test_a_frame_is_drawn_of_each_span(num_source_frames):
+    """But for their last ones; where a span has no others any are drawn, as in the reference."""
+    drawn = [
+        draw_frames(num_source_frames, num_frames=8, rng=random.Random(seed)).tolist()
+        for seed in range(300)
+    ]
+    num_drawn = min(8, num_source_frames)
+    assert all(one == sorted(set(one)) and len(one) == num_drawn for one in drawn)
+    ends = [num_source_frames * i // num_drawn for i in range(num_drawn + 1)]
+    spans = [set(range(first, behind - 1)) for first, behind in pairwise(ends)]
+    if all(spans):
+        assert [set(place) for place in zip(*drawn, strict=True)] == spans
+    else:
+        assert set(chain(*drawn)) == set(range(num_source_frames))
+
+
+def test_a_crop_is_the_references():
+    noise = np.random.RandomState(0).randint(0, 256, (2, 24, 24, 3)).astype(np.uint8)
+    recorded = json.loads((FIXTURES / "training_ref" / "vtgllm" / "cropped.json").read_text())
+    apart = np.abs(crop(noise, 3, 5, 17, 19).astype(int) - np.array(recorded))
+    # A sum in another order may fall on the other side of a whole number; bytes wrap around.
+    assert np.isin(apart, (0, 1, 255)).all()
+    assert (apart > 0).mean() < 0.01
+
+
+def test_crops_are_drawn_within_a_frame():
+    crops = np.array([draw_crop(224, random.Random(seed)) for seed in range(2000)])
+    top, left, height, width = crops.T
+    assert crops.min() == 0
+    assert (top + height).max() == (left + width).max() == 224
+    rounding = 2 / height.min()
+    area = height * width / 224**2
+    assert (area.min(), area.max()) == pytest.approx((0.5, 1.0), abs=rounding)
+    assert 3 / 4 - rounding < (width / height).min() < (width / height).max() < 4 / 3 + rounding
+
+
+def test_what_training_draws_follows_from_the_epoch(tmp_path):
+    """Frames, their times and a crop; where nothing is trained they are those of serving."""
+    config = make_config("vtgllm-instruct", tmp_path)
+    samples = find_family(None, config.stage).open_source(config).samples(config)
+    with TrainingData(config.data, stage=config.stage, samples=samples, seed=1) as opened:
+        first, again, other = (opened.read(0, epoch=epoch).example for epoch in (0, 0, 1))
+        served = opened.read(0, is_training=False).example
+    assert np.array_equal(first.frames, again.frames)
+    assert np.array_equal(first.texts[0].ids, again.texts[0].ids)
+    assert not np.array_equal(first.frames, other.frames)
+    assert not np.array_equal(first.texts[0].ids, other.texts[0].ids)
+    assert served.num_tokens == 16 + len(served.texts[0].ids) - 1
 
 
 def test_branches_of_a_frozen_tower_are_left_out_in_training_alone(tmp_path):
