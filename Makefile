@@ -52,7 +52,7 @@ all-tests: check
 train-digits: $(STAMP)
 	$(BIN)/python -m train.families.videoitg.digits.recipe --out runs/digits
 
-# Trains a small VTimeLLM on the same videos; docs/train.md says what it reaches so far.
+# Trains the one in groundserve/checkpoints/digits-text, which answers in text.
 train-digits-text: $(STAMP)
 	$(BIN)/python -m train.families.vtimellm.digits.recipe --out runs/digits-text
 

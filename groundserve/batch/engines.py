@@ -18,7 +18,7 @@ from groundserve.limits import Limits
 from groundserve.options import Head
 from groundserve.scorer import Answerer, Scorer
 from groundserve.scoring.opener import check_answerer, check_scorer, open_answerer, open_scorer
-from groundserve.scoring.shipped import shipped_engine_dir
+from groundserve.scoring.shipped import SHIPPED_ANSWERER, SHIPPED_CHECKPOINT, shipped_engine_dir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,8 @@ class EngineSource:
                 device=self.device,  # type: ignore[arg-type]  # `check` has looked at it
             )
             return stages.manifest.identity
-        return Manifest.load(self.engines or shipped_engine_dir()).identity
+        shipped = SHIPPED_ANSWERER if self.head == "text" else SHIPPED_CHECKPOINT
+        return Manifest.load(self.engines or shipped_engine_dir(shipped)).identity
 
     def open(self, *, num_threads: int, limits: Limits) -> Scorer | Answerer:
         """Open engines in this process, or connect to the servers, to be used as a context.

@@ -116,7 +116,8 @@ def command(
 ) -> None:
     """Ask a model that answers in text about a video: when something happens, or what.
 
-    Give one of --checkpoint, --engines and --server. Times are in seconds of
+    Without --checkpoint, --engines or --server, asks the small checkpoint that
+    comes with groundserve, which knows moving digits alone. Times are in seconds of
     the whole video. docs/ask.md
 
     Example: [bold]groundserve ask talk.mp4 --query "she shows the chart" --engines engines[/bold]

@@ -80,7 +80,8 @@ def moments(
 
     Without files, draws MovingDigits test videos that no checkpoint was
     trained on, asks a model when things happen in them, and says what
-    answers without looking would reach.
+    answers without looking would reach; without --checkpoint, --engines or
+    --server it asks the small one that comes with groundserve.
 
     --predictions and --ground-truth are QVHighlights files. --annotations
     and --answers are scored by R1@m and mIoU of moments told in text; with

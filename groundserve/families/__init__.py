@@ -23,7 +23,7 @@ from groundserve.families.base import (
 from groundserve.families.parts import GivenParts
 from groundserve.options import AnswerOptions
 from groundserve.strict_json import shown
-from groundserve.weights.checkpoint_place import find_checkpoint
+from groundserve.weights.checkpoint_place import find_checkpoint, local_place
 
 _MODULES = {
     "videoitg": "groundserve.families.videoitg",
@@ -134,7 +134,7 @@ def recognise_family(place: str | Path) -> str:
     # Which says what is wrong with a config.json that cannot be read, when it opens the checkpoint.
     first = next(iter(_MODULES))
     families = [get_family(name) for name in family_names()]
-    folder = Path(os.path.expanduser(place))
+    folder = local_place(place)
     for family in families:
         # Its parts lie in folders, none of them where a config.json is looked for.
         if family.head == "text" and get_text_family(family.name).recognises(folder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,7 @@ from groundserve.families.llama import empty_llama, llama_config
 from groundserve.families.modules import VisionModule
 from groundserve.families.parts import FoundParts, GivenParts, LlamaParts, write_choices
 from groundserve.tokenizers.llama_tokenizer import END, UNKNOWN
-from groundserve.weights.checkpoint_place import read_note
+from groundserve.weights.checkpoint_place import local_place, read_note
 from groundserve.weights.lora import Adapter, merge
 from groundserve.weights.tensors import filled_module, read_json
 
@@ -44,7 +43,7 @@ class OpenedTextCheckpoint(ABC):
     @classmethod
     def open(cls, path: str | Path, *, parts: GivenParts) -> Self:
         """Open what `TextFamily.open_checkpoint` is given."""
-        return cls(Path(os.path.expanduser(path)), parts)
+        return cls(local_place(path), parts)
 
     @abstractmethod
     def empty_vision(self) -> VisionModule:

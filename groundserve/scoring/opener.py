@@ -11,13 +11,13 @@ from groundserve.client import Client
 from groundserve.engines.manifest import Manifest
 from groundserve.engines.profiles import get_profile
 from groundserve.errors import InvalidRequestError, UnavailableError
-from groundserve.families import get_text_family
+from groundserve.families import get_text_family, recognise_family
 from groundserve.families.base import Family, TextFamily
 from groundserve.limits import Limits
 from groundserve.runtime.gpu import current_gpu_arch
 from groundserve.scorer import Model
 from groundserve.scoring.checkpoint_family import checkpoint_family
-from groundserve.scoring.shipped import shipped_engine_dir
+from groundserve.scoring.shipped import SHIPPED_ANSWERER, shipped_engine_dir
 from python_backend.cache import Features
 from python_backend.pipeline import Pipeline
 
@@ -68,7 +68,16 @@ def open_model(
     )
 
 
-open_scorer = open_answerer = open_model
+open_scorer = open_model
+
+
+def open_answerer(
+    checkpoint: str | None, engines: Path | None, server: str | None, **how: Any
+) -> Model:
+    """Open a model as `open_model` does; with none of the three, the shipped one that answers."""
+    if checkpoint is None and engines is None and server is None:
+        engines = shipped_engine_dir(SHIPPED_ANSWERER)
+    return open_model(checkpoint, engines, server, **how)
 
 
 def check_scorer(
@@ -94,19 +103,17 @@ def check_answerer(
     parts: Parts | None = None,
     device: str | None = None,
 ) -> TextFamily[Any] | None:
-    """Refuse what could not answer in text, as `check_scorer` does, and where nothing is given.
+    """Refuse what could not answer in text, as `check_scorer` does.
 
-    Return the family that answers; None where a server has it.
+    Return the family that answers, of the shipped checkpoint where nothing is given; None where a
+    server has it.
     """
     found = _check(checkpoint, engines, server, family=family, parts=parts, device=device)
     if found is not None:
         check_head(found.name, found.head, called="text")
         return get_text_family(found.name)
     if server is None:
-        raise InvalidRequestError(
-            "give --checkpoint, --engines or --server of a model that answers in text; the one "
-            "that comes with groundserve scores frames: groundserve score"
-        )
+        return get_text_family(recognise_family(SHIPPED_ANSWERER))
     return None
 
 

@@ -11,6 +11,11 @@ from groundserve.errors import InvalidRequestError
 SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "digits"
 """The checkpoint that comes with groundserve; its folder's name will do to name it."""
 
+SHIPPED_ANSWERER = SHIPPED_CHECKPOINT.with_name("digits-text")
+"""The one that answers in text."""
+
+_SHIPPED = {place.name: place for place in (SHIPPED_CHECKPOINT, SHIPPED_ANSWERER)}
+
 _NOTE_NAME = "groundserve_note.txt"
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -24,13 +29,19 @@ def read_note(directory: Path) -> str | None:
     return path.read_text("utf-8", "replace").strip() if path.is_file() else None
 
 
-def find_checkpoint(name: str | Path) -> Path | None:
-    """Return the directory of a checkpoint or a vision tower; None where it is a hub id.
+def local_place(name: str | Path) -> Path:
+    """Return the path that a checkpoint's name means.
 
-    A local directory comes first, so one called `digits` is never mistaken for the shipped one.
+    A local one comes first, so one called `digits` is never mistaken for the shipped one.
     """
     # Not Path's, which raises RuntimeError where there is no such user.
-    directory = Path(os.path.expanduser(name))
+    path = Path(os.path.expanduser(name))
+    return path if path.exists() else _SHIPPED.get(str(name), path)
+
+
+def find_checkpoint(name: str | Path) -> Path | None:
+    """Return the directory of a checkpoint or a vision tower; None where it is a hub id."""
+    directory = local_place(name)
     if directory.is_dir():
         if not (directory / "config.json").exists():
             raise InvalidRequestError(
@@ -40,11 +51,9 @@ def find_checkpoint(name: str | Path) -> Path | None:
         return directory.resolve()
     if directory.exists():
         raise InvalidRequestError(f"checkpoint {name}: must be a directory or a hub id, got a file")
-    if str(name) == SHIPPED_CHECKPOINT.name:
-        return SHIPPED_CHECKPOINT
     if HUB_ID.fullmatch(str(name)):
         return None
     raise InvalidRequestError(
-        f"checkpoint {name}: no such directory, and not a hub id; the one that comes with "
-        f"groundserve is called {SHIPPED_CHECKPOINT.name}"
+        f"checkpoint {name}: no such directory, and not a hub id; those that come with "
+        f"groundserve are called {' and '.join(_SHIPPED)}"
     )

@@ -53,7 +53,6 @@ REFUSED = [
     ("m.jsonl --engines empty --checkpoint digits", "not both"),
     ("m.jsonl --server a:1 --checkpoint digits", "not both"),
     ("m.jsonl --server grpc://a:1 --server grpc://a:1", "is given twice"),
-    ("m.jsonl --task moment", "give --checkpoint, --engines or --server of a model that answers"),
     ("m.jsonl --checkpoint digits --task moment", "--task is for an engine that answers in text"),
     ("m.jsonl --raw", "--raw is for an engine that answers in text, and this one scores"),
     ("m.jsonl --task chat --server grpc://a:1 --top-k 3", "--top-k is for an engine that scores"),

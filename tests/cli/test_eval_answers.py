@@ -207,7 +207,6 @@ def test_a_checkpoint_answers_as_the_reference(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        pytest.param(["moments"], "give --checkpoint, --engines or --server", id="none"),
         pytest.param(
             ["moments", *FILES, "--predictions", "a"], "do not go with --annotations", id="both"
         ),

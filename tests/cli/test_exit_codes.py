@@ -130,7 +130,6 @@ TABLE = [
     ((*ASK, "--srt", "none/a.srt"), "--srt none/a.srt: no such folder: none"),
     ((*ASK, "--srt", "clip.mp4"), "--srt must differ from what is read, got clip.mp4 for both"),
     # ask: with what.
-    (HERE, "give --checkpoint, --engines or --server of a model that answers in text; the one "),
     ((*HERE, "--engines", "engines"), "the family videoitg scores frames: use score, not ask"),
     (
         (*HERE, "--checkpoint", "digits", "--family", "none"),

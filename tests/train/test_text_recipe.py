@@ -1,8 +1,12 @@
 """The recipe of the small checkpoint that answers in text, with a few steps of everything."""
 
+import json
+
 import pytest
+import torch
 
 from groundserve.families import open_checkpoint
+from groundserve.weights.checkpoint_place import SHIPPED_ANSWERER
 from train.families.vtimellm.digits.recipe import Recipe, run_recipe
 
 FEW = Recipe(
@@ -38,3 +42,9 @@ def test_a_part_that_is_done_is_not_done_again(run):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
     run_recipe(FEW, run.parent)
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+
+
+def test_the_shipped_one_was_made_by_these_settings():
+    told = json.loads((SHIPPED_ANSWERER / "training" / "config.json").read_text())
+    assert told.keys() == Recipe(seed=0).__dict__.keys()
+    assert torch.get_default_dtype() is torch.float32

@@ -32,7 +32,11 @@ from groundserve.gateway.store import Job, Video
 from groundserve.options import DEFAULT_NUM_FRAMES, Task
 from groundserve.url_reader import open_url
 
-_DEMO_OPTIONS = {"sampling": "infer", "sample_fps": 1.0, "top_k": 6}
+_DEMO_OPTIONS: dict[str, dict[str, Any]] = {
+    "videoitg": {"sampling": "infer", "sample_fps": 1.0, "top_k": 6},
+    "vtimellm": {},
+}
+"""Of families whose small checkpoints, which come with groundserve, know drawn videos."""
 
 
 def kind_of(family: str) -> Kind:
@@ -220,8 +224,18 @@ async def ask_page(request: Request, video: str = "") -> None:
 
 
 def _show_demo(visit: Visit) -> None:
-    if "videoitg" not in visit.desk.upstreams.families() or find_spec("sklearn") is None:
+    served = [name for name in _DEMO_OPTIONS if name in visit.desk.upstreams.families()]
+    if not served or find_spec("sklearn") is None:
         return
+    with ui.element("section").classes("panel accent stack"):
+        heading("New here?")
+        ui.label("See what an answer looks like: handwritten digits that move, and two questions.")
+        for family in served:
+            _offer_demo(visit, family)
+
+
+def _offer_demo(visit: Visit, family: str) -> None:
+    kind = kind_of(family)
 
     async def run(*_: Any) -> None:
         started.props("loading")
@@ -235,16 +249,14 @@ def _show_demo(visit: Visit) -> None:
             video = await visit.desk.spool.receive(
                 chunks(), owner, name="digits.mp4", is_temporary=False
             )
-            given = {"video_id": video.id, "queries": queries, "model": "videoitg"}
-            job = await begin(visit, "score", given | _DEMO_OPTIONS)
+            given = {"video_id": video.id, "queries": queries, "model": family}
+            job = await begin(visit, kind, given | _DEMO_OPTIONS[family])
         finally:
             started.props(remove="loading")
         ui.navigate.to(f"/results/{job.id}")
 
-    with ui.element("section").classes("panel accent"):
-        heading("New here?")
-        ui.label("See what an answer looks like: handwritten digits that move, and two questions.")
-        started = button("Try the drawn video", telling(run), icon="play_arrow", is_main=True)
+    label = "Try the drawn video" if kind == "score" else "Ask about the drawn video"
+    started = button(label, telling(run), icon="play_arrow", is_main=True)
 
 
 def _show_history(visit: Visit, panel: ui.element, past: list[dict[str, str]]) -> None:
