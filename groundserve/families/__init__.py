@@ -6,7 +6,6 @@ A family's module is imported when it is asked for.
 from __future__ import annotations
 
 import json
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any

@@ -68,9 +68,14 @@ class MomentVideo:
     """A drawn video and its questions."""
 
     path: Path
-    duration_seconds: float
+    world: World
     questions: tuple[MomentQuestion, ...]
     """One of each type that the video allows; at least one."""
+
+    @property
+    def duration_seconds(self) -> float:
+        """How long it is."""
+        return float(self.world.num_seconds)
 
 
 def write_moment_videos(
@@ -85,9 +90,7 @@ def write_moment_videos(
             continue
         path = out / f"{number:05d}.mp4"
         write_video(world, path)
-        videos.append(
-            MomentVideo(path=path, duration_seconds=float(num_seconds), questions=questions)
-        )
+        videos.append(MomentVideo(path=path, world=world, questions=questions))
     return videos
 
 
