@@ -45,7 +45,7 @@ TAUGHT_LAYER = 3
 """Behind which layer a `FrameTeacher` listens."""
 _LAYERS, _HEADS, _INTERMEDIATE = 5, 4, 384
 _ALIKE = 1.3
-_INDEX_ALONE = 0.75  # of the steps
+_INDEX_ALONE = 0.35  # of the steps
 _SCENES_EVERY_STEPS, _NUM_SCENES = 4, 8
 _SEED = 101  # of the texts, whose worlds are others than those of the videos
 

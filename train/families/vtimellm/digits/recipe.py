@@ -85,10 +85,10 @@ class Recipe:
     batch_size: int = 4
     """Videos a step."""
     vision_steps: int = 3000
-    base_steps: int = 1800
+    base_steps: int = 4000
     projector_steps: int = 120
     boundary_steps: int = 300
-    dialogue_steps: int = 1500
+    dialogue_steps: int = 6000
     base_learning_rate: float = 3e-3
     projector_learning_rate: float = 5e-3
     adapter_learning_rate: float = 3e-3
@@ -103,7 +103,6 @@ class Run:
         self.package.mkdir(parents=True, exist_ok=True)
         self.base_dir = self.package / "base"
         self.stages = {n: self.package / f"{_VARIANT}-stage{n}" for n in (1, 2, 3)}
-        torch.manual_seed(recipe.seed)
 
     def tower(self) -> VisionEncoder:
         """Train the tower, or read it."""
@@ -132,6 +131,7 @@ class Run:
         """Train the language model on texts alone, or read it."""
         self.base_dir.mkdir(exist_ok=True)
         if not (self.base_dir / "model.safetensors").is_file():
+            torch.manual_seed(self.recipe.seed)
             write_tokenizer(tokenizer_texts(NUM_SECONDS), self.base_dir)
             model, tokenizer = new_model(self.base_dir)
             teacher = FrameTeacher(WIDTH, NUM_FACTS, layer=TAUGHT_LAYER)
@@ -163,6 +163,7 @@ class Run:
     ) -> nn.Linear:
         """Align the projector with the frozen language model, or read it."""
         path = self.stages[1] / "mm_projector.bin"
+        torch.manual_seed(self.recipe.seed + 1)
         layer = nn.Linear(TOWER.projection_dim, WIDTH)
         if not path.is_file():
             model.requires_grad_(False)
@@ -186,7 +187,6 @@ class Run:
         model: LlamaForCausalLM,
         tokenize: TurnTokenizer,
         rows: Callable[[Sequence[int]], Tensor],
-        teacher: FrameTeacher,
         turns: Callable[[World, np.random.Generator], list[Turn]],
         num_steps: int,
     ) -> None:
@@ -198,6 +198,7 @@ class Run:
             return
         torch.manual_seed(self.recipe.seed + stage)
         parameters = add_adapter(model)
+        teacher = FrameTeacher(WIDTH, NUM_FACTS, layer=TAUGHT_LAYER)
         name = f"stage {stage}"
         with self._timed(name):
             optimise(
@@ -310,9 +311,8 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
         found: Tensor = projector(features[torch.as_tensor(numbers)].float())
         return found
 
-    teacher = FrameTeacher(WIDTH, NUM_FACTS, layer=TAUGHT_LAYER)
-    run.adapter(2, model, tokenize, rows, teacher, boundary_turns, recipe.boundary_steps)
-    run.adapter(3, model, tokenize, rows, teacher, dialogue_turns, recipe.dialogue_steps)
+    run.adapter(2, model, tokenize, rows, boundary_turns, recipe.boundary_steps)
+    run.adapter(3, model, tokenize, rows, dialogue_turns, recipe.dialogue_steps)
     (run.package / "groundserve_note.txt").write_text(f"{_NOTE}\n", "utf-8")
     (run.package / "training" / "config.json").write_text(
         json.dumps(asdict(recipe), indent=2) + "\n", "utf-8"

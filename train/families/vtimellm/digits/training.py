@@ -1,19 +1,19 @@
 """Training of a small decoder on videos with several turns each, which share the video's rows.
 
-Shape letters: B videos, T frames, F facts about a frame, H width of the decoder.
+Shape letters: B videos, M turns, S tokens of the longest, T frames, F facts about a frame, H width
+of the decoder, h heads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache, LlamaForCausalLM
 
 from groundserve.families.vtimellm.prompt import _BEFORE
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
@@ -24,7 +24,6 @@ _FACTS = 20.0
 """Weight of facts, of most of which a frame shows nothing."""
 _LOOKING_LAYER, _LOOKING_HEADS = 3, 2
 """Of the layer behind the one that a `FrameTeacher` listens to."""
-_ATTENTION = "turns_about_videos"
 _LONG = 64
 """Turns of more tokens than this are computed apart, so that others are not padded to them."""
 
@@ -118,19 +117,19 @@ def turn_loss(
         )
         if teacher is not None and facts is not None:
             taught = teacher.loss(seen.hidden_states[teacher.layer][:, len(prefix) :], facts)
-        videos = [(layer.keys, layer.values) for layer in seen.past_key_values.layers]
+        num_seen = len(prefix) + rows.shape[1]
         for group in _grouped(turns):
-            ids, labels = _grid(group, len(rows))
-            positions = torch.arange(ids.shape[1])[None] + len(prefix) + rows.shape[1]
+            ids = pad_sequence([turn.ids for turn in group], batch_first=True)
+            labels = pad_sequence([turn.labels for turn in group], True, padding_value=_NO_LABEL)
+            videos = torch.tensor([turn.video for turn in group])
+            layers = seen.past_key_values.layers
+            before_turns = DynamicCache([(one.keys[videos], one.values[videos]) for one in layers])
+            out = model.model(input_ids=ids, past_key_values=before_turns, output_attentions=True)
             # The state at s tells the token at s + 1.
-            is_told = labels[:, 1:] != _NO_LABEL
-            with _attending(model, videos) as looks:
-                states = model.model(
-                    input_ids=ids, position_ids=positions, use_cache=False
-                ).last_hidden_state
+            is_told, states = labels[:, 1:] != _NO_LABEL, out.last_hidden_state
             if looks_at_moments:
-                of_moment = _moments(group, len(rows), rows.shape[1])
-                taught = taught + _look_loss(looks[_LOOKING_LAYER], of_moment, is_told)
+                weights = out.attentions[_LOOKING_LAYER][..., len(prefix) : num_seen]
+                taught = taught + _look_loss(weights, _moments(group, rows.shape[1]), is_told)
             logits.append(model.lm_head(states[:, :-1][is_told]).float())
             targets.append(labels[:, 1:][is_told])
     told, wanted = torch.cat(logits), torch.cat(targets)
@@ -142,87 +141,28 @@ def _grouped(turns: Sequence[Tokens]) -> list[list[Tokens]]:
     return [group for group in groups if group]
 
 
-def _grid(turns: Sequence[Tokens], num_videos: int) -> tuple[Tensor, Tensor]:
-    """Return ids and labels (B * M, S): as many turns of each video, some of them blank."""
-    of_video = _by_video(turns, num_videos)
-    num_turns = max(map(len, of_video))
-    ids = torch.zeros(num_videos, num_turns, max(len(turn.ids) for turn in turns), dtype=torch.long)
-    labels = torch.full_like(ids, _NO_LABEL)
-    for video, own in enumerate(of_video):
-        for place, turn in enumerate(own):
-            ids[video, place, : len(turn.ids)] = turn.ids
-            labels[video, place, : len(turn.ids)] = turn.labels
-    return ids.flatten(0, 1), labels.flatten(0, 1)
-
-
-def _by_video(turns: Sequence[Tokens], num_videos: int) -> list[list[Tokens]]:
-    return [[turn for turn in turns if turn.video == video] for video in range(num_videos)]
-
-
-def _moments(turns: Sequence[Tokens], num_videos: int, num_frames: int) -> Tensor:
-    """Return bool (B * M, T), the frames of the moment that each turn tells, laid out alike."""
-    of_video = _by_video(turns, num_videos)
-    found = torch.zeros(num_videos, max(map(len, of_video)), num_frames, dtype=torch.bool)
-    for video, own in enumerate(of_video):
-        for place, turn in enumerate(own):
-            if turn.frames is not None:
-                first, last = turn.frames
-                found[video, place, first : last + 1] = True
-    return found.flatten(0, 1)
+def _moments(turns: Sequence[Tokens], num_frames: int) -> Tensor:
+    """Return bool (M, T), the frames of the moment that each turn tells."""
+    found = torch.zeros(len(turns), num_frames, dtype=torch.bool)
+    for place, turn in enumerate(turns):
+        if turn.frames is not None:
+            first, last = turn.frames
+            found[place, first : last + 1] = True
+    return found
 
 
 def _look_loss(weights: Tensor, of_moment: Tensor, is_told: Tensor) -> Tensor:
     """Return how far some heads look away from the moment that is being told.
 
     Args:
-        weights: float32 (B * M, h, S, p), of attention to the video's rows; frames come last.
-        of_moment: bool (B * M, T).
-        is_told: bool (B * M, S - 1), where a state tells a token of an answer.
+        weights: float32 (M, h, S, T), of attention to frames.
+        of_moment: bool (M, T).
+        is_told: bool (M, S - 1), where a state tells a token of an answer.
     """
-    frames = weights[:, :_LOOKING_HEADS, :-1, -of_moment.shape[1] :]
-    seen = (frames * of_moment[:, None, None]).sum(-1).mean(1)  # (B * M, S - 1)
+    frames = weights[:, :_LOOKING_HEADS, :-1]
+    seen = (frames * of_moment[:, None, None]).sum(-1).mean(1)  # (M, S - 1)
     counts = is_told & of_moment.any(-1, keepdim=True)
     return -(seen[counts] + 1e-4).log().mean() if counts.any() else seen.sum() * 0
-
-
-@contextmanager
-def _attending(
-    model: LlamaForCausalLM, videos: Sequence[tuple[Tensor, Tensor]]
-) -> Iterator[dict[int, Tensor]]:
-    """Let turns attend to their video's keys and values, (B, h, p, d) of each layer, uncopied.
-
-    What is yielded gets each layer's weights on them, float32 (B * M, h, S, p).
-    """
-    looks: dict[int, Tensor] = {}
-
-    def attend(
-        module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **how: Any
-    ) -> tuple[Tensor, None]:
-        of_video, values = videos[module.layer_idx]
-        num_videos, _, num_before, _ = of_video.shape
-        length = query.shape[2]
-        # (B * M, h, S, d) -> (B, h, M * S, d): all turns of a video in one product.
-        queries: Any = query
-        asked = queries.unflatten(0, (num_videos, -1)).transpose(1, 2).flatten(2, 3)
-        before = (asked @ of_video.mT).unflatten(2, (-1, length)).transpose(1, 2).flatten(0, 1)
-        own = query @ key.mT
-        later = torch.ones(length, length, dtype=torch.bool).triu(1)
-        scores = torch.cat([before, own.masked_fill(later, float("-inf"))], dim=-1)
-        weights = (scores.float() * how["scaling"]).softmax(dim=-1)
-        looks[module.layer_idx] = weights[..., :num_before]
-        weights = weights.to(query.dtype)
-        of_before = weights[..., :num_before].unflatten(0, (num_videos, -1)).transpose(1, 2)
-        told = (of_before.flatten(2, 3) @ values).unflatten(2, (-1, length)).transpose(1, 2)
-        told = told.flatten(0, 1) + weights[..., num_before:] @ value
-        return told.transpose(1, 2).contiguous(), None
-
-    usual = model.config._attn_implementation
-    ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, attend)
-    model.config._attn_implementation = _ATTENTION
-    try:
-        yield looks
-    finally:
-        model.config._attn_implementation = usual
 
 
 def optimise(
