@@ -1,4 +1,4 @@
-"""`groundserve demo`: build, serve, score a drawn video, draw pictures, stop.
+"""`groundserve demo`: build, serve, score a drawn video, draw pictures, stop; ask when things happen.
 
 Every step is the command a user would type; it is printed before it runs.
 """
@@ -36,9 +36,9 @@ def command(
         Path | None, typer.Option(help="A video of yours that is scored as well.")
     ] = None,
 ) -> None:
-    """Draw a video, build engines, serve them, score the video, and stop the server.
+    """Draw a video, build engines, serve them, score the video, stop the server, and ask.
 
-    The checkpoint is the small one that comes with groundserve, which knows handwritten digits.
+    The checkpoints are the small ones that come with groundserve, which know handwritten digits.
 
     Example: [bold]groundserve demo --out demo[/bold]
     """
@@ -68,7 +68,8 @@ def command(
     finally:
         server.terminate()
         server.wait(timeout=30)
-    print(f"\nserver stopped; {out}/ holds the video, the pictures, answer.json and triton.log")
+    _ask(drawn, records)
+    print(f"\n{out}/ holds the video, the pictures, answer.json and triton.log")
     print(f"{time.perf_counter() - started:.1f} s in all")
 
 
@@ -100,11 +101,17 @@ def _score(
     *,
     address: str,
 ) -> None:
-    asked = [str(record["question"]).removeprefix("<image>\n") for record in records]
-    questions = [word for question in asked for word in ("--query", question)]
     # The labels are seconds: rule A at one frame a second makes seconds and frames the same.
     sampling = ["--sampling", "infer", "--sample-fps", "1", "--top-k", "4"]
-    common = ["groundserve", "score", str(drawn), *questions, "--server", address, *sampling]
+    common = [
+        "groundserve",
+        "score",
+        str(drawn),
+        *_queries(records),
+        "--server",
+        address,
+        *sampling,
+    ]
     pictures = ["--contact-sheet", str(out / "contact_sheet.png")]
     run(*common, *pictures, "--plot", str(out / "scores.png"))
     # A second time: a command prints a table or, with --json, JSON.
@@ -114,6 +121,23 @@ def _score(
     if video is not None:
         real = ["groundserve", "score", str(video), "--query", VIDEO_QUERY, "--server", address]
         run(*real, "--top-k", "4", "--contact-sheet", str(out / "real_clip.png"))
+
+
+def _ask(drawn: Path, records: list[dict[str, object]]) -> None:
+    """Ask the model that answers in text when things happen, without a server."""
+    run("groundserve", "ask", str(drawn), *_queries(records))
+    print("the questions' own labels:")
+    for record in records:
+        seconds: list[int] = record["frame_num"]  # type: ignore[assignment]
+        print(f"  {seconds[0]} s to {seconds[-1] + 1} s  {_question(record)}")
+
+
+def _queries(records: list[dict[str, object]]) -> list[str]:
+    return [word for record in records for word in ("--query", _question(record))]
+
+
+def _question(record: dict[str, object]) -> str:
+    return str(record["question"]).removeprefix("<image>\n")
 
 
 def _show_truth(answer: str, records: list[dict[str, object]]) -> None:
