@@ -1,4 +1,4 @@
-"""`groundserve demo`: build, serve, score a drawn video, draw pictures, stop; ask when things happen.
+"""`groundserve demo`: build, serve, score a drawn video, draw pictures; ask when things happen.
 
 Every step is the command a user would type; it is printed before it runs.
 """
