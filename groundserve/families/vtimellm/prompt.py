@@ -24,7 +24,8 @@ SYSTEM = (
     "helpful, detailed, and polite answers to the user's questions."
 )
 """Before the first question, with a space behind it."""
-_BEFORE = f"{SYSTEM} USER: "
+BEFORE_VIDEO = f"{SYSTEM} USER: "
+"""What stands before the video of the first question."""
 _MOMENT = "During which frames can we see {}?"
 # Behind the newline stands a space here, as in the reference.
 _CAPTIONS = (
@@ -46,7 +47,7 @@ class VicunaTokenizer:
         """Load a `tokenizer.json` as `groundserve build` writes it."""
         self._tokenizer = tokenizer = LlamaTokenizer.from_file(path)
         self.end_ids = frozenset({tokenizer.end_id})
-        before = [tokenizer.begin_id, *tokenizer.encode(_BEFORE), VISUAL_TOKEN_ID]
+        before = [tokenizer.begin_id, *tokenizer.encode(BEFORE_VIDEO), VISUAL_TOKEN_ID]
         self._prefix_ids: NDArray[np.int64] = np.array(before, np.int64)
 
     def prompt(self, query: str, options: AnswerOptions, seen: SeenVideo) -> Prompt:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from groundserve.families.vtimellm.prompt import _BEFORE
+from groundserve.families.vtimellm.prompt import BEFORE_VIDEO
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from train.digits.world import World, make_scene
@@ -96,7 +96,7 @@ def write_base(model: LlamaForCausalLM, directory: Path) -> None:
 
 def tokenizer_texts(num_seconds: int) -> list[str]:
     """Return what the tokenizer learns its words from."""
-    texts = [_BEFORE] * 5
+    texts = [BEFORE_VIDEO] * 5
     rng = np.random.default_rng(_SEED)
     for number in range(300):
         world = draw_world("train", _SEED, number, num_seconds=num_seconds)

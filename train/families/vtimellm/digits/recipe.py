@@ -87,8 +87,8 @@ class Recipe:
     vision_steps: int = 3000
     base_steps: int = 4000
     projector_steps: int = 120
-    boundary_steps: int = 300
-    dialogue_steps: int = 6000
+    boundary_steps: int = 1500
+    dialogue_steps: int = 2500
     base_learning_rate: float = 3e-3
     projector_learning_rate: float = 5e-3
     adapter_learning_rate: float = 3e-3

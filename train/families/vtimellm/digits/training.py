@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, LlamaForCausalLM
 
-from groundserve.families.vtimellm.prompt import _BEFORE
+from groundserve.families.vtimellm.prompt import BEFORE_VIDEO
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
 from train.families.vtimellm.digits.dialogues import Turn
 
@@ -56,7 +56,7 @@ class TurnTokenizer:
     def __init__(self, tokenizer: LlamaTokenizer) -> None:
         self._tokenizer = tokenizer
         self.begin = torch.tensor([tokenizer.begin_id])
-        self.prefix = torch.tensor([tokenizer.begin_id, *tokenizer.encode(_BEFORE)])
+        self.prefix = torch.tensor([tokenizer.begin_id, *tokenizer.encode(BEFORE_VIDEO)])
 
     def __call__(self, video: int, turn: Turn) -> Tokens:
         """Tokenize a turn; what the assistant says ends with the end token."""
