@@ -22,7 +22,7 @@ and SIGTERM; `train` has 75, go on with --resume. docs/score.md"""
 _COMMANDS = {
     "demo": (
         "demo:command",
-        "Draw a video, build engines, serve them, score the video, and stop the server.",
+        "Draw a video, build engines, serve them, score the video, stop the server, and ask.",
     ),
     "score": ("score:command", "Score a video's frames for one or more questions."),
     "ask": (
