@@ -79,16 +79,16 @@ class Recipe:
     """How much of everything."""
 
     seed: int
-    vision_seed: int = 1
-    """The tower's is its own, so that runs may share one."""
+    pretrained_seed: int = 1
+    """Of the tower, the language model and the videos, which runs may share."""
     num_videos: int = 2500
     batch_size: int = 4
     """Videos a step."""
     vision_steps: int = 3000
     base_steps: int = 4000
     projector_steps: int = 120
-    boundary_steps: int = 1500
-    dialogue_steps: int = 2500
+    boundary_steps: int = 600
+    dialogue_steps: int = 2400
     base_learning_rate: float = 3e-3
     projector_learning_rate: float = 5e-3
     adapter_learning_rate: float = 3e-3
@@ -110,7 +110,7 @@ class Run:
         if not (directory / "model.safetensors").is_file():
             with self._timed("tower"):
                 training = VisionTraining(
-                    seed=self.recipe.vision_seed, num_steps=self.recipe.vision_steps
+                    seed=self.recipe.pretrained_seed, num_steps=self.recipe.vision_steps
                 )
                 write_tower(train_vision(training, on_step=self._report("tower")), directory)
         return read_tower(directory)
@@ -131,7 +131,7 @@ class Run:
         """Train the language model on texts alone, or read it."""
         self.base_dir.mkdir(exist_ok=True)
         if not (self.base_dir / "model.safetensors").is_file():
-            torch.manual_seed(self.recipe.seed)
+            torch.manual_seed(self.recipe.pretrained_seed)
             write_tokenizer(tokenizer_texts(NUM_SECONDS), self.base_dir)
             model, tokenizer = new_model(self.base_dir)
             teacher = FrameTeacher(WIDTH, NUM_FACTS, layer=TAUGHT_LAYER)
@@ -143,7 +143,7 @@ class Run:
                         model,
                         tokenizer,
                         teacher,
-                        seed=recipe.seed,
+                        seed=recipe.pretrained_seed,
                         num_steps=recipe.base_steps,
                         batch_size=recipe.batch_size,
                         num_seconds=NUM_SECONDS,
@@ -262,7 +262,7 @@ class Run:
             yield loss + taught, right
 
     def _world(self, number: int) -> World:
-        return draw_world("train", self.recipe.vision_seed, number, num_seconds=NUM_SECONDS)
+        return draw_world("train", self.recipe.pretrained_seed, number, num_seconds=NUM_SECONDS)
 
     def _report(self, name: str) -> Callable[[int, float, Tensor], None]:
         seen: list[tuple[float, float]] = []
