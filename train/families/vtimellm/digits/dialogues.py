@@ -119,6 +119,8 @@ def picture_turn(scene: World) -> Turn:
 
 
 NUM_FACTS = NUM_DIGITS * (len(MOTIONS) + 2)
+SHOWN = len(MOTIONS)
+"""Among the facts of a digit, behind its motions: that it is shown; then, that it came before."""
 
 
 def frame_facts(world: World) -> NDArray[np.float32]:
@@ -128,7 +130,7 @@ def frame_facts(world: World) -> NDArray[np.float32]:
     for place, second in enumerate(sample_seconds(world.num_seconds)):
         for event in world.shown(int(second)):
             facts[place, event.digit, MOTIONS.index(event.motion)] = 1
-            facts[place, event.digit, -2] = 1
+            facts[place, event.digit, SHOWN] = 1
             if event in before:
                 facts[place, before[event].digit, -1] = 1
     return facts.reshape(NUM_FRAMES, NUM_FACTS)

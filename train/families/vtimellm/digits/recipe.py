@@ -39,7 +39,6 @@ from train.families.vtimellm.digits.base import (
     write_base,
 )
 from train.families.vtimellm.digits.dialogues import (
-    NUM_FACTS,
     Turn,
     boundary_turns,
     dialogue_turns,
@@ -71,6 +70,7 @@ NUM_SECONDS = 48
 _VARIANT = "vtimellm-digits"
 _NOTE = "trained on moving handwritten digits; of other videos its answers say nothing"
 _REPORT_EVERY_STEPS = 25
+_MOTION_WEIGHT = 3.0  # of frames; words name motions
 _PICTURES_PER_VIDEO = 8  # a step of the first stage
 
 
@@ -86,9 +86,9 @@ class Recipe:
     """Videos a step."""
     vision_steps: int = 3000
     base_steps: int = 4000
-    projector_steps: int = 120
-    boundary_steps: int = 600
-    dialogue_steps: int = 2400
+    projector_steps: int = 1000
+    boundary_steps: int = 1500
+    dialogue_steps: int = 2500
     base_learning_rate: float = 3e-3
     projector_learning_rate: float = 5e-3
     adapter_learning_rate: float = 3e-3
@@ -134,7 +134,7 @@ class Run:
             torch.manual_seed(self.recipe.pretrained_seed)
             write_tokenizer(tokenizer_texts(NUM_SECONDS), self.base_dir)
             model, tokenizer = new_model(self.base_dir)
-            teacher = FrameTeacher(WIDTH, NUM_FACTS, layer=TAUGHT_LAYER)
+            teacher = FrameTeacher(WIDTH, layer=TAUGHT_LAYER, motion_weight=0.0)
             recipe = self.recipe
             with self._timed("base"):
                 optimise(
@@ -198,7 +198,7 @@ class Run:
             return
         torch.manual_seed(self.recipe.seed + stage)
         parameters = add_adapter(model)
-        teacher = FrameTeacher(WIDTH, NUM_FACTS, layer=TAUGHT_LAYER)
+        teacher = FrameTeacher(WIDTH, layer=TAUGHT_LAYER, motion_weight=_MOTION_WEIGHT)
         name = f"stage {stage}"
         with self._timed(name):
             optimise(

@@ -17,7 +17,8 @@ from transformers import DynamicCache, LlamaForCausalLM
 
 from groundserve.families.vtimellm.prompt import BEFORE_VIDEO
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
-from train.families.vtimellm.digits.dialogues import Turn
+from train.digits.world import MOTIONS, NUM_DIGITS
+from train.families.vtimellm.digits.dialogues import NUM_FACTS, SHOWN, Turn
 
 _NO_LABEL = -100
 _FACTS = 20.0
@@ -76,10 +77,10 @@ class FrameTeacher(nn.Module):
     decoder that starts from nothing takes very long to count frames and to see motion.
     """
 
-    def __init__(self, width: int, num_facts: int, *, layer: int) -> None:
+    def __init__(self, width: int, *, layer: int, motion_weight: float) -> None:
         super().__init__()
-        self.layer = layer
-        self.head = nn.Linear(width, 4 * 10 + num_facts)
+        self.layer, self.motion_weight = layer, motion_weight
+        self.head = nn.Linear(width, 4 * 10 + NUM_FACTS)
 
     def loss(self, states: Tensor, facts: FrameFacts) -> Tensor:
         """Return the loss of states (B, T, H)."""
@@ -88,7 +89,12 @@ class FrameTeacher(nn.Module):
         own = torch.arange(states.shape[1]).expand(len(states), -1)
         numbers = [own // 10, own % 10, facts.begun // 10, facts.begun % 10]
         wrong = F.cross_entropy(digits.flatten(0, 2), torch.stack(numbers, dim=-1).flatten())
-        return 4 * wrong + _FACTS * F.binary_cross_entropy_with_logits(told, facts.shown)
+        loss = 4 * wrong + _FACTS * F.binary_cross_entropy_with_logits(told, facts.shown)
+        # How each digit that is shown moves, which single frames do not say, is learnt last.
+        told, true = (one.unflatten(-1, (NUM_DIGITS, -1)) for one in (told, facts.shown))
+        is_shown, num = true[..., SHOWN] > 0, len(MOTIONS)
+        moves = F.cross_entropy(told[is_shown][:, :num], true[is_shown][:, :num].argmax(-1))
+        return loss + self.motion_weight * moves
 
 
 def turn_loss(
