@@ -9,7 +9,7 @@ from tests.cli.command import run_cli
 from train.digits.moments import write_moment_videos
 
 # Below the card's figure by more than ten videos can vary.
-MIN_R1 = 0.35
+MIN_R1 = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def test_ask_without_a_checkpoint_answers_and_says_what_it_knows(video):
     finished = run_cli("ask", video.path, "--query", question.text, "--json")
     assert finished.code == 0, finished.stderr
     assert "handwritten digits" in finished.stderr
-    (answer,) = json.loads(finished.stdout)["queries"]
+    (answer,) = json.loads(finished.stdout)["answers"]
     (moment,) = answer["moments"]
-    assert 0 <= moment["start_seconds"] < moment["end_seconds"] <= video.duration_seconds
+    assert 0 <= moment["start"] < moment["end"] <= video.duration_seconds
 
 
 def test_the_package_says_what_it_knows_and_how_it_was_made():
