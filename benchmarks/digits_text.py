@@ -34,9 +34,9 @@ _TOKENS = 1024  # the longest captions have some 400
 
 def moments(checkpoint: Path, *, seed: int, num_videos: int) -> dict[str, Any]:
     """Return what `eval moments` prints."""
-    command = [sys.executable, "-m", "groundserve", "eval", "moments", "--json"]
-    command += ["--checkpoint", checkpoint, "--seed", seed, "--num-videos", num_videos]
-    told: dict[str, Any] = json.loads(subprocess.check_output(list(map(str, command))))
+    given = ("--checkpoint", checkpoint, "--seed", seed, "--num-videos", num_videos)
+    command = [sys.executable, "-m", "groundserve", "eval", "moments", "--json", *map(str, given)]
+    told: dict[str, Any] = json.loads(subprocess.check_output(command))
     return told
 
 
