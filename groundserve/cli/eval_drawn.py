@@ -40,7 +40,10 @@ def ask_drawn(model: AskedModel, *, num_videos: int, seed: int, as_json: bool) -
         )
     require_own("train")
     options = model.open_options("moment")
-    with progress("drawing") as step, TemporaryDirectory(prefix="groundserve-eval-") as scratch:
+    with (
+        progress(f"drawing {num_videos} videos") as step,
+        TemporaryDirectory(prefix="groundserve-eval-") as scratch,
+    ):
         from train.digits.moments import training_windows, write_moment_videos
 
         videos = write_moment_videos(Path(scratch), split="test", seed=seed, num_videos=num_videos)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import groundserve
 from groundserve import extras
-from groundserve.errors import MissingExtraError
+from groundserve.errors import InvalidRequestError, MissingExtraError
 from groundserve.weights.checkpoint_place import SHIPPED_ANSWERER as SHIPPED_ANSWERER
 from groundserve.weights.checkpoint_place import SHIPPED_CHECKPOINT as SHIPPED_CHECKPOINT
 
@@ -16,9 +16,12 @@ def shipped_engine_dir(checkpoint: Path = SHIPPED_CHECKPOINT) -> Path:
     """Return the `cpu` engine directory of a shipped checkpoint, building it at first use.
 
     It lies under `$XDG_CACHE_HOME/groundserve` (default `~/.cache/groundserve`).
+
+    Raises:
+        InvalidRequestError: The cache cannot be written, for want of rights or of room.
+        MissingExtraError: Nothing is built there yet, and what builds is not installed.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groundserve"
-    base.mkdir(parents=True, exist_ok=True)
     out = base / f"{checkpoint.name}-cpu-{groundserve.__version__}"
     try:
         builder = extras.load("engine_build", "build")
@@ -26,5 +29,12 @@ def shipped_engine_dir(checkpoint: Path = SHIPPED_CHECKPOINT) -> Path:
         if (out / "manifest.json").is_file():
             return out
         raise
-    builder.build(checkpoint, out, profile="cpu")
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        builder.build(checkpoint, out, profile="cpu")
+    except OSError as error:
+        raise InvalidRequestError(
+            f"the engines of {checkpoint.name} cannot be written to the cache {base}: "
+            f"{error.strerror or error}; name a folder with room by XDG_CACHE_HOME"
+        ) from error
     return out

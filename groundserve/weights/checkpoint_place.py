@@ -44,9 +44,10 @@ def find_checkpoint(name: str | Path) -> Path | None:
     directory = local_place(name)
     if directory.is_dir():
         if not (directory / "config.json").exists():
+            hides = f"; it hides the {name} of groundserve: rename it" if name in _SHIPPED else ""
             raise InvalidRequestError(
-                f"checkpoint {name}: config.json is missing; give the directory that holds it and "
-                "the .safetensors files"
+                f"checkpoint {name}: config.json is missing; give the "
+                f"directory that holds it and the .safetensors files{hides}"
             )
         return directory.resolve()
     if directory.exists():

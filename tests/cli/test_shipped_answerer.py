@@ -40,6 +40,25 @@ def test_ask_without_a_checkpoint_answers_and_says_what_it_knows(video):
     assert 0 <= moment["start"] < moment["end"] <= video.duration_seconds
 
 
+def test_a_cache_that_cannot_be_written_is_named(video, tmp_path, monkeypatch):
+    (tmp_path / "groundserve").write_text("in its place")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    finished = run_cli("ask", video.path, "--query", "a seven")
+    assert finished.code == 2
+    (line,) = [one for one in finished.stderr.splitlines() if "error:" in one]
+    assert f"the cache {tmp_path / 'groundserve'}: File exists" in line
+    assert "XDG_CACHE_HOME" in line
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-text"])
+def test_a_folder_that_hides_a_shipped_checkpoint_is_named(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    finished = run_cli("build", "--checkpoint", name, "--out", tmp_path / "engines")
+    assert finished.code == 2
+    assert f"it hides the {name} of groundserve: rename it" in finished.stderr
+
+
 def test_the_package_says_what_it_knows_and_how_it_was_made():
     assert (SHIPPED_ANSWERER / "README.md").is_file()
     size = sum(path.stat().st_size for path in SHIPPED_ANSWERER.rglob("*") if path.is_file())

@@ -8,6 +8,7 @@ v1 (stages 2, 3)  <s>A chat ... USER: VIDEO "\n" When? ASSISTANT: From 00 to 17.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from train.families.text_reader import TextSamples, cut_off
 
 _ANSWER = " ASSISTANT: "
 _LAST_STEP = 99
+_TIME = re.compile(r"<[se]\d+>")
 
 
 class Samples(TextSamples):
@@ -172,11 +174,15 @@ def _times(meta: Any) -> dict[str, str]:
     fields = meta if isinstance(meta, Mapping) else {}
     duration: Any = fields.get("duration")
     tokens = fields.get("token")
-    if not isinstance(tokens, Mapping) or not all(map(is_finite_number, tokens.values())):
-        raise InvalidRequestError('meta.token must be {"<s0>": seconds, ...}')
+    if not isinstance(tokens, Mapping) or not all(map(_is_time, tokens.values())):
+        raise InvalidRequestError('meta.token must be {"<s0>": seconds, ...}, none below 0')
     if not is_finite_number(duration) or not duration > 0:
         raise InvalidRequestError(f"meta.duration must be seconds above 0, got {duration!r}")
     return {name: step_of(seconds, duration) for name, seconds in tokens.items()}
+
+
+def _is_time(value: Any) -> bool:
+    return is_finite_number(value) and value >= 0
 
 
 def _clip(meta: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -191,4 +197,8 @@ def _clip(meta: Mapping[str, Any]) -> tuple[float, float] | None:
 def _write(text: str, times: Mapping[str, str]) -> str:
     for name, step in times.items():
         text = text.replace(name, step)
+    if left := _TIME.search(text):
+        raise InvalidRequestError(
+            f"meta.token must have the seconds of {left[0]}, as the text has it"
+        )
     return text

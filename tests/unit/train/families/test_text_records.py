@@ -27,6 +27,7 @@ PARSE = {
 }
 ASKED = {"from": "human", "value": "<video>\nWhen?"}
 ANSWER = {"from": "gpt", "value": "From <s0> to <e0>."}
+TIMELESS = {"from": "gpt", "value": "A cat."}
 META = {"duration": 50, "token": {"<s0>": 0, "<e0>": 49.9}, "split": [10, 60]}
 
 
@@ -36,7 +37,7 @@ def test_times_are_written_and_a_clip_is_kept():
     assert record.messages[1].text == "From 00 to 99."
     assert record.clip_seconds == (10.0, 60.0)
     assert (record.media.kind, record.media.path) == ("features", "a.npy")
-    image = PARSE["vtimellm"]({"image": "c.jpg", "conversations": [ASKED, ANSWER]}, name="a")
+    image = PARSE["vtimellm"]({"image": "c.jpg", "conversations": [ASKED, TIMELESS]}, name="a")
     assert (image.media.kind, image.media.path) == ("image", "c.jpg")
     decoded = PARSE["vtimellm"]({**fields, "video": "b.mp4"}, name="a")
     assert (decoded.media.kind, decoded.media.path) == ("video", "b.mp4")
@@ -56,10 +57,10 @@ def test_seconds_are_cut_to_steps():
     [
         ("vtimellm", [], "a record must be an object, got list"),
         ("vtimellm", {"id": "a"}, "conversations must be a list of at least two messages"),
-        ("vtimellm", {"conversations": [ASKED, ANSWER]}, "id is missing"),
+        ("vtimellm", {"conversations": [ASKED, TIMELESS]}, "id is missing"),
         (
             "vtimellm",
-            {"id": "../a", "conversations": [ASKED, ANSWER]},
+            {"id": "../a", "conversations": [ASKED, TIMELESS]},
             "id must be a path below the media root",
         ),
         (
@@ -76,6 +77,21 @@ def test_seconds_are_cut_to_steps():
             "vtimellm",
             {"id": "a", "conversations": [ASKED, ANSWER], "meta": {**META, "split": [1]}},
             "meta.split must be",
+        ),
+        (
+            "vtimellm",
+            {"id": "a", "conversations": [ASKED, ANSWER], "meta": {**META, "token": {"<s0>": -4}}},
+            "none below 0",
+        ),
+        (
+            "vtimellm",
+            {"id": "a", "conversations": [ASKED, ANSWER], "meta": {**META, "token": {"<s0>": 1}}},
+            "meta.token must have the seconds of <e0>",
+        ),
+        (
+            "vtimellm",
+            {"id": "a", "conversations": [ASKED, ANSWER]},
+            "meta.token must have the seconds of <s0>",
         ),
         ("grounded", {"conversation": [ASKED, ANSWER]}, "video_file must be text, got NoneType"),
         (
@@ -100,7 +116,7 @@ def test_what_cannot_be_used_is_named_and_counted(tmp_path):
         {"id": "image_0", "conversations": [ASKED, {"from": "gpt", "value": text}]}
         for text in ("A cat.", "A </s> cat.", "A cat ASSISTANT: no.", "")
     ]
-    records += [{"id": "b", "conversations": [ASKED, ANSWER]}, {"id": "c"}]
+    records += [{"id": "b", "conversations": [ASKED, TIMELESS]}, {"id": "c"}]
     (tmp_path / "records.json").write_text(json.dumps(records))
     np.save(tmp_path / "image_0.npy", np.load(VTIMELLM / "features" / "image_0.npy"))
     (tmp_path / "b.npy").write_bytes(b"no array")
@@ -125,8 +141,8 @@ def test_what_is_decoded_gives_the_recorded_features(tmp_path):
     Image.new("RGB", (40, 20), (200, 10, 10)).save(tmp_path / "a.png")
     (tmp_path / "b.mp4").symlink_to(video)
     records = [
-        {"image": "a.png", "conversations": [ASKED, ANSWER]},
-        {"id": "b", "video": "b.mp4", "conversations": [ASKED, ANSWER]},
+        {"image": "a.png", "conversations": [ASKED, TIMELESS]},
+        {"id": "b", "video": "b.mp4", "conversations": [ASKED, TIMELESS]},
     ]
     (tmp_path / "records.json").write_text(json.dumps(records))
     config = make_config("vtimellm-2", tmp_path / "out")
