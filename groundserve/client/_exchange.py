@@ -29,6 +29,8 @@ _MAX_WAIT_SECONDS = 8.0
 """Between two tries."""
 _WAKE_SECONDS = 0.5
 """How long a wait may go on after its client was closed."""
+_LET_GO_SECONDS = 0.2
+"""What gRPC has to let go of a lost connection: a call made at once may be put on it again."""
 _MAX_WAY_BACK_SECONDS = 1.0
 _WAY_BACK_SHARE = 0.1
 """Part of the time that is left, for an answer in text: when its time is up it is sent as it is."""
@@ -111,6 +113,7 @@ class Exchange(Generic[Result]):
             if self._has_told or not self.connection.broke(error):
                 raise
             broke = error
+        self._wait(_LET_GO_SECONDS)
         try:
             return self._call(tensors)
         except UnavailableError:
