@@ -71,10 +71,10 @@ def test_an_answer_in_text_has_time_left_to_come_back():
         assert least <= named["seconds"] - named["server_seconds"] <= 1
 
 
-def test_call_whose_connection_broke_is_made_once_more_at_once(waits):
+def test_call_whose_connection_broke_is_made_once_more(waits):
     script = Script(BROKE)
     assert script.ask() == {}
-    assert waits == []
+    assert waits == [0.2], "gRPC may still hold the lost connection"
     first, second = (named["seconds"] for named in script.calls)
     assert second <= first  # of one deadline
 
