@@ -20,24 +20,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from groundserve.families.vtimellm.prompt import BEFORE_VIDEO
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
+from train.digits.answers.training import FrameTeacher, TurnTokenizer, turn_loss
+from train.digits.answers.turns import Turn, draw_world, facts_of
 from train.digits.world import World, make_scene
 from train.families.vtimellm.digits.dialogues import (
-    Turn,
+    SECONDS,
     boundary_turns,
     dialogue_turns,
     diary,
-    frame_facts,
     index_turns,
-    latest_beginnings,
     picture_turn,
     scene_words,
-)
-from train.families.vtimellm.digits.features import draw_world
-from train.families.vtimellm.digits.training import (
-    FrameFacts,
-    FrameTeacher,
-    TurnTokenizer,
-    turn_loss,
 )
 
 WIDTH = 128
@@ -94,12 +87,12 @@ def write_base(model: LlamaForCausalLM, directory: Path) -> None:
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
 
-def tokenizer_texts(num_seconds: int) -> list[str]:
+def tokenizer_texts() -> list[str]:
     """Return what the tokenizer learns its words from."""
     texts = [BEFORE_VIDEO] * 5
     rng = np.random.default_rng(_SEED)
     for number in range(300):
-        world = draw_world("train", _SEED, number, num_seconds=num_seconds)
+        world = draw_world("train", _SEED, number)
         turns = boundary_turns(world, rng) + dialogue_turns(world, rng)
         turns.append(picture_turn(make_scene(rng, split="train")))
         texts += [f"{turn.given} {turn.said}" for turn in turns]
@@ -116,10 +109,9 @@ def base_losses(
     seed: int,
     num_steps: int,
     batch_size: int,
-    num_seconds: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the loss of each step, and the share of tokens told right."""
-    tokenize, embed = TurnTokenizer(tokenizer), model.get_input_embeddings()
+    tokenize, embed = TurnTokenizer(tokenizer, BEFORE_VIDEO), model.get_input_embeddings()
 
     def bags(words: Sequence[Sequence[str]]) -> Tensor:
         """Return the mean embedding of the words of each."""
@@ -130,9 +122,7 @@ def base_losses(
     for step in range(num_steps):
         rng = np.random.default_rng([seed, _SEED, step])
         numbers = range(step * batch_size, (step + 1) * batch_size)
-        worlds = [
-            draw_world("train", _SEED + seed, number, num_seconds=num_seconds) for number in numbers
-        ]
+        worlds = [draw_world("train", _SEED + seed, number) for number in numbers]
         turns = [
             tokenize(place, turn)
             for place, world in enumerate(worlds)
@@ -145,7 +135,7 @@ def base_losses(
             rows.unflatten(0, (batch_size, -1)),
             turns,
             teacher=teacher,
-            facts=facts_of(worlds),
+            facts=facts_of(worlds, SECONDS),
             looks_at_moments=True,
         )
         if step % _SCENES_EVERY_STEPS == 0:  # often enough for sentences as short as these
@@ -154,13 +144,6 @@ def base_losses(
             captions = [tokenize(place, picture_turn(scene)) for place, scene in enumerate(scenes)]
             loss = loss + turn_loss(model, tokenize.begin, pictures, captions)[0]
         yield loss + taught, right
-
-
-def facts_of(worlds: Sequence[World]) -> FrameFacts:
-    """Return what is true of each frame of videos."""
-    shown = np.stack([frame_facts(world) for world in worlds])
-    begun = np.stack([latest_beginnings(world) for world in worlds])
-    return FrameFacts(torch.from_numpy(shown), torch.from_numpy(begun))
 
 
 def _text_turns(world: World, rng: np.random.Generator, progress: float) -> list[Turn]:

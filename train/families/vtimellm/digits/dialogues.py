@@ -1,7 +1,4 @@
-"""What is said about MovingDigits: diaries for the language model, then each stage's turns.
-
-A turn is the text behind the video that is given, and the text that the model goes on with.
-"""
+"""What is said about MovingDigits: diaries for the language model, then each stage's turns."""
 
 from __future__ import annotations
 
@@ -10,34 +7,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundserve.families.vtimellm.prompt import word_question
 from groundserve.options import AnswerOptions
-from train.digits.moments import (
-    MOMENT_TYPES,
-    ask_moment,
-    event_window,
-    event_words,
-    hundredths,
-)
+from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments
+from train.digits.moments import MOMENT_TYPES, event_window, event_words, hundredths
 from train.digits.questions import NAMES, QuestionType, describe_scene
-from train.digits.world import MOTIONS, NUM_DIGITS, World
+from train.digits.world import World
 
+SECONDS = tuple(int(place) / 2 for place in np.linspace(0, NUM_SECONDS * 2 - 1, 100))
+"""When each of the 100 frames that the family samples is shown, at `VIDEO_FPS`."""
 
-class Turn(NamedTuple):
-    """Words about a video, and what the model goes on with."""
-
-    given: str
-    said: str
-    frames: tuple[int, int] | None = None
-    """First and last hundredth that it tells, where it tells one moment."""
-
-
-NUM_FRAMES = 100
 _NOTHING = "nothing"
 _FILLERS = ("a", "at", "in", "the")
 _GROUNDING = (
@@ -62,16 +44,11 @@ def diary(world: World) -> list[list[str]]:
     Their embeddings stand where the video will, so a language model learns from words alone to
     tell when.
     """
-    shown = [world.shown(int(second)) for second in sample_seconds(world.num_seconds)]
+    shown = [world.shown(int(second)) for second in SECONDS]
     return [
         [word for one in events for word in (NAMES[one.digit], one.motion)] or [_NOTHING]
         for events in shown
     ]
-
-
-def sample_seconds(num_seconds: int) -> list[float]:
-    """Return when each of the frames that the family samples is shown, at `VIDEO_FPS`."""
-    return [int(place) / 2 for place in np.linspace(0, num_seconds * 2 - 1, NUM_FRAMES)]
 
 
 def scene_words(scene: World) -> list[str]:
@@ -118,32 +95,6 @@ def picture_turn(scene: World) -> Turn:
     )
 
 
-NUM_FACTS = NUM_DIGITS * (len(MOTIONS) + 2)
-SHOWN = len(MOTIONS)
-"""Among the facts of a digit, behind its motions: that it is shown; then, that it came before."""
-
-
-def frame_facts(world: World) -> NDArray[np.float32]:
-    """Return float32 (100, F): which digits each frame shows, how they move, what came before."""
-    before = dict(zip(world.events[1:], world.events, strict=False))
-    facts = np.zeros((NUM_FRAMES, NUM_DIGITS, len(MOTIONS) + 2), np.float32)
-    for place, second in enumerate(sample_seconds(world.num_seconds)):
-        for event in world.shown(int(second)):
-            facts[place, event.digit, MOTIONS.index(event.motion)] = 1
-            facts[place, event.digit, SHOWN] = 1
-            if event in before:
-                facts[place, before[event].digit, -1] = 1
-    return facts.reshape(NUM_FRAMES, NUM_FACTS)
-
-
-def latest_beginnings(world: World) -> NDArray[np.int64]:
-    """Return int64 (100,), the first frame of the latest event that has begun at each frame."""
-    seconds = np.array(sample_seconds(world.num_seconds))
-    first_frames = np.searchsorted(seconds, [0, *(event.first for event in world.events)])
-    begun = np.searchsorted([event.first for event in world.events], seconds, side="right")
-    return np.asarray(first_frames[begun], np.int64)
-
-
 def boundary_turns(world: World, rng: np.random.Generator, *, dense: float = 0.25) -> list[Turn]:
     """Return the turns of the second stage: all events, when one happens, what happens when."""
     turns = [_ask(_choose(rng, _DENSE), _tell_all(world))] if rng.random() < dense else []
@@ -168,15 +119,10 @@ def dialogue_turns(
 ) -> list[Turn]:
     """Return the turns of the third stage, worded as serving does: questions, and all events."""
     turns = []
-    for kind in kinds:
-        question = ask_moment(world, rng, kind)
-        if question is not None:
-            first, last = _times(world, question.window)
-            text = question.text
-            if rng.random() < 0.3:
-                text = text.replace(" a ", " the ")
-            said, frames = f"From {first} to {last}.", (int(first), int(last))
-            turns.append(_ask(word_question(text, _MOMENT), said, frames))
+    for question in ask_moments(world, rng, kinds):
+        first, last = _times(world, question.window)
+        said, frames = f"From {first} to {last}.", (int(first), int(last))
+        turns.append(_ask(word_question(question.text, _MOMENT), said, frames))
     turns = list(dict.fromkeys(turns))
     if rng.random() < captions:
         events = [

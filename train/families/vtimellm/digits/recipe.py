@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,37 +22,40 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
+from groundserve.families.vtimellm.prompt import BEFORE_VIDEO
 from groundserve.families.vtimellm.vision import VisionEncoder
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
 from groundserve.weights.lora import Adapter, merge
+from train.digits.answers.adapters import add_adapter, take_adapter, write_adapter
+from train.digits.answers.journal import Journal
+from train.digits.answers.tokenizer import write_tokenizer
+from train.digits.answers.training import (
+    FrameTeacher,
+    Tokens,
+    TurnTokenizer,
+    Videos,
+    optimise,
+    turn_loss,
+    video_losses,
+)
+from train.digits.answers.turns import Turn, draw_world
 from train.digits.world import World
-from train.families.vtimellm.digits.adapters import add_adapter, take_adapter, write_adapter
 from train.families.vtimellm.digits.base import (
     TAUGHT_LAYER,
     WIDTH,
     base_losses,
-    facts_of,
     new_model,
     tokenizer_texts,
     write_base,
 )
 from train.families.vtimellm.digits.dialogues import (
-    Turn,
+    SECONDS,
     boundary_turns,
     dialogue_turns,
     instant,
     picture_turn,
-    sample_seconds,
 )
-from train.families.vtimellm.digits.features import draw_world, encode_world
-from train.families.vtimellm.digits.tokenizer import write_tokenizer
-from train.families.vtimellm.digits.training import (
-    FrameTeacher,
-    Tokens,
-    TurnTokenizer,
-    optimise,
-    turn_loss,
-)
+from train.families.vtimellm.digits.features import encode_world
 from train.families.vtimellm.digits.vision import (
     TOWER,
     VisionTraining,
@@ -63,13 +64,8 @@ from train.families.vtimellm.digits.vision import (
     write_tower,
 )
 
-logger = logging.getLogger(__name__)
-
-NUM_SECONDS = 48
-"""Of every video, as of those of the test."""
 _VARIANT = "vtimellm-digits"
 _NOTE = "trained on moving handwritten digits; of other videos its answers say nothing"
-_REPORT_EVERY_STEPS = 25
 _MOTION_WEIGHT = 3.0  # of frames; words name motions
 _PICTURES_PER_VIDEO = 8  # a step of the first stage
 
@@ -101,6 +97,7 @@ class Run:
         self.recipe, self.out = recipe, out
         self.package = out / "checkpoint"
         self.package.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(self.package / "training")
         self.base_dir = self.package / "base"
         self.stages = {n: self.package / f"{_VARIANT}-stage{n}" for n in (1, 2, 3)}
 
@@ -108,18 +105,18 @@ class Run:
         """Train the tower, or read it."""
         directory = self.package / "clip-digits"
         if not (directory / "model.safetensors").is_file():
-            with self._timed("tower"):
+            with self.journal.timed("tower"):
                 training = VisionTraining(
                     seed=self.recipe.pretrained_seed, num_steps=self.recipe.vision_steps
                 )
-                write_tower(train_vision(training, on_step=self._report("tower")), directory)
+                write_tower(train_vision(training, on_step=self.journal.report("tower")), directory)
         return read_tower(directory)
 
     def features(self, encoder: VisionEncoder) -> Tensor:
         """Draw the training videos and encode them, or read what was made of them."""
         path = self.out / "features.npy"
         if not path.is_file():
-            with self._timed("features"):
+            with self.journal.timed("features"):
                 found = [
                     encode_world(encoder, self._world(number))
                     for number in range(self.recipe.num_videos)
@@ -132,11 +129,11 @@ class Run:
         self.base_dir.mkdir(exist_ok=True)
         if not (self.base_dir / "model.safetensors").is_file():
             torch.manual_seed(self.recipe.pretrained_seed)
-            write_tokenizer(tokenizer_texts(NUM_SECONDS), self.base_dir)
+            write_tokenizer(tokenizer_texts(), self.base_dir)
             model, tokenizer = new_model(self.base_dir)
             teacher = FrameTeacher(WIDTH, layer=TAUGHT_LAYER, motion_weight=0.0)
             recipe = self.recipe
-            with self._timed("base"):
+            with self.journal.timed("base"):
                 optimise(
                     [*model.parameters(), *teacher.parameters()],
                     base_losses(
@@ -146,11 +143,10 @@ class Run:
                         seed=recipe.pretrained_seed,
                         num_steps=recipe.base_steps,
                         batch_size=recipe.batch_size,
-                        num_seconds=NUM_SECONDS,
                     ),
                     num_steps=recipe.base_steps,
                     learning_rate=recipe.base_learning_rate,
-                    on_step=self._report("base"),
+                    on_step=self.journal.report("base"),
                 )
             write_base(model, self.base_dir)
         model, tokenizer = new_model(self.base_dir)
@@ -167,13 +163,13 @@ class Run:
         layer = nn.Linear(TOWER.projection_dim, WIDTH)
         if not path.is_file():
             model.requires_grad_(False)
-            with self._timed("stage 1"):
+            with self.journal.timed("stage 1"):
                 optimise(
                     list(layer.parameters()),
                     self._picture_losses(model, tokenize, layer, features),
                     num_steps=self.recipe.projector_steps,
                     learning_rate=self.recipe.projector_learning_rate,
-                    on_step=self._report("stage 1"),
+                    on_step=self.journal.report("stage 1"),
                 )
             path.parent.mkdir(exist_ok=True)
             torch.save({f"model.mm_projector.{n}": t for n, t in layer.state_dict().items()}, path)
@@ -199,104 +195,45 @@ class Run:
         torch.manual_seed(self.recipe.seed + stage)
         parameters = add_adapter(model)
         teacher = FrameTeacher(WIDTH, layer=TAUGHT_LAYER, motion_weight=_MOTION_WEIGHT)
-        name = f"stage {stage}"
-        with self._timed(name):
+        name, recipe = f"stage {stage}", self.recipe
+        with self.journal.timed(name):
             optimise(
                 [*parameters, *teacher.parameters()],
-                self._video_losses(model, tokenize, rows, teacher, turns, seed=stage),
+                video_losses(
+                    model,
+                    tokenize,
+                    rows,
+                    teacher,
+                    turns,
+                    seconds=SECONDS,
+                    videos=Videos(recipe.pretrained_seed, recipe.num_videos, recipe.batch_size),
+                    seed=[recipe.seed, stage],
+                ),
                 num_steps=num_steps,
-                learning_rate=self.recipe.adapter_learning_rate,
-                on_step=self._report(name),
+                learning_rate=recipe.adapter_learning_rate,
+                on_step=self.journal.report(name),
             )
         write_adapter(take_adapter(model), self.stages[stage], base="base")
 
     def _picture_losses(
         self, model: LlamaForCausalLM, tokenize: TurnTokenizer, layer: nn.Linear, features: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        seconds = sample_seconds(NUM_SECONDS)
         rng = np.random.default_rng([self.recipe.seed, 1])
         while True:
             pictures: list[Tensor] = []
             turns: list[Tokens] = []
             for number in rng.integers(len(features), size=self.recipe.batch_size):
                 world = self._world(int(number))
-                for frame in rng.integers(len(seconds), size=_PICTURES_PER_VIDEO):
-                    turn = picture_turn(instant(world, seconds[frame]))
+                for frame in rng.integers(len(SECONDS), size=_PICTURES_PER_VIDEO):
+                    turn = picture_turn(instant(world, SECONDS[frame]))
                     turns.append(tokenize(len(pictures), turn))
                     pictures.append(features[number, frame].float())
             rows = layer(torch.stack(pictures))[:, None]
             loss, _, right = turn_loss(model, tokenize.begin, rows, turns)
             yield loss, right
 
-    def _video_losses(
-        self,
-        model: LlamaForCausalLM,
-        tokenize: TurnTokenizer,
-        rows: Callable[[Sequence[int]], Tensor],
-        teacher: FrameTeacher,
-        turns: Callable[[World, np.random.Generator], list[Turn]],
-        *,
-        seed: int,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        rng = np.random.default_rng([self.recipe.seed, seed])
-        size, order = self.recipe.batch_size, np.zeros(0, np.int64)
-        while True:
-            if len(order) < size:
-                order = rng.permutation(self.recipe.num_videos)
-            numbers, order = order[:size], order[size:]
-            worlds = [self._world(int(number)) for number in numbers]
-            asked: list[Tokens] = [
-                tokenize(place, turn)
-                for place, world in enumerate(worlds)
-                for turn in turns(world, rng)
-            ]
-            loss, taught, right = turn_loss(
-                model,
-                tokenize.prefix,
-                rows(numbers.tolist()),
-                asked,
-                teacher=teacher,
-                facts=facts_of(worlds),
-                looks_at_moments=True,
-            )
-            yield loss + taught, right
-
     def _world(self, number: int) -> World:
-        return draw_world("train", self.recipe.pretrained_seed, number, num_seconds=NUM_SECONDS)
-
-    def _report(self, name: str) -> Callable[[int, float, Tensor], None]:
-        seen: list[tuple[float, float]] = []
-
-        def report(step: int, loss: float, right: Tensor) -> None:
-            seen.append((loss, right.item()))
-            if step % _REPORT_EVERY_STEPS == 0:
-                mean_loss, mean_right = np.mean(seen, axis=0)
-                seen.clear()
-                line = {
-                    "run": name,
-                    "step": step,
-                    "loss": round(mean_loss, 4),
-                    "right": round(mean_right, 4),
-                }
-                logger.info("%s", line)
-                self._append("log.jsonl", line)
-
-        return report
-
-    def _append(self, name: str, line: object) -> None:
-        training = self.package / "training"
-        training.mkdir(exist_ok=True)
-        with (training / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        started, worked = time.perf_counter(), time.process_time()
-        yield
-        seconds, cpu = time.perf_counter() - started, time.process_time() - worked
-        line = {"part": name, "seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1)}
-        logger.info("%s", line)
-        self._append("timing.jsonl", line)
+        return draw_world("train", self.recipe.pretrained_seed, number)
 
 
 def run_recipe(recipe: Recipe, out: Path) -> Path:
@@ -304,7 +241,7 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
     run = Run(recipe, out)
     features = run.features(run.tower())
     model, tokenizer = run.base()
-    tokenize = TurnTokenizer(tokenizer)
+    tokenize = TurnTokenizer(tokenizer, BEFORE_VIDEO)
     projector = run.projector(model, tokenize, features)
 
     def rows(numbers: Sequence[int]) -> Tensor:

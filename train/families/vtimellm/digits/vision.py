@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from groundserve.families.vtimellm.clip import ClipConfig, ClipSource
 from groundserve.families.vtimellm.vision import VisionEncoder
+from train.digits.answers.training import optimise
 from train.digits.handwritten import GLYPH_SIDE
 from train.digits.render import NO_DIGIT, patch_classes, render_second
 from train.digits.world import NUM_DIGITS, SIDE, World, make_scene
-from train.families.vtimellm.digits.training import optimise
 
 TOWER = ClipConfig(
     hidden_size=96,

@@ -9,16 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, LlamaForCausalLM
 
-from groundserve.families.vtimellm.prompt import BEFORE_VIDEO
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
-from train.digits.world import MOTIONS, NUM_DIGITS
-from train.families.vtimellm.digits.dialogues import NUM_FACTS, SHOWN, Turn
+from train.digits.answers.turns import (
+    NUM_FACTS,
+    SHOWN,
+    FrameFacts,
+    Turn,
+    draw_world,
+    facts_of,
+)
+from train.digits.world import MOTIONS, NUM_DIGITS, World
 
 _NO_LABEL = -100
 _FACTS = 20.0
@@ -27,15 +34,6 @@ _LOOKING_LAYER, _LOOKING_HEADS = 3, 2
 """Of the layer behind the one that a `FrameTeacher` listens to."""
 _LONG = 64
 """Turns of more tokens than this are computed apart, so that others are not padded to them."""
-
-
-class FrameFacts(NamedTuple):
-    """What is true of each frame."""
-
-    shown: Tensor
-    """float32 (B, T, F), 0 or 1."""
-    begun: Tensor
-    """int64 (B, T), the number of the frame in which the latest event began."""
 
 
 class Tokens(NamedTuple):
@@ -54,10 +52,11 @@ class Tokens(NamedTuple):
 class TurnTokenizer:
     """Tokenizes turns as serving does."""
 
-    def __init__(self, tokenizer: LlamaTokenizer) -> None:
+    def __init__(self, tokenizer: LlamaTokenizer, before: str) -> None:
+        """`before` is the text in front of the video."""
         self._tokenizer = tokenizer
         self.begin = torch.tensor([tokenizer.begin_id])
-        self.prefix = torch.tensor([tokenizer.begin_id, *tokenizer.encode(BEFORE_VIDEO)])
+        self.prefix = torch.tensor([tokenizer.begin_id, *tokenizer.encode(before)])
 
     def __call__(self, video: int, turn: Turn) -> Tokens:
         """Tokenize a turn; what the assistant says ends with the end token."""
@@ -169,6 +168,53 @@ def _look_loss(weights: Tensor, of_moment: Tensor, is_told: Tensor) -> Tensor:
     seen = (frames * of_moment[:, None, None]).sum(-1).mean(1)  # (M, S - 1)
     counts = is_told & of_moment.any(-1, keepdim=True)
     return -(seen[counts] + 1e-4).log().mean() if counts.any() else seen.sum() * 0
+
+
+class Videos(NamedTuple):
+    """Which drawn videos are trained on, and how many a step."""
+
+    seed: int
+    number: int
+    batch_size: int
+
+
+def video_losses(
+    model: LlamaForCausalLM,
+    tokenize: TurnTokenizer,
+    rows: Callable[[Sequence[int]], Tensor],
+    teacher: FrameTeacher,
+    turns: Callable[[World, np.random.Generator], list[Turn]],
+    *,
+    seconds: Sequence[float],
+    videos: Videos,
+    seed: Sequence[int],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the loss of each step, and the share of tokens told right.
+
+    `rows` are those of the videos of some numbers; `seconds`, when each of their frames is shown.
+    """
+    rng = np.random.default_rng(seed)
+    size, order = videos.batch_size, np.zeros(0, np.int64)
+    while True:
+        if len(order) < size:
+            order = rng.permutation(videos.number)
+        numbers, order = order[:size], order[size:]
+        worlds = [draw_world("train", videos.seed, int(number)) for number in numbers]
+        asked: list[Tokens] = [
+            tokenize(place, turn)
+            for place, world in enumerate(worlds)
+            for turn in turns(world, rng)
+        ]
+        loss, taught, right = turn_loss(
+            model,
+            tokenize.prefix,
+            rows(numbers.tolist()),
+            asked,
+            teacher=teacher,
+            facts=facts_of(worlds, seconds),
+            looks_at_moments=True,
+        )
+        yield loss + taught, right
 
 
 def optimise(
