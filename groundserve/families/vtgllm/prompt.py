@@ -24,10 +24,11 @@ VIDEO_PLACEHOLDER = "<ImageHere>"
 
 TASKS: tuple[Task, ...] = ("moment", "captions", "highlights", "summary", "chat")
 
-_BEFORE = (
+BEFORE_VIDEO = (
     "[INST] <<SYS>>\nYou are able to understand the visual content that the user provides. Follow "
     "the instructions carefully and explain your answers in detail.\n<</SYS>>\n\n<Video>"
 )
+"""Text in front of the video."""
 _MOMENT = (
     "Find the video segment that corresponds to the given textual query '{}' and determine its "
     "start and end seconds."
@@ -61,7 +62,7 @@ class TimeTokenizer:
         self._tokenizer = tokenizer
         self.end_ids = frozenset({tokenizer.end_id})
         self._time_tokens = time_tokens
-        before = [tokenizer.begin_id, *tokenizer.encode(_BEFORE), VISUAL_TOKEN_ID]
+        before = [tokenizer.begin_id, *tokenizer.encode(BEFORE_VIDEO), VISUAL_TOKEN_ID]
         self._before_ids: NDArray[np.int64] = np.array(before, np.int64)
         # Without time tokens the sentence is ordinary text to its end, and the question behind it.
         self._can_share_text = time_tokens or tokenizer.splits_at_spaces

@@ -7,14 +7,14 @@ of the decoder, h heads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache, LlamaForCausalLM
+from transformers import DynamicCache, PreTrainedModel
 
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
 from train.digits.answers.turns import (
@@ -48,9 +48,32 @@ class Tokens(NamedTuple):
     frames: tuple[int, int] | None
     """First and last frame of the one moment that it tells; None where it tells none."""
 
+    @classmethod
+    def of(cls, video: int, given: Tensor, said: Tensor, frames: tuple[int, int] | None) -> Tokens:
+        """Put together what is given and what the assistant says, which is learnt."""
+        unlearnt = torch.full_like(given, _NO_LABEL)
+        return cls(video, torch.cat([given, said]), torch.cat([unlearnt, said]), frames)
+
+
+class VideoTokenizer(Protocol):
+    """Tokenizes turns about a video as serving does."""
+
+    @property
+    def prefix(self) -> Tensor:
+        """int64 (p,), in front of every video."""
+
+    @property
+    def behind(self) -> Tensor | None:
+        """int64 (b,), behind every video and before every turn, if there is such."""
+
+    def __call__(self, video: int, turn: Turn) -> Tokens:
+        """Tokenize a turn about the video at this place of the batch."""
+
 
 class TurnTokenizer:
-    """Tokenizes turns as serving does."""
+    """Tokenizes turns as VTimeLLM's serving does."""
+
+    behind = None
 
     def __init__(self, tokenizer: LlamaTokenizer, before: str) -> None:
         """`before` is the text in front of the video."""
@@ -64,9 +87,21 @@ class TurnTokenizer:
         whole = self._tokenizer.encode(f"{given} {said}")
         num_given = len(self._tokenizer.encode(given))
         ids = torch.tensor([*whole, self._tokenizer.end_id])
-        labels = ids.clone()
-        labels[:num_given] = _NO_LABEL
-        return Tokens(video, ids, labels, frames)
+        return Tokens.of(video, ids[:num_given], ids[num_given:], frames)
+
+
+class Decoder(NamedTuple):
+    """Parts of a causal decoder that is trained."""
+
+    layers: nn.Module
+    """Rows or ids -> states, as a model of transformers without a head."""
+    head: nn.Module
+
+    @property
+    def embed(self) -> nn.Module:
+        """Ids -> rows."""
+        embed: nn.Module = cast(PreTrainedModel, self.layers).get_input_embeddings()
+        return embed
 
 
 class FrameTeacher(nn.Module):
@@ -96,46 +131,55 @@ class FrameTeacher(nn.Module):
         return loss + self.motion_weight * moves
 
 
+def fast_precision() -> torch.autocast:
+    """Compute in bfloat16 where the processor does; elsewhere that is slower than float32."""
+    in_hardware = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.autocast("cpu", torch.bfloat16, enabled=in_hardware)
+
+
 def turn_loss(
-    model: LlamaForCausalLM,
+    model: Decoder,
     prefix: Tensor,
     rows: Tensor,
     turns: Sequence[Tokens],
     *,
+    behind: Tensor | None = None,
     teacher: FrameTeacher | None = None,
     facts: FrameFacts | None = None,
     looks_at_moments: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean cross-entropy of what the assistant says, the teacher's, the share right.
 
-    `rows` (B, T, H) stand for the videos, behind `prefix`, int64 (p,). A video is computed once for
-    all turns about it, as serving does for all questions.
+    `rows` (B, T, H) stand for the videos, behind `prefix`, int64 (p,), and before what stands
+    `behind` them in all turns. A video is computed once for all turns about it, as serving does for
+    all questions.
     """
-    before = model.get_input_embeddings()(prefix).expand(len(rows), -1, -1)
+    given = [prefix] if behind is None else [prefix, behind]
+    before, *after = (model.embed(ids).expand(len(rows), -1, -1) for ids in given)
     taught = torch.zeros(())
     logits, targets = [], []
-    with torch.autocast("cpu", torch.bfloat16):
-        seen = model.model(
-            inputs_embeds=torch.cat([before, rows], dim=1),
+    of_video = slice(len(prefix), len(prefix) + rows.shape[1])
+    with fast_precision():
+        seen = model.layers(
+            inputs_embeds=torch.cat([before, rows, *after], dim=1),
             use_cache=True,
             output_hidden_states=teacher is not None,
         )
         if teacher is not None and facts is not None:
-            taught = teacher.loss(seen.hidden_states[teacher.layer][:, len(prefix) :], facts)
-        num_seen = len(prefix) + rows.shape[1]
+            taught = teacher.loss(seen.hidden_states[teacher.layer][:, of_video], facts)
         for group in _grouped(turns):
             ids = pad_sequence([turn.ids for turn in group], batch_first=True)
             labels = pad_sequence([turn.labels for turn in group], True, padding_value=_NO_LABEL)
             videos = torch.tensor([turn.video for turn in group])
             layers = seen.past_key_values.layers
             before_turns = DynamicCache([(one.keys[videos], one.values[videos]) for one in layers])
-            out = model.model(input_ids=ids, past_key_values=before_turns, output_attentions=True)
+            out = model.layers(input_ids=ids, past_key_values=before_turns, output_attentions=True)
             # The state at s tells the token at s + 1.
             is_told, states = labels[:, 1:] != _NO_LABEL, out.last_hidden_state
             if looks_at_moments:
-                weights = out.attentions[_LOOKING_LAYER][..., len(prefix) : num_seen]
+                weights = out.attentions[_LOOKING_LAYER][..., of_video]
                 taught = taught + _look_loss(weights, _moments(group, rows.shape[1]), is_told)
-            logits.append(model.lm_head(states[:, :-1][is_told]).float())
+            logits.append(model.head(states[:, :-1][is_told]).float())
             targets.append(labels[:, 1:][is_told])
     told, wanted = torch.cat(logits), torch.cat(targets)
     return F.cross_entropy(told, wanted), taught, (told.argmax(-1) == wanted).float().mean()
@@ -179,8 +223,8 @@ class Videos(NamedTuple):
 
 
 def video_losses(
-    model: LlamaForCausalLM,
-    tokenize: TurnTokenizer,
+    model: Decoder,
+    tokenize: VideoTokenizer,
     rows: Callable[[Sequence[int]], Tensor],
     teacher: FrameTeacher,
     turns: Callable[[World, np.random.Generator], list[Turn]],
@@ -210,6 +254,7 @@ def video_losses(
             tokenize.prefix,
             rows(numbers.tolist()),
             asked,
+            behind=tokenize.behind,
             teacher=teacher,
             facts=facts_of(worlds, seconds),
             looks_at_moments=True,

@@ -5,7 +5,6 @@ Diaries of videos stand where the video will, so that it knows how to tell when 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from groundserve.families.vtimellm.prompt import BEFORE_VIDEO
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
-from train.digits.answers.training import FrameTeacher, TurnTokenizer, turn_loss
+from train.digits.answers.training import Decoder, FrameTeacher, TurnTokenizer, turn_loss
 from train.digits.answers.turns import Turn, draw_world, facts_of
 from train.digits.world import World, make_scene
 from train.families.vtimellm.digits.dialogues import (
@@ -73,20 +71,6 @@ def new_model(directory: Path) -> tuple[LlamaForCausalLM, LlamaTokenizer]:
     return model, LlamaTokenizer(tokenizer)
 
 
-def write_base(model: LlamaForCausalLM, directory: Path) -> None:
-    """Write config and weights, in float16 as published for Vicuna 1.5."""
-    config = {**model.config.to_dict(), "architectures": ["LlamaForCausalLM"]}
-    for name in ("_attn_implementation", "attn_implementation", "transformers_version"):
-        config.pop(name, None)
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    # legacy false, as published for Vicuna 1.5: no space is put behind a special token.
-    (directory / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "LlamaTokenizer", "legacy": False}) + "\n", "utf-8"
-    )
-    tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-
-
 def tokenizer_texts() -> list[str]:
     """Return what the tokenizer learns its words from."""
     texts = [BEFORE_VIDEO] * 5
@@ -111,13 +95,13 @@ def base_losses(
     batch_size: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the loss of each step, and the share of tokens told right."""
-    tokenize, embed = TurnTokenizer(tokenizer, BEFORE_VIDEO), model.get_input_embeddings()
+    tokenize, decoder = TurnTokenizer(tokenizer, BEFORE_VIDEO), Decoder(model.model, model.lm_head)
 
     def bags(words: Sequence[Sequence[str]]) -> Tensor:
         """Return the mean embedding of the words of each."""
         ids = [torch.tensor([tokenizer.encode(word)[0] for word in one]) for one in words]
         starts = torch.tensor([0, *map(len, ids)]).cumsum(0)[:-1]
-        return F.embedding_bag(torch.cat(ids), embed.weight, starts, mode="mean")
+        return F.embedding_bag(torch.cat(ids), model.model.embed_tokens.weight, starts, mode="mean")
 
     for step in range(num_steps):
         rng = np.random.default_rng([seed, _SEED, step])
@@ -130,7 +114,7 @@ def base_losses(
         ]
         rows: Any = bags([words for world in worlds for words in diary(world)])
         loss, taught, right = turn_loss(
-            model,
+            decoder,
             tokenize.prefix,
             rows.unflatten(0, (batch_size, -1)),
             turns,
@@ -142,7 +126,7 @@ def base_losses(
             scenes = [make_scene(rng, split="train") for _ in range(_NUM_SCENES)]
             pictures = bags([scene_words(scene) for scene in scenes])[:, None]
             captions = [tokenize(place, picture_turn(scene)) for place, scene in enumerate(scenes)]
-            loss = loss + turn_loss(model, tokenize.begin, pictures, captions)[0]
+            loss = loss + turn_loss(decoder, tokenize.begin, pictures, captions)[0]
         yield loss + taught, right
 
 

@@ -27,9 +27,11 @@ from groundserve.families.vtimellm.vision import VisionEncoder
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
 from groundserve.weights.lora import Adapter, merge
 from train.digits.answers.adapters import add_adapter, take_adapter, write_adapter
+from train.digits.answers.decoder import write_decoder
 from train.digits.answers.journal import Journal
 from train.digits.answers.tokenizer import write_tokenizer
 from train.digits.answers.training import (
+    Decoder,
     FrameTeacher,
     Tokens,
     TurnTokenizer,
@@ -46,7 +48,6 @@ from train.families.vtimellm.digits.base import (
     base_losses,
     new_model,
     tokenizer_texts,
-    write_base,
 )
 from train.families.vtimellm.digits.dialogues import (
     SECONDS,
@@ -148,7 +149,7 @@ class Run:
                     learning_rate=recipe.base_learning_rate,
                     on_step=self.journal.report("base"),
                 )
-            write_base(model, self.base_dir)
+            write_decoder(model, self.base_dir)
         model, tokenizer = new_model(self.base_dir)
         tensors = load_file(self.base_dir / "model.safetensors")
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
@@ -200,7 +201,7 @@ class Run:
             optimise(
                 [*parameters, *teacher.parameters()],
                 video_losses(
-                    model,
+                    Decoder(model.model, model.lm_head),
                     tokenize,
                     rows,
                     teacher,
@@ -229,7 +230,9 @@ class Run:
                     turns.append(tokenize(len(pictures), turn))
                     pictures.append(features[number, frame].float())
             rows = layer(torch.stack(pictures))[:, None]
-            loss, _, right = turn_loss(model, tokenize.begin, rows, turns)
+            loss, _, right = turn_loss(
+                Decoder(model.model, model.lm_head), tokenize.begin, rows, turns
+            )
             yield loss, right
 
     def _world(self, number: int) -> World:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from groundserve.families.vtimellm.clip import ClipConfig, ClipSource
 from groundserve.families.vtimellm.vision import VisionEncoder
-from train.digits.answers.training import optimise
+from train.digits.answers.training import fast_precision, optimise
 from train.digits.handwritten import GLYPH_SIDE
 from train.digits.render import NO_DIGIT, patch_classes, render_second
 from train.digits.world import NUM_DIGITS, SIDE, World, make_scene
@@ -83,7 +83,7 @@ def _losses(
         frames = torch.from_numpy(np.stack([render_second(world, 0) for world in worlds]))
         shown, places = (torch.from_numpy(one) for one in _targets(worlds))
         patches = np.stack([patch_classes(world, 0, side=TOWER.side) for world in worlds])
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_precision():
             states = encoder.embed_pixels(encoder.pixel_values(frames))
             for layer in encoder.layers[:-1]:
                 states = layer(states, None)

@@ -1,0 +1,1 @@
+"""The recipe of a small VTG-LLM that answers about MovingDigits."""

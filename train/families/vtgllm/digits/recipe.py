@@ -1,0 +1,253 @@
+"""A small VTG-LLM, upon the shipped checkpoint that answers in text.
+
+    python -m train.families.vtgllm.digits.recipe --out runs/digits-vtgllm --seed 1
+
+EVA and a Q-Former in place of downloads, the decoder of the shipped VTimeLLM in place of
+Video-LLaMA's; then the reference's instruction tuning at small size, but for the Q-Former, which
+stays frozen, so that videos are encoded once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from groundserve.families.parts import CHOICES_NAME
+from groundserve.families.vtgllm.layout import BERT_PLACE, TRAIN_CONFIGS_NAME
+from groundserve.families.vtgllm.prompt import BEFORE_VIDEO, VIDEO_PLACEHOLDER
+from groundserve.families.vtgllm.times import TIME_TOKENS
+from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
+from train.config import AdapterConfig
+from train.digits.answers.answerer import Answerer, open_answerer
+from train.digits.answers.decoder import respell, write_decoder
+from train.digits.answers.journal import Journal
+from train.digits.answers.tokenizer import write_tokenizer
+from train.digits.answers.training import Decoder, FrameTeacher, Videos, optimise, video_losses
+from train.digits.answers.turns import NUM_SECONDS, draw_world
+from train.digits.render import render_second
+from train.families.vtgllm.digits.dialogues import SECONDS, TurnTokenizer, instruct_turns
+from train.families.vtgllm.digits.vision import (
+    EVA,
+    NUM_QUERIES,
+    Seeing,
+    bert_config,
+    eva_file,
+    q_former_file,
+    read_seeing,
+    resized,
+    train_seeing,
+    write_seeing,
+)
+from train.families.vtgllm.family import Initial, open_initial
+from train.families.vtgllm.model import VideoFront
+from train.families.vtgllm.stages import instruct
+
+_NOTE = "trained on moving handwritten digits; of other videos its answers say nothing"
+_TAUGHT_LAYER, _MOTION_WEIGHT = 3, 3.0
+_PLACE, _SLOT = 16.0, 2.0
+"""How much a frame's place adds to its vector, and how sharply the slots tell frames apart."""
+_NUM_TIME_ROWS = 1024
+_CONFIG = f"""\
+model:
+  arch: vtgllm
+  image_size: {EVA.image_size}
+  num_query_token: {NUM_QUERIES}
+  vit_model: model/eva_vit_g.pth
+  q_former_model: model/instruct_blip.pth
+  llama_model: model/llama
+  ckpt: video_llama.pth
+  use_video_qformer: False
+  sampler_type: slot
+  sample_num: {NUM_SECONDS}
+  max_frame_pos: {NUM_SECONDS}
+  max_time_pos: {_NUM_TIME_ROWS}
+  lora: True
+  real_time_stamp: True
+  special_time_token: True
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How much of everything."""
+
+    seed: int
+    num_videos: int = 2500
+    batch_size: int = 4
+    """Videos a step."""
+    vision_steps: int = 3000
+    instruct_steps: int = 2500
+    learning_rate: float = 2e-3
+
+
+class Run:
+    """One run of the recipe; what is seen in frames is not learnt twice."""
+
+    def __init__(self, recipe: Recipe, out: Path) -> None:
+        self.recipe, self.out = recipe, out
+        self.package, self.before = out / "checkpoint", out / "before"
+        self.package.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(self.package / "training")
+        self.answerer = open_answerer()
+
+    def seeing(self) -> Seeing:
+        """Train tower and Q-Former, or read them."""
+        path = self.out / "seeing.safetensors"
+        if not path.is_file():
+            with self.journal.timed("vision"):
+                seeing = train_seeing(
+                    self.answerer,
+                    seed=self.recipe.seed,
+                    num_steps=self.recipe.vision_steps,
+                    on_step=self.journal.report("vision"),
+                )
+            write_seeing(seeing, path)
+        return read_seeing(path)
+
+    def features(self, seeing: Seeing) -> Tensor:
+        """Draw the training videos and encode them, float16 (n, T, P, D), or read them."""
+        path = self.out / "features.npy"
+        if not path.is_file():
+            with self.journal.timed("features"), torch.no_grad():
+                worlds = (
+                    draw_world("train", self.recipe.seed, n) for n in range(self.recipe.num_videos)
+                )
+                found = [
+                    seeing.encoder(resized([render_second(world, second) for second in SECONDS]))
+                    for world in worlds
+                ]
+                np.save(path, torch.stack(found).half().numpy())
+        return torch.from_numpy(np.load(path))
+
+    def write_before(self, seeing: Seeing) -> None:
+        """Write what the reference's training begins with, in its layout."""
+        llama, bert = self.before / "model/llama", self.before / BERT_PLACE
+        for directory in (llama, bert, self.before / TRAIN_CONFIGS_NAME):
+            directory.mkdir(parents=True, exist_ok=True)
+        tensors = seeing.encoder.state_dict()
+        torch.save(eva_file(tensors), self.before / "model/eva_vit_g.pth")
+        torch.save({"model": q_former_file(tensors)}, self.before / "model/instruct_blip.pth")
+        torch.save({"model": first_front(seeing, self.answerer)}, self.before / "video_llama.pth")
+        (bert / "config.json").write_text(json.dumps(bert_config()) + "\n", "utf-8")
+        (self.before / TRAIN_CONFIGS_NAME / "digits.yaml").write_text(_CONFIG, "utf-8")
+        choices = {"eva_heads": str(EVA.num_attention_heads)}
+        (self.before / CHOICES_NAME).write_text(json.dumps(choices) + "\n", "utf-8")
+        write_tokenizer(self._texts(), llama)
+        pieces = read_llama_tokenizer(llama)
+        names = [str(pieces.id_to_token(row)) for row in range(pieces.get_vocab_size())]
+        write_decoder(respell(self.answerer.decoder, self.answerer.tokenizer, names), llama)
+
+    def instruct(self, initial: Initial, features: Tensor) -> None:
+        """Train what the reference trains, but for the Q-Former."""
+        model, recipe = initial.model, self.recipe
+        front = cast(VideoFront, model.front)
+        front.q_former.requires_grad_(False)
+        front.query_tokens.requires_grad_(False)
+        model.decoder.config._attn_implementation = "eager"  # whose weights are looked at
+        seconds = torch.tensor(SECONDS)
+
+        def rows(numbers: Sequence[int]) -> Tensor:
+            seen = features[torch.as_tensor(numbers)].float()
+            return torch.stack([front.pool(one, seconds) for one in seen])
+
+        tokenizer = self.out / "tokenizer.json"
+        read_llama_tokenizer(
+            initial.source.parts.base, special=(VIDEO_PLACEHOLDER,), added=TIME_TOKENS
+        ).save(str(tokenizer))
+        teacher = FrameTeacher(
+            model.lm_head.in_features, layer=_TAUGHT_LAYER, motion_weight=_MOTION_WEIGHT
+        )
+        losses = video_losses(
+            Decoder(model.decoder, model.lm_head),
+            TurnTokenizer(tokenizer, num_visual_tokens=NUM_SECONDS),
+            rows,
+            teacher,
+            instruct_turns,
+            seconds=SECONDS,
+            videos=Videos(recipe.seed, recipe.num_videos, recipe.batch_size),
+            seed=[recipe.seed, 2],
+        )
+        trained = [one for one in model.parameters() if one.requires_grad]
+        with self.journal.timed("instruct"):
+            optimise(
+                [*trained, *teacher.parameters()],
+                losses,
+                num_steps=recipe.instruct_steps,
+                learning_rate=recipe.learning_rate,
+                on_step=self.journal.report("instruct"),
+            )
+
+    def _texts(self) -> list[str]:
+        """Return what the tokenizer learns its words from."""
+        texts = [BEFORE_VIDEO] * 5
+        rng = np.random.default_rng(self.recipe.seed)
+        for number in range(300):
+            world = draw_world("train", self.recipe.seed, number)
+            texts += [f"{turn.given} [/INST] {turn.said}" for turn in instruct_turns(world, rng)]
+        return texts
+
+
+def first_front(seeing: Seeing, answerer: Answerer) -> dict[str, Tensor]:
+    """Return a front whose slots are the frames, each the row that the shipped answerer has of it.
+
+    What a frame's place adds lies where nothing that is said of a frame reads: there slots find it.
+    """
+    said = seeing.said
+    weight, bias = answerer.projection()
+    _, _, directions = torch.linalg.svd(said.weight)  # all (D, D), those that are not read last
+    places = directions[-NUM_SECONDS:]
+    return {
+        "video_frame_position_embedding.weight": _PLACE * places,
+        "sampler.slots": _SLOT * places.T.contiguous(),
+        "llama_proj.weight": weight @ said.weight,
+        "llama_proj.bias": weight @ said.bias + bias,
+    }
+
+
+def run_recipe(recipe: Recipe, out: Path) -> Path:
+    """Train `<out>/checkpoint`, in the layout of the reference's folders."""
+    run = Run(recipe, out)
+    seeing = run.seeing()
+    features = run.features(seeing)
+    run.write_before(seeing)
+    config = instruct(init=run.before, records=out, media_root=out, out=out)
+    initial = open_initial(
+        replace(
+            config,
+            seed=recipe.seed,
+            data=replace(config.data, max_frames=NUM_SECONDS),
+            adapter=AdapterConfig(rank=32, alpha=32, dropout=0.0),
+        ),
+        num_auxiliary=0,
+    )
+    run.instruct(initial, features)
+    initial.write_files(run.package, initial.model.state_dict())
+    (run.package / "groundserve_note.txt").write_text(f"{_NOTE}\n", "utf-8")
+    (run.package / "training" / "config.json").write_text(
+        json.dumps(asdict(recipe), indent=2) + "\n", "utf-8"
+    )
+    return run.package
+
+
+def main() -> None:
+    """Train it with the settings that the docs give figures of."""
+    parser = argparse.ArgumentParser(description="Train a small VTG-LLM.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print(run_recipe(Recipe(seed=arguments.seed), arguments.out))  # noqa: T201 - a command
+
+
+if __name__ == "__main__":
+    main()
