@@ -31,7 +31,14 @@ from train.digits.answers.answerer import Answerer, open_answerer
 from train.digits.answers.decoder import respell, write_decoder
 from train.digits.answers.journal import Journal
 from train.digits.answers.tokenizer import write_tokenizer
-from train.digits.answers.training import Decoder, FrameTeacher, Videos, optimise, video_losses
+from train.digits.answers.training import (
+    Decoder,
+    FrameTeacher,
+    Rows,
+    Videos,
+    optimise,
+    video_losses,
+)
 from train.digits.answers.turns import NUM_SECONDS, draw_world
 from train.digits.render import render_second
 from train.families.vtgllm.digits.dialogues import SECONDS, TurnTokenizer, instruct_turns
@@ -155,9 +162,9 @@ class Run:
         model.decoder.config._attn_implementation = "eager"  # whose weights are looked at
         seconds = torch.tensor(SECONDS)
 
-        def rows(numbers: Sequence[int]) -> Tensor:
+        def rows(numbers: Sequence[int]) -> Rows:
             seen = features[torch.as_tensor(numbers)].float()
-            return torch.stack([front.pool(one, seconds) for one in seen])
+            return Rows.of_frames(torch.stack([front.pool(one, seconds) for one in seen]))
 
         tokenizer = self.out / "tokenizer.json"
         read_llama_tokenizer(

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from groundserve.families.vtimellm.clip import ClipConfig, ClipSource
 from groundserve.families.vtimellm.vision import VisionEncoder
-from train.digits.answers.training import fast_precision, optimise
+from train.digits.answers.training import fast_precision, optimise, patch_loss
 from train.digits.handwritten import GLYPH_SIDE
-from train.digits.render import NO_DIGIT, patch_classes, render_second
+from train.digits.render import patch_classes, render_second
 from train.digits.world import NUM_DIGITS, SIDE, World, make_scene
 
 TOWER = ClipConfig(
@@ -97,16 +97,8 @@ def _losses(
         misplaced = (told.unflatten(1, (NUM_DIGITS, 2)) - _PLACE_SCALE * places).square().sum(-1)
         loss = wrong[present].mean() + wrong[~present].mean()
         loss = loss + _PLACE_WEIGHT * (misplaced[present].mean() + misplaced[~present].mean())
-        loss = loss + _PATCH_WEIGHT * _patch_loss(told_patches, torch.from_numpy(patches))
+        loss = loss + _PATCH_WEIGHT * patch_loss(told_patches, torch.from_numpy(patches))
         yield loss, ((logits > 0) == present).all(dim=1).float().mean()
-
-
-def _patch_loss(told: Tensor, classes: Tensor) -> Tensor:
-    """Patches with and without a digit weigh the same: (n, P, 11) and (n, side, side)."""
-    classes = classes.flatten()
-    wrong = F.cross_entropy(told.flatten(0, 1), classes, reduction="none")
-    shows = classes != NO_DIGIT
-    return wrong[shows].mean() + wrong[~shows].mean()
 
 
 def _targets(worlds: Sequence[World]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,0 +1,127 @@
+"""InternVideo2 of small width beside the shipped answerer's CLIP, and projectors behind both.
+
+Every token of a frame learns to be the row that the shipped answerer has of the whole frame, so all
+tokens of a frame are nearly the same.
+
+Shape letters: U segments, F frames of one, S side of a frame, P tokens of a segment, H width of the
+decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from groundserve.families.clip import ClipTowerConfig
+from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
+from groundserve.families.grounded_videollm.vision import VisionConfig, VisionEncoder
+from train.digits.answers.answerer import Answerer
+from train.digits.answers.training import fast_precision, optimise, patch_loss
+from train.digits.answers.turns import NUM_SECONDS, draw_world
+from train.digits.render import NO_DIGIT, patch_classes, render_second
+
+NUM_SEGMENTS, NUM_FRAMES, KEY = 12, 8, 4
+SECONDS = tuple(place / 2 for place in range(NUM_SEGMENTS * NUM_FRAMES))
+"""When each of the frames that the family samples of 48 seconds is shown."""
+_SEGMENT_SECONDS = NUM_SECONDS / NUM_SEGMENTS
+_CLIP = ClipTowerConfig(
+    hidden_size=96,
+    intermediate_size=288,
+    num_hidden_layers=3,  # of 4
+    num_attention_heads=4,
+    image_size=72,
+    patch_size=12,
+)
+_INTERNVIDEO2 = InternVideo2Config(
+    hidden_size=96,
+    intermediate_size=288,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    image_size=72,
+    patch_size=18,
+    num_frames=NUM_FRAMES,
+)
+CONFIG = VisionConfig(llm="llama3", clip=_CLIP, internvideo2=_INTERNVIDEO2, hidden_size=128)
+_BATCH_SIZE, _LEARNING_RATE = 16, 1.5e-3
+_PATCH_WEIGHT = 0.5
+
+
+def new_vision(answerer: Answerer) -> VisionEncoder:
+    """Return towers and projectors with first values; CLIP's are the answerer's, and stay so."""
+    encoder = VisionEncoder(CONFIG)
+    encoder.clip.load_state_dict(answerer.vision.state_dict(), strict=False)
+    encoder.clip.requires_grad_(False)
+    tower = encoder.internvideo2
+    for table in (tower.cls_token, tower.pos_embed):
+        nn.init.normal_(table, std=0.1)
+    for name, parameter in tower.named_parameters():
+        if name.endswith("gamma"):
+            nn.init.ones_(parameter)
+    nn.init.zeros_(cast(nn.Parameter, encoder.spatial.terminator)).requires_grad_(False)
+    return encoder
+
+
+def train_vision(
+    answerer: Answerer,
+    *,
+    seed: int,
+    num_steps: int,
+    on_step: Callable[[int, float, Tensor], None],
+) -> VisionEncoder:
+    """Train InternVideo2 and both projectors; `on_step` gets step, loss and how near rows come."""
+    torch.manual_seed(seed)
+    encoder = new_vision(answerer)
+    patches = nn.Linear(_INTERNVIDEO2.hidden_size, NO_DIGIT + 1)
+    optimise(
+        [*(p for p in encoder.parameters() if p.requires_grad), *patches.parameters()],
+        _losses(encoder, patches, answerer, seed=seed),
+        num_steps=num_steps,
+        learning_rate=_LEARNING_RATE,
+        on_step=on_step,
+    )
+    return encoder.eval().requires_grad_(False)
+
+
+def _losses(
+    encoder: VisionEncoder, patches: nn.Module, answerer: Answerer, *, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    weight, bias = answerer.projection()
+    rng = np.random.default_rng([seed, 0])
+    side = _INTERNVIDEO2.side
+    while True:
+        frames, wanted, classes = [], [], []
+        for _ in range(_BATCH_SIZE):
+            world = draw_world("train", seed, int(rng.integers(2**31)))
+            first = NUM_FRAMES * int(rng.integers(NUM_SEGMENTS))
+            seconds = SECONDS[first : first + NUM_FRAMES]
+            shown = [render_second(world, second) for second in seconds]
+            frames.append(resized(shown))
+            wanted.append(answerer.see(shown) @ weight.T + bias)
+            classes.append([patch_classes(world, second, side=side) for second in seconds])
+        pixels, rows = torch.stack(frames), torch.stack(wanted)  # (U, F, H)
+        with fast_precision():
+            seen, temporal = encoder.see(pixels, pixels[:, KEY])
+            told_patches = patches(temporal).float()
+            spatial, _ = encoder.spatial(seen)
+            found = encoder.temporal_projector(temporal).float()
+        frame_rows = rows.repeat_interleave(side**2, dim=1)
+        near = F.mse_loss(found, frame_rows)
+        key = F.mse_loss(spatial.float(), rows[:, [KEY]].expand_as(spatial))
+        spread = rows.var((0, 1)).mean()
+        shown_where = torch.from_numpy(np.array(classes)).flatten(1)
+        loss = (near + key) / spread + _PATCH_WEIGHT * patch_loss(told_patches, shown_where)
+        yield loss, 1 - near.detach() / spread
+
+
+def resized(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Return uint8 (F, S, S, 3) as serving makes them."""
+    size = (_CLIP.image_size, _CLIP.image_size)
+    small = [Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in frames]
+    return torch.from_numpy(np.stack([np.asarray(one) for one in small]))
