@@ -44,9 +44,5 @@ def write_decoder(model: LlamaForCausalLM, directory: Path) -> None:
     for name in ("_attn_implementation", "attn_implementation", "transformers_version"):
         config.pop(name, None)
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    # legacy false, as published for Vicuna 1.5: no space is put behind a special token.
-    (directory / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "LlamaTokenizer", "legacy": False}) + "\n", "utf-8"
-    )
     tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})

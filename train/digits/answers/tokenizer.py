@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,3 +41,12 @@ def write_tokenizer(texts: Iterable[str], directory: Path) -> None:
         model.pieces.add(piece=piece, score=float(-rank), type=_NORMAL)
     training.vocab_size = len(model.pieces)
     (directory / "tokenizer.model").write_bytes(model.SerializeToString())
+
+
+def write_tokenizer_config(directory: Path) -> None:
+    """Write what a folder of Llama says of its tokenizer.
+
+    `legacy` is false, as published for Vicuna 1.5: no space is put behind a special token.
+    """
+    config = {"tokenizer_class": "LlamaTokenizer", "legacy": False}
+    (directory / "tokenizer_config.json").write_text(json.dumps(config) + "\n", "utf-8")

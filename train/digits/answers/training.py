@@ -1,7 +1,7 @@
 """Training of a small decoder on videos with several turns each, which share the video's rows.
 
-Shape letters: B videos, M turns, S tokens of the longest, T frames, N rows of a video, F facts about
-a frame, H width of the decoder, h heads.
+Shape letters: B videos, M turns, S tokens of the longest, T frames, N rows of a video, F facts
+about a frame, H width of the decoder, h heads.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from train.config import AdapterConfig
 from train.digits.answers.answerer import Answerer, open_answerer
 from train.digits.answers.decoder import respell, write_decoder
 from train.digits.answers.journal import Journal
-from train.digits.answers.tokenizer import write_tokenizer
+from train.digits.answers.tokenizer import write_tokenizer, write_tokenizer_config
 from train.digits.answers.training import (
     Decoder,
     FrameTeacher,
@@ -149,6 +149,7 @@ class Run:
         choices = {"eva_heads": str(EVA.num_attention_heads)}
         (self.before / CHOICES_NAME).write_text(json.dumps(choices) + "\n", "utf-8")
         write_tokenizer(self._texts(), llama)
+        write_tokenizer_config(llama)
         pieces = read_llama_tokenizer(llama)
         names = [str(pieces.id_to_token(row)) for row in range(pieces.get_vocab_size())]
         write_decoder(respell(self.answerer.decoder, self.answerer.tokenizer, names), llama)

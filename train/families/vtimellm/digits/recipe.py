@@ -29,7 +29,7 @@ from groundserve.weights.lora import Adapter, merge
 from train.digits.answers.adapters import add_adapter, take_adapter, write_adapter
 from train.digits.answers.decoder import write_decoder
 from train.digits.answers.journal import Journal
-from train.digits.answers.tokenizer import write_tokenizer
+from train.digits.answers.tokenizer import write_tokenizer, write_tokenizer_config
 from train.digits.answers.training import (
     Decoder,
     FrameTeacher,
@@ -151,6 +151,7 @@ class Run:
                     on_step=self.journal.report("base"),
                 )
             write_decoder(model, self.base_dir)
+            write_tokenizer_config(self.base_dir)
         model, tokenizer = new_model(self.base_dir)
         tensors = load_file(self.base_dir / "model.safetensors")
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
