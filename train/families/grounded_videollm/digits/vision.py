@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from groundserve.families.clip import ClipTowerConfig
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
 from groundserve.families.grounded_videollm.vision import VisionConfig, VisionEncoder
-from train.digits.answers.answerer import Answerer
+from train.digits.answers.answerer import Answerer, frame_vectors
 from train.digits.answers.training import fast_precision, optimise, patch_loss
 from train.digits.answers.turns import NUM_SECONDS, draw_world
 from train.digits.render import NO_DIGIT, patch_classes, render_second
@@ -103,7 +103,7 @@ def _losses(
             seconds = SECONDS[first : first + NUM_FRAMES]
             shown = [render_second(world, second) for second in seconds]
             frames.append(resized(shown))
-            wanted.append(answerer.see(shown) @ weight.T + bias)
+            wanted.append(frame_vectors(world, seconds) @ weight.T + bias)
             classes.append([patch_classes(world, second, side=side) for second in seconds])
         pixels, rows = torch.stack(frames), torch.stack(wanted)  # (U, F, H)
         with fast_precision():

@@ -1,4 +1,4 @@
-"""EVA and a Q-Former of small width: they learn to say of a frame what the shipped answerer sees.
+"""EVA and a Q-Former of small width: they learn to say of a frame which digits it shows, and where.
 
 Shape letters: n frames, Q queries, D width of the Q-Former's vectors, C what is said of a frame.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from groundserve.families.vtgllm.eva import EvaConfig
 from groundserve.families.vtgllm.vision import QFormerConfig, VisionEncoder
-from train.digits.answers.answerer import Answerer
+from train.digits.answers.answerer import Answerer, frame_vectors
 from train.digits.answers.training import fast_precision, optimise
 from train.digits.render import render_second
 from train.digits.world import make_scene
@@ -71,7 +71,7 @@ def train_seeing(
     seeing.encoder.visual_encoder.load_state_dict(first_tower(answerer.vision.state_dict()))
     optimise(
         list(seeing.parameters()),
-        _losses(seeing, answerer, seed=seed, num_steps=num_steps),
+        _losses(seeing, seed=seed, num_steps=num_steps),
         num_steps=num_steps,
         learning_rate=_LEARNING_RATE,
         on_step=on_step,
@@ -102,14 +102,12 @@ def first_tower(clip: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _losses(
-    seeing: Seeing, answerer: Answerer, *, seed: int, num_steps: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _losses(seeing: Seeing, *, seed: int, num_steps: int) -> Iterator[tuple[Tensor, Tensor]]:
     for step in range(num_steps):
         rng = np.random.default_rng([seed, step])
         scenes = [make_scene(rng, split="train") for _ in range(_BATCH_SIZE)]
         frames = [render_second(scene, 0) for scene in scenes]
-        wanted = answerer.see(frames)
+        wanted = torch.cat([frame_vectors(scene, [0]) for scene in scenes])
         with fast_precision():
             said = seeing(resized(frames)).float()
         loss = F.mse_loss(said, wanted)
