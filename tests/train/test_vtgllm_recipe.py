@@ -11,7 +11,9 @@ from train.families.vtgllm.digits.dialogues import SECONDS
 from train.families.vtgllm.digits.recipe import Recipe, Run, first_front, run_recipe
 from train.families.vtgllm.digits.vision import resized
 
-FEW = Recipe(seed=3, num_videos=3, batch_size=2, vision_steps=2, instruct_steps=2)
+FEW = Recipe(
+    seed=3, num_videos=3, batch_size=2, vision_steps=2, decoder_steps=2, instruct_steps=2
+)
 
 
 @pytest.fixture(scope="module")

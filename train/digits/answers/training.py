@@ -290,6 +290,8 @@ def video_losses(
 
     `rows` are those of the videos of some numbers; `seconds`, when each of their frames is shown.
     """
+    # Whose weights are looked at.
+    cast(PreTrainedModel, model.layers).config._attn_implementation = "eager"
     rng = np.random.default_rng(seed)
     size, order = videos.batch_size, np.zeros(0, np.int64)
     while True:

@@ -140,7 +140,6 @@ class Run:
     ) -> None:
         """Train what the stage of an initial trains, on the rows that are `kept` each step."""
         model, recipe = initial.model, self.recipe
-        model.decoder.config._attn_implementation = "eager"  # whose weights are looked at
         path = self.out / "tokenizer.json"
         read_tokenizer(initial.source.parts.tokenizer, "llama3")[0].save(str(path))
         teacher = FrameTeacher(

@@ -59,8 +59,15 @@ def new_vision(answerer: Answerer) -> VisionEncoder:
     encoder.clip.load_state_dict(answerer.vision.state_dict(), strict=False)
     encoder.clip.requires_grad_(False)
     tower = encoder.internvideo2
-    for table in (tower.cls_token, tower.pos_embed):
-        nn.init.normal_(table, std=0.1)
+    nn.init.normal_(tower.cls_token, std=0.5)
+    # Patches of a frame are alike, and what is alike attends to what is alike from the first step
+    # on: a tower as small as this one takes long to find which patches are of one frame.
+    of_time = torch.randn(NUM_FRAMES, 1, _INTERNVIDEO2.hidden_size)
+    of_place = 0.5 * torch.randn(1, _INTERNVIDEO2.side**2, _INTERNVIDEO2.hidden_size)
+    tower.pos_embed.data.zero_()[0, 1:] = (of_time + of_place).flatten(0, 1)
+    for block in tower.blocks:
+        query, key, _ = block.get_submodule("attn.qkv").weight.data.chunk(3)
+        key.copy_(query)
     for name, parameter in tower.named_parameters():
         if name.endswith("gamma"):
             nn.init.ones_(parameter)

@@ -16,6 +16,7 @@ from train.digits.answers.training import Tokens
 from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments
 from train.digits.moments import Window, event_window, event_words
 from train.digits.world import World
+from train.families.vtgllm.family import DIGITS
 
 SECONDS = tuple(float(second) for second in range(NUM_SECONDS))
 """When each of the frames that the family samples is shown."""
@@ -26,10 +27,18 @@ _CAPTIONS_SHARE = 0.1
 class TurnTokenizer:
     """Tokenizes turns as serving does; what stands around the video is the same in all."""
 
-    def __init__(self, path: Path, *, num_visual_tokens: int) -> None:
-        """Read a `tokenizer.json` as `groundserve build` writes it."""
+    def __init__(self, path: Path, *, num_visual_tokens: int, in_pieces: bool = False) -> None:
+        """Read a `tokenizer.json` as `groundserve build` writes it.
+
+        `in_pieces` tells times in the pieces of their digits, before there are tokens of them.
+        """
         self._prompts = TimeTokenizer(path, time_tokens=True)
         self._answers = AddedTokensLlamaTokenizer.from_file(path)
+        times = self._answers.added_ids
+        self._spelled = {
+            times[token]: self._answers.encode(digit)[-1] if in_pieces else times[token]
+            for token, digit in zip(TIME_TOKENS, DIGITS, strict=True)
+        }
         self._seen = SeenVideo(
             duration_seconds=float(NUM_SECONDS),
             num_visual_tokens=num_visual_tokens,
@@ -43,12 +52,15 @@ class TurnTokenizer:
     def __call__(self, video: int, turn: Turn) -> Tokens:
         """Tokenize a turn; what the assistant says ends with the end token."""
         asked, num_prefix = self._ask(turn.given)
-        told = torch.tensor([*self._answers.encode(turn.said), self._answers.end_id])
-        return Tokens.of(video, asked[num_prefix:], told, turn.frames)
+        told = [*self._answers.encode(turn.said), self._answers.end_id]
+        return Tokens.of(video, asked[num_prefix:], self._spell(told), turn.frames)
 
     def _ask(self, text: str) -> tuple[torch.Tensor, int]:
         prompt = self._prompts.prompt(text, AnswerOptions(task="moment", raw=True), self._seen)
-        return torch.from_numpy(prompt.token_ids), prompt.num_prefix
+        return self._spell(prompt.token_ids.tolist()), prompt.num_prefix
+
+    def _spell(self, ids: list[int]) -> torch.Tensor:
+        return torch.tensor([self._spelled.get(one, one) for one in ids])
 
 
 def instruct_turns(world: World, rng: np.random.Generator) -> list[Turn]:

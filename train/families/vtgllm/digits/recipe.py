@@ -12,14 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
 
 from groundserve.families.parts import CHOICES_NAME
 from groundserve.families.vtgllm.layout import BERT_PLACE, TRAIN_CONFIGS_NAME
@@ -27,7 +28,7 @@ from groundserve.families.vtgllm.prompt import BEFORE_VIDEO, VIDEO_PLACEHOLDER
 from groundserve.families.vtgllm.times import TIME_TOKENS
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from train.config import AdapterConfig
-from train.digits.answers.answerer import Answerer, open_answerer
+from train.digits.answers.answerer import Answerer, frame_vectors, open_answerer
 from train.digits.answers.decoder import respell, write_decoder
 from train.digits.answers.journal import Journal
 from train.digits.answers.tokenizer import write_tokenizer, write_tokenizer_config
@@ -59,7 +60,9 @@ from train.families.vtgllm.model import VideoFront
 from train.families.vtgllm.stages import instruct
 
 _NOTE = "trained on moving handwritten digits; of other videos its answers say nothing"
-_TAUGHT_LAYER, _MOTION_WEIGHT = 3, 3.0
+_WIDTH, _TAUGHT_LAYER, _MOTION_WEIGHT = 128, 3, 3.0
+_SEED, _NUM_WORLDS = 101, 100_000
+"""Of the worlds, never drawn as frames, that the decoder is accustomed on."""
 _PLACE, _SLOT = 16.0, 2.0
 """How much a frame's place adds to its vector, and how sharply the slots tell frames apart."""
 _NUM_TIME_ROWS = 1024
@@ -92,7 +95,9 @@ class Recipe:
     batch_size: int = 4
     """Videos a step."""
     vision_steps: int = 3000
-    instruct_steps: int = 2500
+    decoder_steps: int = 1500
+    instruct_steps: int = 1000
+    decoder_learning_rate: float = 1e-3
     learning_rate: float = 2e-3
 
 
@@ -148,11 +153,34 @@ class Run:
         (self.before / TRAIN_CONFIGS_NAME / "digits.yaml").write_text(_CONFIG, "utf-8")
         choices = {"eva_heads": str(EVA.num_attention_heads)}
         (self.before / CHOICES_NAME).write_text(json.dumps(choices) + "\n", "utf-8")
-        write_tokenizer(self._texts(), llama)
-        write_tokenizer_config(llama)
-        pieces = read_llama_tokenizer(llama)
+        if not (llama / "model.safetensors").is_file():
+            write_tokenizer(self._texts(), llama)
+            write_tokenizer_config(llama)
+            write_decoder(self._decoder(llama), llama)
+
+    def _decoder(self, llama: Path) -> LlamaForCausalLM:
+        """Accustom the shipped decoder to seconds and to this family's prompts, on true vectors."""
+        pieces, recipe = read_llama_tokenizer(llama), self.recipe
         names = [str(pieces.id_to_token(row)) for row in range(pieces.get_vocab_size())]
-        write_decoder(respell(self.answerer.decoder, self.answerer.tokenizer, names), llama)
+        decoder = respell(self.answerer.decoder, self.answerer.tokenizer, names)
+        weight, bias = self.answerer.projection()
+
+        def rows(numbers: Sequence[int]) -> Rows:
+            worlds = [draw_world("train", _SEED + recipe.seed, number) for number in numbers]
+            vectors = torch.stack([frame_vectors(world, SECONDS) for world in worlds])
+            return Rows.of_frames(vectors @ weight.T + bias)
+
+        self._train(
+            Decoder(decoder.model, decoder.lm_head),
+            list(decoder.parameters()),
+            rows,
+            name="decoder",
+            videos=Videos(_SEED + recipe.seed, _NUM_WORLDS, recipe.batch_size),
+            num_steps=recipe.decoder_steps,
+            learning_rate=recipe.decoder_learning_rate,
+            in_pieces=True,
+        )
+        return decoder
 
     def instruct(self, initial: Initial, features: Tensor) -> None:
         """Train what the reference trains, but for the Q-Former."""
@@ -160,38 +188,57 @@ class Run:
         front = cast(VideoFront, model.front)
         front.q_former.requires_grad_(False)
         front.query_tokens.requires_grad_(False)
-        model.decoder.config._attn_implementation = "eager"  # whose weights are looked at
         seconds = torch.tensor(SECONDS)
 
         def rows(numbers: Sequence[int]) -> Rows:
             seen = features[torch.as_tensor(numbers)].float()
             return Rows.of_frames(torch.stack([front.pool(one, seconds) for one in seen]))
 
-        tokenizer = self.out / "tokenizer.json"
-        read_llama_tokenizer(
-            initial.source.parts.base, special=(VIDEO_PLACEHOLDER,), added=TIME_TOKENS
-        ).save(str(tokenizer))
-        teacher = FrameTeacher(
-            model.lm_head.in_features, layer=_TAUGHT_LAYER, motion_weight=_MOTION_WEIGHT
-        )
-        losses = video_losses(
+        self._train(
             Decoder(model.decoder, model.lm_head),
-            TurnTokenizer(tokenizer, num_visual_tokens=NUM_SECONDS),
+            [one for one in model.parameters() if one.requires_grad],
+            rows,
+            name="instruct",
+            videos=Videos(recipe.seed, recipe.num_videos, recipe.batch_size),
+            num_steps=recipe.instruct_steps,
+            learning_rate=recipe.learning_rate,
+        )
+
+    def _train(
+        self,
+        decoder: Decoder,
+        trained: list[nn.Parameter],
+        rows: Callable[[Sequence[int]], Rows],
+        *,
+        name: str,
+        videos: Videos,
+        num_steps: int,
+        learning_rate: float,
+        in_pieces: bool = False,
+    ) -> None:
+        path = self.out / "tokenizer.json"
+        read_llama_tokenizer(
+            self.before / "model/llama", special=(VIDEO_PLACEHOLDER,), added=TIME_TOKENS
+        ).save(str(path))
+        tokenize = TurnTokenizer(path, num_visual_tokens=NUM_SECONDS, in_pieces=in_pieces)
+        teacher = FrameTeacher(_WIDTH, layer=_TAUGHT_LAYER, motion_weight=_MOTION_WEIGHT)
+        losses = video_losses(
+            decoder,
+            tokenize,
             rows,
             teacher,
             instruct_turns,
             seconds=SECONDS,
-            videos=Videos(recipe.seed, recipe.num_videos, recipe.batch_size),
-            seed=[recipe.seed, 2],
+            videos=videos,
+            seed=[self.recipe.seed, len(name)],
         )
-        trained = [one for one in model.parameters() if one.requires_grad]
-        with self.journal.timed("instruct"):
+        with self.journal.timed(name):
             optimise(
                 [*trained, *teacher.parameters()],
                 losses,
-                num_steps=recipe.instruct_steps,
-                learning_rate=recipe.learning_rate,
-                on_step=self.journal.report("instruct"),
+                num_steps=num_steps,
+                learning_rate=learning_rate,
+                on_step=self.journal.report(name),
             )
 
     def _texts(self) -> list[str]:
