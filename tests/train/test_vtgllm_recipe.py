@@ -8,12 +8,17 @@ from train.digits.answers.answerer import open_answerer
 from train.digits.answers.turns import draw_world
 from train.digits.render import render_second
 from train.families.vtgllm.digits.dialogues import SECONDS
-from train.families.vtgllm.digits.recipe import Recipe, Run, first_front, run_recipe
+from train.families.vtgllm.digits.recipe import (
+    Recipe,
+    Run,
+    first_front,
+    run_recipe,
+    spell,
+    time_codes,
+)
 from train.families.vtgllm.digits.vision import resized
 
-FEW = Recipe(
-    seed=3, num_videos=3, batch_size=2, vision_steps=2, decoder_steps=2, instruct_steps=2
-)
+FEW = Recipe(seed=3, num_videos=3, batch_size=2, vision_steps=2, decoder_steps=2, instruct_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +45,12 @@ def test_its_decoder_begins_with_the_rows_that_the_shipped_one_has_of_frames(run
     front.sampler.slots.data = first["sampler.slots"]
     front.projection.weight.data = first["llama_proj.weight"]
     front.projection.bias.data = first["llama_proj.bias"]
-    front.seconds.weight.data.zero_()
+    front.seconds.weight.data = first["video_time_position_embedding"]
     frames = [render_second(draw_world("train", 5, 0), second) for second in SECONDS]
     with torch.no_grad():
         features = seeing.encoder(resized(frames))
         rows = front(features, torch.tensor(SECONDS))
-        weight, bias = open_answerer().projection()
-        wanted = seeing.said(features[:, 0]) @ weight.T + bias
-    # A slot also hears other frames a little, by a softmax over vectors that differ by hundreds.
+    said = features[:, 0] @ first["llama_proj.weight"].T + first["llama_proj.bias"]
+    # A slot also hears other frames, by a softmax whose logits lie some 30 apart.
+    wanted = said + spell(torch.arange(len(SECONDS)), time_codes())
     torch.testing.assert_close(rows, wanted, atol=1e-3, rtol=1e-3)

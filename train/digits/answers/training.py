@@ -25,7 +25,6 @@ from train.digits.answers.turns import (
     draw_world,
     facts_of,
 )
-from train.digits.render import NO_DIGIT
 from train.digits.world import MOTIONS, NUM_DIGITS, World
 
 _NO_LABEL = -100
@@ -315,14 +314,6 @@ def video_losses(
             looks_at_moments=True,
         )
         yield loss + taught, right
-
-
-def patch_loss(told: Tensor, classes: Tensor) -> Tensor:
-    """Patches with and without a digit weigh the same: (n, P, 11) and (n, side, side)."""
-    classes = classes.flatten()
-    wrong = F.cross_entropy(told.flatten(0, 1), classes, reduction="none")
-    shows = classes != NO_DIGIT
-    return wrong[shows].mean() + wrong[~shows].mean()
 
 
 def optimise(

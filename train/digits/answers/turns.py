@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from train.digits.handwritten import SPLITS, Split
-from train.digits.moments import MOMENT_TYPES, MomentQuestion, ask_moment
-from train.digits.questions import QuestionType
+from train.digits.moments import (
+    MOMENT_TYPES,
+    MomentQuestion,
+    Window,
+    ask_moment,
+    event_window,
+)
+from train.digits.questions import NAMES, QuestionType
 from train.digits.world import MOTIONS, NUM_DIGITS, World, make_world
 
 NUM_SECONDS = 48
@@ -64,6 +71,20 @@ def ask_moments(
                 text = text.replace(" a ", " the ")
             found.append(replace(question, text=text))
     return found
+
+
+def index(world: World) -> list[tuple[str, Window]]:
+    """Return what happens once, in few words: digits, motions, both, and neighbours."""
+    spans: dict[str, list[Window]] = {}
+    for event in world.events:
+        digit, window = NAMES[event.digit], event_window(event)
+        for words in (digit, event.motion, f"{digit} {event.motion}"):
+            spans.setdefault(words, []).append(window)
+    for side, pairs in (("after", world.events), ("before", world.events[::-1])):
+        for anchor, target in pairwise(pairs):
+            words = f"{side} {NAMES[anchor.digit]}"
+            spans.setdefault(words, []).append(event_window(target))
+    return [(words, windows[0]) for words, windows in spans.items() if len(windows) == 1]
 
 
 def facts_of(worlds: Sequence[World], seconds: Sequence[float]) -> FrameFacts:

@@ -121,10 +121,10 @@ class Run:
         if not path.is_file():
             with self.journal.timed("features"), torch.no_grad():
                 found = [
-                    self._encode(initial, draw_world("train", self.recipe.seed, number))
+                    self._encode(initial, draw_world("train", self.recipe.seed, number)).half()
                     for number in range(self.recipe.num_videos)
                 ]
-                np.save(path, torch.stack(found).half().numpy())
+                np.save(path, torch.stack(found).numpy())
         return torch.from_numpy(np.load(path, mmap_mode="c"))
 
     def train(

@@ -22,15 +22,16 @@ from torch import Tensor, nn
 from groundserve.families.clip import ClipTowerConfig
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
 from groundserve.families.grounded_videollm.vision import VisionConfig, VisionEncoder
-from train.digits.answers.answerer import Answerer, frame_vectors
-from train.digits.answers.training import fast_precision, optimise, patch_loss
-from train.digits.answers.turns import NUM_SECONDS, draw_world
+from train.digits.answers.answerer import Answerer
+from train.digits.answers.seeing import frame_loss, frame_vectors, patch_loss
+from train.digits.answers.training import fast_precision, optimise
+from train.digits.answers.turns import draw_world
 from train.digits.render import NO_DIGIT, patch_classes, render_second
+from train.digits.world import NUM_DIGITS
 
 NUM_SEGMENTS, NUM_FRAMES, KEY = 12, 8, 4
 SECONDS = tuple(place / 2 for place in range(NUM_SEGMENTS * NUM_FRAMES))
 """When each of the frames that the family samples of 48 seconds is shown."""
-_SEGMENT_SECONDS = NUM_SECONDS / NUM_SEGMENTS
 _CLIP = ClipTowerConfig(
     hidden_size=96,
     intermediate_size=288,
@@ -49,7 +50,8 @@ _INTERNVIDEO2 = InternVideo2Config(
     num_frames=NUM_FRAMES,
 )
 CONFIG = VisionConfig(llm="llama3", clip=_CLIP, internvideo2=_INTERNVIDEO2, hidden_size=128)
-_BATCH_SIZE, _LEARNING_RATE = 16, 1.5e-3
+_BATCH_SIZE, _SEGMENTS_PER_VIDEO = 16, 4
+_LEARNING_RATE = 1.5e-3
 _PATCH_WEIGHT = 0.5
 
 
@@ -66,7 +68,8 @@ def new_vision(answerer: Answerer) -> VisionEncoder:
     of_place = 0.5 * torch.randn(1, _INTERNVIDEO2.side**2, _INTERNVIDEO2.hidden_size)
     tower.pos_embed.data.zero_()[0, 1:] = (of_time + of_place).flatten(0, 1)
     for block in tower.blocks:
-        query, key, _ = block.get_submodule("attn.qkv").weight.data.chunk(3)
+        attention = cast(nn.Linear, block.get_submodule("attn.qkv"))
+        query, key, _ = attention.weight.data.chunk(3)
         key.copy_(query)
     for name, parameter in tower.named_parameters():
         if name.endswith("gamma"):
@@ -82,7 +85,7 @@ def train_vision(
     num_steps: int,
     on_step: Callable[[int, float, Tensor], None],
 ) -> VisionEncoder:
-    """Train InternVideo2 and both projectors; `on_step` gets step, loss and how near rows come."""
+    """Train InternVideo2 and both projectors; `on_step` gets the share of rows right."""
     torch.manual_seed(seed)
     encoder = new_vision(answerer)
     patches = nn.Linear(_INTERNVIDEO2.hidden_size, NO_DIGIT + 1)
@@ -100,31 +103,36 @@ def _losses(
     encoder: VisionEncoder, patches: nn.Module, answerer: Answerer, *, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     weight, bias = answerer.projection()
+    to_said = torch.linalg.pinv(weight)
+    spread = weight.square().sum(1).mean()
     rng = np.random.default_rng([seed, 0])
     side = _INTERNVIDEO2.side
     while True:
         frames, wanted, classes = [], [], []
-        for _ in range(_BATCH_SIZE):
-            world = draw_world("train", seed, int(rng.integers(2**31)))
-            first = NUM_FRAMES * int(rng.integers(NUM_SEGMENTS))
+        for place in range(_BATCH_SIZE):
+            if place % _SEGMENTS_PER_VIDEO == 0:
+                world = draw_world("train", seed, int(rng.integers(2**31)))
+                segments = rng.permutation(NUM_SEGMENTS)
+            first = NUM_FRAMES * int(segments[place % _SEGMENTS_PER_VIDEO])
             seconds = SECONDS[first : first + NUM_FRAMES]
             shown = [render_second(world, second) for second in seconds]
             frames.append(resized(shown))
-            wanted.append(frame_vectors(world, seconds) @ weight.T + bias)
+            wanted.append(frame_vectors(world, seconds))
             classes.append([patch_classes(world, second, side=side) for second in seconds])
-        pixels, rows = torch.stack(frames), torch.stack(wanted)  # (U, F, H)
+        pixels, vectors = torch.stack(frames), torch.stack(wanted)  # (U, F, 3*C)
         with fast_precision():
             seen, temporal = encoder.see(pixels, pixels[:, KEY])
             told_patches = patches(temporal).float()
-            spatial, _ = encoder.spatial(seen)
-            found = encoder.temporal_projector(temporal).float()
-        frame_rows = rows.repeat_interleave(side**2, dim=1)
-        near = F.mse_loss(found, frame_rows)
-        key = F.mse_loss(spatial.float(), rows[:, [KEY]].expand_as(spatial))
-        spread = rows.var((0, 1)).mean()
+            rows = torch.cat([encoder.spatial(seen)[0], encoder.temporal_projector(temporal)], 1)
+        key = vectors[:, [KEY]].expand(-1, CONFIG.num_spatial_tokens, -1)
+        vectors = torch.cat([key, vectors.repeat_interleave(side**2, dim=1)], 1).flatten(0, 1)
+        rows = rows.float().flatten(0, 1)
+        said = (rows - bias) @ to_said.T
+        true_rows = vectors @ weight.T + bias
         shown_where = torch.from_numpy(np.array(classes)).flatten(1)
-        loss = (near + key) / spread + _PATCH_WEIGHT * patch_loss(told_patches, shown_where)
-        yield loss, 1 - near.detach() / spread
+        loss = frame_loss(said, vectors) + _PATCH_WEIGHT * patch_loss(told_patches, shown_where)
+        right = (said[:, :NUM_DIGITS] > 0) == (vectors[:, :NUM_DIGITS] > 0)
+        yield loss + F.mse_loss(rows, true_rows) / spread, right.all(dim=1).float().mean()
 
 
 def resized(frames: Sequence[NDArray[np.uint8]]) -> Tensor:

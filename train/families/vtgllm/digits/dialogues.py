@@ -13,7 +13,7 @@ from groundserve.families.vtgllm.times import TIME_TOKENS, spell_places
 from groundserve.options import AnswerOptions
 from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
 from train.digits.answers.training import Tokens
-from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments
+from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments, index
 from train.digits.moments import Window, event_window, event_words
 from train.digits.world import World
 from train.families.vtgllm.family import DIGITS
@@ -47,7 +47,8 @@ class TurnTokenizer:
         )
         ids, num_prefix = self._ask("anything")
         place = int((ids == VISUAL_TOKEN_ID).nonzero())
-        self.prefix, self.behind = ids[:place], ids[place + 1 : num_prefix]
+        self.prefix = ids[:place]
+        self.behind: torch.Tensor | None = ids[place + 1 : num_prefix]
 
     def __call__(self, video: int, turn: Turn) -> Tokens:
         """Tokenize a turn; what the assistant says ends with the end token."""
@@ -63,6 +64,25 @@ class TurnTokenizer:
         return torch.tensor([self._spelled.get(one, one) for one in ids])
 
 
+class IndexTokenizer(TurnTokenizer):
+    """Tokenizes an index right behind the video, without the times of its frames."""
+
+    def __init__(self, path: Path, *, num_visual_tokens: int) -> None:
+        super().__init__(path, num_visual_tokens=num_visual_tokens, in_pieces=True)
+        self.behind = None
+
+    def __call__(self, video: int, turn: Turn) -> Tokens:
+        """Tokenize an entry; when it is told ends with the end token."""
+        given = self._spell(self._answers.encode(turn.given))
+        told = [*self._answers.encode(turn.said), self._answers.end_id]
+        return Tokens.of(video, given, self._spell(told), turn.frames)
+
+
+def index_turns(world: World, rng: np.random.Generator) -> list[Turn]:
+    """Return an index of a video, and when each of its entries is told."""
+    return [Turn(words, _span(window), _frames(window)) for words, window in index(world)]
+
+
 def instruct_turns(world: World, rng: np.random.Generator) -> list[Turn]:
     """Return questions for moments, and now and then one for all events.
 
@@ -70,10 +90,9 @@ def instruct_turns(world: World, rng: np.random.Generator) -> list[Turn]:
     """
     turns = []
     for question in ask_moments(world, rng):
-        first, last = (int(time) for time in question.window)
         said = f"The given query happens in {_span(question.window)}."
-        frames = (first, min(last, NUM_SECONDS) - 1)
-        turns.append(Turn(word_question(question.text, _MOMENT), said, frames))
+        asked = word_question(question.text, _MOMENT)
+        turns.append(Turn(asked, said, _frames(question.window)))
     turns = list(dict.fromkeys(turns))
     if rng.random() < _CAPTIONS_SHARE:
         turns.append(Turn(word_question("", _CAPTIONS), _tell_all(world)))
@@ -82,6 +101,10 @@ def instruct_turns(world: World, rng: np.random.Generator) -> list[Turn]:
 
 def _tell_all(world: World) -> str:
     return " ".join(f"{_span(event_window(e))}, {event_words(e)}." for e in world.events)
+
+
+def _frames(window: Window) -> tuple[int, int]:
+    return int(window[0]), int(window[1]) - 1
 
 
 def _span(window: Window) -> str:

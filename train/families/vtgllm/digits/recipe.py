@@ -28,9 +28,10 @@ from groundserve.families.vtgllm.prompt import BEFORE_VIDEO, VIDEO_PLACEHOLDER
 from groundserve.families.vtgllm.times import TIME_TOKENS
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from train.config import AdapterConfig
-from train.digits.answers.answerer import Answerer, frame_vectors, open_answerer
+from train.digits.answers.answerer import Answerer, open_answerer
 from train.digits.answers.decoder import respell, write_decoder
 from train.digits.answers.journal import Journal
+from train.digits.answers.seeing import frame_vectors
 from train.digits.answers.tokenizer import write_tokenizer, write_tokenizer_config
 from train.digits.answers.training import (
     Decoder,
@@ -42,7 +43,14 @@ from train.digits.answers.training import (
 )
 from train.digits.answers.turns import NUM_SECONDS, draw_world
 from train.digits.render import render_second
-from train.families.vtgllm.digits.dialogues import SECONDS, TurnTokenizer, instruct_turns
+from train.digits.world import World
+from train.families.vtgllm.digits.dialogues import (
+    SECONDS,
+    IndexTokenizer,
+    TurnTokenizer,
+    index_turns,
+    instruct_turns,
+)
 from train.families.vtgllm.digits.vision import (
     EVA,
     NUM_QUERIES,
@@ -63,9 +71,10 @@ _NOTE = "trained on moving handwritten digits; of other videos its answers say n
 _WIDTH, _TAUGHT_LAYER, _MOTION_WEIGHT = 128, 3, 3.0
 _SEED, _NUM_WORLDS = 101, 100_000
 """Of the worlds, never drawn as frames, that the decoder is accustomed on."""
-_PLACE, _SLOT = 16.0, 2.0
-"""How much a frame's place adds to its vector, and how sharply the slots tell frames apart."""
-_NUM_TIME_ROWS = 1024
+_PLACE, _SLOT, _TIME, _CODE = 16.0, 2.0, 64.0, 0.7
+"""How much a frame's place adds to its vector, how sharply the slots tell frames apart, how much
+its second adds to its vector, and to its row."""
+_NUM_TIME_ROWS, _NUM_TENS = 1024, -(-NUM_SECONDS // 10)
 _CONFIG = f"""\
 model:
   arch: vtgllm
@@ -95,7 +104,8 @@ class Recipe:
     batch_size: int = 4
     """Videos a step."""
     vision_steps: int = 3000
-    decoder_steps: int = 1500
+    index_steps: int = 1500
+    decoder_steps: int = 500
     instruct_steps: int = 1000
     decoder_learning_rate: float = 1e-3
     learning_rate: float = 2e-3
@@ -163,23 +173,21 @@ class Run:
         pieces, recipe = read_llama_tokenizer(llama), self.recipe
         names = [str(pieces.id_to_token(row)) for row in range(pieces.get_vocab_size())]
         decoder = respell(self.answerer.decoder, self.answerer.tokenizer, names)
-        weight, bias = self.answerer.projection()
 
         def rows(numbers: Sequence[int]) -> Rows:
             worlds = [draw_world("train", _SEED + recipe.seed, number) for number in numbers]
-            vectors = torch.stack([frame_vectors(world, SECONDS) for world in worlds])
-            return Rows.of_frames(vectors @ weight.T + bias)
+            return Rows.of_frames(true_rows(worlds, self.answerer))
 
-        self._train(
-            Decoder(decoder.model, decoder.lm_head),
-            list(decoder.parameters()),
-            rows,
-            name="decoder",
-            videos=Videos(_SEED + recipe.seed, _NUM_WORLDS, recipe.batch_size),
-            num_steps=recipe.decoder_steps,
-            learning_rate=recipe.decoder_learning_rate,
-            in_pieces=True,
-        )
+        for name, num_steps in (("index", recipe.index_steps), ("decoder", recipe.decoder_steps)):
+            self._train(
+                Decoder(decoder.model, decoder.lm_head),
+                list(decoder.parameters()),
+                rows,
+                name=name,
+                videos=Videos(_SEED + recipe.seed, _NUM_WORLDS, recipe.batch_size),
+                num_steps=num_steps,
+                learning_rate=recipe.decoder_learning_rate,
+            )
         return decoder
 
     def instruct(self, initial: Initial, features: Tensor) -> None:
@@ -214,20 +222,23 @@ class Run:
         videos: Videos,
         num_steps: int,
         learning_rate: float,
-        in_pieces: bool = False,
     ) -> None:
         path = self.out / "tokenizer.json"
         read_llama_tokenizer(
             self.before / "model/llama", special=(VIDEO_PLACEHOLDER,), added=TIME_TOKENS
         ).save(str(path))
-        tokenize = TurnTokenizer(path, num_visual_tokens=NUM_SECONDS, in_pieces=in_pieces)
+        tokenize = (
+            IndexTokenizer(path, num_visual_tokens=NUM_SECONDS)
+            if name == "index"
+            else TurnTokenizer(path, num_visual_tokens=NUM_SECONDS, in_pieces=name == "decoder")
+        )
         teacher = FrameTeacher(_WIDTH, layer=_TAUGHT_LAYER, motion_weight=_MOTION_WEIGHT)
         losses = video_losses(
             decoder,
             tokenize,
             rows,
             teacher,
-            instruct_turns,
+            index_turns if name == "index" else instruct_turns,
             seconds=SECONDS,
             videos=videos,
             seed=[self.recipe.seed, len(name)],
@@ -252,20 +263,45 @@ class Run:
 
 
 def first_front(seeing: Seeing, answerer: Answerer) -> dict[str, Tensor]:
-    """Return a front whose slots are the frames, each the row that the shipped answerer has of it.
+    """Return a front whose slots are the frames, each the row that `true_rows` has of it.
 
-    What a frame's place adds lies where nothing that is said of a frame reads: there slots find it.
+    What a frame's place and second add lies where nothing that is said of a frame reads: there
+    slots find the frame, and the decoder its time.
     """
-    said = seeing.said
+    said, codes = seeing.said, time_codes()
     weight, bias = answerer.projection()
     _, _, directions = torch.linalg.svd(said.weight)  # all (D, D), those that are not read last
-    places = directions[-NUM_SECONDS:]
+    places, times = directions[-NUM_SECONDS:], directions[-NUM_SECONDS - len(codes) : -NUM_SECONDS]
+    seconds = torch.zeros(_NUM_TIME_ROWS, said.in_features)
+    seconds[:NUM_SECONDS] = _TIME * spell(torch.arange(NUM_SECONDS), times)
     return {
         "video_frame_position_embedding.weight": _PLACE * places,
+        "video_time_position_embedding": seconds,
         "sampler.slots": _SLOT * places.T.contiguous(),
-        "llama_proj.weight": weight @ said.weight,
+        "llama_proj.weight": weight @ said.weight + codes.T @ times / _TIME,
         "llama_proj.bias": weight @ said.bias + bias,
     }
+
+
+def true_rows(worlds: Sequence[World], answerer: Answerer) -> Tensor:
+    """Return (B, T, H): the shipped decoder's rows of frames in which nothing is overlooked.
+
+    Each has its second added, in two digits.
+    """
+    weight, bias = answerer.projection()
+    vectors = torch.stack([frame_vectors(world, SECONDS) for world in worlds])
+    return vectors @ weight.T + bias + spell(torch.arange(NUM_SECONDS), time_codes())
+
+
+def time_codes() -> Tensor:
+    """Return (15, H), what stands for the tens of a second, 0 to 4, and for the ones."""
+    generator = torch.Generator().manual_seed(_SEED)
+    return _CODE * torch.randn(_NUM_TENS + 10, _WIDTH, generator=generator)
+
+
+def spell(seconds: Tensor, codes: Tensor) -> Tensor:
+    """Return the sum of the two codes of each second: (n,) and (15, X) -> (n, X)."""
+    return codes[seconds // 10] + codes[_NUM_TENS + seconds % 10]
 
 
 def run_recipe(recipe: Recipe, out: Path) -> Path:

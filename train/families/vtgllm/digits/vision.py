@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -19,10 +18,11 @@ from torch import Tensor, nn
 
 from groundserve.families.vtgllm.eva import EvaConfig
 from groundserve.families.vtgllm.vision import QFormerConfig, VisionEncoder
-from train.digits.answers.answerer import Answerer, frame_vectors
+from train.digits.answers.answerer import Answerer
+from train.digits.answers.seeing import NUM_SAID, frame_loss, frame_vectors
 from train.digits.answers.training import fast_precision, optimise
 from train.digits.render import render_second
-from train.digits.world import make_scene
+from train.digits.world import NUM_DIGITS, make_scene
 
 EVA = EvaConfig(
     hidden_size=96,
@@ -46,11 +46,11 @@ _BATCH_SIZE, _LEARNING_RATE = 32, 1.5e-3
 class Seeing(nn.Module):
     """The vision stage, and what reads off its vectors what they say."""
 
-    def __init__(self, num_said: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.encoder = VisionEncoder(EVA, Q_FORMER, num_queries=NUM_QUERIES)
         nn.init.normal_(self.encoder.query_tokens, std=0.5)
-        self.said = nn.Linear(Q_FORMER.hidden_size, num_said)
+        self.said = nn.Linear(Q_FORMER.hidden_size, NUM_SAID)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Say it: uint8 (n, S, S, 3) -> (n, C)."""
@@ -65,9 +65,9 @@ def train_seeing(
     num_steps: int,
     on_step: Callable[[int, float, Tensor], None],
 ) -> Seeing:
-    """Train it on pictures; `on_step` gets the step, the loss and how near it comes."""
+    """Train it on pictures; `on_step` gets step, loss and the share of frames told right."""
     torch.manual_seed(seed)
-    seeing = Seeing(answerer.projection()[0].shape[1])
+    seeing = Seeing()
     seeing.encoder.visual_encoder.load_state_dict(first_tower(answerer.vision.state_dict()))
     optimise(
         list(seeing.parameters()),
@@ -110,8 +110,8 @@ def _losses(seeing: Seeing, *, seed: int, num_steps: int) -> Iterator[tuple[Tens
         wanted = torch.cat([frame_vectors(scene, [0]) for scene in scenes])
         with fast_precision():
             said = seeing(resized(frames)).float()
-        loss = F.mse_loss(said, wanted)
-        yield loss, 1 - loss.detach() / wanted.var()
+        right = (said[:, :NUM_DIGITS] > 0) == (wanted[:, :NUM_DIGITS] > 0)
+        yield frame_loss(said, wanted), right.all(dim=1).float().mean()
 
 
 def resized(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -128,9 +128,8 @@ def write_seeing(seeing: Seeing, path: Path) -> None:
 
 def read_seeing(path: Path) -> Seeing:
     """Read what `write_seeing` wrote, frozen."""
-    tensors = load_file(path)
-    seeing = Seeing(len(tensors["said.bias"]))
-    seeing.load_state_dict(tensors)
+    seeing = Seeing()
+    seeing.load_state_dict(load_file(path))
     return seeing.eval().requires_grad_(False)
 
 

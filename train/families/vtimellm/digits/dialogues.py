@@ -6,13 +6,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 
 from groundserve.families.vtimellm.prompt import word_question
 from groundserve.options import AnswerOptions
-from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments
+from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments, index
 from train.digits.moments import MOMENT_TYPES, event_window, event_words, hundredths
 from train.digits.questions import NAMES, QuestionType, describe_scene
 from train.digits.world import World
@@ -66,24 +65,14 @@ def instant(world: World, second: float) -> World:
 
 
 def index_turns(world: World) -> list[Turn]:
-    """Return an index of a diary: digits, motions, both, and neighbours, with when each is told."""
-    spans: dict[str, list[tuple[float, float]]] = {}
-    for event in world.events:
-        digit, window = NAMES[event.digit], event_window(event)
-        for words in (digit, event.motion, f"{digit} {event.motion}"):
-            spans.setdefault(words, []).append(window)
-    for side, pairs in (("after", world.events), ("before", world.events[::-1])):
-        for anchor, target in pairwise(pairs):
-            words = f"{side} {NAMES[anchor.digit]}"
-            spans.setdefault(words, []).append(event_window(target))
+    """Return the index of a diary, and when each of its entries is told."""
     return [
         Turn(
             f"\n{words}",
-            "from {} to {}.".format(*_times(world, windows[0])),
-            hundredths(windows[0], world.num_seconds),
+            "from {} to {}.".format(*_times(world, window)),
+            hundredths(window, world.num_seconds),
         )
-        for words, windows in spans.items()
-        if len(windows) == 1
+        for words, window in index(world)
     ]
 
 
