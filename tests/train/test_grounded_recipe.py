@@ -18,6 +18,7 @@ FEW = Recipe(
     num_videos=3,
     batch_size=2,
     vision_steps=2,
+    index_steps=1,
     grounded_steps=2,
     sft_steps=1,
     sft_batch_size=1,

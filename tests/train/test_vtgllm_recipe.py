@@ -18,7 +18,15 @@ from train.families.vtgllm.digits.recipe import (
 )
 from train.families.vtgllm.digits.vision import resized
 
-FEW = Recipe(seed=3, num_videos=3, batch_size=2, vision_steps=2, decoder_steps=2, instruct_steps=2)
+FEW = Recipe(
+    seed=3,
+    num_videos=3,
+    batch_size=2,
+    vision_steps=2,
+    index_steps=2,
+    decoder_steps=2,
+    instruct_steps=2,
+)
 
 
 @pytest.fixture(scope="module")

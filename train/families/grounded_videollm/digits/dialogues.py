@@ -15,7 +15,7 @@ from groundserve.families.plans import VISUAL_TOKEN_ID, SeenVideo
 from groundserve.options import AnswerOptions
 from groundserve.tokenizers.tokenizer_json import load_tokenizer_json
 from train.digits.answers.training import Tokens
-from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments
+from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments, index
 from train.digits.moments import Window, event_window, event_words
 from train.digits.world import World
 
@@ -56,18 +56,27 @@ class TurnTokenizer:
         return ids, int((ids == VISUAL_TOKEN_ID).nonzero())
 
 
+def index_turns(world: World, rng: np.random.Generator) -> list[Turn]:
+    """Return an index of a video, and when each of its entries is told."""
+    return [Turn(words, f"{_span(window)}.", _frames(window)) for words, window in index(world)]
+
+
 def turns_of(world: World, rng: np.random.Generator) -> list[Turn]:
     """Return questions for moments, and now and then one for all events."""
     turns = []
     for question in ask_moments(world, rng):
-        first, last = (int(time) * FRAMES_PER_SECOND for time in question.window)
         asked, _ = word_question(question.text, _MOMENT, _SEEN)
-        turns.append(Turn(asked, f"{_span(question.window)}.", (first, last - 1)))
+        turns.append(Turn(asked, f"{_span(question.window)}.", _frames(question.window)))
     turns = list(dict.fromkeys(turns))
     if rng.random() < _CAPTIONS_SHARE:
         told = [f"{_span(event_window(e))}, {event_words(e)}." for e in world.events]
         turns.append(Turn(word_question("", _CAPTIONS, _SEEN)[0], " ".join(told)))
     return turns
+
+
+def _frames(window: Window) -> tuple[int, int]:
+    first, last = (int(time) * FRAMES_PER_SECOND for time in window)
+    return first, last - 1
 
 
 def _span(window: Window) -> str:

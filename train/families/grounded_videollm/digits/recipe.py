@@ -38,7 +38,7 @@ from train.digits.answers.training import (
 from train.digits.answers.turns import draw_world
 from train.digits.render import render_second
 from train.digits.world import World
-from train.families.grounded_videollm.digits.dialogues import TurnTokenizer, turns_of
+from train.families.grounded_videollm.digits.dialogues import TurnTokenizer, index_turns, turns_of
 from train.families.grounded_videollm.digits.files import write_before
 from train.families.grounded_videollm.digits.vision import (
     CONFIG,
@@ -70,7 +70,8 @@ class Recipe:
     batch_size: int = 4
     """Videos a step."""
     vision_steps: int = 2000
-    grounded_steps: int = 2500
+    index_steps: int = 1500
+    grounded_steps: int = 1000
     sft_steps: int = 150
     sft_batch_size: int = 2
     learning_rate: float = 2e-3
@@ -156,7 +157,7 @@ class Run:
             TurnTokenizer(path, initial.source.spec),
             rows,
             teacher,
-            turns_of,
+            index_turns if name == "index" else turns_of,
             seconds=SECONDS,
             videos=Videos(recipe.seed, recipe.num_videos, batch_size),
             seed=[recipe.seed, len(name)],
@@ -211,15 +212,16 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
     initial = _open(grounded, before, recipe.seed)
     features = run.features(initial)
     rng = np.random.default_rng([recipe.seed, 1])
-    run.train(
-        initial,
-        features,
-        lambda: some_rows(rng),
-        name="grounded",
-        num_steps=recipe.grounded_steps,
-        batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-    )
+    for name, num_steps in (("index", recipe.index_steps), ("grounded", recipe.grounded_steps)):
+        run.train(
+            initial,
+            features,
+            lambda: some_rows(rng),
+            name=name,
+            num_steps=num_steps,
+            batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+        )
     between.mkdir(exist_ok=True)
     initial.write_files(between, initial.model.state_dict())
     initial = _open(sft, between, recipe.seed)
