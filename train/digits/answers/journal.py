@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -17,11 +20,36 @@ logger = logging.getLogger(__name__)
 _REPORT_EVERY_STEPS = 25
 
 
-class Journal:
-    """Files `log.jsonl` and `timing.jsonl` in a directory."""
+RecipeT = TypeVar("RecipeT")
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+NOTE = "trained on moving handwritten digits; of other videos its answers say nothing"
+
+
+def run_command(
+    description: str, recipe: Callable[..., RecipeT], train: Callable[[RecipeT, Path], Path]
+) -> None:
+    """Train with the seed, and into the folder, of the command line."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("huggingface_hub").setLevel(logging.WARNING)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print(train(recipe(seed=arguments.seed), arguments.out))  # noqa: T201 - a command
+
+
+class Journal:
+    """What stands beside a checkpoint: a note, and in `training` settings, losses and times."""
+
+    def __init__(self, package: Path) -> None:
+        self._package, self._directory = package, package / "training"
+
+    def close(self, recipe: Any) -> None:
+        """Write the note, and the settings of a dataclass."""
+        (self._package / "groundserve_note.txt").write_text(f"{NOTE}\n", "utf-8")
+        settings = json.dumps(asdict(recipe), indent=2)
+        (self._directory / "config.json").write_text(f"{settings}\n", "utf-8")
 
     def report(self, name: str) -> Callable[[int, float, Tensor], None]:
         """Return what takes each step, its loss and the share that it told right."""

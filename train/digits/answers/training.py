@@ -6,7 +6,7 @@ about a frame, H width of the decoder, h heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
+from train.digits.answers.journal import Journal
 from train.digits.answers.turns import (
     NUM_FACTS,
     SHOWN,
@@ -30,6 +31,9 @@ from train.digits.world import MOTIONS, NUM_DIGITS, World
 _NO_LABEL = -100
 _FACTS = 20.0
 """Weight of facts, of most of which a frame shows nothing."""
+TAUGHT_LAYER = 3
+"""Behind which layer a `FrameTeacher` listens."""
+_MOTION_WEIGHT = 3.0  # of frames; words name motions
 _LOOKING_LAYER, _LOOKING_HEADS = 3, 2
 """Of the layer behind the one that a `FrameTeacher` listens to."""
 _LONG = 64
@@ -266,6 +270,13 @@ def _look_loss(weights: Tensor, of_moment: Tensor, is_told: Tensor) -> Tensor:
     return -(seen[counts] + 1e-4).log().mean() if counts.any() else seen.sum() * 0
 
 
+class Steps(NamedTuple):
+    """How many, and the highest learning rate."""
+
+    number: int
+    learning_rate: float
+
+
 class Videos(NamedTuple):
     """Which drawn videos are trained on, and how many a step."""
 
@@ -314,6 +325,37 @@ def video_losses(
             looks_at_moments=True,
         )
         yield loss + taught, right
+
+
+def train_on_videos(
+    model: Decoder,
+    trained: Iterable[nn.Parameter],
+    tokenize: VideoTokenizer,
+    rows: Callable[[Sequence[int]], Rows],
+    turns: Callable[[World, np.random.Generator], list[Turn]],
+    *,
+    seconds: Sequence[float],
+    videos: Videos,
+    seed: Sequence[int],
+    steps: Steps,
+    journal: Journal,
+    name: str,
+) -> None:
+    """Train on turns about videos, with a `FrameTeacher` that is dropped at the end."""
+    teacher = FrameTeacher(
+        cast(nn.Linear, model.head).in_features, layer=TAUGHT_LAYER, motion_weight=_MOTION_WEIGHT
+    )
+    losses = video_losses(
+        model, tokenize, rows, teacher, turns, seconds=seconds, videos=videos, seed=seed
+    )
+    with journal.timed(name):
+        optimise(
+            [*trained, *teacher.parameters()],
+            losses,
+            num_steps=steps.number,
+            learning_rate=steps.learning_rate,
+            on_step=journal.report(name),
+        )
 
 
 def optimise(

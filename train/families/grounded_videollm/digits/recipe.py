@@ -9,11 +9,8 @@ nearly the same. The stage `grounded` computes one of them in place of all; the 
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +23,13 @@ from groundserve.families.grounded_videollm.times import NEW_TOKENS, TEMPLATES
 from groundserve.families.grounded_videollm.vision import VisionEncoder
 from train.config import AdapterConfig, StageConfig
 from train.digits.answers.answerer import open_answerer
-from train.digits.answers.journal import Journal
+from train.digits.answers.journal import Journal, run_command
 from train.digits.answers.training import (
     Decoder,
-    FrameTeacher,
     Rows,
+    Steps,
     Videos,
-    optimise,
-    video_losses,
+    train_on_videos,
 )
 from train.digits.answers.turns import draw_world
 from train.digits.render import render_second
@@ -53,8 +49,6 @@ from train.families.grounded_videollm.digits.vision import (
 from train.families.grounded_videollm.family import Initial, open_initial
 from train.families.grounded_videollm.stages import grounded, sft
 
-_NOTE = "trained on moving handwritten digits; of other videos its answers say nothing"
-_TAUGHT_LAYER, _MOTION_WEIGHT = 3, 3.0
 _TEMPORAL = CONFIG.num_spatial_tokens
 """Of a segment's rows the first one of its frames; behind those stands one that ends it."""
 _ROWS = CONFIG.num_spatial_tokens + CONFIG.num_temporal_tokens + 1
@@ -85,7 +79,7 @@ class Run:
         self.recipe, self.out = recipe, out
         self.package = out / "checkpoint"
         self.package.mkdir(parents=True, exist_ok=True)
-        self.journal = Journal(self.package / "training")
+        self.journal = Journal(self.package)
         self.answerer = open_answerer()
 
     def vision(self) -> VisionEncoder:
@@ -135,42 +129,32 @@ class Run:
         kept: Callable[[], dict[str, Tensor]],
         *,
         name: str,
-        num_steps: int,
         batch_size: int,
-        learning_rate: float,
+        steps: Steps,
     ) -> None:
         """Train what the stage of an initial trains, on the rows that are `kept` each step."""
         model, recipe = initial.model, self.recipe
         path = self.out / "tokenizer.json"
         read_tokenizer(initial.source.parts.tokenizer, "llama3")[0].save(str(path))
-        teacher = FrameTeacher(
-            CONFIG.hidden_size, layer=_TAUGHT_LAYER, motion_weight=_MOTION_WEIGHT
-        )
 
         def rows(numbers: Sequence[int]) -> Rows:
             found = torch.stack([model.front(features[number].float()) for number in numbers])
             chosen = kept()
             return Rows(found[:, chosen.pop("rows")], num_places=found.shape[1], **chosen)
 
-        losses = video_losses(
+        train_on_videos(
             Decoder(model.decoder, model.lm_head),
+            [one for one in model.parameters() if one.requires_grad],
             TurnTokenizer(path, initial.source.spec),
             rows,
-            teacher,
             index_turns if name == "index" else turns_of,
             seconds=SECONDS,
             videos=Videos(recipe.seed, recipe.num_videos, batch_size),
             seed=[recipe.seed, len(name)],
+            steps=steps,
+            journal=self.journal,
+            name=name,
         )
-        trained = [one for one in model.parameters() if one.requires_grad]
-        with self.journal.timed(name):
-            optimise(
-                [*trained, *teacher.parameters()],
-                losses,
-                num_steps=num_steps,
-                learning_rate=learning_rate,
-                on_step=self.journal.report(name),
-            )
 
     def _encode(self, initial: Initial, world: World) -> Tensor:
         frames = resized([render_second(world, second) for second in SECONDS])
@@ -218,9 +202,8 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
             features,
             lambda: some_rows(rng),
             name=name,
-            num_steps=num_steps,
             batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate,
+            steps=Steps(num_steps, recipe.learning_rate),
         )
     between.mkdir(exist_ok=True)
     initial.write_files(between, initial.model.state_dict())
@@ -230,15 +213,11 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
         features,
         all_rows,
         name="sft",
-        num_steps=recipe.sft_steps,
         batch_size=recipe.sft_batch_size,
-        learning_rate=recipe.sft_learning_rate,
+        steps=Steps(recipe.sft_steps, recipe.sft_learning_rate),
     )
     initial.write_files(run.package, initial.model.state_dict())
-    (run.package / "groundserve_note.txt").write_text(f"{_NOTE}\n", "utf-8")
-    (run.package / "training" / "config.json").write_text(
-        json.dumps(asdict(recipe), indent=2) + "\n", "utf-8"
-    )
+    run.journal.close(recipe)
     return run.package
 
 
@@ -250,13 +229,7 @@ def _open(stage: Callable[..., StageConfig], init: Path, seed: int) -> Initial:
 
 def main() -> None:
     """Train it with the settings that the docs give figures of."""
-    parser = argparse.ArgumentParser(description="Train a small Grounded-VideoLLM.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    print(run_recipe(Recipe(seed=arguments.seed), arguments.out))  # noqa: T201 - a command
+    run_command("Train a small Grounded-VideoLLM.", Recipe, run_recipe)
 
 
 if __name__ == "__main__":

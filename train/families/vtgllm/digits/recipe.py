@@ -9,11 +9,9 @@ stays frozen, so that videos are encoded once.
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -30,16 +28,15 @@ from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from train.config import AdapterConfig
 from train.digits.answers.answerer import Answerer, open_answerer
 from train.digits.answers.decoder import respell, write_decoder
-from train.digits.answers.journal import Journal
+from train.digits.answers.journal import Journal, run_command
 from train.digits.answers.seeing import frame_vectors
 from train.digits.answers.tokenizer import write_tokenizer, write_tokenizer_config
 from train.digits.answers.training import (
     Decoder,
-    FrameTeacher,
     Rows,
+    Steps,
     Videos,
-    optimise,
-    video_losses,
+    train_on_videos,
 )
 from train.digits.answers.turns import NUM_SECONDS, draw_world
 from train.digits.render import render_second
@@ -67,8 +64,7 @@ from train.families.vtgllm.family import Initial, open_initial
 from train.families.vtgllm.model import VideoFront
 from train.families.vtgllm.stages import instruct
 
-_NOTE = "trained on moving handwritten digits; of other videos its answers say nothing"
-_WIDTH, _TAUGHT_LAYER, _MOTION_WEIGHT = 128, 3, 3.0
+_WIDTH = 128
 _SEED, _NUM_WORLDS = 101, 100_000
 """Of the worlds, never drawn as frames, that the decoder is accustomed on."""
 _PLACE, _SLOT, _TIME, _CODE = 16.0, 2.0, 64.0, 0.7
@@ -118,7 +114,7 @@ class Run:
         self.recipe, self.out = recipe, out
         self.package, self.before = out / "checkpoint", out / "before"
         self.package.mkdir(parents=True, exist_ok=True)
-        self.journal = Journal(self.package / "training")
+        self.journal = Journal(self.package)
         self.answerer = open_answerer()
 
     def seeing(self) -> Seeing:
@@ -185,8 +181,7 @@ class Run:
                 rows,
                 name=name,
                 videos=Videos(_SEED + recipe.seed, _NUM_WORLDS, recipe.batch_size),
-                num_steps=num_steps,
-                learning_rate=recipe.decoder_learning_rate,
+                steps=Steps(num_steps, recipe.decoder_learning_rate),
             )
         return decoder
 
@@ -208,8 +203,7 @@ class Run:
             rows,
             name="instruct",
             videos=Videos(recipe.seed, recipe.num_videos, recipe.batch_size),
-            num_steps=recipe.instruct_steps,
-            learning_rate=recipe.learning_rate,
+            steps=Steps(recipe.instruct_steps, recipe.learning_rate),
         )
 
     def _train(
@@ -220,8 +214,7 @@ class Run:
         *,
         name: str,
         videos: Videos,
-        num_steps: int,
-        learning_rate: float,
+        steps: Steps,
     ) -> None:
         path = self.out / "tokenizer.json"
         read_llama_tokenizer(
@@ -232,25 +225,19 @@ class Run:
             if name == "index"
             else TurnTokenizer(path, num_visual_tokens=NUM_SECONDS, in_pieces=name == "decoder")
         )
-        teacher = FrameTeacher(_WIDTH, layer=_TAUGHT_LAYER, motion_weight=_MOTION_WEIGHT)
-        losses = video_losses(
+        train_on_videos(
             decoder,
+            trained,
             tokenize,
             rows,
-            teacher,
             index_turns if name == "index" else instruct_turns,
             seconds=SECONDS,
             videos=videos,
             seed=[self.recipe.seed, len(name)],
+            steps=steps,
+            journal=self.journal,
+            name=name,
         )
-        with self.journal.timed(name):
-            optimise(
-                [*trained, *teacher.parameters()],
-                losses,
-                num_steps=num_steps,
-                learning_rate=learning_rate,
-                on_step=self.journal.report(name),
-            )
 
     def _texts(self) -> list[str]:
         """Return what the tokenizer learns its words from."""
@@ -322,22 +309,13 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
     )
     run.instruct(initial, features)
     initial.write_files(run.package, initial.model.state_dict())
-    (run.package / "groundserve_note.txt").write_text(f"{_NOTE}\n", "utf-8")
-    (run.package / "training" / "config.json").write_text(
-        json.dumps(asdict(recipe), indent=2) + "\n", "utf-8"
-    )
+    run.journal.close(recipe)
     return run.package
 
 
 def main() -> None:
     """Train it with the settings that the docs give figures of."""
-    parser = argparse.ArgumentParser(description="Train a small VTG-LLM.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    print(run_recipe(Recipe(seed=arguments.seed), arguments.out))  # noqa: T201 - a command
+    run_command("Train a small VTG-LLM.", Recipe, run_recipe)
 
 
 if __name__ == "__main__":

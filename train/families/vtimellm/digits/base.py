@@ -32,8 +32,6 @@ from train.families.vtimellm.digits.dialogues import (
 )
 
 WIDTH = 128
-TAUGHT_LAYER = 3
-"""Behind which layer a `FrameTeacher` listens."""
 _LAYERS, _HEADS, _INTERMEDIATE = 5, 4, 384
 _ALIKE = 1.3
 _INDEX_ALONE = 0.35  # of the steps

@@ -9,11 +9,8 @@ it on dialogues. The tower is frozen from then on, so videos are encoded once.
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,23 +25,24 @@ from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
 from groundserve.weights.lora import Adapter, merge
 from train.digits.answers.adapters import add_adapter, take_adapter, write_adapter
 from train.digits.answers.decoder import write_decoder
-from train.digits.answers.journal import Journal
+from train.digits.answers.journal import Journal, run_command
 from train.digits.answers.tokenizer import write_tokenizer, write_tokenizer_config
 from train.digits.answers.training import (
+    TAUGHT_LAYER,
     Decoder,
     FrameTeacher,
     Rows,
+    Steps,
     Tokens,
     TurnTokenizer,
     Videos,
     optimise,
+    train_on_videos,
     turn_loss,
-    video_losses,
 )
 from train.digits.answers.turns import Turn, draw_world
 from train.digits.world import World
 from train.families.vtimellm.digits.base import (
-    TAUGHT_LAYER,
     WIDTH,
     base_losses,
     new_model,
@@ -67,8 +65,6 @@ from train.families.vtimellm.digits.vision import (
 )
 
 _VARIANT = "vtimellm-digits"
-_NOTE = "trained on moving handwritten digits; of other videos its answers say nothing"
-_MOTION_WEIGHT = 3.0  # of frames; words name motions
 _PICTURES_PER_VIDEO = 8  # a step of the first stage
 
 
@@ -99,7 +95,7 @@ class Run:
         self.recipe, self.out = recipe, out
         self.package = out / "checkpoint"
         self.package.mkdir(parents=True, exist_ok=True)
-        self.journal = Journal(self.package / "training")
+        self.journal = Journal(self.package)
         self.base_dir = self.package / "base"
         self.stages = {n: self.package / f"{_VARIANT}-stage{n}" for n in (1, 2, 3)}
 
@@ -197,25 +193,20 @@ class Run:
             return
         torch.manual_seed(self.recipe.seed + stage)
         parameters = add_adapter(model)
-        teacher = FrameTeacher(WIDTH, layer=TAUGHT_LAYER, motion_weight=_MOTION_WEIGHT)
-        name, recipe = f"stage {stage}", self.recipe
-        with self.journal.timed(name):
-            optimise(
-                [*parameters, *teacher.parameters()],
-                video_losses(
-                    Decoder(model.model, model.lm_head),
-                    tokenize,
-                    rows,
-                    teacher,
-                    turns,
-                    seconds=SECONDS,
-                    videos=Videos(recipe.pretrained_seed, recipe.num_videos, recipe.batch_size),
-                    seed=[recipe.seed, stage],
-                ),
-                num_steps=num_steps,
-                learning_rate=recipe.adapter_learning_rate,
-                on_step=self.journal.report(name),
-            )
+        recipe = self.recipe
+        train_on_videos(
+            Decoder(model.model, model.lm_head),
+            parameters,
+            tokenize,
+            rows,
+            turns,
+            seconds=SECONDS,
+            videos=Videos(recipe.pretrained_seed, recipe.num_videos, recipe.batch_size),
+            seed=[recipe.seed, stage],
+            steps=Steps(num_steps, recipe.adapter_learning_rate),
+            journal=self.journal,
+            name=f"stage {stage}",
+        )
         write_adapter(take_adapter(model), self.stages[stage], base="base")
 
     def _picture_losses(
@@ -254,23 +245,13 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
 
     run.adapter(2, model, tokenize, rows, boundary_turns, recipe.boundary_steps)
     run.adapter(3, model, tokenize, rows, dialogue_turns, recipe.dialogue_steps)
-    (run.package / "groundserve_note.txt").write_text(f"{_NOTE}\n", "utf-8")
-    (run.package / "training" / "config.json").write_text(
-        json.dumps(asdict(recipe), indent=2) + "\n", "utf-8"
-    )
+    run.journal.close(recipe)
     return run.package
 
 
 def main() -> None:
-    """Train the shipped recipe."""
-    parser = argparse.ArgumentParser(description="Train the small VTimeLLM from nothing.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("huggingface_hub").setLevel(logging.WARNING)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    print(run_recipe(Recipe(seed=arguments.seed), arguments.out))  # noqa: T201 - a command
+    """Train it with the settings that the docs give figures of."""
+    run_command("Train the small VTimeLLM from nothing.", Recipe, run_recipe)
 
 
 if __name__ == "__main__":
