@@ -1,7 +1,7 @@
 """InternVideo2 of small width beside the shipped answerer's CLIP, and projectors behind both.
 
-Every token of a frame learns to be the row that the shipped answerer has of the whole frame, so all
-tokens of a frame are nearly the same.
+A token learns to be the row that the shipped answerer has of a frame that shows what its patch
+shows and nothing else; one of CLIP's, of the whole key frame.
 
 Shape letters: U segments, F frames of one, S side of a frame, P tokens of a segment, H width of the
 decoder.
@@ -23,10 +23,10 @@ from groundserve.families.clip import ClipTowerConfig
 from groundserve.families.grounded_videollm.internvideo2 import InternVideo2Config
 from groundserve.families.grounded_videollm.vision import VisionConfig, VisionEncoder
 from train.digits.answers.answerer import Answerer
-from train.digits.answers.seeing import frame_loss, frame_vectors, patch_loss
+from train.digits.answers.seeing import frame_loss, frame_vectors, patch_vectors
 from train.digits.answers.training import fast_precision, optimise
 from train.digits.answers.turns import draw_world
-from train.digits.render import NO_DIGIT, patch_classes, render_second
+from train.digits.render import render_second
 from train.digits.world import NUM_DIGITS
 
 NUM_SEGMENTS, NUM_FRAMES, KEY = 12, 8, 4
@@ -50,9 +50,11 @@ _INTERNVIDEO2 = InternVideo2Config(
     num_frames=NUM_FRAMES,
 )
 CONFIG = VisionConfig(llm="llama3", clip=_CLIP, internvideo2=_INTERNVIDEO2, hidden_size=128)
-_BATCH_SIZE, _SEGMENTS_PER_VIDEO = 16, 4
+TEMPORAL_SIDE = 4
+"""Tokens a side of each of a segment's frames, which are its patches."""
+_VIDEOS, _SEGMENTS = 4, 4
+"""Videos a step, and segments of each."""
 _LEARNING_RATE = 1.5e-3
-_PATCH_WEIGHT = 0.5
 
 
 def new_vision(answerer: Answerer) -> VisionEncoder:
@@ -85,13 +87,12 @@ def train_vision(
     num_steps: int,
     on_step: Callable[[int, float, Tensor], None],
 ) -> VisionEncoder:
-    """Train InternVideo2 and both projectors; `on_step` gets the share of rows right."""
+    """Train InternVideo2 and both projectors; `on_step` gets the share of digits found."""
     torch.manual_seed(seed)
     encoder = new_vision(answerer)
-    patches = nn.Linear(_INTERNVIDEO2.hidden_size, NO_DIGIT + 1)
     optimise(
-        [*(p for p in encoder.parameters() if p.requires_grad), *patches.parameters()],
-        _losses(encoder, patches, answerer, seed=seed),
+        [parameter for parameter in encoder.parameters() if parameter.requires_grad],
+        _losses(encoder, answerer, seed=seed),
         num_steps=num_steps,
         learning_rate=_LEARNING_RATE,
         on_step=on_step,
@@ -100,39 +101,29 @@ def train_vision(
 
 
 def _losses(
-    encoder: VisionEncoder, patches: nn.Module, answerer: Answerer, *, seed: int
+    encoder: VisionEncoder, answerer: Answerer, *, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     weight, bias = answerer.projection()
-    to_said = torch.linalg.pinv(weight)
-    spread = weight.square().sum(1).mean()
+    to_said, spread = torch.linalg.pinv(weight), weight.square().sum(1).mean()
     rng = np.random.default_rng([seed, 0])
-    side = _INTERNVIDEO2.side
     while True:
-        frames, wanted, classes = [], [], []
-        for place in range(_BATCH_SIZE):
-            if place % _SEGMENTS_PER_VIDEO == 0:
-                world = draw_world("train", seed, int(rng.integers(2**31)))
-                segments = rng.permutation(NUM_SEGMENTS)
-            first = NUM_FRAMES * int(segments[place % _SEGMENTS_PER_VIDEO])
-            seconds = SECONDS[first : first + NUM_FRAMES]
-            shown = [render_second(world, second) for second in seconds]
-            frames.append(resized(shown))
-            wanted.append(frame_vectors(world, seconds))
-            classes.append([patch_classes(world, second, side=side) for second in seconds])
-        pixels, vectors = torch.stack(frames), torch.stack(wanted)  # (U, F, 3*C)
+        frames, wanted, keys = [], [], []
+        for _ in range(_VIDEOS):
+            world = draw_world("train", seed, int(rng.integers(2**31)))
+            for segment in rng.permutation(NUM_SEGMENTS)[:_SEGMENTS]:
+                seconds = SECONDS[NUM_FRAMES * segment : NUM_FRAMES * (segment + 1)]
+                frames.append(resized([render_second(world, second) for second in seconds]))
+                wanted.append(patch_vectors(world, seconds, side=TEMPORAL_SIDE).flatten(0, 1))
+                key = frame_vectors(world, [seconds[KEY]])
+                keys.append(key.expand(CONFIG.num_spatial_tokens, -1))
+        pixels = torch.stack(frames)
+        vectors = torch.cat([torch.stack(keys), torch.stack(wanted)], 1).flatten(0, 1)
         with fast_precision():
-            seen, temporal = encoder.see(pixels, pixels[:, KEY])
-            told_patches = patches(temporal).float()
-            rows = torch.cat([encoder.spatial(seen)[0], encoder.temporal_projector(temporal)], 1)
-        key = vectors[:, [KEY]].expand(-1, CONFIG.num_spatial_tokens, -1)
-        vectors = torch.cat([key, vectors.repeat_interleave(side**2, dim=1)], 1).flatten(0, 1)
-        rows = rows.float().flatten(0, 1)
+            rows = encoder(pixels, pixels[:, KEY])[:, :-1].float().flatten(0, 1)
         said = (rows - bias) @ to_said.T
-        true_rows = vectors @ weight.T + bias
-        shown_where = torch.from_numpy(np.array(classes)).flatten(1)
-        loss = frame_loss(said, vectors) + _PATCH_WEIGHT * patch_loss(told_patches, shown_where)
-        right = (said[:, :NUM_DIGITS] > 0) == (vectors[:, :NUM_DIGITS] > 0)
-        yield loss + F.mse_loss(rows, true_rows) / spread, right.all(dim=1).float().mean()
+        loss = frame_loss(said, vectors) + F.mse_loss(rows, vectors @ weight.T + bias) / spread
+        shown = vectors[:, :NUM_DIGITS] > 0
+        yield loss, (said[:, :NUM_DIGITS] > 0)[shown].float().mean()
 
 
 def resized(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
