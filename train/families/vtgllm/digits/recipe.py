@@ -33,7 +33,6 @@ from train.digits.answers.seeing import frame_vectors
 from train.digits.answers.tokenizer import write_tokenizer, write_tokenizer_config
 from train.digits.answers.training import (
     Decoder,
-    Rows,
     Steps,
     Videos,
     train_on_videos,
@@ -96,13 +95,13 @@ class Recipe:
     """How much of everything."""
 
     seed: int
-    num_videos: int = 2500
+    num_videos: int = 1000
     batch_size: int = 4
     """Videos a step."""
-    vision_steps: int = 3000
-    index_steps: int = 1500
-    decoder_steps: int = 500
-    instruct_steps: int = 1000
+    vision_steps: int = 1500
+    index_steps: int = 1600
+    decoder_steps: int = 400
+    instruct_steps: int = 400
     decoder_learning_rate: float = 1e-3
     learning_rate: float = 2e-3
 
@@ -170,9 +169,9 @@ class Run:
         names = [str(pieces.id_to_token(row)) for row in range(pieces.get_vocab_size())]
         decoder = respell(self.answerer.decoder, self.answerer.tokenizer, names)
 
-        def rows(numbers: Sequence[int]) -> Rows:
+        def rows(numbers: Sequence[int]) -> Tensor:
             worlds = [draw_world("train", _SEED + recipe.seed, number) for number in numbers]
-            return Rows.of_frames(true_rows(worlds, self.answerer))
+            return true_rows(worlds, self.answerer)
 
         for name, num_steps in (("index", recipe.index_steps), ("decoder", recipe.decoder_steps)):
             self._train(
@@ -193,9 +192,9 @@ class Run:
         front.query_tokens.requires_grad_(False)
         seconds = torch.tensor(SECONDS)
 
-        def rows(numbers: Sequence[int]) -> Rows:
+        def rows(numbers: Sequence[int]) -> Tensor:
             seen = features[torch.as_tensor(numbers)].float()
-            return Rows.of_frames(torch.stack([front.pool(one, seconds) for one in seen]))
+            return torch.stack([front.pool(one, seconds) for one in seen])
 
         self._train(
             Decoder(model.decoder, model.lm_head),
@@ -210,7 +209,7 @@ class Run:
         self,
         decoder: Decoder,
         trained: list[nn.Parameter],
-        rows: Callable[[Sequence[int]], Rows],
+        rows: Callable[[Sequence[int]], Tensor],
         *,
         name: str,
         videos: Videos,

@@ -1,1 +1,0 @@
-"""The recipe of a small Grounded-VideoLLM that answers about MovingDigits."""
