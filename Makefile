@@ -13,7 +13,7 @@ WORKERS ?= 2
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SPREAD) --durations=25 --durations-min=0.5
 
-.PHONY: demo demo-batch docs promtool vllm test test-all everyday all-tests train-digits train-digits-text train-digits-vtgllm check format clean
+.PHONY: demo demo-batch docs promtool vllm test test-all everyday all-tests train-digits train-digits-text train-digits-vtgllm train-digits-grounded check format clean
 
 demo: $(STAMP)
 	$(BIN)/groundserve demo --out demo --video $(VENV)/clips/bikes.mp4
@@ -56,9 +56,12 @@ train-digits: $(STAMP)
 train-digits-text: $(STAMP)
 	$(BIN)/python -m train.families.vtimellm.digits.recipe --out runs/digits-text
 
-# A small VTG-LLM, upon that one.
+# Small ones of other families, upon that one.
 train-digits-vtgllm: $(STAMP)
 	$(BIN)/python -m train.families.vtgllm.digits.recipe --out runs/digits-vtgllm
+
+train-digits-grounded: $(STAMP)
+	$(BIN)/python -m train.families.grounded_videollm.digits.recipe --out runs/digits-grounded
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train.digits.handwritten import GLYPH_SIDE
-from train.digits.render import NO_DIGIT
+from train.digits.render import NO_DIGIT, patch_classes
 from train.digits.world import NUM_DIGITS, SIDE, World
 
 NUM_SAID = 3 * NUM_DIGITS
@@ -42,8 +42,20 @@ def frame_vectors(world: World, seconds: Sequence[float]) -> Tensor:
     return vectors
 
 
+def patch_vectors(world: World, seconds: Sequence[float], *, side: int) -> Tensor:
+    """Return float32 (n, side * side, 3*C), the same of the digit that each patch shows, if any."""
+    vectors = torch.zeros(len(seconds), side**2, NUM_SAID)
+    for frame, second in enumerate(seconds):
+        whole = frame_vectors(world, [second])[0]
+        classes = torch.from_numpy(patch_classes(world, second, side=side)).flatten()
+        shows = F.one_hot(classes, NUM_DIGITS + 1)[:, :NUM_DIGITS].bool()
+        vectors[frame, :, :NUM_DIGITS] = torch.where(shows, _LOGIT, -_LOGIT)
+        vectors[frame, :, NUM_DIGITS:] = whole[NUM_DIGITS:] * shows.repeat_interleave(2, dim=1)
+    return vectors
+
+
 def frame_loss(said: Tensor, wanted: Tensor) -> Tensor:
-    """Return how far what is said of frames is from `frame_vectors`, both (n, 3*C).
+    """Return how far what is said of frames or patches is from the truth, both (n, 3*C).
 
     Digits that are there weigh as much as the many that are not.
     """

@@ -1,7 +1,7 @@
 """Training of a small decoder on videos with several turns each, which share the video's rows.
 
-Shape letters: B videos, M turns, S tokens of the longest, T frames, F facts about a frame, H width
-of the decoder, h heads.
+Shape letters: B videos, M turns, S tokens of the longest, T frames, N rows of a video, F facts
+about a frame, H width of the decoder, h heads.
 """
 
 from __future__ import annotations
@@ -108,6 +108,52 @@ class Decoder(NamedTuple):
         return embed
 
 
+class Rows(NamedTuple):
+    """What stands for videos in a decoder's input: all of their rows, or some that stand for all.
+
+    A row that is one of `copies` that are nearly the same is attended to as they would be together.
+    """
+
+    vectors: Tensor
+    """(B, N, H)."""
+    frames: Tensor
+    """int64 (N,), the frame that each is of; -1 where it is of none."""
+    places: Tensor | None = None
+    """int64 (N,), where each stands among all; None: all are here."""
+    copies: Tensor | None = None
+    """float32 (N,), given with places."""
+    num_places: int = 0
+
+    @classmethod
+    def of_frames(cls, vectors: Tensor) -> Rows:
+        """Return rows (B, T, H) of which each is a frame."""
+        return cls(vectors, torch.arange(vectors.shape[1]))
+
+    def placed(self, num_before: int, num_after: int) -> dict[str, Tensor]:
+        """Return what the decoder is told of positions where rows are left out."""
+        if self.places is None or self.copies is None:
+            return {}
+        behind = num_before + self.num_places + torch.arange(num_after)
+        places = torch.cat([torch.arange(num_before), num_before + self.places, behind])
+        bias = F.pad(self.copies.log(), (num_before, num_after))
+        return {"position_ids": places[None], "attention_mask": _causal(bias, len(places))}
+
+    def placed_turns(self, num_given: int, num_after: int, length: int) -> dict[str, Tensor]:
+        """Return the same for turns, behind what was given with the rows."""
+        if self.places is None or self.copies is None:
+            return {}
+        places = num_given + self.num_places + torch.arange(length)
+        num_before = num_given - num_after
+        bias = F.pad(self.copies.log(), (num_before, num_after + length))
+        return {"position_ids": places[None], "attention_mask": _causal(bias, length)}
+
+
+def _causal(bias: Tensor, length: int) -> Tensor:
+    """Return the mask of the last positions: float32 (1, 1, length, len(bias))."""
+    later = torch.full((length, len(bias)), torch.finfo(torch.float32).min)
+    return (torch.triu(later, len(bias) - length + 1) + bias)[None, None]
+
+
 class FrameTeacher(nn.Module):
     """What each frame's states in the middle of the decoder learn to tell; left out at the end.
 
@@ -120,11 +166,12 @@ class FrameTeacher(nn.Module):
         self.layer, self.motion_weight = layer, motion_weight
         self.head = nn.Linear(width, 4 * 10 + NUM_FACTS)
 
-    def loss(self, states: Tensor, facts: FrameFacts) -> Tensor:
-        """Return the loss of states (B, T, H)."""
+    def loss(self, states: Tensor, frames: Tensor, facts: FrameFacts) -> Tensor:
+        """Return the loss of states (B, N, H), each of the frame that `frames` says."""
+        facts = FrameFacts(facts.shown[:, frames], facts.begun[:, frames])
         told = self.head(states).float()
         digits, told = told[..., :40].unflatten(-1, (4, 10)), told[..., 40:]
-        own = torch.arange(states.shape[1]).expand(len(states), -1)
+        own = frames.expand(len(states), -1)
         numbers = [own // 10, own % 10, facts.begun // 10, facts.begun % 10]
         wrong = F.cross_entropy(digits.flatten(0, 2), torch.stack(numbers, dim=-1).flatten())
         loss = 4 * wrong + _FACTS * F.binary_cross_entropy_with_logits(told, facts.shown)
@@ -144,7 +191,7 @@ def fast_precision() -> torch.autocast:
 def turn_loss(
     model: Decoder,
     prefix: Tensor,
-    rows: Tensor,
+    rows: Rows,
     turns: Sequence[Tokens],
     *,
     behind: Tensor | None = None,
@@ -154,35 +201,43 @@ def turn_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean cross-entropy of what the assistant says, the teacher's, the share right.
 
-    `rows` (B, T, H) stand for the videos, behind `prefix`, int64 (p,), and before what stands
-    `behind` them in all turns. A video is computed once for all turns about it, as serving does for
-    all questions.
+    `rows` stand behind `prefix`, int64 (p,), and before what stands `behind` them in all turns. A
+    video is computed once for all turns about it, as serving does for all questions.
     """
     given = [prefix] if behind is None else [prefix, behind]
-    before, *after = (model.embed(ids).expand(len(rows), -1, -1) for ids in given)
+    before, *after = (model.embed(ids).expand(len(rows.vectors), -1, -1) for ids in given)
+    num_after = 0 if behind is None else len(behind)
     taught = torch.zeros(())
     logits, targets = [], []
-    of_video = slice(len(prefix), len(prefix) + rows.shape[1])
+    of_video = slice(len(prefix), len(prefix) + len(rows.frames))
+    is_frame = rows.frames >= 0
     with fast_precision():
         seen = model.layers(
-            inputs_embeds=torch.cat([before, rows, *after], dim=1),
+            inputs_embeds=torch.cat([before, rows.vectors, *after], dim=1),
             use_cache=True,
+            **rows.placed(len(prefix), num_after),
             output_hidden_states=teacher is not None,
         )
         if teacher is not None and facts is not None:
-            taught = teacher.loss(seen.hidden_states[teacher.layer][:, of_video], facts)
+            states = seen.hidden_states[teacher.layer][:, of_video][:, is_frame]
+            taught = teacher.loss(states, rows.frames[is_frame], facts)
         for group in _grouped(turns):
             ids = pad_sequence([turn.ids for turn in group], batch_first=True)
             labels = pad_sequence([turn.labels for turn in group], True, padding_value=_NO_LABEL)
             videos = torch.tensor([turn.video for turn in group])
             layers = seen.past_key_values.layers
             before_turns = DynamicCache([(one.keys[videos], one.values[videos]) for one in layers])
-            out = model.layers(input_ids=ids, past_key_values=before_turns, output_attentions=True)
+            out = model.layers(
+                input_ids=ids,
+                past_key_values=before_turns,
+                output_attentions=True,
+                **rows.placed_turns(len(prefix) + num_after, num_after, ids.shape[1]),
+            )
             # The state at s tells the token at s + 1.
             is_told, states = labels[:, 1:] != _NO_LABEL, out.last_hidden_state
             if looks_at_moments:
                 weights = out.attentions[_LOOKING_LAYER][..., of_video]
-                taught = taught + _look_loss(weights, _moments(group, rows.shape[1]), is_told)
+                taught = taught + _look_loss(weights, _moments(group, rows.frames), is_told)
             logits.append(model.head(states[:, :-1][is_told]).float())
             targets.append(labels[:, 1:][is_told])
     told, wanted = torch.cat(logits), torch.cat(targets)
@@ -194,22 +249,19 @@ def _grouped(turns: Sequence[Tokens]) -> list[list[Tokens]]:
     return [group for group in groups if group]
 
 
-def _moments(turns: Sequence[Tokens], num_frames: int) -> Tensor:
-    """Return bool (M, T), the frames of the moment that each turn tells."""
-    found = torch.zeros(len(turns), num_frames, dtype=torch.bool)
-    for place, turn in enumerate(turns):
-        if turn.frames is not None:
-            first, last = turn.frames
-            found[place, first : last + 1] = True
-    return found
+def _moments(turns: Sequence[Tokens], frames: Tensor) -> Tensor:
+    """Return bool (M, N), the rows of the moment that each turn tells."""
+    nothing = (0, -1)
+    spans = torch.tensor([turn.frames or nothing for turn in turns])
+    return (frames >= spans[:, :1]) & (frames <= spans[:, 1:])
 
 
 def _look_loss(weights: Tensor, of_moment: Tensor, is_told: Tensor) -> Tensor:
     """Return how far some heads look away from the moment that is being told.
 
     Args:
-        weights: float32 (M, h, S, T), of attention to frames.
-        of_moment: bool (M, T).
+        weights: float32 (M, h, S, N), of attention to rows.
+        of_moment: bool (M, N).
         is_told: bool (M, S - 1), where a state tells a token of an answer.
     """
     frames = weights[:, :_LOOKING_HEADS, :-1]
@@ -236,7 +288,7 @@ class Videos(NamedTuple):
 def video_losses(
     model: Decoder,
     tokenize: VideoTokenizer,
-    rows: Callable[[Sequence[int]], Tensor],
+    rows: Callable[[Sequence[int]], Rows],
     teacher: FrameTeacher,
     turns: Callable[[World, np.random.Generator], list[Turn]],
     *,
@@ -279,7 +331,7 @@ def train_on_videos(
     model: Decoder,
     trained: Iterable[nn.Parameter],
     tokenize: VideoTokenizer,
-    rows: Callable[[Sequence[int]], Tensor],
+    rows: Callable[[Sequence[int]], Rows],
     turns: Callable[[World, np.random.Generator], list[Turn]],
     *,
     seconds: Sequence[float],

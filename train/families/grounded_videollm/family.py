@@ -34,6 +34,7 @@ from groundserve.families.grounded_videollm.vision import (
     VisionEncoder,
 )
 from groundserve.families.llama import is_llama_weight, llama_files
+from groundserve.families.parts import write_choices
 from groundserve.tokenizers.tokenizer_json import read_tokenizer_json
 from groundserve.weights.tensors import fill_module, read_json, read_tensors
 from groundserve.weights.torch_archive import read_torch_file
@@ -185,6 +186,7 @@ class Initial(TextInitial):
             places[str(Path(source.parts.base.name) / path.relative_to(source.parts.base))] = path
         for place, path in places.items():
             link_file(path, directory / place)
+        write_choices(directory, source.parts.choices)
         write_stage(directory, source.config)
         tensors = {
             self.model.file_name(name): state_dict[name].clone()

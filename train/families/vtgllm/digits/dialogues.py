@@ -14,14 +14,17 @@ from groundserve.options import AnswerOptions
 from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
 from train.digits.answers.training import Tokens
 from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments, index
-from train.digits.moments import Window, event_window, event_words
+from train.digits.moments import MOMENT_TYPES, Window, event_window, event_words
+from train.digits.questions import QuestionType
 from train.digits.world import World
 from train.families.vtgllm.family import DIGITS
 
 SECONDS = tuple(float(second) for second in range(NUM_SECONDS))
 """When each of the frames that the family samples is shown."""
 _MOMENT, _CAPTIONS = AnswerOptions(task="moment"), AnswerOptions(task="captions")
-_CAPTIONS_SHARE = 0.1
+_CAPTIONS_SHARE = 0.25
+_KINDS: tuple[QuestionType, ...] = (*MOMENT_TYPES * 2, "order")
+"""Asked of each video; which of two came first is learnt last."""
 
 
 class TurnTokenizer:
@@ -89,7 +92,7 @@ def instruct_turns(world: World, rng: np.random.Generator) -> list[Turn]:
     Source: gyxxyg/VTG-LLM ce13f3e, the answers in the data that it names, TimeIT and VTG-IT.
     """
     turns = []
-    for question in ask_moments(world, rng):
+    for question in ask_moments(world, rng, _KINDS):
         said = f"The given query happens in {_span(question.window)}."
         asked = word_question(question.text, _MOMENT)
         turns.append(Turn(asked, said, _frames(question.window)))

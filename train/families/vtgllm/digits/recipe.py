@@ -33,6 +33,7 @@ from train.digits.answers.seeing import frame_vectors
 from train.digits.answers.tokenizer import write_tokenizer, write_tokenizer_config
 from train.digits.answers.training import (
     Decoder,
+    Rows,
     Steps,
     Videos,
     train_on_videos,
@@ -100,8 +101,8 @@ class Recipe:
     """Videos a step."""
     vision_steps: int = 1500
     index_steps: int = 1600
-    decoder_steps: int = 400
-    instruct_steps: int = 400
+    decoder_steps: int = 1200
+    instruct_steps: int = 700
     decoder_learning_rate: float = 1e-3
     learning_rate: float = 2e-3
 
@@ -169,9 +170,9 @@ class Run:
         names = [str(pieces.id_to_token(row)) for row in range(pieces.get_vocab_size())]
         decoder = respell(self.answerer.decoder, self.answerer.tokenizer, names)
 
-        def rows(numbers: Sequence[int]) -> Tensor:
+        def rows(numbers: Sequence[int]) -> Rows:
             worlds = [draw_world("train", _SEED + recipe.seed, number) for number in numbers]
-            return true_rows(worlds, self.answerer)
+            return Rows.of_frames(true_rows(worlds, self.answerer))
 
         for name, num_steps in (("index", recipe.index_steps), ("decoder", recipe.decoder_steps)):
             self._train(
@@ -192,9 +193,9 @@ class Run:
         front.query_tokens.requires_grad_(False)
         seconds = torch.tensor(SECONDS)
 
-        def rows(numbers: Sequence[int]) -> Tensor:
+        def rows(numbers: Sequence[int]) -> Rows:
             seen = features[torch.as_tensor(numbers)].float()
-            return torch.stack([front.pool(one, seconds) for one in seen])
+            return Rows.of_frames(torch.stack([front.pool(one, seconds) for one in seen]))
 
         self._train(
             Decoder(model.decoder, model.lm_head),
@@ -209,7 +210,7 @@ class Run:
         self,
         decoder: Decoder,
         trained: list[nn.Parameter],
-        rows: Callable[[Sequence[int]], Tensor],
+        rows: Callable[[Sequence[int]], Rows],
         *,
         name: str,
         videos: Videos,

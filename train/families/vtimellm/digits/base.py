@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from groundserve.families.vtimellm.prompt import BEFORE_VIDEO
 from groundserve.tokenizers.llama_tokenizer import LlamaTokenizer
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
-from train.digits.answers.training import Decoder, FrameTeacher, TurnTokenizer, turn_loss
+from train.digits.answers.training import Decoder, FrameTeacher, Rows, TurnTokenizer, turn_loss
 from train.digits.answers.turns import Turn, draw_world, facts_of
 from train.digits.world import World, make_scene
 from train.families.vtimellm.digits.dialogues import (
@@ -114,7 +114,7 @@ def base_losses(
         loss, taught, right = turn_loss(
             decoder,
             tokenize.prefix,
-            rows.unflatten(0, (batch_size, -1)),
+            Rows.of_frames(rows.unflatten(0, (batch_size, -1))),
             turns,
             teacher=teacher,
             facts=facts_of(worlds, SECONDS),
@@ -122,7 +122,7 @@ def base_losses(
         )
         if step % _SCENES_EVERY_STEPS == 0:  # often enough for sentences as short as these
             scenes = [make_scene(rng, split="train") for _ in range(_NUM_SCENES)]
-            pictures = bags([scene_words(scene) for scene in scenes])[:, None]
+            pictures = Rows.of_frames(bags([scene_words(scene) for scene in scenes])[:, None])
             captions = [tokenize(place, picture_turn(scene)) for place, scene in enumerate(scenes)]
             loss = loss + turn_loss(decoder, tokenize.begin, pictures, captions)[0]
         yield loss + taught, right

@@ -31,6 +31,7 @@ from train.digits.answers.training import (
     TAUGHT_LAYER,
     Decoder,
     FrameTeacher,
+    Rows,
     Steps,
     Tokens,
     TurnTokenizer,
@@ -180,7 +181,7 @@ class Run:
         stage: int,
         model: LlamaForCausalLM,
         tokenize: TurnTokenizer,
-        rows: Callable[[Sequence[int]], Tensor],
+        rows: Callable[[Sequence[int]], Rows],
         turns: Callable[[World, np.random.Generator], list[Turn]],
         num_steps: int,
     ) -> None:
@@ -221,7 +222,7 @@ class Run:
                     turn = picture_turn(instant(world, SECONDS[frame]))
                     turns.append(tokenize(len(pictures), turn))
                     pictures.append(features[number, frame].float())
-            rows = layer(torch.stack(pictures))[:, None]
+            rows = Rows.of_frames(layer(torch.stack(pictures))[:, None])
             loss, _, right = turn_loss(
                 Decoder(model.model, model.lm_head), tokenize.begin, rows, turns
             )
@@ -239,9 +240,8 @@ def run_recipe(recipe: Recipe, out: Path) -> Path:
     tokenize = TurnTokenizer(tokenizer, BEFORE_VIDEO)
     projector = run.projector(model, tokenize, features)
 
-    def rows(numbers: Sequence[int]) -> Tensor:
-        found: Tensor = projector(features[torch.as_tensor(numbers)].float())
-        return found
+    def rows(numbers: Sequence[int]) -> Rows:
+        return Rows.of_frames(projector(features[torch.as_tensor(numbers)].float()))
 
     run.adapter(2, model, tokenize, rows, boundary_turns, recipe.boundary_steps)
     run.adapter(3, model, tokenize, rows, dialogue_turns, recipe.dialogue_steps)

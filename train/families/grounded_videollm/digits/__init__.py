@@ -1,0 +1,1 @@
+"""The recipe of a small Grounded-VideoLLM that answers about MovingDigits."""

@@ -1,0 +1,85 @@
+"""What is asked and told about MovingDigits, worded and tokenized as serving does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from groundserve.families.grounded_videollm.plan import GroundedVideoLLMSpec
+from groundserve.families.grounded_videollm.prompt import GroundedTokenizer, word_question
+from groundserve.families.grounded_videollm.times import NUM_STEPS
+from groundserve.families.plans import VISUAL_TOKEN_ID, SeenVideo
+from groundserve.options import AnswerOptions
+from groundserve.tokenizers.tokenizer_json import load_tokenizer_json
+from train.digits.answers.training import Tokens
+from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments, index
+from train.digits.moments import MOMENT_TYPES, Window, event_window, event_words
+from train.digits.questions import QuestionType
+from train.digits.world import World
+
+_SEEN = SeenVideo(
+    duration_seconds=float(NUM_SECONDS),
+    num_visual_tokens=0,
+    time_range_seconds=(0.0, float(NUM_SECONDS)),
+    model_seconds=None,
+)
+_MOMENT, _CAPTIONS = AnswerOptions(task="moment"), AnswerOptions(task="captions")
+_RAW = AnswerOptions(task="moment", raw=True)
+_CAPTIONS_SHARE = 0.25
+_KINDS: tuple[QuestionType, ...] = (*MOMENT_TYPES * 2, "order")
+"""Asked of each video; which of two came first is learnt last."""
+
+
+class TurnTokenizer:
+    """Tokenizes turns as serving does; all of them ask for times."""
+
+    behind = None
+
+    def __init__(self, path: Path, spec: GroundedVideoLLMSpec) -> None:
+        """Read a `tokenizer.json` as `groundserve build` writes it."""
+        self._prompts = GroundedTokenizer(path, spec)
+        self._tokenizer = load_tokenizer_json(path)
+        self._end = torch.tensor(sorted(self._prompts.end_ids))
+        ids, place = self._ask("anything")
+        self.prefix = ids[:place]
+
+    def __call__(self, video: int, turn: Turn) -> Tokens:
+        """Tokenize a turn; what the assistant says ends with the end token."""
+        ids, place = self._ask(turn.given)
+        said = self._tokenizer.encode(turn.said, add_special_tokens=False).ids
+        told = torch.cat([torch.tensor(said), self._end])
+        return Tokens.of(video, ids[place + 1 :], told, turn.frames)
+
+    def _ask(self, text: str) -> tuple[Tensor, int]:
+        ids = torch.from_numpy(self._prompts.prompt(text, _RAW, _SEEN).token_ids)
+        return ids, int((ids == VISUAL_TOKEN_ID).nonzero())
+
+
+def index_turns(world: World, rng: np.random.Generator) -> list[Turn]:
+    """Return an index of a video, and when each of its entries is told."""
+    return [Turn(words, f"{_span(window)}.", _frames(window)) for words, window in index(world)]
+
+
+def turns_of(world: World, rng: np.random.Generator) -> list[Turn]:
+    """Return questions for moments, and now and then one for all events."""
+    turns = []
+    for question in ask_moments(world, rng, _KINDS):
+        asked, _ = word_question(question.text, _MOMENT, _SEEN)
+        turns.append(Turn(asked, f"{_span(question.window)}.", _frames(question.window)))
+    turns = list(dict.fromkeys(turns))
+    if rng.random() < _CAPTIONS_SHARE:
+        told = [f"{_span(event_window(e))}, {event_words(e)}." for e in world.events]
+        turns.append(Turn(word_question("", _CAPTIONS, _SEEN)[0], " ".join(told)))
+    return turns
+
+
+def _frames(window: Window) -> tuple[int, int]:
+    return int(window[0]), int(window[1]) - 1
+
+
+def _span(window: Window) -> str:
+    first, last = (min(int(NUM_STEPS * time / NUM_SECONDS), NUM_STEPS) for time in window)
+    return f"From <{first}> to <{last}>"
