@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from groundserve.errors import InvalidRequestError
 from groundserve.families import open_checkpoint
 from train.digits.answers.answerer import open_answerer
 from train.digits.answers.turns import draw_world
@@ -10,13 +11,12 @@ from train.digits.render import render_second
 from train.families.vtgllm.digits.dialogues import SECONDS
 from train.families.vtgllm.digits.recipe import (
     Recipe,
-    Run,
     first_front,
     run_recipe,
     spell,
     time_codes,
 )
-from train.families.vtgllm.digits.vision import resized
+from train.families.vtgllm.digits.vision import resized, train_seeing
 
 FEW = Recipe(
     seed=3,
@@ -44,8 +44,13 @@ def test_what_it_writes_is_the_references_layout_and_opens_in_serving(run):
     assert opened.load_decoder().lm_head.weight.isfinite().all()
 
 
+def test_a_run_goes_into_a_new_folder_alone(run):
+    with pytest.raises(InvalidRequestError, match="out must be a new folder"):
+        run_recipe(FEW, run.parent)
+
+
 def test_its_decoder_begins_with_the_rows_that_the_shipped_one_has_of_frames(run):
-    seeing = Run(FEW, run.parent).seeing()
+    seeing = train_seeing(open_answerer(), seed=3, num_steps=1, on_step=lambda *_: None)
     _, before = open_checkpoint(run)
     front = before.load_front()
     first = first_front(seeing, open_answerer())

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from groundserve.errors import InvalidRequestError
+
 logger = logging.getLogger(__name__)
 
 _REPORT_EVERY_STEPS = 25
@@ -36,7 +38,18 @@ def run_command(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("huggingface_hub").setLevel(logging.WARNING)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    print(train(recipe(seed=arguments.seed), arguments.out))  # noqa: T201 - a command
+    try:
+        print(train(recipe(seed=arguments.seed), arguments.out))  # noqa: T201 - a command
+    except InvalidRequestError as error:
+        parser.error(str(error))
+
+
+def take_new(out: Path) -> Path:
+    """Make the folder of a run, which goes from its beginning to its end, and return it."""
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise InvalidRequestError(f"out must be a new folder or an empty one, got {out}")
+    return out
 
 
 class Journal:

@@ -43,7 +43,10 @@ def frame_vectors(world: World, seconds: Sequence[float]) -> Tensor:
 
 
 def patch_vectors(world: World, seconds: Sequence[float], *, side: int) -> Tensor:
-    """Return float32 (n, side * side, 3*C), the same of the digit that each patch shows, if any."""
+    """Return float32 (n, P, 3*C), the same of the digit that each patch shows, if any.
+
+    Of a digit that is there twice, the later one's middle.
+    """
     vectors = torch.zeros(len(seconds), side**2, NUM_SAID)
     for frame, second in enumerate(seconds):
         whole = frame_vectors(world, [second])[0]

@@ -117,11 +117,11 @@ class Rows(NamedTuple):
     vectors: Tensor
     """(B, N, H)."""
     frames: Tensor
-    """int64 (N,), the frame that each is of; -1 where it is of none."""
+    """int64 (N,), the frame, or second, that each tells; -1 where it tells none."""
     places: Tensor | None = None
     """int64 (N,), where each stands among all; None: all are here."""
     copies: Tensor | None = None
-    """float32 (N,), given with places."""
+    """float32 (N,), how many rows each stands for; given with places."""
     num_places: int = 0
 
     @classmethod

@@ -30,7 +30,7 @@ _MOMENT, _CAPTIONS = AnswerOptions(task="moment"), AnswerOptions(task="captions"
 _RAW = AnswerOptions(task="moment", raw=True)
 _CAPTIONS_SHARE = 0.25
 _KINDS: tuple[QuestionType, ...] = (*MOMENT_TYPES * 2, "order")
-"""Asked of each video; which of two came first is learnt last."""
+"""Of each video; `order` once more, as it is learnt last."""
 
 
 class TurnTokenizer:

@@ -129,7 +129,10 @@ def _projectors(encoder: VisionEncoder) -> dict[str, dict[str, Tensor]]:
 
 
 def _write_tokenizer(texts: Iterable[str], directory: Path) -> Tokenizer:
-    """Write a `tokenizer.json` with the special tokens of Llama 3, and return it."""
+    """Write a `tokenizer.json` with the special tokens of Llama 3, and return it.
+
+    It normalises spaces as Llama 2's does, so that a time takes the space before it, as Phi-3.5's.
+    """
     write_tokenizer(texts, directory)
     tokenizer = read_llama_tokenizer(directory, special=tuple(_SPECIAL))
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -4,8 +4,11 @@
 
 InternVideo2 in place of a download, CLIP and the decoder of the shipped VTimeLLM; then the
 reference's stages at small size. A video has 1,596 rows, 32 of each second, nearly alike. The stage
-`grounded` sees one of those, weighed as all, at first of frames in which nothing is overlooked; the
-stage `sft` sees them all.
+`grounded` sees one of those, with the weight of all, at first not as the tower tells it but as it
+is true; the stage `sft` sees them all.
+
+Shape letters: B videos, N rows of one, U segments, P rows of a segment, H width of the decoder, K
+values that the towers give of a segment.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from groundserve.families.grounded_videollm.prompt import read_tokenizer
@@ -25,7 +27,7 @@ from groundserve.families.grounded_videollm.times import NEW_TOKENS, TEMPLATES
 from groundserve.families.grounded_videollm.vision import VisionEncoder
 from train.config import AdapterConfig, StageConfig
 from train.digits.answers.answerer import open_answerer
-from train.digits.answers.journal import Journal, run_command
+from train.digits.answers.journal import Journal, run_command, take_new
 from train.digits.answers.seeing import frame_vectors
 from train.digits.answers.training import (
     Decoder,
@@ -46,7 +48,6 @@ from train.families.grounded_videollm.digits.vision import (
     NUM_SEGMENTS,
     NUM_TOKENS,
     SECONDS,
-    new_vision,
     resized,
     second_codes,
     train_vision,
@@ -58,7 +59,7 @@ _ROWS = CONFIG.num_spatial_tokens + NUM_FRAMES * NUM_TOKENS + 1
 """Of a segment: CLIP's of its key frame, all frames', and one that ends it."""
 _NUM_PLACES, _FRAMES_PER_SECOND = NUM_SEGMENTS * _ROWS, 2
 _TRUE_SEED, _NUM_TRUE = 101, 100_000
-"""Of the worlds, never drawn as frames, that the decoder is accustomed on."""
+"""Of the worlds, never drawn as frames, on which the decoder is trained first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,45 +67,39 @@ class Recipe:
     """How much of everything."""
 
     seed: int
-    num_videos: int = 1000
+    num_videos: int = 800
     batch_size: int = 4
     """Videos a step."""
     patches_steps: int = 1500
     frames_steps: int = 2700
     index_steps: int = 1500
-    grounded_steps: int = 700
-    sft_steps: int = 40
+    grounded_steps: int = 1500
+    sft_steps: int = 30
     sft_batch_size: int = 2
     learning_rate: float = 2e-3
     sft_learning_rate: float = 2e-4
 
 
 class Run:
-    """One run of the recipe; what is seen in frames is not learnt twice."""
+    """One run of the recipe."""
 
     def __init__(self, recipe: Recipe, out: Path) -> None:
-        self.recipe, self.out = recipe, out
+        self.recipe, self.out = recipe, take_new(out)
         self.package = out / "checkpoint"
         self.package.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.package)
         self.answerer = open_answerer()
 
     def vision(self) -> VisionEncoder:
-        """Train towers and projectors, or read them."""
-        path = self.out / "vision.safetensors"
-        if not path.is_file():
-            recipe = self.recipe
-            with self.journal.timed("vision"):
-                trained = train_vision(
-                    self.answerer,
-                    seed=recipe.seed,
-                    num_steps={"patches": recipe.patches_steps, "frames": recipe.frames_steps},
-                    report=self.journal.report,
-                )
-            save_file(trained.state_dict(), path)
-        encoder = new_vision(self.answerer)
-        encoder.load_state_dict(load_file(path))
-        return encoder.eval().requires_grad_(False)
+        """Train towers and projectors."""
+        recipe = self.recipe
+        with self.journal.timed("vision"):
+            return train_vision(
+                self.answerer,
+                seed=recipe.seed,
+                num_steps={"patches": recipe.patches_steps, "frames": recipe.frames_steps},
+                report=self.journal.report,
+            )
 
     def texts(self) -> list[str]:
         """Return what the tokenizer learns its words from; times are tokens of their own."""
@@ -119,16 +114,13 @@ class Run:
         return texts
 
     def features(self, initial: Initial) -> Tensor:
-        """Draw the training videos and encode them, float16 (n, U, 1, K), or read them."""
-        path = self.out / "features.npy"
-        if not path.is_file():
-            with self.journal.timed("features"), torch.no_grad():
-                found = [
-                    self._encode(initial, draw_world("train", self.recipe.seed, number)).half()
-                    for number in range(self.recipe.num_videos)
-                ]
-                np.save(path, torch.stack(found).numpy())
-        return torch.from_numpy(np.load(path, mmap_mode="c"))
+        """Draw the training videos and encode them, float16 (n, U, 1, K)."""
+        worlds = (
+            draw_world("train", self.recipe.seed, number)
+            for number in range(self.recipe.num_videos)
+        )
+        with self.journal.timed("features"), torch.no_grad():
+            return torch.stack([self._encode(initial, world).half() for world in worlds])
 
     def true_rows(self, numbers: Sequence[int], places: Tensor) -> Tensor:
         """Return (B, N, H): rows at some places, of worlds in which nothing is overlooked."""
@@ -155,7 +147,7 @@ class Run:
         model = initial.model
         path = self.out / "tokenizer.json"
         read_tokenizer(initial.source.parts.tokenizer, "llama3")[0].save(str(path))
-        rng = np.random.default_rng([self.recipe.seed, len(name)])
+        rng = np.random.default_rng([self.recipe.seed, len(name), 1])
 
         def placed(numbers: Sequence[int]) -> Rows:
             places, copies = all_places() if name == "sft" else some_places(rng)
@@ -189,7 +181,7 @@ class Run:
 
 
 def frames_of_rows() -> Tensor:
-    """Return int64 (P + 1,), the frame that each row of a segment is of; the end, of the key's."""
+    """Return int64 (P,), the frame that each row of a segment is of; the end, of the key's."""
     shown = torch.arange(NUM_FRAMES).repeat_interleave(NUM_TOKENS)
     return F.pad(shown, (CONFIG.num_spatial_tokens, 1), value=KEY)
 

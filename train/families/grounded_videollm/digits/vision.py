@@ -1,10 +1,10 @@
 """InternVideo2 of small width beside the shipped answerer's CLIP, and projectors behind both.
 
 Every token of a frame learns to be the row that the shipped answerer has of the whole frame, with a
-code of its second within the segment. Straight from nothing that is not learnt: at first blocks for
-patches learn to say what each patch shows, then blocks behind them to say it of the frame.
+code of its second within the segment. It is not learnt in one go: first some blocks learn to say
+what each patch shows, then those and more behind them, what the frame shows.
 
-Shape letters: n segments, F frames of one, S side of a frame, P rows of a segment but the one that
+Shape letters: n segments, F frames of one, S side of a frame, P rows of a segment, of which one
 ends it, H width of the decoder.
 """
 
@@ -76,8 +76,8 @@ def new_vision(answerer: Answerer, *, num_blocks: int = _BLOCKS) -> VisionEncode
     encoder.clip.requires_grad_(False)
     tower = encoder.internvideo2
     nn.init.normal_(tower.cls_token, std=0.5)
-    # Patches of a frame are alike, and what is alike attends to what is alike from the first step
-    # on: a tower as small as this one takes long to find which patches are of one frame.
+    # Patches of a frame begin alike, and similar ones attend to each other from the first step on:
+    # a tower as small as this one takes long to find which patches are of one frame.
     of_time = torch.randn(NUM_FRAMES, 1, tower_config.hidden_size)
     of_place = 0.5 * torch.randn(1, tower_config.side**2, tower_config.hidden_size)
     tower.pos_embed.data.zero_()[0, 1:] = (of_time + of_place).flatten(0, 1)
@@ -98,18 +98,18 @@ def train_vision(
     num_steps: Mapping[str, int],
     report: Callable[[str], Callable[[int, float, Tensor], None]],
 ) -> VisionEncoder:
-    """Train InternVideo2 and both projectors, by turns for patches and for frames.
+    """Train InternVideo2 and both projectors, first for patches, then for frames.
 
     `report` returns what takes step, loss and the share of digits found.
     """
     torch.manual_seed(seed)
     encoder = new_vision(answerer, num_blocks=_BLOCKS_FOR_PATCHES)
-    for turn, name in enumerate(("patches", "frames")):
+    for stage, name in enumerate(("patches", "frames")):
         if name == "frames":
             encoder = _with_blocks_for_frames(encoder, answerer)
         optimise(
             [parameter for parameter in encoder.parameters() if parameter.requires_grad],
-            _losses(encoder, answerer, name, seed=[seed, turn]),
+            _losses(encoder, answerer, name, seed=[seed, stage]),
             num_steps=num_steps[name],
             learning_rate=_LEARNING_RATE[name],
             on_step=report(name),
@@ -145,7 +145,7 @@ def _losses(
     weight, bias = answerer.projection()
     to_said, spread = torch.linalg.pinv(weight), weight.square().sum(1).mean()
     codes = second_codes() if name == "frames" else torch.zeros(())
-    whole = partial(_whole_frames, times=NUM_TOKENS)
+    whole = partial(_whole_frames, copies=NUM_TOKENS)
     vectors_of = whole if name == "frames" else partial(patch_vectors, side=_SIDE)
     rng = np.random.default_rng(seed)
     while True:
@@ -157,7 +157,7 @@ def _losses(
                 frames.append(resized([render_second(world, second) for second in seconds]))
                 wanted.append(vectors_of(world, seconds).flatten(0, 1))
                 keys.append(
-                    _whole_frames(world, [seconds[KEY]], times=CONFIG.num_spatial_tokens)[0]
+                    _whole_frames(world, [seconds[KEY]], copies=CONFIG.num_spatial_tokens)[0]
                 )
         pixels = torch.stack(frames)
         vectors = torch.cat([torch.stack(keys), torch.stack(wanted)], 1)
@@ -170,12 +170,12 @@ def _losses(
         yield frame_loss(said, vectors.flatten(0, 1)) + misplaced, found
 
 
-def _whole_frames(world: World, seconds: Sequence[float], *, times: int) -> Tensor:
-    return frame_vectors(world, seconds)[:, None].expand(-1, times, -1)
+def _whole_frames(world: World, seconds: Sequence[float], *, copies: int) -> Tensor:
+    return frame_vectors(world, seconds)[:, None].expand(-1, copies, -1)
 
 
 def second_codes() -> Tensor:
-    """Return (P, H), what each row of a segment adds to tell its second; CLIP's add nothing."""
+    """Return (P - 1, H), what rows of a segment add to tell their second; CLIP's add nothing."""
     num_seconds = NUM_SECONDS // NUM_SEGMENTS
     generator = torch.Generator().manual_seed(_CODE_SEED)
     codes = _CODE * torch.randn(num_seconds, CONFIG.hidden_size, generator=generator)

@@ -24,7 +24,7 @@ SECONDS = tuple(float(second) for second in range(NUM_SECONDS))
 _MOMENT, _CAPTIONS = AnswerOptions(task="moment"), AnswerOptions(task="captions")
 _CAPTIONS_SHARE = 0.25
 _KINDS: tuple[QuestionType, ...] = (*MOMENT_TYPES * 2, "order")
-"""Asked of each video; which of two came first is learnt last."""
+"""Of each video; `order` once more, as it is learnt last."""
 
 
 class TurnTokenizer:

@@ -28,7 +28,7 @@ from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from train.config import AdapterConfig
 from train.digits.answers.answerer import Answerer, open_answerer
 from train.digits.answers.decoder import respell, write_decoder
-from train.digits.answers.journal import Journal, run_command
+from train.digits.answers.journal import Journal, run_command, take_new
 from train.digits.answers.seeing import frame_vectors
 from train.digits.answers.tokenizer import write_tokenizer, write_tokenizer_config
 from train.digits.answers.training import (
@@ -55,10 +55,8 @@ from train.families.vtgllm.digits.vision import (
     bert_config,
     eva_file,
     q_former_file,
-    read_seeing,
     resized,
     train_seeing,
-    write_seeing,
 )
 from train.families.vtgllm.family import Initial, open_initial
 from train.families.vtgllm.model import VideoFront
@@ -66,7 +64,7 @@ from train.families.vtgllm.stages import instruct
 
 _WIDTH = 128
 _SEED, _NUM_WORLDS = 101, 100_000
-"""Of the worlds, never drawn as frames, that the decoder is accustomed on."""
+"""Of the worlds, never drawn as frames, on which the decoder is trained first."""
 _PLACE, _SLOT, _TIME, _CODE = 16.0, 2.0, 64.0, 0.7
 """How much a frame's place adds to its vector, how sharply the slots tell frames apart, how much
 its second adds to its vector, and to its row."""
@@ -108,43 +106,34 @@ class Recipe:
 
 
 class Run:
-    """One run of the recipe; what is seen in frames is not learnt twice."""
+    """One run of the recipe."""
 
     def __init__(self, recipe: Recipe, out: Path) -> None:
-        self.recipe, self.out = recipe, out
+        self.recipe, self.out = recipe, take_new(out)
         self.package, self.before = out / "checkpoint", out / "before"
         self.package.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.package)
         self.answerer = open_answerer()
 
     def seeing(self) -> Seeing:
-        """Train tower and Q-Former, or read them."""
-        path = self.out / "seeing.safetensors"
-        if not path.is_file():
-            with self.journal.timed("vision"):
-                seeing = train_seeing(
-                    self.answerer,
-                    seed=self.recipe.seed,
-                    num_steps=self.recipe.vision_steps,
-                    on_step=self.journal.report("vision"),
-                )
-            write_seeing(seeing, path)
-        return read_seeing(path)
+        """Train tower and Q-Former."""
+        with self.journal.timed("vision"):
+            return train_seeing(
+                self.answerer,
+                seed=self.recipe.seed,
+                num_steps=self.recipe.vision_steps,
+                on_step=self.journal.report("vision"),
+            )
 
     def features(self, seeing: Seeing) -> Tensor:
-        """Draw the training videos and encode them, float16 (n, T, P, D), or read them."""
-        path = self.out / "features.npy"
-        if not path.is_file():
-            with self.journal.timed("features"), torch.no_grad():
-                worlds = (
-                    draw_world("train", self.recipe.seed, n) for n in range(self.recipe.num_videos)
-                )
-                found = [
-                    seeing.encoder(resized([render_second(world, second) for second in SECONDS]))
-                    for world in worlds
-                ]
-                np.save(path, torch.stack(found).half().numpy())
-        return torch.from_numpy(np.load(path))
+        """Draw the training videos and encode them, float16 (n, T, P, D)."""
+        worlds = (draw_world("train", self.recipe.seed, n) for n in range(self.recipe.num_videos))
+        with self.journal.timed("features"), torch.no_grad():
+            found = [
+                seeing.encoder(resized([render_second(world, second) for second in SECONDS]))
+                for world in worlds
+            ]
+        return torch.stack(found).half()
 
     def write_before(self, seeing: Seeing) -> None:
         """Write what the reference's training begins with, in its layout."""
@@ -159,10 +148,9 @@ class Run:
         (self.before / TRAIN_CONFIGS_NAME / "digits.yaml").write_text(_CONFIG, "utf-8")
         choices = {"eva_heads": str(EVA.num_attention_heads)}
         (self.before / CHOICES_NAME).write_text(json.dumps(choices) + "\n", "utf-8")
-        if not (llama / "model.safetensors").is_file():
-            write_tokenizer(self._texts(), llama)
-            write_tokenizer_config(llama)
-            write_decoder(self._decoder(llama), llama)
+        write_tokenizer(self._texts(), llama)
+        write_tokenizer_config(llama)
+        write_decoder(self._decoder(llama), llama)
 
     def _decoder(self, llama: Path) -> LlamaForCausalLM:
         """Accustom the shipped decoder to seconds and to this family's prompts, on true vectors."""

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from groundserve.families.vtgllm.eva import EvaConfig
@@ -119,18 +117,6 @@ def resized(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
     size = (EVA.image_size, EVA.image_size)
     small = [Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR) for frame in frames]
     return torch.from_numpy(np.stack([np.asarray(one) for one in small]))
-
-
-def write_seeing(seeing: Seeing, path: Path) -> None:
-    """Write all of it, for a run that goes on."""
-    save_file(seeing.state_dict(), path)
-
-
-def read_seeing(path: Path) -> Seeing:
-    """Read what `write_seeing` wrote, frozen."""
-    seeing = Seeing()
-    seeing.load_state_dict(load_file(path))
-    return seeing.eval().requires_grad_(False)
 
 
 def bert_config() -> dict[str, object]:
