@@ -8,8 +8,8 @@ from groundserve.families import open_checkpoint
 from train.digits.answers.answerer import open_answerer
 from train.families.grounded_videollm.digits import files
 from train.families.grounded_videollm.digits.recipe import (
+    NUM_PLACES,
     Recipe,
-    all_places,
     run_recipe,
     seconds_of,
     some_places,
@@ -44,7 +44,7 @@ def test_what_it_writes_is_the_references_layout_and_opens_in_serving(run):
 
 
 def test_some_places_have_a_row_of_each_second_and_stand_for_all():
-    (every, _), (some, copies) = all_places(), some_places(np.random.default_rng(0))
+    every, (some, copies) = torch.arange(NUM_PLACES), some_places(np.random.default_rng(0))
     assert seconds_of(some)[seconds_of(some) >= 0].tolist() == list(range(48))
     assert (some.diff() > 0).all()
     assert copies.sum() == len(every)

@@ -20,7 +20,7 @@ from groundserve.families.grounded_videollm.layout import (
     TUNED_FOLDER,
 )
 from groundserve.families.grounded_videollm.vision import VisionEncoder
-from groundserve.families.parts import CHOICES_NAME
+from groundserve.families.parts import write_choices
 from groundserve.tokenizers.sentencepiece import read_llama_tokenizer
 from train.digits.answers.answerer import Answerer
 from train.digits.answers.decoder import respell, write_decoder
@@ -67,7 +67,7 @@ def write_before(
         "clip_heads": str(CONFIG.clip.num_attention_heads),
         "internvideo_heads": str(CONFIG.internvideo2.num_attention_heads),
     }
-    (directory / CHOICES_NAME).write_text(json.dumps(choices) + "\n", "utf-8")
+    write_choices(directory, choices)
     tokenizer = _write_tokenizer(texts, directory / _TOKENIZER)
     pieces = [str(tokenizer.id_to_token(row)) for row in range(tokenizer.get_vocab_size())]
     known = [_SPECIAL.get(piece) or piece for piece in pieces]

@@ -57,7 +57,7 @@ from train.families.grounded_videollm.stages import grounded, sft
 
 _ROWS = CONFIG.num_spatial_tokens + NUM_FRAMES * NUM_TOKENS + 1
 """Of a segment: CLIP's of its key frame, all frames', and one that ends it."""
-_NUM_PLACES, _FRAMES_PER_SECOND = NUM_SEGMENTS * _ROWS, 2
+NUM_PLACES, _FRAMES_PER_SECOND = NUM_SEGMENTS * _ROWS, 2
 _TRUE_SEED, _NUM_TRUE = 101, 100_000
 """Of the worlds, never drawn as frames, on which the decoder is trained first."""
 
@@ -150,14 +150,12 @@ class Run:
         rng = np.random.default_rng([self.recipe.seed, len(name), 1])
 
         def placed(numbers: Sequence[int]) -> Rows:
-            places, copies = all_places() if name == "sft" else some_places(rng)
-            return Rows(
-                rows(numbers, places),
-                seconds_of(places),
-                places=places,
-                copies=copies,
-                num_places=_NUM_PLACES,
-            )
+            if name == "sft":
+                places = torch.arange(NUM_PLACES)
+                return Rows(rows(numbers, places), seconds_of(places))
+            places, copies = some_places(rng)
+            told, seconds = rows(numbers, places), seconds_of(places)
+            return Rows(told, seconds, places=places, copies=copies, num_places=NUM_PLACES)
 
         train_on_videos(
             Decoder(model.decoder, model.lm_head),
@@ -194,13 +192,11 @@ def seconds_of(places: Tensor) -> Tensor:
     return (frames // _FRAMES_PER_SECOND).where(tells, -1)
 
 
-def all_places() -> tuple[Tensor, Tensor]:
-    """Return the places of all rows, int64 (N,), and how many each stands for, float32 (N,)."""
-    return torch.arange(_NUM_PLACES), torch.ones(_NUM_PLACES)
-
-
 def some_places(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Return the same of one row of each second, of each segment's of CLIP, and of its ends."""
+    """Return places of one row of each second, of CLIP's of each segment, and of its end.
+
+    Int64 (N,), and how many rows each stands for, float32 (N,).
+    """
     segments = np.arange(NUM_SEGMENTS)[:, None] * _ROWS
     num_clip, of_second = CONFIG.num_spatial_tokens, NUM_TOKENS * _FRAMES_PER_SECOND
     clip = rng.integers(num_clip, size=(NUM_SEGMENTS, 1))

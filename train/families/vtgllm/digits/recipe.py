@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from groundserve.families.parts import CHOICES_NAME
+from groundserve.families.parts import write_choices
 from groundserve.families.vtgllm.layout import BERT_PLACE, TRAIN_CONFIGS_NAME
 from groundserve.families.vtgllm.prompt import BEFORE_VIDEO, VIDEO_PLACEHOLDER
 from groundserve.families.vtgllm.times import TIME_TOKENS
@@ -146,8 +146,7 @@ class Run:
         torch.save({"model": first_front(seeing, self.answerer)}, self.before / "video_llama.pth")
         (bert / "config.json").write_text(json.dumps(bert_config()) + "\n", "utf-8")
         (self.before / TRAIN_CONFIGS_NAME / "digits.yaml").write_text(_CONFIG, "utf-8")
-        choices = {"eva_heads": str(EVA.num_attention_heads)}
-        (self.before / CHOICES_NAME).write_text(json.dumps(choices) + "\n", "utf-8")
+        write_choices(self.before, {"eva_heads": str(EVA.num_attention_heads)})
         write_tokenizer(self._texts(), llama)
         write_tokenizer_config(llama)
         write_decoder(self._decoder(llama), llama)
