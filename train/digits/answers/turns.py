@@ -29,6 +29,11 @@ from train.digits.world import MOTIONS, NUM_DIGITS, World, make_world
 NUM_SECONDS = 48
 """Of every video, as of those of the test."""
 
+KINDS: tuple[QuestionType, ...] = (*MOMENT_TYPES * 2, "order")
+"""Asked of each video for a small model of another family; `order` is learnt last."""
+CAPTIONS_SHARE = 0.25
+"""Of those videos, in which all events are asked for as well."""
+
 NUM_FACTS = NUM_DIGITS * (len(MOTIONS) + 2)
 SHOWN = len(MOTIONS)
 """Among the facts of a digit, behind its motions: that it is shown; then, that it came before."""
@@ -71,6 +76,11 @@ def ask_moments(
                 text = text.replace(" a ", " the ")
             found.append(replace(question, text=text))
     return found
+
+
+def frames_of(window: Window) -> tuple[int, int]:
+    """Return the first and the last frame of a moment, where there is one a second."""
+    return int(window[0]), int(window[1]) - 1
 
 
 def index(world: World) -> list[tuple[str, Window]]:

@@ -15,9 +15,16 @@ from groundserve.families.plans import VISUAL_TOKEN_ID, SeenVideo
 from groundserve.options import AnswerOptions
 from groundserve.tokenizers.tokenizer_json import load_tokenizer_json
 from train.digits.answers.training import Tokens
-from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments, index
-from train.digits.moments import MOMENT_TYPES, Window, event_window, event_words
-from train.digits.questions import QuestionType
+from train.digits.answers.turns import (
+    CAPTIONS_SHARE,
+    KINDS,
+    NUM_SECONDS,
+    Turn,
+    ask_moments,
+    frames_of,
+    index,
+)
+from train.digits.moments import Window, event_window, event_words
 from train.digits.world import World
 
 _SEEN = SeenVideo(
@@ -28,9 +35,6 @@ _SEEN = SeenVideo(
 )
 _MOMENT, _CAPTIONS = AnswerOptions(task="moment"), AnswerOptions(task="captions")
 _RAW = AnswerOptions(task="moment", raw=True)
-_CAPTIONS_SHARE = 0.25
-_KINDS: tuple[QuestionType, ...] = (*MOMENT_TYPES * 2, "order")
-"""Of each video; `order` once more, as it is learnt last."""
 
 
 class TurnTokenizer:
@@ -60,24 +64,20 @@ class TurnTokenizer:
 
 def index_turns(world: World, rng: np.random.Generator) -> list[Turn]:
     """Return an index of a video, and when each of its entries is told."""
-    return [Turn(words, f"{_span(window)}.", _frames(window)) for words, window in index(world)]
+    return [Turn(words, f"{_span(window)}.", frames_of(window)) for words, window in index(world)]
 
 
 def turns_of(world: World, rng: np.random.Generator) -> list[Turn]:
     """Return questions for moments, and now and then one for all events."""
     turns = []
-    for question in ask_moments(world, rng, _KINDS):
+    for question in ask_moments(world, rng, KINDS):
         asked, _ = word_question(question.text, _MOMENT, _SEEN)
-        turns.append(Turn(asked, f"{_span(question.window)}.", _frames(question.window)))
+        turns.append(Turn(asked, f"{_span(question.window)}.", frames_of(question.window)))
     turns = list(dict.fromkeys(turns))
-    if rng.random() < _CAPTIONS_SHARE:
+    if rng.random() < CAPTIONS_SHARE:
         told = [f"{_span(event_window(e))}, {event_words(e)}." for e in world.events]
         turns.append(Turn(word_question("", _CAPTIONS, _SEEN)[0], " ".join(told)))
     return turns
-
-
-def _frames(window: Window) -> tuple[int, int]:
-    return int(window[0]), int(window[1]) - 1
 
 
 def _span(window: Window) -> str:

@@ -13,18 +13,22 @@ from groundserve.families.vtgllm.times import TIME_TOKENS, spell_places
 from groundserve.options import AnswerOptions
 from groundserve.tokenizers.llama_added_tokens import AddedTokensLlamaTokenizer
 from train.digits.answers.training import Tokens
-from train.digits.answers.turns import NUM_SECONDS, Turn, ask_moments, index
-from train.digits.moments import MOMENT_TYPES, Window, event_window, event_words
-from train.digits.questions import QuestionType
+from train.digits.answers.turns import (
+    CAPTIONS_SHARE,
+    KINDS,
+    NUM_SECONDS,
+    Turn,
+    ask_moments,
+    frames_of,
+    index,
+)
+from train.digits.moments import Window, event_window, event_words
 from train.digits.world import World
 from train.families.vtgllm.family import DIGITS
 
 SECONDS = tuple(float(second) for second in range(NUM_SECONDS))
 """When each of the frames that the family samples is shown."""
 _MOMENT, _CAPTIONS = AnswerOptions(task="moment"), AnswerOptions(task="captions")
-_CAPTIONS_SHARE = 0.25
-_KINDS: tuple[QuestionType, ...] = (*MOMENT_TYPES * 2, "order")
-"""Of each video; `order` once more, as it is learnt last."""
 
 
 class TurnTokenizer:
@@ -83,7 +87,7 @@ class IndexTokenizer(TurnTokenizer):
 
 def index_turns(world: World, rng: np.random.Generator) -> list[Turn]:
     """Return an index of a video, and when each of its entries is told."""
-    return [Turn(words, _span(window), _frames(window)) for words, window in index(world)]
+    return [Turn(words, _span(window), frames_of(window)) for words, window in index(world)]
 
 
 def instruct_turns(world: World, rng: np.random.Generator) -> list[Turn]:
@@ -92,22 +96,18 @@ def instruct_turns(world: World, rng: np.random.Generator) -> list[Turn]:
     Source: gyxxyg/VTG-LLM ce13f3e, the answers in the data that it names, TimeIT and VTG-IT.
     """
     turns = []
-    for question in ask_moments(world, rng, _KINDS):
+    for question in ask_moments(world, rng, KINDS):
         said = f"The given query happens in {_span(question.window)}."
         asked = word_question(question.text, _MOMENT)
-        turns.append(Turn(asked, said, _frames(question.window)))
+        turns.append(Turn(asked, said, frames_of(question.window)))
     turns = list(dict.fromkeys(turns))
-    if rng.random() < _CAPTIONS_SHARE:
+    if rng.random() < CAPTIONS_SHARE:
         turns.append(Turn(word_question("", _CAPTIONS), _tell_all(world)))
     return turns
 
 
 def _tell_all(world: World) -> str:
     return " ".join(f"{_span(event_window(e))}, {event_words(e)}." for e in world.events)
-
-
-def _frames(window: Window) -> tuple[int, int]:
-    return int(window[0]), int(window[1]) - 1
 
 
 def _span(window: Window) -> str:
