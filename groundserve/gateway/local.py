@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from groundserve.errors import GroundserveError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # it needs the extra `gateway`
     from groundserve.gateway.server import GatewayServer
 
 _STOP_SECONDS = 60.0
+_TURN_SECONDS = 1.0
 
 
 class KeptServer:
@@ -97,7 +98,7 @@ class LocalServers:
     def watch(self) -> None:
         """Switch as often as it is wanted; raises when the server or the gateway ends."""
         while True:
-            if self._events.get():
+            if self._wants_switch():
                 self._switch()
             if self._current.error is not None:
                 raise self._current.error
@@ -107,6 +108,14 @@ class LocalServers:
         for one in (self._current, self._next):
             if one is not None:
                 one.stop()
+
+    def _wants_switch(self) -> bool:
+        # In turns: a signal that the kernel hands to another thread ends no wait of this one, in
+        # which its handler runs.
+        try:
+            return self._events.get(timeout=_TURN_SECONDS)
+        except Empty:
+            return False
 
     def _switch(self) -> None:
         started = time.monotonic()
