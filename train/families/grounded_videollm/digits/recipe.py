@@ -73,7 +73,7 @@ class Recipe:
     patches_steps: int = 1500
     frames_steps: int = 2700
     index_steps: int = 1500
-    grounded_steps: int = 1500
+    grounded_steps: int = 3000
     sft_steps: int = 30
     sft_batch_size: int = 2
     learning_rate: float = 2e-3
