@@ -102,9 +102,18 @@ def main() -> None:
         )
         for one in args.checkpoint:
             told = moments(one, seed=args.seed, num_videos=args.num_videos)
-            settings = json.loads((one / "training" / "config.json").read_text("utf-8"))
-            told_captions = captions(one, videos, seed=args.seed)
-            measured.append({"recipe": settings, "moments": told, "captions": told_captions})
+            training = one / "training"
+            measured.append(
+                {
+                    "recipe": json.loads((training / "config.json").read_text("utf-8")),
+                    "training": [
+                        json.loads(line)
+                        for line in (training / "timing.jsonl").read_text("utf-8").splitlines()
+                    ],
+                    "moments": told,
+                    "captions": captions(one, videos, seed=args.seed),
+                }
+            )
     every = [one["moments"]["all"]["R1@0.5"] for one in measured]
     every_soda = [one["captions"]["soda_c"]["model"]["value"] for one in measured]
     over_seeds = {

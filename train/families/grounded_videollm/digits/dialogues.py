@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from train.digits.answers.turns import (
     index,
 )
 from train.digits.moments import Window, event_window, event_words
-from train.digits.world import World
+from train.digits.world import Event, World
 
 _SEEN = SeenVideo(
     duration_seconds=float(NUM_SECONDS),
@@ -34,6 +35,8 @@ _SEEN = SeenVideo(
     model_seconds=None,
 )
 _MOMENT, _CAPTIONS = AnswerOptions(task="moment"), AnswerOptions(task="captions")
+_NUM_REFERRED = 4
+"""Moments of a video of which it is asked what happens."""
 _RAW = AnswerOptions(task="moment", raw=True)
 
 
@@ -63,21 +66,35 @@ class TurnTokenizer:
 
 
 def index_turns(world: World, rng: np.random.Generator) -> list[Turn]:
-    """Return an index of a video, and when each of its entries is told."""
-    return [Turn(words, f"{_span(window)}.", frames_of(window)) for words, window in index(world)]
+    """Return an index of a video, when each of its entries is told, and what happens when."""
+    entries = [
+        Turn(words, f"{_span(window)}.", frames_of(window)) for words, window in index(world)
+    ]
+    return entries + _referring(world.events)
 
 
 def turns_of(world: World, rng: np.random.Generator) -> list[Turn]:
-    """Return questions for moments, and now and then one for all events."""
+    """Return questions for moments, what happens in some, and now and then all events."""
     turns = []
     for question in ask_moments(world, rng, KINDS):
         asked, _ = word_question(question.text, _MOMENT, _SEEN)
         turns.append(Turn(asked, f"{_span(question.window)}.", frames_of(question.window)))
     turns = list(dict.fromkeys(turns))
+    some = rng.permutation(len(world.events))[:_NUM_REFERRED]
+    turns += _referring([world.events[place] for place in some])
     if rng.random() < CAPTIONS_SHARE:
         told = [f"{_span(event_window(e))}, {event_words(e)}." for e in world.events]
         turns.append(Turn(word_question("", _CAPTIONS, _SEEN)[0], " ".join(told)))
     return turns
+
+
+def _referring(events: Sequence[Event]) -> list[Turn]:
+    """Return what happens in the moment of each event; captions alone do not teach that."""
+    windows = [event_window(event) for event in events]
+    return [
+        Turn(_span(window), f"{event_words(event)}.", frames_of(window))
+        for event, window in zip(events, windows, strict=True)
+    ]
 
 
 def _span(window: Window) -> str:
