@@ -110,8 +110,8 @@ class LocalServers:
                 one.stop()
 
     def _wants_switch(self) -> bool:
-        # In turns: a signal that the kernel hands to another thread ends no wait of this one, in
-        # which its handler runs.
+        # In turns: a signal that another thread gets, or that comes just before the wait, does not
+        # end it, and its handler runs in this thread.
         try:
             return self._events.get(timeout=_TURN_SECONDS)
         except Empty:

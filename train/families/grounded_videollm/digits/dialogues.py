@@ -41,7 +41,7 @@ _RAW = AnswerOptions(task="moment", raw=True)
 
 
 class TurnTokenizer:
-    """Tokenizes turns as serving does; all of them ask for times."""
+    """Tokenizes turns as serving does where times are asked for."""
 
     behind = None
 
