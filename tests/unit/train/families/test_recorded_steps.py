@@ -18,7 +18,7 @@ from groundserve.families.grounded_videollm.vision import pool_temporal
 from groundserve.families.plans import SeenVideo
 from groundserve.media.index import VideoIndex
 from groundserve.weights.torch_archive import read_torch_file
-from tests.fixtures.training_ref.digests import differences, digest, drawn
+from tests.fixtures.training_ref.digests import difference, differences, digest, drawn
 from tests.fixtures.training_ref.vtgllm.before import VIDEOS, frame, scale_of
 from tests.unit.train.text_runs import FIXTURES, recorded_config
 from train.data import TrainingData
@@ -37,6 +37,10 @@ SECONDS, WIDTH = 10.0, 32
 """Length of Grounded-VideoLLM's video, and width of both of its towers."""
 # Logit, exponential, logarithm and mean, which the reference rounds to float32 in either run.
 LOSS = 4 * 2.0**-24
+LARGEST = 39_168  # values, of VTG-LLM's tables
+# What digests of the same values may lie apart, relative to their norm: the order of float64 sums,
+# which the processor decides, over directions of norm LARGEST**0.5; and their 13 digits.
+SAME = LARGEST**1.5 * 2.0**-53 + LARGEST**0.5 * 1e-12
 
 
 class Steps:
@@ -181,6 +185,18 @@ def assert_as_recorded(found, recorded):
         assert value <= bound, (kind, value, bound)
 
 
+def started_otherwise(stage, out):
+    """Return the names of weights that start from other values than the reference's."""
+    found, recorded = Steps(stage, out).started, RECORDED[stage]["initial"]
+    assert found.keys() == recorded.keys()
+    largest = max(one["norm"] for one in recorded.values())
+    return {
+        name
+        for name, one in recorded.items()
+        if difference(found[name], one, largest=largest) > SAME
+    }
+
+
 @pytest.mark.parametrize("stage", RECORDED)
 def test_steps_are_the_references(stage, tmp_path):
     steps = Steps(stage, tmp_path)
@@ -190,14 +206,13 @@ def test_steps_are_the_references(stage, tmp_path):
 
 @pytest.mark.parametrize("stage", [name for name, one in RECORDED.items() if "initial" in one])
 def test_weights_start_as_the_references(stage, tmp_path):
-    assert Steps(stage, tmp_path).started == RECORDED[stage]["initial"]
+    assert not started_otherwise(stage, tmp_path)
 
 
 def test_other_new_rows_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr(vtgllm, "DIGITS", "1023456789.")
     stage = "vtgllm-instruct"
-    found, recorded = Steps(stage, tmp_path).started, RECORDED[stage]["initial"]
-    wrong = {name for name, one in recorded.items() if found[name] != one}
+    wrong = started_otherwise(stage, tmp_path)
     assert {name.rpartition("model.")[2] for name in wrong} == {
         "embed_tokens.weight",
         "lm_head.weight",
